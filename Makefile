@@ -1,0 +1,76 @@
+# The companion's commands. `make` alone lists them.
+PROFILE ?= cpu
+PYTHON3 ?= python3
+RUN := runs/$(PROFILE)
+STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
+NUMBERS := $(foreach stem,$(STEMS),$(firstword $(subst _, ,$(stem))))
+# "02_sft@01_norms" and so on: each notebook with the one before it.
+LINKS := $(join $(addsuffix @,$(wordlist 2,99,$(STEMS))),$(wordlist 1,$(words $(wordlist 2,99,$(STEMS))),$(STEMS)))
+previous = $(patsubst $(1)@%,$(RUN)/done/%,$(filter $(1)@%,$(LINKS)))
+PACKAGE := $(wildcard align_utils/*.py align_utils/*.mplstyle)
+SETTINGS := $(wildcard notebooks/*/*.yaml)
+export ALIGN_DATA ?= data/raw
+DATA := $(wildcard data/*.csv data/survey/* data/sample/*/* $(ALIGN_DATA)/swow/* $(ALIGN_DATA)/ratings/* $(ALIGN_DATA)/wvs/*)
+
+# USE_ENV=1 takes the Python that is active (conda, Colab) as it is and installs nothing.
+ifdef USE_ENV
+PY := python
+READY :=
+else
+PY := .venv/bin/python
+READY := .venv/ready
+endif
+
+.DEFAULT_GOAL := help
+.SECONDEXPANSION:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help reproduce plan summary smoke test lint publish clean FORCE $(NUMBERS)
+
+help: ## list the commands
+	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@echo "01 .. 06    one notebook and what it needs"
+	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."
+
+reproduce: plan $(addprefix $(RUN)/done/,$(STEMS)) summary ## run what is stale of all notebooks, then list figures and tables
+
+plan: $(READY)
+	@$(PY) -m align_utils.runner --profile $(PROFILE) --plan
+
+summary: $(READY)
+	@$(PY) -m align_utils.runner --profile $(PROFILE) --summary
+
+smoke: ## the whole companion with a tiny random model: a look at the machinery
+	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
+
+test: $(READY) ## all tests, the smoke run of every notebook among them
+	$(PY) -m pytest
+
+lint: $(READY) ## style of code and notebooks
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+publish: $(READY) ## rewrite the numbers of README.md from figures/cpu
+	$(PY) -m align_utils.runner --publish
+
+clean: ## remove what runs made (the environment and the model cache stay)
+	rm -rf runs $(filter-out figures/cpu,$(wildcard figures/*))
+
+$(NUMBERS): $$(addprefix $(RUN)/done/,$$(filter $$@_%,$(STEMS)))
+
+# One rule runs every notebook: it needs the notebook, the package, the settings, the data and the stage before.
+$(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(RUN)/done/data-folder \
+		$$(call previous,$$*) | $(READY)
+	$(PY) -m align_utils.runner $* --profile $(PROFILE)
+	@touch $@
+
+# Changes only when ALIGN_DATA names another folder.
+$(RUN)/done/data-folder: FORCE
+	@mkdir -p $(@D)
+	@echo '$(ALIGN_DATA)' | cmp -s - $@ || echo '$(ALIGN_DATA)' > $@
+
+.venv/ready: constraints.txt pyproject.toml
+	@echo "Setting up .venv (about five minutes; torch is the large part) ..."
+	$(PYTHON3) -m venv .venv
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[cpu,fonts,test]"
+	@touch $@

@@ -1,0 +1,153 @@
+"""Conditions of notebook 04: every stage, people and the baselines scored, rated and compared over the same cues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from align_utils import lexical, norms, ratings, stats
+from align_utils.artifacts import list_records
+from align_utils.config import Config
+
+KEYS = ["model", "culture", "reading", "stage", "k"]
+# A model's list counts with so many responses in the ratings; people with all of theirs, weighted by strength.
+RATED = 5
+
+
+def score_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+    """Precision of every stage and of the two baselines on the test cues.
+
+    Parameters
+    ----------
+    lists : DataFrame
+        From `generation.load_associations`.
+    stage, families : dict
+        From `pairs.load_stage` and `pairs.map_families`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training).
+    """
+    settings, parts = cfg.profile.lexical, []
+    for culture, data in stage.items():
+        frame, cues, language = data["norms"], data["cues"], cfg.language_of(culture)
+        most = max(settings.ks)
+        baselines = {
+            "frequency": lexical.list_frequency_baseline(frame, cues["train"], cues["test"], k=most),
+            "chance": lexical.list_chance_baseline(frame, cues["test"], k=most),
+        }
+        extra = [part.assign(stage=name, model=model) for name, part in baselines.items() for model in cfg.models]
+        conditions = pd.concat([lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]], *extra])
+        scored = lexical.score_lists(conditions, frame, language, ks=settings.ks, min_count=settings.min_count)
+        reverse = lexical.find_reverse_pairs(frame, cues["test"], cues["train"], language, k=RATED)
+        parts.append(scored.assign(culture=culture, reverse=scored["cue"].isin(reverse)))
+    scored = pd.concat(parts, ignore_index=True)
+    scored["family"] = [families[key] for key in zip(scored["culture"], scored["cue"], strict=True)]
+    return scored
+
+
+def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+    """Mean precision with intervals, over all test cues and over those without a reversed training pair (`subset`)."""
+    parts = [
+        stats.summarise(part, KEYS, "precision", unit="family", **cfg.bootstrap).assign(subset=subset)
+        for subset, part in (("all", scored), ("no_reverse", scored[~scored["reverse"]]))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarise_ceiling(cfg: Config, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+    """Human split-half ceiling on the test cues that have participants' trials; no rows where a culture has none."""
+    settings, parts = cfg.profile.lexical, []
+    for culture, data in stage.items():
+        trials = norms.load_norms(cfg, culture)["trials"]
+        if trials is None:
+            continue
+        ceiling = lexical.estimate_ceiling(
+            trials, data["cues"]["test"], cfg.language_of(culture), ks=settings.ks, splits=settings.ceiling_splits,
+            seed=cfg.profile.seed,
+        )  # fmt: skip
+        ceiling["family"] = [families[culture, cue] for cue in ceiling["cue"]]
+        parts += [ceiling.assign(culture=culture, stage="human", model=model) for model in cfg.models]
+    empty = pd.DataFrame(columns=[*KEYS, "value", "low", "high", "n", "subset"])
+    if not parts:
+        return empty
+    return stats.summarise(pd.concat(parts), KEYS, "precision", unit="family", **cfg.bootstrap).assign(subset="all")
+
+
+def compare_stages(cfg: Config, scored: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Paired differences in P@5 between stages, per reading and subset, with intervals over families."""
+    five = scored[scored["k"] == 5]
+    parts = []
+    for subset, part in (("all", five), ("no_reverse", five[~five["reverse"]])):
+        table = stats.compare(
+            part, ["model", "culture", "reading"], "precision", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap
+        )
+        parts.append(table.assign(subset=subset))
+    return pd.concat(parts, ignore_index=True)
+
+
+def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict]) -> tuple[pd.DataFrame, list, dict]:
+    """Ratings of the responses of people and of every stage, over the same test cues.
+
+    Returns
+    -------
+    (DataFrame, list of Path, dict)
+        `model, culture, label, stage, cue, rating, value, coverage`; the rating files; what was not measured, per language.
+    """
+    parts, paths, absent = [], [], {}
+    for culture, data in stage.items():
+        language = cfg.language_of(culture)
+        found, files, missing = ratings.load_ratings(cfg, language)
+        paths, absent = [*paths, *files], absent | ({language.name: missing} if missing else {})
+        human = _list_people(data["norms"], data["cues"]["test"])
+        for model in cfg.models:
+            mine = lists[(lists["culture"] == culture) & (lists["model"] == model)]
+            conditions = {"human": human, **dict(tuple(mine.groupby("stage", sort=False)))}
+            for name, part in conditions.items():
+                short = part if name == "human" else part.assign(responses=part["responses"].map(lambda words: words[:RATED]))
+                rated = lexical.rate_responses(short, found, language)
+                parts.append(rated.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
+    rated = pd.concat(parts, ignore_index=True)
+    # A rating without a file still has its (empty) panel: what was not measured is shown as such.
+    wanted = list(dict.fromkeys(name for language in cfg.languages.values() for name in language.ratings))
+    rated["rating"] = pd.Categorical(rated["rating"], wanted)
+    return rated.sort_values("rating", kind="stable", ignore_index=True).astype({"rating": str}), sorted(set(paths)), absent
+
+
+def summarise_ratings(cfg: Config, rated: pd.DataFrame, families: dict) -> pd.DataFrame:
+    """Mean and median over cues of each rating, with intervals over families, n and mean coverage."""
+    rated = rated.assign(family=[families[key] for key in zip(rated["culture"], rated["cue"], strict=True)])
+    by = ["model", "culture", "rating", "stage"]
+    coverage = rated.groupby(by)["coverage"].mean().reset_index()
+    parts = [
+        stats.summarise(rated, by, "value", unit="family", statistic=function, **cfg.bootstrap).assign(statistic=name)
+        for name, function in (("mean", np.mean), ("median", np.median))
+    ]
+    return pd.concat(parts).merge(coverage).sort_values([*by[:3], "statistic"], kind="stable", ignore_index=True)
+
+
+def list_metrics(cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, means: pd.DataFrame) -> list[dict]:
+    """Metric records of notebook 04: precision and ceiling at 5, paired differences, ratings."""
+    language = {name: culture.language for name, culture in cfg.cultures.items()}
+    records = []
+    for reading in lexical.READINGS:
+        part = at_5[at_5["reading"] == reading]
+        tagged = part.assign(language=part["culture"].map(language))
+        stages, people = tagged[tagged["stage"] != "human"], tagged[tagged["stage"] == "human"]
+        records += list_records(stages, f"precision_at_5_{reading}", unit="share")
+        records += list_records(people, "human_ceiling_at_5", unit="share", method=reading)
+        gaps = differences[differences["reading"] == reading].rename(columns={"comparison": "method"})
+        gaps = gaps.assign(language=gaps["culture"].map(language))
+        records += list_records(gaps, f"precision_at_5_{reading}_difference", unit="share")
+    for name, statistic in (("concreteness", "median"), ("valence", "mean"), ("arousal", "mean")):
+        part = means[(means["rating"] == name) & (means["statistic"] == statistic)]
+        records += list_records(part.assign(language=part["culture"].map(language)), f"{name}_{statistic}", unit="scale points")
+    return records
+
+
+def _list_people(frame: pd.DataFrame, cues: Sequence[str]) -> pd.DataFrame:
+    part = frame[frame["cue"].isin(set(cues))]
+    return part.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()

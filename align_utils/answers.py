@@ -1,0 +1,175 @@
+"""What notebooks 05 and 06 say of the answers: quality, distances, shifts, and whose answers they are nearer to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from align_utils import stats, values
+from align_utils.artifacts import read_frame
+from align_utils.config import Config
+
+ANSWERER = ["model", "adapter", "stage", "language", "persona"]
+SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
+
+
+def load_answers(cfg: Config) -> pd.DataFrame:
+    """All answers of the run, one row an answer option of one presentation (see `survey.ask_survey`)."""
+    paths = [cfg.runs / "survey" / f"{model}.parquet" for model in cfg.models]
+    return pd.concat([read_frame(path, made_by="05_wvs_survey") for path in paths], ignore_index=True)
+
+
+def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.DataFrame:
+    """Answer distributions, averaged over option orders.
+
+    Parameters
+    ----------
+    pair_only : bool
+        Take the ascending and the descending order alone (the first and the last of `prompts.list_orders`).
+
+    Returns
+    -------
+    DataFrame
+        The answerer's columns, `question, code, share`; shares of a question sum to 1.
+    """
+    if pair_only:
+        last = answers.groupby("question")["order"].transform("max")
+        answers = answers[answers["order"].isin([0]) | (answers["order"] == last)]
+    keys = [*ANSWERER, "question", "code"]
+    return answers.groupby(keys, sort=False)["probability"].mean().rename("share").reset_index()
+
+
+def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
+    """Option mass, place prior and entropy of every answerer.
+
+    Returns
+    -------
+    DataFrame
+        The answerer's columns, `option mass` (mean probability on the labels, in [0, 1]), `first place` and `last place` (mean
+        share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `n` (questions).
+    """
+    rows = []
+    keys = ["question", "order"]
+    averaged = dict(tuple(average_orders(answers).groupby(ANSWERER, sort=False)))
+    for key, part in answers.groupby(ANSWERER, sort=False):
+        size = part.groupby(keys)["place"].transform("max")
+        excess = part["probability"] - 1 / size
+        shares = averaged[key].groupby("question")["share"]
+        entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=1e-12))).sum() / np.log(len(p))))
+        rows.append(dict(zip(ANSWERER, key, strict=True)) | {
+            "option mass": part.drop_duplicates(keys)["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
+            "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(), "n": part["question"].nunique(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
+    """Mean answers for the heatmap: items down, people and answerers across, 0 = first point of the scale, 1 = last."""
+    people = human.assign(answerer="people " + human["culture"])
+    names = averaged["adapter"].where(averaged["adapter"] != "none", "base")
+    labels = [
+        f"{cfg.label(model, adapter)} {stage} {language}".replace("base zero_shot", "base")
+        for model, adapter, stage, language in zip(averaged["model"], names, averaged["stage"], averaged["language"], strict=True)
+    ]
+    both = pd.concat([people, averaged.assign(answerer=labels)])
+    scale = {question: part["code"].tolist() for question, part in human.drop_duplicates(["question", "code"]).groupby("question", sort=False)}
+    both["position"] = [scale[q].index(code) / (len(scale[q]) - 1) for q, code in zip(both["question"], both["code"], strict=True)]
+    both["mean"] = both["position"] * both["share"]
+    wide = both.groupby(["question", "answerer"], sort=False)["mean"].sum().unstack("answerer")
+    return wide.reindex(columns=list(dict.fromkeys(both["answerer"]))).reindex(list(scale))
+
+
+def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of every answerer to every country, both order readings, with a uniform answerer and the other country.
+
+    Returns
+    -------
+    DataFrame
+        Answerer's columns, `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean).
+    """
+    readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
+    frames = [values.measure_distances(shares, human).assign(orders=name) for name, shares in readings.items()]
+    frames.append(values.measure_distances(_list_baselines(human), human).assign(orders="none"))
+    distances = pd.concat(frames, ignore_index=True)
+    by = [*ANSWERER, "orders", "to"]
+    table = stats.summarise(distances, by, "wasserstein", unit="question", **cfg.bootstrap)
+    other = distances.groupby(by, sort=False)["jensen_shannon"].mean().reset_index()
+    table = table.merge(other, on=by)
+    return table[~((table["stage"] == "human") & (table["adapter"] == table["to"]))].reset_index(drop=True)
+
+
+def measure_shifts(cfg: Config, distances: pd.DataFrame) -> pd.DataFrame:
+    """Shift of every adapter toward its own culture (`target`) and toward the others (`other`), per item.
+
+    Returns
+    -------
+    DataFrame
+        SHIFT_KEYS, `question`, `shift` in [-1, 1].
+    """
+    parts = []
+    tuned = distances[distances["adapter"] != "none"]
+    for (model, adapter, stage), part in tuned.groupby(["model", "adapter", "stage"], sort=False):
+        base = distances[(distances["model"] == model) & (distances["adapter"] == "none")]
+        for culture in cfg.cultures:
+            shift = values.measure_shift(part, base, culture)
+            toward = "target" if culture == adapter else "other"
+            parts.append(shift.assign(model=model, culture=adapter, stage=stage, toward=toward))
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.DataFrame:
+    """Shift toward the target per topic for `plots.plot_intervals`: a panel an adapter, a group a language."""
+    part = shifts[(shifts["stage"] == stage) & (shifts["toward"] == "target")]
+    panel = [f"norms of {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
+    part = part.assign(panel=panel, label=part["topic"], group="asked in " + part["language"])
+    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", **cfg.bootstrap)
+
+
+def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: str, *, draws: int = 200) -> str:
+    """One sentence: how many of the chosen items are chosen again when both countries' answers are drawn anew."""
+    size = values.choose_size(human["question"].nunique(), cfg.profile.survey.high_tension)
+    sizes = {name: culture.survey_n for name, culture in cfg.cultures.items()}
+    kept = values.measure_stability(human, first, second, size=size, draws=draws, sizes=sizes, seed=cfg.profile.seed)
+    low, high = np.quantile(kept, [0.025, 0.975])
+    drawn = ", ".join(f"n = {sizes[name]} {name}" for name in (first, second))
+    return (
+        f"{size} of {human['question'].nunique()} items are chosen (the profile asks for {cfg.profile.survey.high_tension}; at most a "
+        f"third of the items there are); {kept.mean():.1f} of them stay on average over {draws} multinomial draws ({drawn}), "
+        f"95 % of the draws keep {low:.0f} to {high:.0f}."
+    )
+
+
+def count_nearer(cfg: Config, distances: pd.DataFrame, tension: pd.DataFrame, *, toward: str, away: str) -> pd.DataFrame:
+    """On how many of the chosen items an answerer is nearer to `toward` than to `away`, before and after tuning.
+
+    Returns
+    -------
+    DataFrame
+        `label, group, model, culture` (of the norms), `stage, language, value, low, high` (share, Wilson), `count, n`,
+        `gained, lost` against the untuned model in that language, `p` (exact McNemar).
+    """
+    chosen = set(tension.loc[tension["chosen"], "question"])
+    nearer = values.judge_nearer(distances[distances["question"].isin(chosen)], toward, away)
+    rows = []
+    for (model, language, persona), part in nearer.groupby(["model", "language", "persona"], sort=False):
+        base = part[part["adapter"] == "none"].set_index("question")["nearer"]
+        for culture, stage in [("none", "zero_shot"), *((c, s) for c in cfg.cultures for s in ("sft", "ppo"))]:
+            mine = part[(part["adapter"] == culture) & (part["stage"] == stage)].set_index("question")["nearer"].loc[base.index]
+            low, high = stats.wilson_interval(int(mine.sum()), len(mine))
+            gained, lost = int((mine & ~base).sum()), int((~mine & base).sum())
+            name = "base" if culture == "none" else f"{culture} {stage}"
+            rows.append({
+                "label": f"{model} {name}, asked in {language}", "group": stage, "model": model, "culture": culture, "stage": stage,
+                "language": language, "persona": persona, "value": mine.mean(), "low": low, "high": high, "count": int(mine.sum()),
+                "n": len(mine), "gained": gained, "lost": lost, "p": stats.mcnemar_exact(gained, lost),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _list_baselines(human: pd.DataFrame) -> pd.DataFrame:
+    names = {"model": "baseline", "language": "none", "persona": "none"}
+    people = human.assign(adapter=human["culture"], stage="human", **names)
+    uniform = human.drop_duplicates(["question", "code"]).copy()
+    uniform["share"] = 1 / uniform.groupby("question")["code"].transform("size")
+    uniform = uniform.assign(adapter="none", stage="uniform", **names)
+    return pd.concat([people, uniform])[[*ANSWERER, "question", "code", "share"]]

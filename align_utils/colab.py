@@ -1,0 +1,31 @@
+"""What a Colab runtime needs before the notebooks run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DRIVE = Path("/content/drive")
+FOLDER = DRIVE / "MyDrive" / "align-data"
+
+
+def setup() -> None:
+    """Mount Drive, point `ALIGN_DATA` to `MyDrive/align-data` when it is there, and say which GPU was given.
+
+    Raises
+    ------
+    RuntimeError
+        No GPU: the `colab` profile needs one; the remedy is in the message.
+    """
+    from google.colab import drive
+
+    drive.mount(str(DRIVE))
+    if FOLDER.is_dir():
+        os.environ.setdefault("ALIGN_DATA", str(FOLDER))
+    else:
+        print(f"No {FOLDER}: profile `colab` needs your official files there; PROFILE = 'cpu' runs on the bundled sample.")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("no GPU: choose Runtime > Change runtime type > T4 GPU, then run all cells again")
+    print(f"GPU: {torch.cuda.get_device_name()}; real files: {os.environ.get('ALIGN_DATA', 'none')}")

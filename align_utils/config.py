@@ -1,0 +1,371 @@
+"""Profiles, models, cultures and languages: YAML read, checked and merged into one frozen object."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+# Punctuation that may surround a response but is not part of it (NFKC has made the Chinese forms narrow by then).
+OUTER = " \t\r\n.,;:!?\"'()[]{}<>*-–—_。、“”‘’《》「」"
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+
+class ConfigError(ValueError):
+    """A configuration file is missing, unreadable or holds a wrong field."""
+
+
+class Strict(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Native(Strict):
+    """Which participants count as native speakers of a culture."""
+
+    column: str
+    values: list[str]
+
+
+class NormFiles(Strict):
+    """File patterns of a culture's norms, in order of preference (see FORMATS in data/README.md)."""
+
+    strengths: dict[Literal["R1", "R123"], list[str]]
+    trials: list[str] = []
+    native: Native | None = None
+
+
+class RatingFile(Strict):
+    """Where one rating of a language lives and how it is scaled."""
+
+    files: list[str]
+    word: str
+    value: str
+    low: float
+    high: float
+    reversed: bool = False
+
+
+class Culture(Strict):
+    """One culture: its language, files, survey country and label."""
+
+    name: str
+    label: str
+    language: str
+    survey_country: str
+    survey_n: int = Field(gt=0)
+    norms: NormFiles
+
+
+class Language(Strict):
+    """One language: how words are normalised, how a model is asked, where ratings are."""
+
+    name: str
+    label: str
+    lemmatiser: str | None = None
+    remove_spaces: bool = False
+    separator: str
+    list_prompt: str
+    list_lead: str
+    survey_prompt: str
+    option_line: str
+    answer_lead: str
+    personas: dict[str, str] = {}
+    missing: list[str] = []
+    ratings: dict[str, RatingFile] = {}
+
+    def normalise(self, word: str) -> str:
+        """The form in which two words are compared: NFKC, case folded, outer punctuation and extra spaces removed.
+
+        Examples
+        --------
+        >>> from align_utils import config
+        >>> config.load("smoke").languages["en"].normalise(" Ice  Cream. ")
+        'ice cream'
+        """
+        folded = unicodedata.normalize("NFKC", word).casefold().strip(OUTER)
+        return "".join(folded.split()) if self.remove_spaces else " ".join(folded.split())
+
+
+class ModelSource(Strict):
+    """One base model and the way it is loaded."""
+
+    name: str
+    loader: Literal["tiny", "gguf", "transformers"]
+    source: str
+    backend: Literal["transformers", "unsloth"] = "transformers"
+    load_in_4bit: bool = False
+    licence: str
+
+
+class Norms(Strict):
+    responses: Literal["R1", "R123"]
+    valid_pairs: int = Field(gt=0)
+    test_pairs: int = Field(gt=0)
+
+
+class Lora(Strict):
+    r: int = Field(gt=0)
+    alpha: int = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Sft(Strict):
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    device_batch: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_share: float = Field(ge=0, lt=1)
+    list_length: int = Field(gt=0)
+    order: Literal["strength", "sampled"]
+    max_tokens: int = Field(gt=0)
+    eval_every: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _whole_accumulation(self):
+        if self.batch % self.device_batch:
+            raise ValueError(f"batch {self.batch} is not a multiple of device_batch {self.device_batch}")
+        return self
+
+
+class Reward(Strict):
+    """Weights of the reward parts (our reconstruction; see align_utils.lexical.score_reward)."""
+
+    k: int = Field(gt=0)
+    precision: float = Field(ge=0, le=1)
+    strength: float = Field(ge=0, le=1)
+
+
+class Ppo(Strict):
+    updates: int = Field(gt=0)
+    episodes: int = Field(gt=1)
+    epochs: int = Field(gt=0)
+    minibatches: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    kl: float = Field(ge=0)
+    response_tokens: int = Field(gt=0)
+    temperature: float = Field(gt=0)
+    eval_every: int = Field(gt=0)
+    eval_penalty: float = Field(ge=1)
+    reward: Reward
+
+
+class Decoding(Strict):
+    """One way of turning the model into a list; the grid is the same for every stage."""
+
+    name: str
+    repetition_penalty: float = Field(ge=1)
+
+
+class Lexical(Strict):
+    ks: list[int]
+    min_count: int = Field(gt=0)
+    few_shot: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    grid: list[Decoding]
+    ceiling_splits: int = Field(gt=0)
+
+
+class Survey(Strict):
+    personas: list[str]
+    batch_tokens: int = Field(gt=0)
+    high_tension: int = Field(gt=0)
+
+
+class Stats(Strict):
+    resamples: int = Field(gt=0)
+    level: float = Field(gt=0, lt=1)
+
+
+class Profile(Strict):
+    """The settings of one run, after the overlays are merged."""
+
+    name: str
+    description: str
+    data: Literal["sample", "real"]
+    note: str = ""
+    models: list[str] = Field(min_length=1)
+    cultures: list[str] = Field(min_length=1)
+    seed: int
+    budget_minutes: dict[str, float]
+    norms: Norms
+    lora: Lora
+    sft: Sft
+    ppo: Ppo
+    lexical: Lexical
+    survey: Survey
+    stats: Stats
+
+
+class Config:
+    """A resolved profile with its cultures, languages and models, and every path of its run.
+
+    Parameters
+    ----------
+    profile : Profile
+    root : Path
+        The folder that holds `notebooks/`, `data/`, `runs/` and `figures/`.
+    data_dir : Path
+        The folder with `swow/`, `ratings/` and `wvs/`.
+    """
+
+    def __init__(self, profile: Profile, root: Path, data_dir: Path):
+        self.profile, self.root, self.data_dir = profile, root, data_dir
+        settings = root / "notebooks"
+        self.cultures = {n: _read(settings / "cultures" / f"{n}.yaml", Culture) for n in profile.cultures}
+        languages = dict.fromkeys(c.language for c in self.cultures.values())
+        self.languages = {n: _read(settings / "languages" / f"{n}.yaml", Language) for n in languages}
+        self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
+
+    @cached_property
+    def runs(self) -> Path:
+        """Folder of everything the run computes: `runs/<profile>`."""
+        return self.root / "runs" / self.profile.name
+
+    @cached_property
+    def figures(self) -> Path:
+        """Folder of figures and tables: `figures/<profile>`."""
+        return self.root / "figures" / self.profile.name
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the run reads the bundled illustrative sample."""
+        return self.profile.data == "sample"
+
+    @property
+    def bootstrap(self) -> dict:
+        """Settings of every interval: resamples, level and seed."""
+        return {**self.profile.stats.model_dump(), "seed": self.profile.seed}
+
+    @property
+    def mark(self) -> str:
+        """Watermark of every figure: the profile's note, else a word about the bundled sample, else nothing."""
+        return self.profile.note or ("illustrative sample, not research data" if self.is_sample else "")
+
+    def label(self, model: str, culture: str) -> str:
+        """Name of a panel or row: the culture, with the model in front when the run has several."""
+        return culture if len(self.models) == 1 else f"{model} {culture}"
+
+    def language_of(self, culture: str) -> Language:
+        """The language of a culture of this run."""
+        return self.languages[self.cultures[culture].language]
+
+    def estimate(self, notebook: str) -> float:
+        """Minutes a notebook is expected to take on the reference machine (profile `budget_minutes`)."""
+        return self.profile.budget_minutes.get(notebook[:2], 0.0)
+
+
+def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str | None = None) -> Config:
+    """Load a profile by name and everything it names.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a file in `notebooks/profiles/` (without `.yaml`).
+    root : Path, optional
+        Project folder; default `ALIGN_ROOT`, else the folder above this package.
+    data_dir : Path, optional
+        Folder of the real files; default `ALIGN_DATA`, else `data/raw`. A profile with `data: sample` never looks there.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or unreadable, a key is unknown or has the wrong type, or the data folder does not exist.
+
+    Examples
+    --------
+    >>> load("smoke").profile.data
+    'sample'
+    """
+    root = Path(root or os.environ.get("ALIGN_ROOT") or PACKAGE_ROOT).resolve()
+    settings = _build(Profile, {"name": profile, **_merge_overlays(root, profile)}, _profile_path(root, profile))
+    if settings.data == "sample":
+        return Config(settings, root, root / "data" / "sample")
+    folder = Path(data_dir or os.environ.get("ALIGN_DATA") or root / "data" / "raw").resolve()
+    if not (folder / "swow").is_dir():
+        raise ConfigError(
+            f"profile '{profile}' reads real files, but {folder}/swow does not exist. Put the Small World of Words files "
+            "there (data/README.md says where to get them) or set ALIGN_DATA=<folder>; PROFILE=cpu needs no files."
+        )
+    return Config(settings, root, folder)
+
+
+def describe(cfg: Config) -> str:
+    """One paragraph for the head of a notebook: profile, data, seed, cultures, models; the resolved profile is saved too."""
+    save_resolved(cfg)
+    data = "the bundled illustrative sample" if cfg.is_sample else "the reader's own files"
+    parts = [f"profile {cfg.profile.name}: {cfg.profile.description}", f"data: {data}", f"seed {cfg.profile.seed}"]
+    return "; ".join([*parts, f"cultures {', '.join(cfg.cultures)}", f"models {', '.join(cfg.models)}"])
+
+
+def save_resolved(cfg: Config) -> Path:
+    """Write the merged profile to `runs/<profile>/profile.yaml`, so that a result can be read with its settings."""
+    path = cfg.runs / "profile.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(cfg.profile.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def read_yaml(path: Path) -> dict:
+    """Read one YAML mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing (with the names that exist), is not YAML (with the line), or is not a mapping.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path}: no such file; found in that folder: {known}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def _profile_path(root: Path, name: str) -> Path:
+    return root / "notebooks" / "profiles" / f"{name}.yaml"
+
+
+def _merge_overlays(root: Path, name: str, seen: tuple[str, ...] = ()) -> dict:
+    if name in seen:
+        raise ConfigError(f"{_profile_path(root, name)}: field 'extends' goes round in a circle: {' > '.join([*seen, name])}")
+    overlay = read_yaml(_profile_path(root, name))
+    parent = overlay.pop("extends", None)
+    return _merge(_merge_overlays(root, parent, (*seen, name)), overlay) if parent else overlay
+
+
+def _merge(base: dict, overlay: dict) -> dict:
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _read(path: Path, kind: type[Strict]):
+    return _build(kind, {"name": path.stem, **read_yaml(path)}, path)
+
+
+def _build(kind: type[Strict], content: dict, path: Path):
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        found = f", found {first['input']!r}" if first["type"] not in {"missing", "extra_forbidden"} else ""
+        raise ConfigError(f"{path}: field '{field}': {first['msg']}{found}") from error

@@ -1,0 +1,230 @@
+"""Let a model associate: batched lists for many cues, decoding chosen per stage on validation cues, every stage alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from align_utils import lexical, prompts
+from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
+from align_utils.config import Config, Decoding, Language
+from align_utils.models import attach_adapter, hash_base, load_base, use_adapter
+
+# Bumped when this module's results change for the same settings.
+VERSION = 1
+STAGES = ("zero_shot", "few_shot", "sft", "ppo")
+TUNED = ("sft", "ppo")
+
+
+def find_adapter(cfg: Config, model: str, culture: str, stage: str) -> Path:
+    """Folder of an adapter of this run: `runs/<profile>/adapters/<model>/<culture>/<stage>/seed-<seed>`."""
+    return cfg.runs / "adapters" / model / culture / stage / f"seed-{cfg.profile.seed}"
+
+
+def find_stop_tokens(tokenizer) -> list[int]:
+    """Token ids that end a list: eos and every token that starts with a line break."""
+    breaks = [index for token, index in tokenizer.get_vocab().items() if token.startswith(("\n", "Ċ", "<0x0A>"))]
+    return sorted({tokenizer.eos_token_id, *breaks})
+
+
+@torch.inference_mode()
+def generate_texts(
+    model, tokenizer, asked: Sequence[str], decoding: Decoding, *, max_new_tokens: int, batch: int, label: str = ""
+) -> list[str]:
+    """Greedy continuations of many prompts, in length-sorted batches.
+
+    Parameters
+    ----------
+    asked : sequence of str
+        Prompts.
+    decoding : Decoding
+        Repetition penalty (over prompt and continuation, as in transformers).
+    max_new_tokens, batch : int
+    label : str
+        Shown beside the progress bar.
+
+    Returns
+    -------
+    list of str
+        Continuations without special tokens, in the order of `asked`; they end at the first line break or eos.
+    """
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
+    stops = find_stop_tokens(tokenizer)
+    texts = [""] * len(asked)
+    for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False, disable=None):
+        chosen = order[start : start + batch]
+        inputs = tokenizer([asked[i] for i in chosen], return_tensors="pt", padding=True).to(model.device)
+        output = model.generate(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=max_new_tokens,
+            do_sample=False, top_k=None, top_p=None, repetition_penalty=decoding.repetition_penalty,
+            eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        new = output[:, inputs["input_ids"].shape[1] :]
+        for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+            texts[i] = text
+    return texts
+
+
+def generate_lists(
+    cfg: Config, model, tokenizer, language: Language, cues: Sequence[str], decoding: Decoding, *, examples=(), label: str = ""
+) -> pd.DataFrame:
+    """Associations of a model to cues.
+
+    Returns
+    -------
+    DataFrame
+        `cue`, `text` (as generated) and `responses` (parsed list), one row a cue.
+    """
+    settings = cfg.profile.lexical
+    asked = [prompts.build_few_shot(language, examples, cue) for cue in cues]
+    texts = generate_texts(
+        model, tokenizer, asked, decoding, max_new_tokens=settings.max_new_tokens, batch=settings.batch, label=label
+    )
+    lists = [prompts.parse_list(language, text, cue=cue) for cue, text in zip(cues, texts, strict=True)]
+    return pd.DataFrame({"cue": list(cues), "text": texts, "responses": lists})
+
+
+def choose_decoding(
+    cfg: Config, model, tokenizer, language: Language, norms: pd.DataFrame, valid: Sequence[str], *, examples=(), label: str = ""
+) -> tuple[Decoding, pd.DataFrame]:
+    """Try every setting of the grid on the validation cues and take the best mean P@5 (attested; the first one at a tie).
+
+    Returns
+    -------
+    (Decoding, DataFrame)
+        The choice; `decoding, precision` of all settings.
+    """
+    scores = []
+    for decoding in cfg.profile.lexical.grid:
+        lists = generate_lists(
+            cfg, model, tokenizer, language, valid, decoding, examples=examples, label=f"{label} {decoding.name}"
+        )
+        scored = lexical.score_lists(
+            lists.drop(columns="text"), norms, language, ks=[5], min_count=cfg.profile.lexical.min_count
+        )
+        scores.append(scored.loc[scored["reading"] == "attested", "precision"].mean())
+    grid = pd.DataFrame({"decoding": [d.name for d in cfg.profile.lexical.grid], "precision": scores})
+    return cfg.profile.lexical.grid[int(np.argmax(scores))], grid
+
+
+def pick_examples(
+    cfg: Config, norms: pd.DataFrame, train: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """Worked examples of the few-shot prompt: training cues drawn by the seed, with their strongest responses."""
+    rng = np.random.default_rng(cfg.profile.seed)
+    cues = [str(cue) for cue in rng.choice(sorted(train), size=cfg.profile.lexical.few_shot, replace=False)]
+    lists = prompts.draw_lists(norms, cues, length=cfg.profile.sft.list_length, order="strength", seed=0)
+    return list(zip(cues, lists, strict=True))
+
+
+def load_states(cfg: Config, name: str):
+    """Load a base model once with every adapter of the run attached.
+
+    Returns
+    -------
+    (model, tokenizer, dict)
+        The dict maps (culture, stage) to the adapter's name.
+
+    Raises
+    ------
+    MissingInput
+        An adapter has not been trained yet; names the notebook.
+    """
+    folders = {
+        (culture, stage): require(
+            find_adapter(cfg, name, culture, stage) / "step.json", made_by="02_sft" if stage == "sft" else "03_ppo"
+        ).parent
+        for culture in cfg.cultures
+        for stage in TUNED
+    }
+    model, tokenizer = load_base(cfg.models[name], seed=cfg.profile.seed)
+    for (culture, stage), folder in folders.items():
+        model = attach_adapter(model, folder, f"{culture}_{stage}")
+    return model.eval(), tokenizer, {key: f"{key[0]}_{key[1]}" for key in folders}
+
+
+def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
+    """Lists of every culture and stage for the test cues, decoding chosen on the validation cues with equal effort.
+
+    Parameters
+    ----------
+    name : str
+        Model of the profile.
+    data : dict
+        Culture to `norms` (DataFrame), `cues` (dict from `norms.split_cues`) and `path` (the norms' file, for the key).
+
+    Returns
+    -------
+    list of Path
+        `runs/<profile>/associations/<model>_<culture>.parquet`: `model, culture, stage, decoding, cue, text, responses`; beside
+        it `<model>_<culture>_grid.csv`: `stage, decoding, precision, chosen`.
+    """
+    settings = {
+        (culture, stage): _describe(cfg, name, culture, stage, data[culture]) for culture in cfg.cultures for stage in STAGES
+    }
+    folders = {key: cfg.runs / "steps" / "associations" / f"{name}_{key[0]}_{key[1]}" for key in settings}
+    open_steps = [key for key in settings if not find_step(folders[key], settings[key])]
+    if open_steps:
+        model, tokenizer, adapters = load_states(cfg, name)
+    for culture, stage in tqdm(open_steps, desc="stages", unit="stage", disable=None):
+        with make_step(folders[culture, stage], settings[culture, stage]) as work, use_adapter(model, adapters.get((culture, stage))):
+            language, source = cfg.language_of(culture), data[culture]
+            examples = pick_examples(cfg, source["norms"], source["cues"]["train"]) if stage == "few_shot" else ()
+            label = f"{culture} {stage}"
+            best, grid = choose_decoding(
+                cfg, model, tokenizer, language, source["norms"], source["cues"]["valid"], examples=examples, label=label
+            )
+            lists = generate_lists(
+                cfg, model, tokenizer, language, source["cues"]["test"], best, examples=examples, label=label
+            )
+            save_frame(lists.assign(decoding=best.name), work / "lists.parquet")
+            save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
+    return [path for culture in cfg.cultures for path in _collect(cfg, name, culture, folders)]
+
+
+def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Lists and decoding grids of the run, as `associate` left them.
+
+    Returns
+    -------
+    (DataFrame, DataFrame)
+        `model, culture, stage, decoding, cue, text, responses`; `model, culture, stage, decoding, precision, chosen`.
+    """
+    base = cfg.runs / "associations"
+    cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
+    made_by = "04_lexical_alignment"
+    lists = [read_frame(base / f"{model}_{culture}.parquet", made_by=made_by) for model, culture in cells]
+    grids = [
+        read_frame(base / f"{model}_{culture}_grid.csv", made_by=made_by).assign(model=model, culture=culture)
+        for model, culture in cells
+    ]
+    grid = pd.concat(grids, ignore_index=True)[["model", "culture", "stage", "decoding", "precision", "chosen"]]
+    return pd.concat(lists, ignore_index=True), grid
+
+
+def _collect(cfg: Config, name: str, culture: str, folders: dict) -> list[Path]:
+    names = {stage: folders[culture, stage] for stage in STAGES}
+    lists = [pd.read_parquet(folder / "lists.parquet").assign(stage=stage) for stage, folder in names.items()]
+    grids = [pd.read_csv(folder / "grid.csv").assign(stage=stage) for stage, folder in names.items()]
+    frame = pd.concat(lists, ignore_index=True).assign(model=name, culture=culture)
+    frame = frame[["model", "culture", "stage", "decoding", "cue", "text", "responses"]]
+    base = cfg.runs / "associations"
+    grid = pd.concat(grids, ignore_index=True)[["stage", "decoding", "precision", "chosen"]]
+    return [save_frame(frame, base / f"{name}_{culture}.parquet"), save_frame(grid, base / f"{name}_{culture}_grid.csv")]
+
+
+def _describe(cfg: Config, name: str, culture: str, stage: str, source: dict) -> dict:
+    adapter = find_adapter(cfg, name, culture, stage) if stage in TUNED else None
+    weights = adapter / "adapter_model.safetensors" if adapter else None
+    return {
+        "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "stage": stage, "culture": culture,
+        "adapter": hash_file(weights) if weights and weights.is_file() else None, "norms": hash_file(source["path"]),
+        "cues": hash_settings(source["cues"]), "seed": cfg.profile.seed, "list_length": cfg.profile.sft.list_length,
+        "lexical": cfg.profile.lexical.model_dump(include={"few_shot", "max_new_tokens", "min_count", "grid", "batch"}),
+        "language": cfg.language_of(culture).model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
+    }  # fmt: skip

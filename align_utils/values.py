@@ -1,0 +1,158 @@
+"""Distances between answer distributions, and what they say: shifts, high-tension items, whose answers are nearer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import distance
+
+MEASURES = ("wasserstein", "jensen_shannon")
+
+
+def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
+    """Wasserstein-1 distance of two distributions on an ordered scale, divided by k - 1.
+
+    Parameters
+    ----------
+    p, q : ndarray, shape (k,)
+        Shares over the scale's points in order, each summing to 1; k at least 2.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 when all mass sits at opposite ends.
+
+    Examples
+    --------
+    >>> wasserstein(np.array([1.0, 0, 0]), np.array([0, 0, 1.0]))
+    1.0
+    """
+    p, q = _check(p), _check(q)
+    return float(np.abs(np.cumsum(p - q)[:-1]).sum() / (len(p) - 1))
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Jensen-Shannon divergence (base 2), in [0, 1]."""
+    return float(distance.jensenshannon(_check(p), _check(q), base=2) ** 2)
+
+
+def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
+    """Distance of every answerer to every culture, per item.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        `question, code, share` and any columns that name the answerer (model, adapter, language, persona ...).
+    human : DataFrame
+        `question, culture, code, share`, from `wvs.load_distributions`, codes in scale order.
+
+    Returns
+    -------
+    DataFrame
+        The answerer's columns, `question`, `to` (culture) and one column for each of MEASURES.
+    """
+    names = [column for column in answers.columns if column not in {"code", "share", "n", "question"}]
+    people = {key: group["share"].to_numpy() for key, group in human.groupby(["question", "culture"], sort=False)}
+    codes = {question: group["code"].tolist() for (question, _), group in human.groupby(["question", "culture"], sort=False)}
+    cultures = list(dict.fromkeys(human["culture"]))
+    rows = []
+    for key, group in answers[answers["question"].isin(codes)].groupby([*names, "question"], sort=False, dropna=False):
+        question = key[-1]
+        shares = group.set_index("code")["share"].reindex(codes[question]).to_numpy()
+        for culture in cultures:
+            other = people[question, culture]
+            rows.append(dict(zip(names, key[:-1], strict=True)) | {
+                "question": question, "to": culture,
+                "wasserstein": wasserstein(shares, other), "jensen_shannon": jensen_shannon(shares, other),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def rank_tension(human: pd.DataFrame, first: str, second: str, *, size: int) -> pd.DataFrame:
+    """Items by Wasserstein distance between two cultures, largest first, with `chosen` for the first `size`.
+
+    Returns
+    -------
+    DataFrame
+        `question, tension, chosen`; ties in the order of the question.
+    """
+    wide = human.pivot(index=["question", "code"], columns="culture", values="share")
+    # pivot sorts codes; the order of the frame is the order of the scale
+    order = human.drop_duplicates(["question", "code"]).set_index(["question", "code"]).index
+    wide = wide.loc[order]
+    tension = {q: wasserstein(g[first].to_numpy(), g[second].to_numpy()) for q, g in wide.groupby(level="question", sort=False)}
+    frame = pd.DataFrame({"question": list(tension), "tension": list(tension.values())})
+    frame = frame.sort_values(["tension", "question"], ascending=[False, True], ignore_index=True)
+    frame["chosen"] = np.arange(len(frame)) < size
+    return frame
+
+
+def choose_size(available: int, wanted: int) -> int:
+    """How many items make a high-tension set: as many as wanted, but at most a third of those there are (else it is no choice).
+
+    Examples
+    --------
+    >>> choose_size(233, 50), choose_size(55, 50)
+    (50, 18)
+    """
+    return min(wanted, available // 3)
+
+
+def measure_stability(human: pd.DataFrame, first: str, second: str, *, size: int, draws: int, sizes: dict[str, int], seed: int):
+    """How many of the `size` high-tension items stay when both countries' answers are drawn anew (multinomial).
+
+    Returns
+    -------
+    ndarray, shape (draws,)
+        Items of the original choice that are chosen again.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = set(rank_tension(human, first, second, size=size).query("chosen")["question"])
+    kept = []
+    for _ in range(draws):
+        drawn = human.copy()
+        for (_, culture), index in drawn.groupby(["question", "culture"], sort=False).groups.items():
+            p = human.loc[index, "share"].to_numpy()
+            drawn.loc[index, "share"] = rng.multinomial(sizes[culture], p / p.sum()) / sizes[culture]
+        kept.append(len(chosen & set(rank_tension(drawn, first, second, size=size).query("chosen")["question"])))
+    return np.array(kept)
+
+
+def measure_shift(distances: pd.DataFrame, base: pd.DataFrame, target: str, *, measure: str = "wasserstein") -> pd.DataFrame:
+    """shift = d(base, target) - d(tuned, target) per item and language; positive is toward the target culture.
+
+    Parameters
+    ----------
+    distances, base : DataFrame
+        Of one tuned answerer and of the base model, from `measure_distances` (with `language`, `persona`).
+
+    Returns
+    -------
+    DataFrame
+        `question, language, persona, shift` in [-1, 1].
+    """
+    keys = ["question", "language", "persona"]
+    pick = [*keys, measure]
+    both = base.loc[base["to"] == target, pick].merge(distances.loc[distances["to"] == target, pick], on=keys, suffixes=("_b", "_t"))
+    both["shift"] = both[f"{measure}_b"] - both[f"{measure}_t"]
+    return both[[*keys, "shift"]]
+
+
+def judge_nearer(distances: pd.DataFrame, first: str, second: str, *, measure: str = "wasserstein") -> pd.DataFrame:
+    """Whether an answerer is nearer to `first` than to `second`, per row of names and question (ties count as no).
+
+    Returns
+    -------
+    DataFrame
+        Names, `question`, `nearer` (bool).
+    """
+    names = [c for c in distances.columns if c not in {"to", *MEASURES}]
+    wide = distances.pivot(index=names, columns="to", values=measure)
+    return (wide[first] < wide[second]).rename("nearer").reset_index()
+
+
+def _check(p) -> np.ndarray:
+    p = np.asarray(p, dtype=float)
+    if p.ndim != 1 or len(p) < 2 or not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-6:
+        raise ValueError(f"not a distribution over at least two points: {p.tolist()}")
+    return p
