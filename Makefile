@@ -51,7 +51,7 @@ lint: $(READY) ## style of code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 publish: $(READY) ## rewrite the numbers of README.md from figures/cpu
-	$(PY) -m align_utils.runner --publish
+	$(PY) -m align_utils.readme
 
 clean: ## remove what runs made (the environment and the model cache stay)
 	rm -rf runs $(filter-out figures/cpu,$(wildcard figures/*))

@@ -83,7 +83,14 @@ def compare_stages(cfg: Config, scored: pd.DataFrame, pairs: Sequence[tuple[str,
     parts = []
     for subset, part in (("all", five), ("no_reverse", five[~five["reverse"]])):
         table = stats.compare(
-            part, ["model", "culture", "reading"], "precision", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap
+            part,
+            ["model", "culture", "reading"],
+            "precision",
+            over="stage",
+            pairs=pairs,
+            key="cue",
+            unit="family",
+            **cfg.bootstrap,
         )
         parts.append(table.assign(subset=subset))
     return pd.concat(parts, ignore_index=True)
@@ -98,9 +105,12 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict]) ->
         `model, culture, label, stage, cue, rating, value, coverage`; the rating files; what was not measured, per language.
     """
     parts, paths, absent = [], [], {}
+    wanted = list(dict.fromkeys(name for language in cfg.languages.values() for name in language.ratings))
     for culture, data in stage.items():
         language = cfg.language_of(culture)
         found, files, missing = ratings.load_ratings(cfg, language)
+        # A rating without a file keeps its rows, empty: what was not measured is shown as such.
+        found = {name: found.get(name, pd.Series(dtype=float)) for name in wanted}
         paths, absent = [*paths, *files], absent | ({language.name: missing} if missing else {})
         human = _list_people(data["norms"], data["cues"]["test"])
         for model in cfg.models:
@@ -111,8 +121,6 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict]) ->
                 rated = lexical.rate_responses(short, found, language)
                 parts.append(rated.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
     rated = pd.concat(parts, ignore_index=True)
-    # A rating without a file still has its (empty) panel: what was not measured is shown as such.
-    wanted = list(dict.fromkeys(name for language in cfg.languages.values() for name in language.ratings))
     rated["rating"] = pd.Categorical(rated["rating"], wanted)
     return rated.sort_values("rating", kind="stable", ignore_index=True).astype({"rating": str}), sorted(set(paths)), absent
 

@@ -69,11 +69,18 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
     names = averaged["adapter"].where(averaged["adapter"] != "none", "base")
     labels = [
         f"{cfg.label(model, adapter)} {stage} {language}".replace("base zero_shot", "base")
-        for model, adapter, stage, language in zip(averaged["model"], names, averaged["stage"], averaged["language"], strict=True)
+        for model, adapter, stage, language in zip(
+            averaged["model"], names, averaged["stage"], averaged["language"], strict=True
+        )
     ]
     both = pd.concat([people, averaged.assign(answerer=labels)])
-    scale = {question: part["code"].tolist() for question, part in human.drop_duplicates(["question", "code"]).groupby("question", sort=False)}
-    both["position"] = [scale[q].index(code) / (len(scale[q]) - 1) for q, code in zip(both["question"], both["code"], strict=True)]
+    scale = {
+        question: part["code"].tolist()
+        for question, part in human.drop_duplicates(["question", "code"]).groupby("question", sort=False)
+    }
+    both["position"] = [
+        scale[q].index(code) / (len(scale[q]) - 1) for q, code in zip(both["question"], both["code"], strict=True)
+    ]
     both["mean"] = both["position"] * both["share"]
     wide = both.groupby(["question", "answerer"], sort=False)["mean"].sum().unstack("answerer")
     return wide.reindex(columns=list(dict.fromkeys(both["answerer"]))).reindex(list(scale))

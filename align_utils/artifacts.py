@@ -38,7 +38,7 @@ def write_atomic(path: Path):
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,7 +87,7 @@ def make_step(folder: Path, settings: dict):
     (work / "step.json").write_text(json.dumps(mark, indent=1, ensure_ascii=False, sort_keys=True), encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
-    os.replace(work, folder)
+    work.replace(folder)
     for stale in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(stale)
 

@@ -289,7 +289,7 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
     'sample'
     """
     root = Path(root or os.environ.get("ALIGN_ROOT") or PACKAGE_ROOT).resolve()
-    settings = _build(Profile, {"name": profile, **_merge_overlays(root, profile)}, _profile_path(root, profile))
+    settings = read_profile(profile, root=root)
     if settings.data == "sample":
         return Config(settings, root, root / "data" / "sample")
     folder = Path(data_dir or os.environ.get("ALIGN_DATA") or root / "data" / "raw").resolve()
@@ -299,6 +299,11 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
             "there (data/README.md says where to get them) or set ALIGN_DATA=<folder>; PROFILE=cpu needs no files."
         )
     return Config(settings, root, folder)
+
+
+def read_profile(name: str, *, root: Path) -> Profile:
+    """A profile with its overlays merged, without looking at data, cultures or models (see `load` for the errors)."""
+    return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _profile_path(root, name))
 
 
 def describe(cfg: Config) -> str:

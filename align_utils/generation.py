@@ -90,7 +90,15 @@ def generate_lists(
 
 
 def choose_decoding(
-    cfg: Config, model, tokenizer, language: Language, norms: pd.DataFrame, valid: Sequence[str], *, examples=(), label: str = ""
+    cfg: Config,
+    model,
+    tokenizer,
+    language: Language,
+    norms: pd.DataFrame,
+    valid: Sequence[str],
+    *,
+    examples=(),
+    label: str = "",
 ) -> tuple[Decoding, pd.DataFrame]:
     """Try every setting of the grid on the validation cues and take the best mean P@5 (attested; the first one at a tie).
 
@@ -112,9 +120,7 @@ def choose_decoding(
     return cfg.profile.lexical.grid[int(np.argmax(scores))], grid
 
 
-def pick_examples(
-    cfg: Config, norms: pd.DataFrame, train: Sequence[str]
-) -> list[tuple[str, list[str]]]:
+def pick_examples(cfg: Config, norms: pd.DataFrame, train: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Worked examples of the few-shot prompt: training cues drawn by the seed, with their strongest responses."""
     rng = np.random.default_rng(cfg.profile.seed)
     cues = [str(cue) for cue in rng.choice(sorted(train), size=cfg.profile.lexical.few_shot, replace=False)]
@@ -172,7 +178,10 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
     if open_steps:
         model, tokenizer, adapters = load_states(cfg, name)
     for culture, stage in tqdm(open_steps, desc="stages", unit="stage", disable=None):
-        with make_step(folders[culture, stage], settings[culture, stage]) as work, use_adapter(model, adapters.get((culture, stage))):
+        with (
+            make_step(folders[culture, stage], settings[culture, stage]) as work,
+            use_adapter(model, adapters.get((culture, stage))),
+        ):
             language, source = cfg.language_of(culture), data[culture]
             examples = pick_examples(cfg, source["norms"], source["cues"]["train"]) if stage == "few_shot" else ()
             label = f"{culture} {stage}"

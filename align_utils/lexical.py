@@ -131,7 +131,9 @@ def list_chance_baseline(norms: pd.DataFrame, cues: Sequence[str], *, k: int) ->
     return pd.DataFrame({"cue": list(cues), "responses": [groups[other[cue]].tolist() for cue in cues]})
 
 
-def find_reverse_pairs(norms: pd.DataFrame, cues: Sequence[str], train: Sequence[str], language: Language, *, k: int) -> set[str]:
+def find_reverse_pairs(
+    norms: pd.DataFrame, cues: Sequence[str], train: Sequence[str], language: Language, *, k: int
+) -> set[str]:
     """Held-out cues of which a top-k pair (cue, response) stands reversed (response, cue) among the training pairs."""
     forms = norms.assign(
         a=norms["cue"].map(language.normalise), b=norms["response"].map(language.normalise)
@@ -169,7 +171,10 @@ def compare_overlap(
         tables.append((mass, norms.groupby("cue")["strength"].sum()))
     rows = []
     for pair in pairs.to_dict("records"):
-        p, q = (mass[cue] if cue in mass.index else mass.iloc[:0].droplevel(0) for (mass, _), cue in zip(tables, (pair["first"], pair["second"]), strict=True))
+        p, q = (
+            mass[cue] if cue in mass.index else mass.iloc[:0].droplevel(0)
+            for (mass, _), cue in zip(tables, (pair["first"], pair["second"]), strict=True)
+        )
         covered = min(p.sum() / tables[0][1][pair["first"]], q.sum() / tables[1][1][pair["second"]])
         known, union = covered > 0, p.index.union(q.index)
         shares = pd.DataFrame({"p": p / p.sum(), "q": q / q.sum()}, index=union).fillna(0.0) if known else None

@@ -39,7 +39,11 @@ def pick_device() -> tuple[torch.device, torch.dtype, str]:
     if torch.cuda.is_available():
         wide = torch.cuda.is_bf16_supported()
         dtype = torch.bfloat16 if wide else torch.float16
-        return torch.device("cuda"), dtype, f"{torch.cuda.get_device_name()}; {'bf16 supported' if wide else 'no bf16, so fp16'}"
+        return (
+            torch.device("cuda"),
+            dtype,
+            f"{torch.cuda.get_device_name()}; {'bf16 supported' if wide else 'no bf16, so fp16'}",
+        )
     return torch.device("cpu"), torch.float32, f"no GPU found; {torch.get_num_threads()} threads, fp32"
 
 
@@ -140,7 +144,9 @@ def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]
     merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)), skip_tokens=added)
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, types, strict=True) if k == CONTROL])
-    tokenizer.add_tokens([AddedToken(t, normalized=True, special=False) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED])
+    tokenizer.add_tokens(
+        [AddedToken(t, normalized=True, special=False) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED]
+    )
     return _finish_tokenizer(tokenizer, vocabulary["<bos>"])
 
 
@@ -229,7 +235,9 @@ def _load_unsloth(source: ModelSource):
     try:
         from unsloth import FastLanguageModel
     except ImportError as error:
-        raise ModelError(f"model '{source.name}' uses the unsloth backend: install the extra `gpu` on a CUDA machine") from error
+        raise ModelError(
+            f"model '{source.name}' uses the unsloth backend: install the extra `gpu` on a CUDA machine"
+        ) from error
     model, tokenizer = FastLanguageModel.from_pretrained(
         model_name=source.source, max_seq_length=1024, dtype=None, load_in_4bit=source.load_in_4bit
     )

@@ -92,7 +92,9 @@ def load_trials(path: Path, culture: Culture, language: Language) -> tuple[pd.Da
     raw = read_table(path, ["participantID", "cue", "R1", "R2", "R3", *extra]).rename(columns={"participantID": "participant"})
     kept = raw[raw[native.column].isin(native.values)].copy() if native else raw.copy()
     if kept.empty:
-        raise DataError(f"{path}: no trial with {native.column} in {native.values}; culture '{culture.name}' cannot use this file")
+        raise DataError(
+            f"{path}: no trial with {native.column} in {native.values}; culture '{culture.name}' cannot use this file"
+        )
     missing = 0
     for column in ("R1", "R2", "R3"):
         marker = find_missing(kept[column], language)
@@ -184,7 +186,10 @@ def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
     """One row a culture: cues, pairs, distinct responses, median N, trials, and what was repaired on reading."""
     rows = []
     for name, part in loaded.items():
-        frame, repairs = part["norms"], [f"{count} {what}" for file in part["repairs"].values() for what, count in file.items() if count]
+        frame, repairs = (
+            part["norms"],
+            [f"{count} {what}" for file in part["repairs"].values() for what, count in file.items() if count],
+        )
         rows.append({
             "culture": name, "cues": frame["cue"].nunique(), "pairs": len(frame), "distinct responses": frame["response"].nunique(),
             "median N": frame.groupby("cue")["n"].first().median(), "trials": 0 if part["trials"] is None else len(part["trials"]),
@@ -195,6 +200,7 @@ def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
 
 def show_lists(pairs: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, *, size: int) -> pd.DataFrame:
     """Concept pairs with both cultures' strongest responses side by side, for reading."""
+
     def join(norms: pd.DataFrame, cue: str) -> str:
         return ", ".join(norms.loc[(norms["cue"] == cue) & (norms["rank"] <= size), "response"])
 

@@ -39,11 +39,27 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         mine = metrics[metrics["model"] == model]
         rows += [_row(cfg, model, claim, paper, *_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
         rows.append(_row(cfg, model, CONCRETENESS[0], CONCRETENESS[1], *_concreteness(mine, CONCRETENESS[2])))
-        rows.append(_row(cfg, model, "valence and arousal at human level", "at human level", "see tab04_ratings", None, None, None, ""))
+        rows.append(
+            _row(cfg, model, "valence and arousal at human level", "at human level", "see tab04_ratings", None, None, None, "")
+        )
         for claim, before, after in COUNTS:
             p = stats.fisher_exact(before, after, 50)
-            rows.append(_row(cfg, model, claim, f"{before} -> {after} of 50 (Fisher p = {p:.3f} as if independent)", *_aligned(mine)))
-        rows.append(_row(cfg, model, "tuned 7-8B models match or beat vanilla 70B", "match or beat", "no 70B baseline in this run", None, None, None, ""))
+            rows.append(
+                _row(cfg, model, claim, f"{before} -> {after} of 50 (Fisher p = {p:.3f} as if independent)", *_aligned(mine))
+            )
+        rows.append(
+            _row(
+                cfg,
+                model,
+                "tuned 7-8B models match or beat vanilla 70B",
+                "match or beat",
+                "no 70B baseline in this run",
+                None,
+                None,
+                None,
+                "",
+            )
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -62,7 +78,13 @@ def _gain(metrics: pd.DataFrame, culture: str, goal: float) -> tuple:
     if gap.empty or "few_shot" not in level or not level["few_shot"]:
         return "not measured", None, None, None, ""
     gap, gain = gap.iloc[0], level["ppo"] / level["few_shot"] - 1
-    return f"{level['few_shot']:.2f} -> {level['ppo']:.2f} ({gain:+.0%})", gap["low"], gap["high"], gap["n"], _judge(gap, gain, goal)
+    return (
+        f"{level['few_shot']:.2f} -> {level['ppo']:.2f} ({gain:+.0%})",
+        gap["low"],
+        gap["high"],
+        gap["n"],
+        _judge(gap, gain, goal),
+    )
 
 
 def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 
@@ -20,7 +21,15 @@ NAMES = {
     "human": "human", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot", "sft": "SFT", "ppo": "PPO",
     "frequency": "frequency baseline", "chance": "chance", "uniform": "uniform answers",
 }  # fmt: skip
-CHINESE = ("Noto Sans CJK SC", "Noto Sans Mono CJK SC", "Source Han Sans SC", "Source Han Mono SC", "SimHei", "WenQuanYi Micro Hei")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
+CHINESE = (
+    "Noto Sans CJK SC",
+    "Noto Sans Mono CJK SC",
+    "Source Han Sans SC",
+    "Source Han Mono SC",
+    "SimHei",
+    "WenQuanYi Micro Hei",
+)
 
 
 def use_style() -> str:
@@ -83,11 +92,12 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
             rows = part if group is None else part[part["group"] == group]
             y = np.array([labels.index(label) for label in rows["label"]]) + (number - (len(groups) - 1) / 2) * 0.22
             errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
-            colour = _colour(group) if group else "#0072B2"
+            colour = PALETTE[number % len(PALETTE)]
             axes.errorbar(rows["value"], y, xerr=errors, fmt="o", ms=4, color=colour, label=_name(group) if group else None)
         if zero:
             axes.axvline(0, color="black", lw=0.8)
         axes.set(xlabel=value_label, title=panel or "")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
         axes.grid(axis="y", visible=False)
     counts = frame.groupby("label")["n"].max()
     all_axes[0][0].set_yticks(range(len(labels)), [f"{label} (n={counts[label]:.0f})" for label in labels])
@@ -119,7 +129,11 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     frame : DataFrame
         `culture, update, reward, reward_valid, kl` (NaN where not measured).
     """
-    series = [("reward", "sampled lists", "#999999", "-"), ("reward_valid", "validation cues, greedy", "#D55E00", "o-"), ("kl", "KL", "#0072B2", "-")]
+    series = [
+        ("reward", "sampled lists", "#999999", "-"),
+        ("reward_valid", "validation cues, greedy", "#D55E00", "o-"),
+        ("kl", "KL", "#0072B2", "-"),
+    ]
     return _plot_curves(frame, "update", series, ["reward", "reward", "KL to SFT (nats per list)"], "update", mark)
 
 
@@ -143,7 +157,9 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 style = "--" if stage in {"human", "frequency", "chance"} else "-"
                 x = line["k"] * 1.02 ** (number - 3)
                 errors = np.abs(line[["low", "high"]].to_numpy().T - line["value"].to_numpy())
-                axes.errorbar(x, line["value"], yerr=errors, fmt=f"o{style}", ms=3.5, lw=1.2, color=_colour(stage), label=_name(stage))
+                axes.errorbar(
+                    x, line["value"], yerr=errors, fmt=f"o{style}", ms=3.5, lw=1.2, color=_colour(stage), label=_name(stage)
+                )
             axes.set_title(f"{culture}, {reading} (n={part['n'].max():.0f} cues)")
             axes.set(xscale="log", ylim=(0, None))
             ks = sorted(frame["k"].unique())
@@ -166,24 +182,25 @@ def plot_ratings(frame: pd.DataFrame, *, mark: str = ""):
     """
     cultures, ratings = list(dict.fromkeys(frame["culture"])), list(dict.fromkeys(frame["rating"]))
     stages = list(dict.fromkeys(frame["stage"]))
+    colours = {stage: _colour(stage) if stage != "human" else "#BBBBBB" for stage in stages}
     figure, grid = plt.subplots(
         len(cultures), len(ratings), figsize=(2.6 * len(ratings) + 1.2, 2.2 * len(cultures) + 0.4), sharex="col", squeeze=False
     )
     for row, culture in zip(grid, cultures, strict=True):
         for axes, rating in zip(row, ratings, strict=True):
             part = frame[(frame["culture"] == culture) & (frame["rating"] == rating)]
-            values = [part.loc[part["stage"] == stage, "value"].dropna().to_numpy() for stage in stages]
-            if not any(len(v) for v in values):
+            if not part["value"].notna().any():
                 axes.text(0.5, 0.5, "not measured\n(no ratings file)", ha="center", va="center", transform=axes.transAxes)
                 axes.set(yticks=[], title=f"{culture}: {rating}")
                 continue
-            boxes = axes.boxplot(values, orientation="horizontal", patch_artist=True, widths=0.6, showfliers=False, medianprops={"color": "black"})
-            for box, stage in zip(boxes["boxes"], stages, strict=True):
-                box.set(facecolor=_colour(stage), alpha=0.6)
-            names = [f"{_name(stage)} (n={len(v)})" for stage, v in zip(stages, values, strict=True)]
-            axes.set_yticks(range(1, len(stages) + 1), names if rating == ratings[0] else [""] * len(stages))
-            axes.invert_yaxis()
-            axes.set_title(f"{culture}: {rating}")
+            sns.boxplot(
+                part, x="value", y="stage", order=stages, hue="stage", hue_order=stages, palette=colours, ax=axes, fliersize=0,
+                width=0.65, linewidth=0.9, legend=False, boxprops={"alpha": 0.7},
+            )  # fmt: skip
+            counts = part.dropna(subset="value").groupby("stage").size().reindex(stages, fill_value=0)
+            names = [f"{_name(stage)} (n={count})" for stage, count in counts.items()]
+            axes.set_yticks(range(len(stages)), names if rating == ratings[0] else [""] * len(stages))
+            axes.set(title=f"{culture}: {rating}", xlabel="", ylabel="")
     for axes in grid[-1]:
         axes.set_xlabel("mean rating of a cue's responses")
     return _mark(figure, mark)
@@ -198,12 +215,14 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
         Index `question`, one column an answerer, values in [0, 1].
     """
     figure, axes = plt.subplots(figsize=(0.62 * frame.shape[1] + 2.2, 0.145 * len(frame) + 1.8))
-    image = axes.imshow(frame.to_numpy(), aspect="auto", cmap="RdYlBu_r", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_yticks(range(len(frame)), frame.index, fontsize=6)
-    axes.set_xticks(range(frame.shape[1]), frame.columns, rotation=60, ha="right", fontsize=7)
-    axes.grid(visible=False)
+    sns.heatmap(
+        frame, ax=axes, cmap="RdYlBu_r", vmin=0, vmax=1, xticklabels=False, yticklabels=False,
+        cbar_kws={"shrink": 0.5, "label": "mean answer"},
+    )  # fmt: skip
+    axes.set_yticks(np.arange(len(frame)) + 0.5, frame.index, fontsize=6)
+    axes.set_xticks(np.arange(frame.shape[1]) + 0.5, frame.columns, rotation=60, ha="right", fontsize=7)
+    axes.set(xlabel="", ylabel="")
     axes.set_title("Mean answer (0 = first point of the scale, 1 = last)")
-    figure.colorbar(image, ax=axes, shrink=0.5, label="mean answer")
     return _mark(figure, mark)
 
 
@@ -230,11 +249,18 @@ def plot_counts(frame: pd.DataFrame, *, title: str, value_label: str, mark: str 
 def _plot_curves(frame, x: str, series: list, labels: list[str], x_label: str, mark: str):
     cultures, rows = list(dict.fromkeys(frame["culture"])), list(dict.fromkeys(labels))
     figure, grid = plt.subplots(
-        len(rows), len(cultures), figsize=(3.3 * len(cultures) + 0.4, 2.2 * len(rows) + 0.7), sharex=True, sharey="row", squeeze=False
+        len(rows),
+        len(cultures),
+        figsize=(3.3 * len(cultures) + 0.4, 2.2 * len(rows) + 0.7),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
     for column, culture in enumerate(cultures):
         part = frame[frame["culture"] == culture]
-        for (name, text, colour, style), label in zip(series, labels * len(series) if len(labels) == 1 else labels, strict=False):
+        for (name, text, colour, style), label in zip(
+            series, labels * len(series) if len(labels) == 1 else labels, strict=False
+        ):
             axes = grid[rows.index(label)][column]
             known = part.dropna(subset=name)
             axes.plot(known[x], known[name], style, ms=4, color=colour, label=text)
@@ -255,9 +281,8 @@ def _legend_below(figure, axes) -> None:
 
 def _colour(condition: str) -> str:
     known = [name for name in COLOURS if condition == name or condition.endswith(f" {name}")]
-    extra = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442"]
     # A culture added by YAML has no entry: its colour follows from its name, so that it is the same in every figure.
-    return COLOURS[known[0]] if known else extra[sum(map(ord, condition)) % len(extra)]
+    return COLOURS[known[0]] if known else PALETTE[sum(map(ord, condition)) % len(PALETTE)]
 
 
 def _name(condition: str) -> str:

@@ -69,7 +69,9 @@ def run_notebook(cfg: config.Config, name: str, parameters: dict) -> Path:
         )  # fmt: skip
     except PapermillExecutionError as error:
         last = f"{error.ename}: {error.evalue}"
-        raise RunError(f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{last}\n\nThe notebook so far: {target}") from error
+        raise RunError(
+            f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{last}\n\nThe notebook so far: {target}"
+        ) from error
     return target
 
 
@@ -106,7 +108,9 @@ def print_plan(cfg: config.Config) -> None:
     total = sum(cfg.estimate(name) for name in list_notebooks(cfg.root))
     print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
     if cfg.is_sample and os.environ.get("ALIGN_DATA"):
-        print(f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files.")
+        print(
+            f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files."
+        )
     print(tabulate(rows, headers=["notebook", "minutes (2 cores)"]))
     print(f"About {total:g} minutes if nothing is stored yet; stored steps are not computed again.\n", flush=True)
 

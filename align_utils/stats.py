@@ -34,7 +34,7 @@ def bootstrap_interval(
     Returns
     -------
     (float, float, float)
-        Estimate, lower and upper end; (nan, nan, nan) for no values.
+        Estimate, lower and upper end; (nan, nan, nan) for no values, ends nan for a single group.
 
     Source
     ------
@@ -51,6 +51,9 @@ def bootstrap_interval(
     if not np.isfinite(values).all():
         raise ValueError("bootstrap_interval: values hold NaN or infinity; drop them first and state how many")
     _, codes = np.unique(np.arange(values.size) if groups is None else np.asarray(groups), return_inverse=True)
+    if codes.max() == 0:
+        # One unit says nothing of its own spread.
+        return float(statistic(values)), float("nan"), float("nan")
     members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(members), size=(resamples, len(members)))
@@ -119,7 +122,15 @@ def summarise(
 
 
 def compare(
-    frame: pd.DataFrame, by: Sequence[str], value: str, *, over: str, pairs: Sequence[tuple[str, str]], key: str, unit: str, **settings
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    value: str,
+    *,
+    over: str,
+    pairs: Sequence[tuple[str, str]],
+    key: str,
+    unit: str,
+    **settings,
 ) -> pd.DataFrame:
     """Paired differences between conditions, with bootstrap intervals over units.
 
@@ -142,5 +153,7 @@ def compare(
             frame.loc[frame[over] == old, columns], on=[*by, key], suffixes=("", "_old")
         )
         both["difference"] = both[value] - both[f"{value}_old"]
-        parts.append(summarise(both.assign(comparison=f"{new} - {old}"), [*by, "comparison"], "difference", unit=unit, **settings))
+        parts.append(
+            summarise(both.assign(comparison=f"{new} - {old}"), [*by, "comparison"], "difference", unit=unit, **settings)
+        )
     return pd.concat(parts, ignore_index=True)

@@ -173,7 +173,19 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
             save_frame(_tabulate(asked, scores), work / "answers.parquet")
     frames = [pd.read_parquet(folders[a, s] / "answers.parquet").assign(adapter=a, stage=s) for a, s in states]
     frame = pd.concat(frames, ignore_index=True).assign(model=name)
-    columns = ["model", "adapter", "stage", "language", "persona", "question", "order", "place", "code", "probability", "option_mass"]
+    columns = [
+        "model",
+        "adapter",
+        "stage",
+        "language",
+        "persona",
+        "question",
+        "order",
+        "place",
+        "code",
+        "probability",
+        "option_mass",
+    ]
     return [save_frame(frame[columns], cfg.runs / "survey" / f"{name}.parquet")]
 
 

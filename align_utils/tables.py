@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as arrow
 
 
 class DataError(ValueError):
@@ -55,12 +58,20 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
     header = text.split("\n", 1)[0].rstrip("\r")
     tab = "\t" in header
     try:
-        frame = pd.read_csv(
-            io.StringIO(text), sep="\t" if tab else ",", dtype=str, keep_default_na=False,
-            quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL, index_col=False, skip_blank_lines=False,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}; every row needs as many fields as the header") from error
+        frame = arrow.read_csv(
+            io.BytesIO(text.rstrip("\r\n").encode()),
+            read_options=arrow.ReadOptions(use_threads=False),  # with threads the error would not name the row
+            parse_options=arrow.ParseOptions(
+                delimiter="\t" if tab else ",", quote_char=False if tab else '"', ignore_empty_lines=False
+            ),
+            convert_options=arrow.ConvertOptions(
+                column_types=dict.fromkeys(next(csv.reader([header], delimiter="\t" if tab else ",")), pa.string()),
+                strings_can_be_null=False,
+            ),
+        ).to_pandas()  # fmt: skip
+    except (pa.ArrowInvalid, StopIteration) as error:
+        reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split())) or "empty file"
+        raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
     lower = {str(name).strip().lower(): name for name in frame.columns}
     missing = [name for name in columns if name.lower() not in lower]
     if missing:
@@ -72,9 +83,6 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
     wanted = {lower[name.lower()]: name for name in [*columns, *optional] if name.lower() in lower}
     frame = frame[list(wanted)].rename(columns=wanted)
     frame.index = frame.index + 2
-    short = frame.index[frame.isna().any(axis=1)]
-    if len(short):
-        raise DataError(f"{path}, line {short[0]}: fewer fields than the header; the file may be cut off: fetch it again")
     return frame.apply(lambda column: column.str.strip())
 
 

@@ -133,7 +133,9 @@ def measure_shift(distances: pd.DataFrame, base: pd.DataFrame, target: str, *, m
     """
     keys = ["question", "language", "persona"]
     pick = [*keys, measure]
-    both = base.loc[base["to"] == target, pick].merge(distances.loc[distances["to"] == target, pick], on=keys, suffixes=("_b", "_t"))
+    both = base.loc[base["to"] == target, pick].merge(
+        distances.loc[distances["to"] == target, pick], on=keys, suffixes=("_b", "_t")
+    )
     both["shift"] = both[f"{measure}_b"] - both[f"{measure}_t"]
     return both[[*keys, "shift"]]
 

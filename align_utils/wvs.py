@@ -103,7 +103,8 @@ def load_distributions(cfg: Config, items: pd.DataFrame) -> tuple[pd.DataFrame, 
             rejected.append({"question": item.question, "reason": reason})
             continue
         wide = part.pivot_table(index="country", columns="answer", values="share", aggfunc="sum").reindex(columns=item.codes)
-        wide = wide.fillna(0.0).div(wide.fillna(0.0).sum(1), axis=0)
+        wide = wide.fillna(0.0)
+        wide = wide.div(wide.sum(axis=1), axis=0)
         n = part.groupby("country")["n"].first()
         for country, row in wide.iterrows():
             kept += [

@@ -1,0 +1,84 @@
+"""The reward and the critic in the form of the torch modules that trl's PPO asks for."""
+
+from __future__ import annotations
+
+import torch
+from peft import PeftModel
+from torch import nn
+
+from align_utils import lexical, prompts
+from align_utils.config import Config, Language
+
+
+class RewardError(RuntimeError):
+    """A prompt came back from trl in a form that the reward does not know."""
+
+
+class NormReward(nn.Module):
+    """The reward as the torch module that trl's PPO asks for; it has no weights.
+
+    trl calls the backbone with ids and mask, then `score` on its last hidden state, and never says where the prompt ends: the
+    prompt is recognised by its ids, the rest is decoded, parsed and scored by `lexical.score_reward`, and the reward is
+    written at every position (trl reads one of them).
+    """
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, tokenizer, asked: dict[tuple[int, ...], str], strengths: dict, cfg: Config, language: Language):
+        super().__init__()
+        self.tokenizer, self.asked, self.strengths = tokenizer, asked, strengths
+        self.language, self.settings = language, cfg.profile.ppo.reward
+        self.lengths = sorted({len(ids) for ids in asked}, reverse=True)
+        self.backbone = _Readout(self._reward_rows)
+        self.score = nn.Identity()
+
+    def _reward_rows(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, _) -> torch.Tensor:
+        rewards = [self._reward_one(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        return torch.tensor(rewards, device=input_ids.device).view(-1, 1, 1).expand(-1, input_ids.shape[1], 1)
+
+    def _reward_one(self, ids: list[int]) -> float:
+        length = next((n for n in self.lengths if tuple(ids[:n]) in self.asked), None)
+        if length is None:
+            raise RewardError("PPO: a prompt was not recognised; prompts must be padded on the left and not truncated")
+        cue = self.asked[tuple(ids[:length])]
+        text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
+        words = prompts.parse_list(self.language, text, cue=cue)
+        return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+
+
+class Critic(nn.Module):
+    """Value model on the policy's own features: one float32 layer, no second copy of the model.
+
+    The features are read without gradient, so that the value loss never moves the policy's adapter.
+    """
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, policy: PeftModel):
+        super().__init__()
+        backbone = policy.get_base_model().base_model
+        self.backbone = _Readout(
+            lambda ids, mask, positions: backbone(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+            ).last_hidden_state.float()
+        )
+        self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(self.score.bias)
+        nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))
+
+
+class _Readout(nn.Module):
+    """A function in the place of a backbone. It holds no parameters, so nothing is registered, moved or saved twice."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    @torch.no_grad()
+    def forward(self, input_ids, attention_mask, position_ids, **_):
+        return _Hidden(self.function(input_ids, attention_mask, position_ids))
+
+
+class _Hidden:
+    def __init__(self, hidden: torch.Tensor):
+        self.hidden_states = (hidden,)

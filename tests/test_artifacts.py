@@ -1,0 +1,61 @@
+"""Files: nothing half-written is taken for finished, and the manifest tells the truth."""
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+from conftest import copy_project
+
+from align_utils import artifacts, config
+
+
+@pytest.fixture
+def run(tmp_path):
+    return config.load("smoke", root=copy_project(tmp_path))
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), artifacts.write_atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_step_is_not_finished_and_can_go_on(tmp_path):
+    folder, settings = tmp_path / "step", {"seed": 1}
+    with pytest.raises(KeyboardInterrupt), artifacts.make_step(folder, settings) as work:
+        (work / "part").write_text("1")
+        raise KeyboardInterrupt
+    assert not artifacts.find_step(folder, settings) and not folder.exists()
+    with artifacts.make_step(folder, settings) as work:
+        assert (work / "part").read_text() == "1"
+    assert artifacts.find_step(folder, settings) and not artifacts.find_step(folder, {"seed": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["step"]
+
+
+def test_manifest_holds_hashes_that_can_be_checked(run):
+    source = artifacts.save_frame(pd.DataFrame({"a": [1]}), run.runs / "in.parquet")
+    artifacts.save_table(run, pd.DataFrame({"x": [0.25, None]}), "tab09_x", section="1", inputs=[source])
+    entries = {entry["path"]: entry for entry in artifacts.load_manifest(run)}
+    assert set(entries) == {f"figures/smoke/tab09_x.{suffix}" for suffix in ("csv", "md", "tex")}
+    for path, entry in entries.items():
+        assert entry["sha256"] == hashlib.sha256((run.root / path).read_bytes()).hexdigest()
+        assert entry["inputs"] == [{"path": "runs/smoke/in.parquet", "sha256": artifacts.hash_file(source)}]
+    assert (run.figures / "tab09_x.csv").read_text() == 'x\n0.25\n""\n'
+
+
+def test_metrics_have_all_fields_and_refuse_others(run):
+    path = artifacts.save_metrics(run, [{"metric": "m", "value": 0.5, "culture": "us"}], "04_lexical_alignment")
+    (record,) = json.loads(path.read_text())
+    assert tuple(record) == artifacts.METRIC_FIELDS
+    assert record["data"] == "sample" and record["seed"] == run.profile.seed and record["low"] is None
+    with pytest.raises(ValueError, match="colour"):
+        artifacts.save_metrics(run, [{"metric": "m", "value": 1, "colour": "red"}], "04")
+
+
+def test_missing_input_names_the_notebook(run):
+    with pytest.raises(artifacts.MissingInput, match="01_norms"):
+        artifacts.read_frame(run.runs / "norms" / "us.parquet", made_by="01_norms")

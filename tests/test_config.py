@@ -1,0 +1,62 @@
+"""Settings: every file loads, and every kind of mistake is one clear line with file and field."""
+
+import pytest
+import yaml
+from conftest import ROOT, copy_project
+
+from align_utils import config
+
+PROFILES = sorted(p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml") if p.stem != "base")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_resolves_with_its_models_and_cultures(name, tmp_path):
+    (tmp_path / "swow").mkdir()
+    cfg = config.load(name, data_dir=tmp_path)
+    assert cfg.models and cfg.cultures and set(cfg.languages) == {c.language for c in cfg.cultures.values()}
+
+
+def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
+    for name in ("smoke", "cpu"):
+        assert config.load(name).data_dir == ROOT / "data" / "sample"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sft": {"stepz": 3}}, ["broken.yaml", "sft.stepz"]),
+        ({"sft": {"steps": "many"}}, ["broken.yaml", "sft.steps", "'many'"]),
+        ({"sft": {"batch": 10, "device_batch": 4}}, ["broken.yaml", "sft", "multiple"]),
+        ({"lora": {"dropout": 2.0}}, ["broken.yaml", "lora.dropout"]),
+        ({"cultures": ["us", "atlantis"]}, ["atlantis.yaml", "cn, us"]),
+        ({"models": ["gpt-9"]}, ["gpt-9.yaml", "tiny"]),
+        ({"extends": "broken"}, ["broken.yaml", "extends", "circle"]),
+        ({"extends": "nowhere"}, ["nowhere.yaml", "smoke"]),
+    ],
+)
+def test_a_mistake_names_file_and_field(tmp_path, change, words):
+    root = copy_project(tmp_path)
+    (root / "notebooks" / "profiles" / "broken.yaml").write_text(yaml.safe_dump({"extends": "smoke", **change}))
+    with pytest.raises(config.ConfigError) as error:
+        config.load("broken", root=root)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_that_is_none_names_the_line(tmp_path):
+    root = copy_project(tmp_path)
+    (root / "notebooks" / "profiles" / "broken.yaml").write_text("seed: [1, 2\ndata: sample\n")
+    with pytest.raises(config.ConfigError, match=r"broken\.yaml.*line 2"):
+        config.load("broken", root=root)
+
+
+def test_missing_data_folder_names_the_variable(tmp_path):
+    with pytest.raises(config.ConfigError, match="ALIGN_DATA"):
+        config.load("cpu_real", data_dir=tmp_path / "none")
+
+
+def test_resolved_profile_is_the_overlay_over_its_base():
+    smoke, base = config.load("smoke").profile, yaml.safe_load((ROOT / "notebooks/profiles/base.yaml").read_text())
+    assert smoke.sft.steps == 4 and smoke.sft.learning_rate == base["sft"]["learning_rate"]

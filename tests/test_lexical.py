@@ -1,0 +1,95 @@
+"""Metrics: hand-worked cases, and ranx as an independent implementation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from align_utils import config, lexical
+
+NORMS = pd.DataFrame({
+    "cue": ["dog"] * 4 + ["sun"] * 2, "response": ["cat", "bone", "bark", "pet", "moon", "hot"],
+    "count": [10, 6, 2, 1, 8, 2], "n": [20] * 4 + [10] * 2,
+})  # fmt: skip
+NORMS["strength"], NORMS["rank"] = NORMS["count"] / NORMS["n"], [1, 2, 3, 4, 1, 2]
+
+
+def score(responses, *, k, min_count=1, english):
+    lists = pd.DataFrame({"cue": ["dog"], "responses": [responses]})
+    table = lexical.score_lists(lists, NORMS, english, ks=[k], min_count=min_count)
+    return dict(zip(table["reading"], table["precision"], strict=True))
+
+
+def test_precision_worked_by_hand(english):
+    assert score(["pet", "Cat", "moon"], k=3, english=english) == {"attested": 2 / 3, "top": 1 / 3}
+    assert score(["cat"], k=5, english=english) == {"attested": 1 / 5, "top": 1 / 5}, "missing responses are wrong"
+    assert score(["pet", "cat"], k=2, min_count=2, english=english) == {"attested": 1 / 2, "top": 1 / 2}
+    assert score([], k=5, english=english) == {"attested": 0.0, "top": 0.0}
+    assert score(["cat", "CAT", "bone"], k=2, english=english)["attested"] == 1.0, "duplicates take no place"
+
+
+alphabet = list("abcdefghij")
+lists_of = st.lists(st.sampled_from(alphabet), unique=True, max_size=10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lists_of, lists_of.filter(bool), st.sampled_from([1, 3, 5, 10]))
+def test_precision_agrees_with_ranx(generated, human, k):
+    ranx = pytest.importorskip("ranx")
+    if not generated:
+        assert lexical.precision_at_k(generated, human, k) == 0
+        return
+    qrels = ranx.Qrels({"q": dict.fromkeys(human, 1)})
+    run = ranx.Run({"q": {word: 1.0 / (i + 1) for i, word in enumerate(generated)}})
+    assert lexical.precision_at_k(generated, human, k) == pytest.approx(ranx.evaluate(qrels, run, f"precision@{k}"))
+
+
+def test_ceiling_is_one_for_people_who_agree_and_zero_for_people_who_do_not(english):
+    same = pd.DataFrame({"cue": ["dog"] * 8, "R1": "cat", "R2": "bone", "R3": "pet"})
+    table = lexical.estimate_ceiling(same, ["dog"], english, ks=[3], splits=5, seed=0)
+    assert table["precision"].eq(1).all() and table["people"].eq(4).all()
+    apart = pd.DataFrame({"cue": ["dog"] * 8, "R1": [f"w{i}" for i in range(8)], "R2": "", "R3": ""})
+    assert lexical.estimate_ceiling(apart, ["dog"], english, ks=[3], splits=5, seed=0)["precision"].eq(0).all()
+
+
+def test_baselines(english):
+    frame = pd.concat([NORMS, NORMS[NORMS["cue"] == "sun"].assign(cue="sky")])
+    common = lexical.list_frequency_baseline(frame, ["sun", "sky"], ["dog"], k=1)
+    assert common["responses"].tolist() == [["moon"]], "training cues only"
+    chance = lexical.list_chance_baseline(NORMS, ["dog", "sun"], k=2)
+    assert chance["responses"].tolist() == [["moon", "hot"], ["cat", "bone"]]
+
+
+def test_reverse_pairs(english):
+    frame = pd.DataFrame({"cue": ["dog", "cat", "sun"], "response": ["cat", "Dog", "hot"], "rank": 1})
+    assert lexical.find_reverse_pairs(frame, ["dog", "sun"], ["cat"], english, k=5) == {"dog"}
+
+
+def test_reward_earns_nothing_for_tricks(english):
+    parts = config.Reward(k=3, precision=0.5, strength=0.5)
+    human = {"cat": 0.5, "bone": 0.3, "bark": 0.1, "pet": 0.05}
+    best = lexical.score_reward(["cat", "bone", "bark"], human, english, parts)
+    assert best == pytest.approx(1.0)
+    assert lexical.score_reward(["cat"] * 3, human, english, parts) == pytest.approx(0.5 / 3 + 0.5 * 0.5 / 0.9)
+    assert lexical.score_reward([], human, english, parts) == 0
+    assert lexical.score_reward(["moon"], human, english, parts) == 0
+    assert lexical.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"
+
+
+def test_overlap_worked_by_hand():
+    first = pd.DataFrame({"cue": "dog", "response": ["cat", "bone", "x"], "strength": [0.4, 0.4, 0.2]})
+    second = pd.DataFrame({"cue": "狗", "response": ["猫", "肉"], "strength": [0.5, 0.5]})
+    pairs = pd.DataFrame({"first": ["dog"], "second": ["狗"], "domain": ["animals"]})
+    (row,) = lexical.compare_overlap(first, second, pairs, ({"cat": 1, "bone": 2}, {"猫": 1, "肉": 3})).to_dict("records")
+    assert (
+        row["overlap"] == pytest.approx(0.5) and row["jaccard"] == pytest.approx(1 / 3) and row["covered"] == pytest.approx(0.8)
+    )
+    (none,) = lexical.compare_overlap(first, second, pairs, ({}, {"猫": 1})).to_dict("records")
+    assert np.isnan(none["overlap"]) and none["covered"] == 0
+
+
+def test_ratings_are_weighted_and_coverage_stated(english):
+    lists = pd.DataFrame({"cue": ["dog"], "responses": [["Cat", "moon"]], "weights": [[3.0, 1.0]]})
+    rated = lexical.rate_responses(lists, {"valence": pd.Series({"cat": 6.0})}, english)
+    assert rated[["value", "coverage"]].values.tolist() == [[6.0, 0.75]]

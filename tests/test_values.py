@@ -1,0 +1,114 @@
+"""Distances against scipy and closed forms; shifts, tension and counts worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from align_utils import answers, stats, values
+
+
+@st.composite
+def two_distributions(draw):
+    k = draw(st.integers(2, 10))
+    raw = draw(st.lists(st.floats(0.001, 1), min_size=2 * k, max_size=2 * k))
+    p, q = np.array(raw[:k]), np.array(raw[k:])
+    return p / p.sum(), q / q.sum()
+
+
+@settings(max_examples=80, deadline=None)
+@given(two_distributions())
+def test_wasserstein_agrees_with_scipy_and_is_a_distance(pair):
+    p, q = pair
+    support = np.arange(len(p))
+    expected = scipy_stats.wasserstein_distance(support, support, p, q) / (len(p) - 1)
+    assert values.wasserstein(p, q) == pytest.approx(expected, abs=1e-9)
+    assert 0 <= values.wasserstein(p, q) <= 1 and values.wasserstein(p, p) == 0
+    assert values.wasserstein(p, q) == pytest.approx(values.wasserstein(q, p))
+    middle = (p + q) / 2
+    entropy = lambda x: scipy_stats.entropy(x, base=2)  # noqa: E731
+    assert values.jensen_shannon(p, q) == pytest.approx(entropy(middle) - (entropy(p) + entropy(q)) / 2, abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [[0.5, 0.6], [1.0], [-0.1, 1.1], [float("nan"), 1.0]])
+def test_what_is_no_distribution_is_refused(bad):
+    with pytest.raises(ValueError, match="not a distribution"):
+        values.wasserstein(np.array(bad), np.array([0.5] * len(bad)))
+
+
+HUMAN = pd.DataFrame(
+    [("Q1", "us", 1, 0.9), ("Q1", "us", 2, 0.1), ("Q1", "cn", 1, 0.1), ("Q1", "cn", 2, 0.9)]
+    # Q56 is coded 1, 3, 2 in the scale's order
+    + [
+        ("Q56", c, code, share)
+        for c, shares in (("us", [1, 0, 0]), ("cn", [0, 1, 0]))
+        for code, share in zip([1, 3, 2], shares, strict=True)
+    ],
+    columns=["question", "culture", "code", "share"],
+)
+
+
+def answer(adapter, stage, share):
+    names = {"model": "m", "adapter": adapter, "stage": stage, "language": "en", "persona": "none", "question": "Q1"}
+    return [{**names, "code": 1, "share": share}, {**names, "code": 2, "share": 1 - share}]
+
+
+def test_shift_counts_and_nearer_worked_by_hand(cfg):
+    rows = answer("none", "zero_shot", 0.8) + [
+        r for s in ("sft", "ppo") for a in ("us", "cn") for r in answer(a, s, 0.8 if a == "us" else 0.3)
+    ]
+    distances = values.measure_distances(pd.DataFrame(rows), HUMAN)
+    shifts = answers.measure_shifts(cfg, distances)
+    found = shifts[(shifts["culture"] == "cn") & (shifts["stage"] == "ppo")].set_index("toward")["shift"]
+    assert found["target"] == pytest.approx(0.7 - 0.2) and found["other"] == pytest.approx(0.1 - 0.6)
+    tension = values.rank_tension(HUMAN, "us", "cn", size=1)
+    assert tension["question"].tolist() == ["Q1", "Q56"] and tension["tension"].tolist() == pytest.approx([0.8, 0.5])
+    counts = answers.count_nearer(cfg, distances, tension, toward="cn", away="us").set_index(["culture", "stage"])
+    assert counts.loc[("cn", "ppo"), ["count", "n", "gained", "lost"]].tolist() == [1, 1, 1, 0]
+    assert counts.loc[("none", "zero_shot"), "count"] == 0
+
+
+def test_orders_are_averaged_and_the_pair_is_the_first_and_the_last():
+    names = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none", "question": "Q1"}
+    rows = [
+        {**names, "order": o, "place": 1, "code": 1, "probability": p, "option_mass": 1}
+        for o, p in ((0, 0.2), (1, 0.9), (2, 0.4))
+    ]
+    assert answers.average_orders(pd.DataFrame(rows))["share"].tolist() == pytest.approx([0.5])
+    assert answers.average_orders(pd.DataFrame(rows), pair_only=True)["share"].tolist() == pytest.approx([0.3])
+
+
+def test_stability_is_full_when_the_choice_is_clear():
+    kept = values.measure_stability(HUMAN, "us", "cn", size=1, draws=5, sizes={"us": 2000, "cn": 2000}, seed=0)
+    assert kept.tolist() == [1] * 5
+
+
+def test_paired_bootstrap_covers_and_respects_groups():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(60):
+        low, high = stats.bootstrap_interval(rng.normal(1, 1, 40), resamples=400, level=0.95, seed=seed)[1:]
+        hits += low <= 1 <= high
+    assert 51 <= hits <= 60
+    values_, groups = np.repeat([0.0, 1.0], 50), np.repeat([0, 1], 50)
+    grouped = stats.bootstrap_interval(values_, groups, resamples=400, level=0.95, seed=0)
+    assert grouped == (0.5, 0.0, 1.0), "two groups are two observations, however many rows they have"
+
+
+def test_intervals_agree_with_scipy():
+    data = np.random.default_rng(1).exponential(size=60)
+    low, high = stats.bootstrap_interval(data, resamples=4000, level=0.9, seed=3)[1:]
+    reference = scipy_stats.bootstrap((data,), np.mean, confidence_level=0.9, n_resamples=4000, method="percentile", rng=3)
+    assert (low, high) == pytest.approx(tuple(reference.confidence_interval), abs=0.02)
+    assert stats.wilson_interval(13, 50) == pytest.approx((0.159, 0.396), abs=1e-3)
+
+
+def test_comparison_is_paired_by_key():
+    frame = pd.DataFrame({"stage": ["a", "a", "b", "b"], "cue": ["x", "y", "x", "y"], "c": "us", "p": [0.2, 0.8, 0.4, 1.0]})
+    table = stats.compare(
+        frame, ["c"], "p", over="stage", pairs=[("b", "a")], key="cue", unit="cue", resamples=50, level=0.95, seed=0
+    )
+    assert table[["comparison", "n"]].values.tolist() == [["b - a", 2]]
+    assert table[["value", "low", "high"]].iloc[0].tolist() == pytest.approx([0.2] * 3)

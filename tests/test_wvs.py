@@ -1,0 +1,72 @@
+"""The instrument and the human side: sound items in, damaged ones out by rule and by name."""
+
+import pandas as pd
+import pytest
+from conftest import ROOT, copy_project
+
+from align_utils import config, wvs
+from align_utils.tables import DataError
+
+
+@pytest.fixture(scope="module")
+def items():
+    return wvs.load_items(ROOT / "data" / "survey")
+
+
+def test_every_item_is_complete_in_both_languages(items):
+    assert len(items) >= 60 and items["question"].is_unique
+    for row in items.itertuples():
+        assert len(row.codes) == len(row.labels_en) == len(row.labels_zh) >= 2
+        assert row.text_en and row.text_zh and not any("\u4e00" <= c <= "\u9fff" for c in row.text_en)
+
+
+def real(tmp_path, text, name="distributions.csv"):
+    (tmp_path / "swow").mkdir(exist_ok=True)
+    (tmp_path / "wvs").mkdir(exist_ok=True)
+    (tmp_path / "wvs" / name).write_text(text)
+    return config.load("cpu_real", data_dir=tmp_path)
+
+
+def test_damaged_items_are_rejected_with_the_reason(tmp_path, items):
+    rows = ["question,country,answer,share"]
+    good = {1: 0.5, 2: 0.3, 3: 0.1, 4: 0.1}
+    for country in ("USA", "CHN"):
+        rows += [f"Q2,{country},{code},{share}" for code, share in good.items()]
+        rows += [f"Q4,{country},{code},{share if country == 'USA' else 0.1}" for code, share in good.items()]
+    rows += [f"Q6,USA,{code},{share}" for code, share in good.items()]
+    rows += ["Q57,USA,1,0.6", "Q57,USA,3,0.4", "Q57,CHN,1,0.6", "Q57,CHN,2,0.4"]
+    shares, rejected, _ = wvs.load_distributions(real(tmp_path, "\n".join(rows)), items)
+    assert set(shares["question"]) == {"Q2"}
+    reasons = dict(zip(rejected["question"], rejected["reason"], strict=True))
+    assert "sum to 0.40" in reasons["Q4"] and "no answers from CHN" in reasons["Q6"] and "outside the scale" in reasons["Q57"]
+
+
+def test_official_microdata_are_weighted_and_missing_codes_dropped(tmp_path, items):
+    text = "\ufeffB_COUNTRY_ALPHA,D_INTERVIEW,W_WEIGHT,Q2\nUSA,1,3,1\nUSA,1,1,2\nUSA,2,5,-1\nCHN,3,1,4\nCHN,4,1,4\nTWN,5,9,1\n"
+    cfg = real(tmp_path, text, "WVS_Cross-National_Wave_7_csv_v6_0.csv")
+    shares, _, _ = wvs.load_distributions(cfg, items)
+    wide = shares.pivot(index="culture", columns="code", values="share")
+    assert wide.loc["us"].tolist() == pytest.approx([0.75, 0.25, 0, 0]) and wide.loc["cn", 4] == 1
+    assert shares.groupby("culture")["n"].first().to_dict() == {"cn": 2, "us": 2}
+
+
+def test_a_joint_file_is_refused_with_the_reason(tmp_path, items):
+    cfg = real(tmp_path, "cntry_AN,gwght,F120\nUS,1,3\n", "WVS_Cross-National_Wave_7_csv_v6_0.csv")
+    with pytest.raises(DataError, match="joint"):
+        wvs.load_distributions(cfg, items)
+
+
+def test_a_broken_instrument_names_the_place(tmp_path):
+    folder = copy_project(tmp_path) / "data" / "survey"
+    path = folder / "items.csv"
+    path.write_text(path.read_text() + "Q2,t,important4,Again?,又问？\n")
+    with pytest.raises(DataError, match=r"items\.csv, line 62: Q2 stands twice"):
+        wvs.load_items(folder)
+
+
+def test_research_shares_are_sorted_out_by_rule(real_data, items):
+    shares, rejected, _ = wvs.load_distributions(config.load("cpu_real", data_dir=real_data), items)
+    damaged = {"Q158", "Q160", "Q163", "Q164", "Q171", "Q169", "Q45", "Q182", "Q195", "Q180"}
+    assert not damaged & set(shares["question"]) and damaged & set(items["question"]) <= set(rejected["question"])
+    sums = shares.groupby(["question", "culture"])["share"].sum()
+    assert pd.Series(sums).round(9).eq(1).all()
