@@ -10,7 +10,15 @@ previous = $(patsubst $(1)@%,$(RUN)/done/%,$(filter $(1)@%,$(LINKS)))
 PACKAGE := $(wildcard align_utils/*.py align_utils/*.mplstyle)
 SETTINGS := $(wildcard notebooks/*/*.yaml)
 export ALIGN_DATA ?= data/raw
-DATA := $(wildcard data/*.csv data/survey/* data/sample/*/* $(ALIGN_DATA)/swow/* $(ALIGN_DATA)/ratings/* $(ALIGN_DATA)/wvs/*)
+DATA := $(wildcard data/*.csv data/survey/* data/sample/*/*)
+# A profile on real files depends on them too, and on which folder ALIGN_DATA names: the file below changes with that alone.
+ifneq ($(shell grep -s '^data: real' notebooks/profiles/$(PROFILE).yaml),)
+DATA += $(wildcard $(ALIGN_DATA)/swow/* $(ALIGN_DATA)/ratings/* $(ALIGN_DATA)/wvs/*)
+ifneq ($(filter reproduce $(NUMBERS),$(MAKECMDGOALS)),)
+FOLDER := $(RUN)/done/data-folder
+$(shell mkdir -p $(RUN)/done; echo '$(ALIGN_DATA)' | cmp -s - $(FOLDER) || echo '$(ALIGN_DATA)' > $(FOLDER))
+endif
+endif
 
 # USE_ENV=1 takes the Python that is active (conda, Colab) as it is and installs nothing.
 ifdef USE_ENV
@@ -25,7 +33,7 @@ endif
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke test lint publish clean FORCE $(NUMBERS)
+.PHONY: help reproduce plan summary smoke test lint publish clean $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
@@ -59,15 +67,10 @@ clean: ## remove what runs made (the environment and the model cache stay)
 $(NUMBERS): $$(addprefix $(RUN)/done/,$$(filter $$@_%,$(STEMS)))
 
 # One rule runs every notebook: it needs the notebook, the package, the settings, the data and the stage before.
-$(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(RUN)/done/data-folder \
+$(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(FOLDER) \
 		$$(call previous,$$*) | $(READY)
 	$(PY) -m align_utils.runner $* --profile $(PROFILE)
-	@touch $@
-
-# Changes only when ALIGN_DATA names another folder.
-$(RUN)/done/data-folder: FORCE
-	@mkdir -p $(@D)
-	@echo '$(ALIGN_DATA)' | cmp -s - $@ || echo '$(ALIGN_DATA)' > $@
+	@mkdir -p $(@D) && touch $@
 
 .venv/ready: constraints.txt pyproject.toml
 	@echo "Setting up .venv (about five minutes; torch is the large part) ..."

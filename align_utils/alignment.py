@@ -121,6 +121,12 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict]) ->
                 rated = lexical.rate_responses(short, found, language)
                 parts.append(rated.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
     rated = pd.concat(parts, ignore_index=True)
+    # The same cues for people and every tuned or prompted stage: a cue that one of them has no rated response to counts for none.
+    held = rated[rated["stage"] != "zero_shot"]
+    whole = held.groupby(["model", "culture", "rating", "cue"])["value"].transform("count") == held["stage"].nunique()
+    kept = set(map(tuple, held.loc[whole, ["model", "culture", "rating", "cue"]].to_numpy()))
+    same = [key in kept for key in zip(rated["model"], rated["culture"], rated["rating"], rated["cue"], strict=True)]
+    rated["value"] = rated["value"].where(same)
     rated["rating"] = pd.Categorical(rated["rating"], wanted)
     return rated.sort_values("rating", kind="stable", ignore_index=True).astype({"rating": str}), sorted(set(paths)), absent
 
@@ -137,8 +143,18 @@ def summarise_ratings(cfg: Config, rated: pd.DataFrame, families: dict) -> pd.Da
     return pd.concat(parts).merge(coverage).sort_values([*by[:3], "statistic"], kind="stable", ignore_index=True)
 
 
-def list_metrics(cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, means: pd.DataFrame) -> list[dict]:
-    """Metric records of notebook 04: precision and ceiling at 5, paired differences, ratings."""
+def compare_ratings(cfg: Config, rated: pd.DataFrame, families: dict, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Paired differences in mean rating between stages (or a stage and people), with intervals over families."""
+    rated = rated.assign(family=[families[key] for key in zip(rated["culture"], rated["cue"], strict=True)])
+    return stats.compare(
+        rated, ["model", "culture", "rating"], "value", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap
+    )
+
+
+def list_metrics(
+    cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, means: pd.DataFrame, rating_gaps: pd.DataFrame
+) -> list[dict]:
+    """Metric records of notebook 04: precision and ceiling at 5, paired differences, ratings and their differences."""
     language = {name: culture.language for name, culture in cfg.cultures.items()}
     records = []
     for reading in lexical.READINGS:
@@ -153,6 +169,8 @@ def list_metrics(cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, mea
     for name, statistic in (("concreteness", "median"), ("valence", "mean"), ("arousal", "mean")):
         part = means[(means["rating"] == name) & (means["statistic"] == statistic)]
         records += list_records(part.assign(language=part["culture"].map(language)), f"{name}_{statistic}", unit="scale points")
+    for name, part in rating_gaps.rename(columns={"comparison": "method"}).groupby("rating"):
+        records += list_records(part, f"{name}_difference", unit="scale points")
     return records
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils import stats, values
-from align_utils.artifacts import read_frame
+from align_utils.artifacts import list_records, read_frame
 from align_utils.config import Config
 
 ANSWERER = ["model", "adapter", "stage", "language", "persona"]
@@ -35,8 +35,19 @@ def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.Data
     if pair_only:
         last = answers.groupby("question")["order"].transform("max")
         answers = answers[answers["order"].isin([0]) | (answers["order"] == last)]
+    else:
+        answers = drop_extra_order(answers)
     keys = [*ANSWERER, "question", "code"]
     return answers.groupby(keys, sort=False)["probability"].mean().rename("share").reset_index()
+
+
+def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
+    """The orders in which every option stands in every place equally often: all rotations, or both directions.
+
+    `prompts.list_orders` adds the descending order to the rotations for the pair reading; averaged with them it would put the
+    last option first too often.
+    """
+    return answers[answers["order"] < answers.groupby("question")["place"].transform("max")]
 
 
 def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
@@ -49,6 +60,7 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
         share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `n` (questions).
     """
     rows = []
+    answers = drop_extra_order(answers)
     keys = ["question", "order"]
     averaged = dict(tuple(average_orders(answers).groupby(ANSWERER, sort=False)))
     for key, part in answers.groupby(ANSWERER, sort=False):
@@ -135,10 +147,11 @@ def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.Dat
 def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: str, *, draws: int = 200) -> str:
     """One sentence: how many of the chosen items are chosen again when both countries' answers are drawn anew."""
     size = values.choose_size(human["question"].nunique(), cfg.profile.survey.high_tension)
-    sizes = {name: culture.survey_n for name, culture in cfg.cultures.items()}
+    known = human.groupby("culture")["n"].min()
+    sizes = {name: culture.survey_n if known.isna()[name] else int(known[name]) for name, culture in cfg.cultures.items()}
     kept = values.measure_stability(human, first, second, size=size, draws=draws, sizes=sizes, seed=cfg.profile.seed)
     low, high = np.quantile(kept, [0.025, 0.975])
-    drawn = ", ".join(f"n = {sizes[name]} {name}" for name in (first, second))
+    drawn = ("as if " if cfg.is_sample else "") + ", ".join(f"n = {sizes[name]} {name}" for name in (first, second))
     return (
         f"{size} of {human['question'].nunique()} items are chosen (the profile asks for {cfg.profile.survey.high_tension}; at most a "
         f"third of the items there are); {kept.mean():.1f} of them stay on average over {draws} multinomial draws ({drawn}), "
@@ -171,6 +184,13 @@ def count_nearer(cfg: Config, distances: pd.DataFrame, tension: pd.DataFrame, *,
                 "n": len(mine), "gained": gained, "lost": lost, "p": stats.mcnemar_exact(gained, lost),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def list_metrics(counts: pd.DataFrame) -> list[dict]:
+    """Metric records of `count_nearer` toward China: the shares, and the exact McNemar p of each against the untuned model."""
+    records = list_records(counts, "aligned_with_china", unit="share", subset="high_tension")
+    tests = counts.drop(columns=["low", "high"]).assign(value=counts["p"])
+    return records + list_records(tests, "aligned_with_china_p", unit="p", subset="high_tension", method="exact McNemar")
 
 
 def _list_baselines(human: pd.DataFrame) -> pd.DataFrame:

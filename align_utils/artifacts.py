@@ -107,7 +107,9 @@ def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
 def require(path: Path, *, made_by: str) -> Path:
     """Return `path` if it exists, else raise MissingInput naming the notebook that makes it."""
     if not path.exists():
-        raise MissingInput(f"{path} does not exist yet: run notebook {made_by} first (`make {made_by[:2]}`)")
+        raise MissingInput(
+            f"{path} does not exist yet: run notebook {made_by} first (`make {made_by[:2]}`; if make calls it up to date: `make clean`)"
+        )
     return path
 
 

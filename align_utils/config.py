@@ -34,7 +34,7 @@ class Native(Strict):
 
 
 class NormFiles(Strict):
-    """File patterns of a culture's norms, in order of preference (see FORMATS in data/README.md)."""
+    """File patterns of a culture's norms, in order of preference (data/README.md says what the files are)."""
 
     strengths: dict[Literal["R1", "R123"], list[str]]
     trials: list[str] = []
@@ -101,6 +101,10 @@ class ModelSource(Strict):
     source: str
     backend: Literal["transformers", "unsloth"] = "transformers"
     load_in_4bit: bool = False
+    # Name in the paper of a model that the paper tunes; claims are judged on those alone.
+    in_paper: str | None = None
+    # For tokenizers that ship no pad token of their own.
+    pad_token: str | None = None
     licence: str
 
 
@@ -258,7 +262,7 @@ class Config:
         return self.languages[self.cultures[culture].language]
 
     def estimate(self, notebook: str) -> float:
-        """Minutes a notebook is expected to take on the reference machine (profile `budget_minutes`)."""
+        """Minutes a notebook is expected to take on 2 cores (profile `budget_minutes`)."""
         return self.profile.budget_minutes.get(notebook[:2], 0.0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from align_utils import lexical, prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
@@ -56,7 +56,7 @@ def generate_texts(
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
     stops = find_stop_tokens(tokenizer)
     texts = [""] * len(asked)
-    for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False, disable=None):
+    for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False):
         chosen = order[start : start + batch]
         inputs = tokenizer([asked[i] for i in chosen], return_tensors="pt", padding=True).to(model.device)
         output = model.generate(
@@ -177,7 +177,7 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
     open_steps = [key for key in settings if not find_step(folders[key], settings[key])]
     if open_steps:
         model, tokenizer, adapters = load_states(cfg, name)
-    for culture, stage in tqdm(open_steps, desc="stages", unit="stage", disable=None):
+    for culture, stage in tqdm(open_steps, desc="stages", unit="stage"):
         with (
             make_step(folders[culture, stage], settings[culture, stage]) as work,
             use_adapter(model, adapters.get((culture, stage))),

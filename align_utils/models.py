@@ -86,8 +86,7 @@ def load_base(source: ModelSource, *, seed: int):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
         except OSError as error:
             raise ModelError(f"model '{source.name}': {folder} cannot be loaded as safetensors: {error}") from error
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise ModelError(f"model '{source.name}': its tokenizer needs a pad token other than eos (PPO relies on it)")
+    _check_padding(tokenizer, source)
     return model.to(device).eval(), tokenizer
 
 
@@ -98,7 +97,7 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
     if source.loader == "gguf":
         return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
     folder = Path(source.source)
-    return hash_file(folder) if folder.is_dir() else source.source
+    return hash_file(folder) if folder.is_dir() else f"{source.source}-{source.backend}-{source.load_in_4bit}"
 
 
 def attach_adapter(model, folder: Path, name: str, *, trainable: bool = False) -> PeftModel:
@@ -242,4 +241,12 @@ def _load_unsloth(source: ModelSource):
         model_name=source.source, max_seq_length=1024, dtype=None, load_in_4bit=source.load_in_4bit
     )
     tokenizer.padding_side = "left"
+    _check_padding(tokenizer, source)
     return model, tokenizer
+
+
+def _check_padding(tokenizer, source: ModelSource) -> None:
+    if source.pad_token:
+        tokenizer.pad_token = source.pad_token
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise ModelError(f"model '{source.name}': PPO needs a pad token other than eos; name one by `pad_token` in its YAML")

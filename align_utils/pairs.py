@@ -151,9 +151,11 @@ def lemmatise(word: str, language: Language) -> str:
 
 
 def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) -> pd.DataFrame:
-    """The split's pairs as `first`, `second` (cues of two cultures) and `domain`."""
+    """The split's pairs as `first`, `second` (cues of two cultures), `domain` and `family`."""
     columns = [f"cue_{cfg.cultures[name].language}" for name in (first, second)]
-    return pd.DataFrame({"first": splits[columns[0]], "second": splits[columns[1]], "domain": splits["domain"]})
+    return pd.DataFrame(
+        {"first": splits[columns[0]], "second": splits[columns[1]], "domain": splits["domain"], "family": splits["family"]}
+    )
 
 
 def link_concepts(pairs: pd.DataFrame, norms: pd.DataFrame, language: Language) -> dict[str, int]:

@@ -14,8 +14,8 @@ GAINS = (
 )
 CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
 COUNTS = (
-    ("answers aligned with China, Qwen2.5-7B", 13, 25),
-    ("answers aligned with China, Llama-3.1-8B (US bias falls)", 20, 24),
+    ("answers aligned with China", "Qwen2.5-7B", 13, 25),
+    ("answers aligned with China (US bias falls)", "Llama-3.1-8B", 20, 24),
 )
 COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
 
@@ -31,8 +31,8 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares) or of the
-        share after tuning (counts). `verdict`: 'reproduced', 'same direction', 'not seen' or 'not testable here'.
+        COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of
+        the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of their own. `verdict`: 'reproduced', 'same direction', 'not seen' or 'not testable here'.
     """
     rows = []
     for model in cfg.models:
@@ -42,8 +42,12 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             _row(cfg, model, "valence and arousal at human level", "at human level", "see tab04_ratings", None, None, None, "")
         )
-        for claim, before, after in COUNTS:
+        for claim, tuned, before, after in COUNTS:
             p = stats.fisher_exact(before, after, 50)
+            claim = f"{claim}, {tuned}"
+            # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
+            if cfg.models[model].in_paper not in {None, tuned}:
+                continue
             rows.append(
                 _row(cfg, model, claim, f"{before} -> {after} of 50 (Fisher p = {p:.3f} as if independent)", *_aligned(mine))
             )
@@ -65,8 +69,11 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _row(cfg: Config, model: str, claim: str, paper: str, ours: str, low, high, n, verdict: str) -> dict:
     # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
-    if cfg.is_sample or not verdict:
-        verdict = "not testable here" + (" (illustrative sample)" if cfg.is_sample else "")
+    reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
+    if reason or not verdict:
+        verdict = "not testable here" + (
+            f" ({reason}; {verdict} on it)" if reason and verdict else f" ({reason})" if reason else ""
+        )
     values = [claim, paper, ours, low, high, n, cfg.profile.data, model, verdict]
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -89,12 +96,13 @@ def _gain(metrics: pd.DataFrame, culture: str, goal: float) -> tuple:
 
 def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:
     part = metrics[(metrics["metric"] == "concreteness_median") & (metrics["culture"] == "us")].set_index("stage")
-    if not {"few_shot", "ppo"} <= set(part.index):
+    gap = metrics[(metrics["metric"] == "concreteness_difference") & (metrics["culture"] == "us")]
+    gap = gap[gap["method"] == "ppo - few_shot"]
+    if not {"few_shot", "ppo"} <= set(part.index) or gap.empty:
         return "not measured", None, None, None, ""
-    change = part.loc["ppo", "value"] - part.loc["few_shot", "value"]
-    apart = part.loc["ppo", "low"] > part.loc["few_shot", "high"]
-    verdict = ("reproduced" if change >= goal else "same direction") if apart else "not seen"
-    return f"{change:+.2f} (English)", None, None, part.loc["ppo", "n"], verdict
+    change, gap = part.loc["ppo", "value"] - part.loc["few_shot", "value"], gap.iloc[0]
+    text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
+    return text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal)
 
 
 def _aligned(metrics: pd.DataFrame) -> tuple:
@@ -103,11 +111,13 @@ def _aligned(metrics: pd.DataFrame) -> tuple:
     before = part[part["stage"] == "zero_shot"]
     if after.empty or before.empty:
         return "not measured", None, None, None, ""
-    # The claims are about two models that this run does not hold unless the profile names them.
     after, before = after.iloc[0], before.iloc[0]
     counts = [round(row["value"] * row["n"]) for row in (before, after)]
     text = f"{counts[0]} -> {counts[1]} of {after['n']:.0f}, asked in Mandarin"
-    verdict = "not seen" if counts[1] <= counts[0] else "same direction"
+    test = metrics[(metrics["metric"] == "aligned_with_china_p") & (metrics["language"] == "zh")]
+    p = test[(test["culture"] == "cn") & (test["stage"] == "ppo")]["value"].iloc[0]
+    text += f" (McNemar p = {p:.2f})"
+    verdict = "same direction" if counts[1] > counts[0] and p < 0.05 else "not seen"
     return text, after["low"], after["high"], after["n"], verdict
 
 

@@ -107,6 +107,11 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     return _mark(figure, mark)
 
 
+def label_panels(frame: pd.DataFrame, label):
+    """The frame with `culture` replaced by `label(model, culture)`, the name of its panel."""
+    return frame.assign(culture=[label(*cell) for cell in zip(frame["model"], frame["culture"], strict=True)])
+
+
 def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
     """Training and held-out loss by step, one panel a culture.
 
@@ -131,7 +136,7 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     """
     series = [
         ("reward", "sampled lists", "#999999", "-"),
-        ("reward_valid", "validation cues, greedy", "#D55E00", "o-"),
+        ("reward_valid", "validation cues", "#D55E00", "o-"),
         ("kl", "KL", "#0072B2", "-"),
     ]
     return _plot_curves(frame, "update", series, ["reward", "reward", "KL to SFT (nats per list)"], "update", mark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -62,10 +63,11 @@ def run_notebook(cfg: config.Config, name: str, parameters: dict) -> Path:
     os.environ.update(ALIGN_NOTEBOOK=name, ALIGN_ROOT=str(cfg.root), TOKENIZERS_PARALLELISM="false")
     if not cfg.is_sample:
         os.environ["ALIGN_DATA"] = str(cfg.data_dir)
+    _stream_progress()
     try:
         papermill.execute_notebook(
             str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
-            progress_bar={"desc": name}, log_output=False,
+            progress_bar={"desc": name}, log_output=True,
         )  # fmt: skip
     except PapermillExecutionError as error:
         last = f"{error.ename}: {error.evalue}"
@@ -73,6 +75,23 @@ def run_notebook(cfg: config.Config, name: str, parameters: dict) -> Path:
             f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{last}\n\nThe notebook so far: {target}"
         ) from error
     return target
+
+
+class _Bars(logging.Handler):
+    """Shows the progress bars of the running cell on the terminal, and nothing else that the notebook prints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "\r" in text and record.levelno == logging.WARNING:
+            sys.stderr.write("\r" + text.rsplit("\r", 1)[-1].rstrip("\n"))
+            sys.stderr.flush()
+
+
+def _stream_progress() -> None:
+    logger = logging.getLogger("papermill")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Bars()]
 
 
 def summarise(cfg: config.Config) -> str:
@@ -107,7 +126,7 @@ def print_plan(cfg: config.Config) -> None:
     rows = [[name, f"{cfg.estimate(name):g}"] for name in list_notebooks(cfg.root)]
     total = sum(cfg.estimate(name) for name in list_notebooks(cfg.root))
     print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
-    if cfg.is_sample and os.environ.get("ALIGN_DATA"):
+    if cfg.is_sample and (Path(os.environ.get("ALIGN_DATA", "none")) / "swow").is_dir():
         print(
             f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from align_utils import prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, save_frame
@@ -88,7 +88,7 @@ def read_next(model, tokenizer, contexts: Sequence[tuple[int, ...]], *, batch_to
     """
     order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
     result: list[np.ndarray] = [np.empty(0)] * len(contexts)
-    bar = tqdm(total=len(contexts), desc=label or "survey", unit="prompt", leave=False, disable=None)
+    bar = tqdm(total=len(contexts), desc=label or "survey", unit="prompt", leave=False)
     while order:
         size = max(1, batch_tokens // len(contexts[order[-1]]))
         chosen, order = order[-size:], order[:-size]
@@ -166,7 +166,7 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     open_states = [state for state in states if not find_step(folders[state], settings[state])]
     if open_states:
         model, tokenizer, adapters = load_states(cfg, name)
-    for state in tqdm(open_states, desc="answerers", unit="model", disable=None):
+    for state in tqdm(open_states, desc="answerers", unit="model"):
         with make_step(folders[state], settings[state]) as work, use_adapter(model, adapters.get(state)):
             label = " ".join(state)
             scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens, label=label)

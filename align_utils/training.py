@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import TrainerCallback, set_seed
+from tqdm import tqdm
+from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
@@ -97,10 +99,14 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
             model=model, args=_configure_sft(cfg, work / "trainer"), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=_configure_lora(cfg),
         )  # fmt: skip
+        _show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
         log = _tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
-        if not log["eval_loss"].dropna().map(lambda x: x < float("inf")).all() or log["loss"].isna().all():
+        losses = [
+            entry[name] for entry in [before, *trainer.state.log_history] for name in ("loss", "eval_loss") if name in entry
+        ]
+        if not all(map(math.isfinite, losses)):
             raise TrainingError(f"{model_name}, {culture}: the loss is not finite; lower sft.learning_rate in the profile")
         trainer.model.save_pretrained(work, safe_serialization=True)
         save_frame(log, work / "log.csv")
@@ -154,6 +160,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
             callbacks=[judge],
         )  # fmt: skip
+        _show_progress(trainer)
         trainer.train()
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
         log = _tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
@@ -178,14 +185,17 @@ def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, last KL."""
+    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, and its KL to the SFT model."""
     rows = []
     for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
         chosen = part[part["chosen"].eq(True)].iloc[0]
         start = part.loc[part["update"] == 0, "reward_valid"].iloc[0]
+        # trl measures an update's KL on lists sampled before it: the chosen checkpoint's own is the next one, if there is one.
+        after = part.loc[part["update"] > chosen["update"], "kl"].dropna()
+        kl = after.iloc[0] if len(after) else part["kl"].dropna().iloc[-1]
         rows.append({
             "model": model, "culture": culture, "updates": int(part["update"].max()), "chosen update": int(chosen["update"]),
-            "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "last KL": part["kl"].dropna().iloc[-1],
+            "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "KL": kl,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -268,7 +278,7 @@ def _configure_sft(cfg: Config, folder: Path) -> SFTConfig:
         learning_rate=sft.learning_rate, lr_scheduler_type="linear", warmup_steps=int(sft.warmup_share * sft.steps),
         max_length=sft.max_tokens, logging_steps=1, eval_strategy="steps", eval_steps=sft.eval_every, save_strategy="steps",
         save_steps=sft.eval_every, save_total_limit=1, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
-        gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, dataloader_num_workers=0,
+        gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
 
 
@@ -285,6 +295,26 @@ def _configure_ppo(cfg: Config, folder: Path):
         model_adapter_name="policy", ref_adapter_name="reference", save_strategy="no", gradient_checkpointing=False,
         report_to="none", seed=cfg.profile.seed, bf16=False,
     )  # fmt: skip
+
+
+def _show_progress(trainer) -> None:
+    # In a notebook transformers draws its bars as HTML, which a headless run cannot show: a plain bar serves both.
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    trainer.remove_callback(NotebookProgressCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar)
+
+
+class _Bar(TrainerCallback):
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()
 
 
 def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> None:

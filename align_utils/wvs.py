@@ -10,7 +10,7 @@ import yaml
 from align_utils.config import Config
 from align_utils.tables import DataError, find_file, parse_numbers, read_table
 
-# Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (FORMATS: damaged copies).
+# Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (a copy that was damaged on the way).
 SUM_LOW, SUM_HIGH = 0.97, 1.03
 AGGREGATED = ["distributions*.csv"]
 MICRODATA = ["WVS_Cross-National_Wave_7*csv*.csv"]
