@@ -107,15 +107,17 @@ def measure_stability(human: pd.DataFrame, first: str, second: str, *, size: int
         Items of the original choice that are chosen again.
     """
     rng = np.random.default_rng(seed)
-    chosen = set(rank_tension(human, first, second, size=size).query("chosen")["question"])
-    kept = []
-    for _ in range(draws):
-        drawn = human.copy()
-        for (_, culture), index in drawn.groupby(["question", "culture"], sort=False).groups.items():
-            p = human.loc[index, "share"].to_numpy()
-            drawn.loc[index, "share"] = rng.multinomial(sizes[culture], p / p.sum()) / sizes[culture]
-        kept.append(len(chosen & set(rank_tension(drawn, first, second, size=size).query("chosen")["question"])))
-    return np.array(kept)
+    ranked = rank_tension(human, first, second, size=size)
+    shares = {key: part["share"].to_numpy() for key, part in human.groupby(["question", "culture"], sort=False)}
+    drawn = np.empty((draws, len(ranked)))
+    for column, question in enumerate(ranked["question"]):
+        one, other = (
+            rng.multinomial(sizes[name], shares[question, name] / shares[question, name].sum(), size=draws) / sizes[name]
+            for name in (first, second)
+        )
+        drawn[:, column] = np.abs(np.cumsum(one - other, axis=1)[:, :-1]).sum(axis=1) / (one.shape[1] - 1)
+    # The columns stand in the order of the original ranking, so the original choice is the first `size` of them.
+    return (np.argsort(-drawn, axis=1, kind="stable")[:, :size] < size).sum(axis=1)
 
 
 def measure_shift(distances: pd.DataFrame, base: pd.DataFrame, target: str, *, measure: str = "wasserstein") -> pd.DataFrame:

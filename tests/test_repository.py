@@ -166,7 +166,9 @@ def test_chinese_labels_render():
 def test_readme_numbers_are_those_of_figures_cpu():
     text = (ROOT / "README.md").read_text()
     assert readme.rewrite(text, ROOT) == text, "run `make publish`"
-    assert {match[1] for match in readme.BLOCK.findall(text)} == set(readme.BLOCKS)
+    published = {match[1] for match in readme.BLOCK.findall(text)}
+    # Without a published run the README has no results to tell; with one it tells all of them.
+    assert published == set(readme.BLOCKS) if (ROOT / "figures" / "cpu").is_dir() else published == {"times"}
 
 
 def test_readme_commands_exist():
