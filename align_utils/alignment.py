@@ -121,11 +121,14 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict]) ->
                 rated = lexical.rate_responses(short, found, language)
                 parts.append(rated.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
     rated = pd.concat(parts, ignore_index=True)
-    # The same cues for people and every tuned or prompted stage: a cue that one of them has no rated response to counts for none.
-    held = rated[rated["stage"] != "zero_shot"]
-    whole = held.groupby(["model", "culture", "rating", "cue"])["value"].transform("count") == held["stage"].nunique()
-    kept = set(map(tuple, held.loc[whole, ["model", "culture", "rating", "cue"]].to_numpy()))
-    same = [key in kept for key in zip(rated["model"], rated["culture"], rated["rating"], rated["cue"], strict=True)]
+    # The same cues for people and every stage that has rated responses at all (zero-shot aside, whose lists are often none):
+    # a cue to which one of them has no rated response counts for none of them.
+    group = ["model", "culture", "rating"]
+    held = rated[(rated["stage"] != "zero_shot") & rated["value"].notna()]
+    stages = held.groupby(group)["stage"].nunique()
+    shared = held.groupby([*group, "cue"])["stage"].nunique()
+    kept = {key for key, count in shared.items() if count == stages[key[:3]]}
+    same = [key in kept for key in zip(*(rated[column] for column in [*group, "cue"]), strict=True)]
     rated["value"] = rated["value"].where(same)
     rated["rating"] = pd.Categorical(rated["rating"], wanted)
     return rated.sort_values("rating", kind="stable", ignore_index=True).astype({"rating": str}), sorted(set(paths)), absent
