@@ -11,6 +11,7 @@ import pandas as pd
 from align_utils import config
 
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
 # Which room holds the work behind a notebook's figures.
 MODULES = {
     "01": "norms, pairs, lexical", "02": "training", "03": "training", "04": "generation, alignment", "05": "survey, answers",
@@ -19,16 +20,22 @@ MODULES = {
 
 
 def rewrite(text: str, root: Path) -> str:
-    """README text with every marked block made anew.
+    """README text with every marked block made anew; before any run of profile `cpu` the result blocks say so.
 
     Raises
     ------
     FileNotFoundError
-        `figures/cpu` lacks a table: `make reproduce` makes them.
+        `figures/cpu` is there but lacks a table: `make reproduce` makes them.
     KeyError
         A block's name is unknown.
     """
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](root).strip()}\n{match[3]}", text)
+    published = (root / "figures" / "cpu").is_dir()
+
+    def fill(match: re.Match) -> str:
+        make = BLOCKS[match[2]] if published or match[2] == "times" else lambda _: UNPUBLISHED
+        return f"{match[1]}{make(root).strip()}\n{match[3]}"
+
+    return BLOCK.sub(fill, text)
 
 
 def _precision(root: Path) -> str:
@@ -82,7 +89,12 @@ def _figures(root: Path) -> str:
     return pd.DataFrame(rows, columns=["figure or table", "notebook", "modules"]).to_markdown(index=False)
 
 
+def _picture(root: Path) -> str:
+    return "![Precision@K of every stage on the bundled sample](figures/cpu/fig04_precision_at_k.png)"
+
+
 BLOCKS = {
+    "picture": _picture,
     "precision": _precision, "differences": _differences, "shifts": _shifts, "paper": _paper, "times": _times, "figures": _figures,
 }  # fmt: skip
 
