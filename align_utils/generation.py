@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
+from transformers import LogitsProcessor
 
 from align_utils import lexical, prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
 from align_utils.config import Config, Decoding, Language
 from align_utils.models import attach_adapter, hash_base, load_base, use_adapter
+from align_utils.prefix import read_batch
 
 # Bumped when this module's results change for the same settings.
-VERSION = 1
+VERSION = 2
 STAGES = ("zero_shot", "few_shot", "sft", "ppo")
 TUNED = ("sft", "ppo")
 
@@ -34,16 +36,16 @@ def find_stop_tokens(tokenizer) -> list[int]:
 
 @torch.inference_mode()
 def generate_texts(
-    model, tokenizer, asked: Sequence[str], decoding: Decoding, *, max_new_tokens: int, batch: int, label: str = ""
+    model, tokenizer, asked: Sequence[str], penalties: Sequence[float], *, max_new_tokens: int, batch: int, label: str = ""
 ) -> list[str]:
-    """Greedy continuations of many prompts, in length-sorted batches.
+    """Greedy continuations of many prompts, in length-sorted batches; what a batch's prompts have in common is read once.
 
     Parameters
     ----------
     asked : sequence of str
         Prompts.
-    decoding : Decoding
-        Repetition penalty (over prompt and continuation, as in transformers).
+    penalties : sequence of float
+        Repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none).
     max_new_tokens, batch : int
     label : str
         Shown beside the progress bar.
@@ -58,35 +60,61 @@ def generate_texts(
     texts = [""] * len(asked)
     for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False):
         chosen = order[start : start + batch]
-        inputs = tokenizer([asked[i] for i in chosen], return_tensors="pt", padding=True).to(model.device)
+        given = read_batch(model, tokenizer.pad_token_id, [tokenizer(asked[i])["input_ids"] for i in chosen])
         output = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=max_new_tokens,
-            do_sample=False, top_k=None, top_p=None, repetition_penalty=decoding.repetition_penalty,
-            eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+            input_ids=given.ids, attention_mask=given.mask, past_key_values=given.cache, max_new_tokens=max_new_tokens,
+            do_sample=False, top_k=None, top_p=None, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+            logits_processor=[RowPenalty([penalties[i] for i in chosen])],
         )  # fmt: skip
-        new = output[:, inputs["input_ids"].shape[1] :]
+        new = output[:, given.ids.shape[1] :]
         for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             texts[i] = text
     return texts
 
 
+class RowPenalty(LogitsProcessor):
+    """transformers' repetition penalty with one value a row, so that several settings share a batch."""
+
+    def __init__(self, penalties: Sequence[float]):
+        self.penalties = torch.tensor(penalties).unsqueeze(1)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of tokens already seen, divided by the row's penalty where positive and multiplied where negative."""
+        penalties = self.penalties.to(scores)
+        seen = scores.gather(1, input_ids)
+        return scores.scatter(1, input_ids, torch.where(seen < 0, seen * penalties, seen / penalties))
+
+
 def generate_lists(
-    cfg: Config, model, tokenizer, language: Language, cues: Sequence[str], decoding: Decoding, *, examples=(), label: str = ""
+    cfg: Config,
+    model,
+    tokenizer,
+    language: Language,
+    cues: Sequence[str],
+    decodings: Sequence[Decoding],
+    *,
+    examples=(),
+    label: str = "",
 ) -> pd.DataFrame:
-    """Associations of a model to cues.
+    """Associations of a model to cues under each decoding.
 
     Returns
     -------
     DataFrame
-        `cue`, `text` (as generated) and `responses` (parsed list), one row a cue.
+        `decoding, cue, text` (as generated) and `responses` (parsed list), one row a decoding and cue.
     """
     settings = cfg.profile.lexical
-    asked = [prompts.build_few_shot(language, examples, cue) for cue in cues]
+    asked = [prompts.build_few_shot(language, examples, cue) for cue in cues] * len(decodings)
+    penalties = [decoding.repetition_penalty for decoding in decodings for _ in cues]
     texts = generate_texts(
-        model, tokenizer, asked, decoding, max_new_tokens=settings.max_new_tokens, batch=settings.batch, label=label
+        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch, label=label
     )
-    lists = [prompts.parse_list(language, text, cue=cue) for cue, text in zip(cues, texts, strict=True)]
-    return pd.DataFrame({"cue": list(cues), "text": texts, "responses": lists})
+    frame = pd.DataFrame(
+        {"decoding": [d.name for d in decodings for _ in cues], "cue": list(cues) * len(decodings), "text": texts}
+    )
+    return frame.assign(
+        responses=[prompts.parse_list(language, text, cue=cue) for cue, text in zip(frame["cue"], texts, strict=True)]
+    )
 
 
 def choose_decoding(
@@ -107,17 +135,15 @@ def choose_decoding(
     (Decoding, DataFrame)
         The choice; `decoding, precision` of all settings.
     """
-    scores = []
-    for decoding in cfg.profile.lexical.grid:
-        lists = generate_lists(
-            cfg, model, tokenizer, language, valid, decoding, examples=examples, label=f"{label} {decoding.name}"
-        )
-        scored = lexical.score_lists(
-            lists.drop(columns="text"), norms, language, ks=[5], min_count=cfg.profile.lexical.min_count
-        )
+    grid, scores = cfg.profile.lexical.grid, []
+    tried = generate_lists(
+        cfg, model, tokenizer, language, valid, grid, examples=examples, label=f"{label}, choice of decoding"
+    )
+    for decoding in grid:
+        lists = tried.loc[tried["decoding"] == decoding.name, ["cue", "responses"]]
+        scored = lexical.score_lists(lists, norms, language, ks=[5], min_count=cfg.profile.lexical.min_count)
         scores.append(scored.loc[scored["reading"] == "attested", "precision"].mean())
-    grid = pd.DataFrame({"decoding": [d.name for d in cfg.profile.lexical.grid], "precision": scores})
-    return cfg.profile.lexical.grid[int(np.argmax(scores))], grid
+    return grid[int(np.argmax(scores))], pd.DataFrame({"decoding": [d.name for d in grid], "precision": scores})
 
 
 def pick_examples(cfg: Config, norms: pd.DataFrame, train: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -189,9 +215,9 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
                 cfg, model, tokenizer, language, source["norms"], source["cues"]["valid"], examples=examples, label=label
             )
             lists = generate_lists(
-                cfg, model, tokenizer, language, source["cues"]["test"], best, examples=examples, label=label
+                cfg, model, tokenizer, language, source["cues"]["test"], [best], examples=examples, label=label
             )
-            save_frame(lists.assign(decoding=best.name), work / "lists.parquet")
+            save_frame(lists, work / "lists.parquet")
             save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
     return [path for culture in cfg.cultures for path in _collect(cfg, name, culture, folders)]
 

@@ -16,9 +16,10 @@ from align_utils.artifacts import find_step, hash_file, hash_settings, make_step
 from align_utils.config import Config
 from align_utils.generation import find_adapter, load_states
 from align_utils.models import hash_base, use_adapter
+from align_utils.prefix import read_batch
 
 # Bumped when this module's results change for the same settings.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -78,57 +79,47 @@ def plan_contexts(tokenizer, prompt: str, labels: Sequence[str]) -> dict[tuple[i
 
 
 @torch.inference_mode()
-def read_next(model, tokenizer, contexts: Sequence[tuple[int, ...]], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
-    """Log-probabilities of the next token after many contexts, output layer at the last position only.
+def read_next(model, tokenizer, contexts: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Log-probabilities of the next token after each context; what they have in common is read once.
 
     Returns
     -------
     list of ndarray, shape (vocabulary,)
         float32, in the order of `contexts`.
     """
-    order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
-    result: list[np.ndarray] = [np.empty(0)] * len(contexts)
-    bar = tqdm(total=len(contexts), desc=label or "survey", unit="prompt", leave=False)
-    while order:
-        size = max(1, batch_tokens // len(contexts[order[-1]]))
-        chosen, order = order[-size:], order[:-size]
-        width = max(len(contexts[i]) for i in chosen)
-        ids = torch.full((len(chosen), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(chosen):
-            ids[row, width - len(contexts[i]) :] = torch.tensor(contexts[i])
-            mask[row, width - len(contexts[i]) :] = 1
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), position_ids=positions.to(model.device),
-            logits_to_keep=1, use_cache=False,
-        )  # fmt: skip
-        for i, row in zip(chosen, torch.log_softmax(output.logits[:, -1].float(), dim=-1).cpu().numpy(), strict=True):
-            result[i] = row
-        bar.update(len(chosen))
-    bar.close()
-    return result
+    given = read_batch(model, tokenizer.pad_token_id, contexts)
+    output = model(
+        input_ids=given.ids[:, given.shared :], attention_mask=given.mask, position_ids=given.positions[:, given.shared :],
+        past_key_values=given.cache, logits_to_keep=1, use_cache=given.cache is not None,
+    )  # fmt: skip
+    return list(torch.log_softmax(output.logits[:, -1].float(), dim=-1).cpu().numpy())
 
 
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
     """Probability of each label of each question (places 1..n), not normalised: their sum is the option mass.
+
+    The presentations of one item in one language go through the model together, `batch_tokens` tokens at a time.
 
     Returns
     -------
     list of ndarray, shape (n_options,)
     """
     plans = [plan_contexts(tokenizer, q.prompt, [str(place + 1) for place in range(len(q.order))]) for q in asked]
-    contexts = list(dict.fromkeys(context for plan in plans for context in plan))
+    # Rows of the whole vocabulary are large: only what the plans ask for is kept.
     wanted: dict[tuple[int, ...], list[int]] = {}
-    for plan in plans:
+    groups: dict[tuple[str, ...], dict[tuple[int, ...], None]] = {}
+    for q, plan in zip(asked, plans, strict=True):
         for context, tokens in plan.items():
             wanted.setdefault(context, []).extend(tokens)
+            groups.setdefault((q.language, q.persona, q.question), {})[context] = None
     logs: dict[tuple[int, ...], dict[int, float]] = {}
-    # Rows of the whole vocabulary are large: keep only what the plans ask for, in portions.
-    for start in range(0, len(contexts), 512):
-        part = contexts[start : start + 512]
-        for context, row in zip(part, read_next(model, tokenizer, part, batch_tokens=batch_tokens, label=label), strict=True):
-            logs[context] = {token: float(row[token]) for token in wanted[context]}
+    for group in tqdm(groups.values(), desc=label or "survey", unit="item", leave=False):
+        contexts = list(group)
+        size = max(1, batch_tokens // max(map(len, contexts)))
+        for start in range(0, len(contexts), size):
+            part = contexts[start : start + size]
+            for context, row in zip(part, read_next(model, tokenizer, part), strict=True):
+                logs[context] = {token: float(row[token]) for token in wanted[context]}
     return [_resolve(plan, logs, len(q.order)) for q, plan in zip(asked, plans, strict=True)]
 
 

@@ -16,20 +16,21 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from align_utils import lexical, prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, require, save_frame
 from align_utils.config import Config, Decoding, Language
 from align_utils.generation import find_adapter, generate_lists
+from align_utils.loss import pick_trainer
 from align_utils.models import attach_adapter, hash_base, load_base, pick_device
 from align_utils.rewards import Critic, NormReward
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 # Bumped when a stage's result changes for the same settings.
-SFT_VERSION = 1
-PPO_VERSION = 1
+SFT_VERSION = 2
+PPO_VERSION = 2
 
 
 class TrainingError(RuntimeError):
@@ -95,7 +96,7 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
             order="strength", seed=seed,
         )  # fmt: skip
         _check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
-        trainer = SFTTrainer(
+        trainer = pick_trainer(model)(
             model=model, args=_configure_sft(cfg, work / "trainer"), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=_configure_lora(cfg),
         )  # fmt: skip
@@ -230,7 +231,7 @@ class ValidationReward(TrainerCallback):
         was_training = self.policy.training
         self.policy.eval()
         lists = generate_lists(
-            self.cfg, self.policy, self.tokenizer, self.language, self.cues, self.decoding, label="validation"
+            self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
         )
         self.policy.train(was_training)
         rewards = [
@@ -370,5 +371,5 @@ def _describe_ppo(cfg: Config, model_name: str, culture: str, data: dict) -> dic
     sft = _describe_sft(cfg, model_name, culture, data)
     return sft | {
         "version": [SFT_VERSION, PPO_VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(),
-        "max_new_tokens": cfg.profile.lexical.max_new_tokens,
+        "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
+from trl import SFTTrainer
 
-from align_utils import artifacts, config, generation, lexical, models, norms, pairs, prompts, rewards, training
+from align_utils import artifacts, config, generation, lexical, loss, models, norms, pairs, prompts, rewards, training
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
     cfg, stage = project
     whole = artifacts.hash_file(adapter / "adapter_model.safetensors")
     shutil.move(adapter, tmp_path / "kept")
-    wait = training.SFTTrainer.training_step
+    wait = SFTTrainer.training_step
     seen = []
 
     def stop_at_the_fourth(self, *args, **kwargs):
@@ -91,7 +92,7 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
             raise KeyboardInterrupt
         return wait(self, *args, **kwargs)
 
-    monkeypatch.setattr(training.SFTTrainer, "training_step", stop_at_the_fourth)
+    monkeypatch.setattr(SFTTrainer, "training_step", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         training.train_sft(cfg, "tiny", "us", stage["us"])
     assert not adapter.exists()
@@ -158,8 +159,55 @@ def test_batched_lists_equal_single_ones(project):
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=5)
     english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
-    for decoding in cfg.profile.lexical.grid:
-        together, alone = (
-            generation.generate_texts(model, tokenizer, asked, decoding, max_new_tokens=12, batch=b) for b in (3, 1)
-        )
-        assert together == alone
+    asked, penalties = asked * 3, [penalty for penalty in (1.0, 1.15, 1.3) for _ in cues]
+    together, alone = (
+        generation.generate_texts(model, tokenizer, asked, penalties, max_new_tokens=12, batch=b) for b in (9, 1)
+    )
+    plain = [
+        model.generate(
+            **tokenizer(text, return_tensors="pt"), do_sample=False, repetition_penalty=penalty, max_new_tokens=12,
+            eos_token_id=generation.find_stop_tokens(tokenizer), pad_token_id=tokenizer.pad_token_id,
+        )[0, len(tokenizer(text)["input_ids"]) :]
+        for text, penalty in zip(asked, penalties, strict=True)
+    ]  # fmt: skip
+    assert together == alone == tokenizer.batch_decode(plain, skip_special_tokens=True)
+    assert len(set(together)) > len(cues), "the penalties differ in effect"
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 40])
+def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
+    monkeypatch.setattr(loss, "ROWS", 30)  # 100 rows of vocabulary: four blocks, the last one short
+    torch.manual_seed(tokens)
+    weight, targets = torch.randn(100, 16) * 3, torch.randint(100, (tokens,))
+    hidden = torch.randn(tokens, 16).mul(4).requires_grad_()
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    (slope,) = torch.autograd.grad(expected / 7, hidden)
+    fused = loss.sum_token_losses(hidden, weight, targets)
+    (fused / 7).backward()
+    torch.testing.assert_close(fused, expected)
+    torch.testing.assert_close(hidden.grad, slope)
+
+
+def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
+    cfg, stage = project
+    logs = []
+    for number, trainer in enumerate((loss.FusedTrainer, SFTTrainer)):
+        monkeypatch.setattr(training, "pick_trainer", lambda _, trainer=trainer: trainer)
+        monkeypatch.setattr(training, "find_adapter", lambda *_, number=number: tmp_path / str(number))
+        logs.append(pd.read_csv(training.train_sft(cfg, "tiny", "us", stage["us"]) / "log.csv"))
+    pd.testing.assert_frame_equal(*logs, rtol=1e-4)
+
+
+def test_models_whose_logits_are_changed_keep_the_loss_of_trl(project):
+    model, _ = models.load_base(project[0].models["tiny"], seed=1)
+    assert loss.pick_trainer(model) is loss.FusedTrainer
+    model.config.final_logit_softcapping = 30.0
+    assert loss.pick_trainer(model) is SFTTrainer
+
+
+def test_fast_head_is_the_output_layer(project):
+    model, _ = models.load_base(project[0].models["tiny"], seed=1)
+    weight = model.lm_head.weight
+    for shape in ((2, 3), (models.FEW_ROWS, 2), (1, 0)):
+        hidden = torch.randn(*shape, weight.shape[1])
+        torch.testing.assert_close(model.lm_head(hidden), hidden @ weight.T)

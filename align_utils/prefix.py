@@ -1,0 +1,62 @@
+"""What the prompts of a batch have in common, read by the model once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache
+
+
+@dataclass
+class Batch:
+    """Prompts of a batch, the pads between their common beginning and the rest of each.
+
+    Attributes
+    ----------
+    ids, mask, positions : Tensor of shape (rows, width)
+        Token ids; 0 where padded; place in the row without its pads.
+    shared : int
+        Tokens of the common beginning.
+    cache : Cache or None
+        The model's keys and values of the common beginning, for every row; None where nothing is shared.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+    shared: int
+    cache: Cache | None
+
+
+def measure_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Number of tokens all rows begin with; the last token of the shortest row never counts, since a model goes on from it."""
+    limit = min(map(len, rows)) - 1
+    return next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
+
+
+@torch.inference_mode()
+def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
+    """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
+
+    The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
+    """
+    shared, width = measure_prefix(rows), max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.ones_like(ids)
+    for index, row in enumerate(rows):
+        gap = width - len(row)
+        ids[index, :shared] = torch.tensor(row[:shared])
+        ids[index, shared + gap :] = torch.tensor(row[shared:])
+        mask[index, shared : shared + gap] = 0
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    cache = None
+    if shared and len(rows) > 1:
+        # No position is kept for the output layer: of the common beginning only keys and values are wanted.
+        none = torch.empty(0, dtype=torch.long, device=model.device)
+        cache = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values
+        cache.batch_repeat_interleave(len(rows))
+    else:
+        shared = 0
+    return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
