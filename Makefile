@@ -33,7 +33,7 @@ endif
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke test lint publish clean $(NUMBERS)
+.PHONY: help reproduce plan summary smoke test bench lint publish clean $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
@@ -54,6 +54,9 @@ smoke: ## the whole companion with a tiny random model: a look at the machinery
 
 test: $(READY) ## all tests, the smoke run of every notebook among them
 	$(PY) -m pytest
+
+bench: $(READY) ## races against named baselines, ratios in runs/bench.json (about 10 minutes)
+	$(PY) tests/bench.py
 
 lint: $(READY) ## style of code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -80,18 +80,18 @@ def _row(cfg: Config, model: str, claim: str, paper: str, ours: str, low, high, 
 
 def _gain(metrics: pd.DataFrame, culture: str, goal: float) -> tuple:
     part = metrics[(metrics["culture"] == culture) & (metrics["subset"] == "all")]
-    level = part[part["metric"] == "precision_at_5_attested"].set_index("stage")["value"]
+    level = part[part["metric"] == "precision_at_5_attested"].set_index("stage")
     gap = part[(part["metric"] == "precision_at_5_attested_difference") & (part["method"] == "ppo - few_shot")]
-    if gap.empty or "few_shot" not in level or not level["few_shot"]:
+    if gap.empty or "few_shot" not in level.index:
         return "not measured", None, None, None, ""
-    gap, gain = gap.iloc[0], level["ppo"] / level["few_shot"] - 1
-    return (
-        f"{level['few_shot']:.2f} -> {level['ppo']:.2f} ({gain:+.0%})",
-        gap["low"],
-        gap["high"],
-        gap["n"],
-        _judge(gap, gain, goal),
-    )
+    gap, before, after = gap.iloc[0], level.loc["few_shot", "value"], level.loc["ppo", "value"]
+    text = f"{before:.2f} -> {after:.2f}"
+    # A vanilla model that no one can tell from the same answer to every cue has no base for a ratio.
+    idle = level["value"].reindex(["frequency", "chance"]).max()
+    if not before or level.loc["few_shot", "low"] <= idle:
+        return f"{text} (vanilla at the baselines' level: no ratio)", gap["low"], gap["high"], gap["n"], _judge(gap, 0.0, goal)
+    gain = after / before - 1
+    return f"{text} ({gain:+.0%})", gap["low"], gap["high"], gap["n"], _judge(gap, gain, goal)
 
 
 def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:

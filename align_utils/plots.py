@@ -224,6 +224,7 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
         frame, ax=axes, cmap="RdYlBu_r", vmin=0, vmax=1, xticklabels=False, yticklabels=False,
         cbar_kws={"shrink": 0.5, "label": "mean answer"},
     )  # fmt: skip
+    axes.grid(False)
     axes.set_yticks(np.arange(len(frame)) + 0.5, frame.index, fontsize=6)
     axes.set_xticks(np.arange(frame.shape[1]) + 0.5, frame.columns, rotation=60, ha="right", fontsize=7)
     axes.set(xlabel="", ylabel="")

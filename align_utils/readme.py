@@ -14,7 +14,7 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
 # Which room holds the work behind a notebook's figures.
 MODULES = {
-    "01": "norms, pairs, lexical", "02": "training", "03": "training", "04": "generation, alignment", "05": "survey, answers",
+    "01": "norms, pairs, lexical", "02": "training, loss, curves", "03": "training, rewards, curves", "04": "generation, alignment", "05": "survey, answers",
     "06": "values, answers, paper",
 }  # fmt: skip
 

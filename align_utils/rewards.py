@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import torch
 from peft import PeftModel
 from torch import nn
@@ -65,6 +66,20 @@ class Critic(nn.Module):
         self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))
+
+
+def show_rewards(cfg: Config, stage: dict[str, dict]) -> pd.DataFrame:
+    """The reward worked on three lists for one training cue of each culture: the best, the same word twice, another cue's."""
+    rows, reward = [], cfg.profile.ppo.reward
+    for culture, data in stage.items():
+        language, (cue, other) = cfg.language_of(culture), data["cues"]["train"][:2]
+        best, foreign = prompts.draw_lists(data["norms"], [cue, other], length=reward.k, order="strength", seed=0)
+        strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"] == cue], language)[cue]
+        for words in (best, [best[0]] * reward.k, foreign):
+            parsed = prompts.parse_list(language, language.separator.join(words), cue=cue)
+            score = lexical.score_reward(parsed, strengths, language, reward)
+            rows.append({"culture": culture, "cue": cue, "list": language.separator.join(words), "reward": round(score, 3)})
+    return pd.DataFrame(rows)
 
 
 class _Readout(nn.Module):

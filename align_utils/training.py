@@ -21,6 +21,7 @@ from trl import SFTConfig
 from align_utils import lexical, prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, require, save_frame
 from align_utils.config import Config, Decoding, Language
+from align_utils.curves import tabulate_log
 from align_utils.generation import find_adapter, generate_lists
 from align_utils.loss import pick_trainer
 from align_utils.models import attach_adapter, hash_base, load_base, pick_device
@@ -97,13 +98,13 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
         )  # fmt: skip
         _check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
         trainer = pick_trainer(model)(
-            model=model, args=_configure_sft(cfg, work / "trainer"), processing_class=tokenizer,
-            train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=_configure_lora(cfg),
+            model=model, args=configure_sft(cfg, work / "trainer"), processing_class=tokenizer,
+            train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
         )  # fmt: skip
         _show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
-        log = _tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
+        log = tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
         losses = [
             entry[name] for entry in [before, *trainer.state.log_history] for name in ("loss", "eval_loss") if name in entry
         ]
@@ -164,55 +165,13 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
         _show_progress(trainer)
         trainer.train()
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
-        log = _tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
+        log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
         log = judge.tabulate().merge(log, on="update", how="outer").sort_values("update", ignore_index=True)
         if log["reward"].iloc[1:].isna().any():
             raise TrainingError(f"{model_name}, {culture}: a PPO reward is not finite; lower ppo.learning_rate in the profile")
         save_frame(log[["update", "reward", "kl", "entropy", "reward_valid", "chosen"]], work / "log.csv")
         _clear(work)
     return folder
-
-
-def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and culture: validation loss before and after SFT (nats per token), steps."""
-    rows = []
-    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
-        known = part.dropna(subset="eval_loss")["eval_loss"]
-        rows.append({
-            "model": model, "culture": culture, "steps": int(part["step"].max()), "valid loss before": known.iloc[0],
-            "valid loss after": known.iloc[-1],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, and its KL to the SFT model."""
-    rows = []
-    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
-        chosen = part[part["chosen"].eq(True)].iloc[0]
-        start = part.loc[part["update"] == 0, "reward_valid"].iloc[0]
-        # trl measures an update's KL on lists sampled before it: the chosen checkpoint's own is the next one, if there is one.
-        after = part.loc[part["update"] > chosen["update"], "kl"].dropna()
-        kl = after.iloc[0] if len(after) else part["kl"].dropna().iloc[-1]
-        rows.append({
-            "model": model, "culture": culture, "updates": int(part["update"].max()), "chosen update": int(chosen["update"]),
-            "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "KL": kl,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def show_rewards(cfg: Config, stage: dict[str, dict]) -> pd.DataFrame:
-    """The reward worked on three lists for one training cue of each culture: the best, the same word twice, another cue's."""
-    rows, reward = [], cfg.profile.ppo.reward
-    for culture, data in stage.items():
-        language, (cue, other) = cfg.language_of(culture), data["cues"]["train"][:2]
-        best, foreign = prompts.draw_lists(data["norms"], [cue, other], length=reward.k, order="strength", seed=0)
-        strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"] == cue], language)[cue]
-        for words in (best, [best[0]] * reward.k, foreign):
-            parsed = prompts.parse_list(language, language.separator.join(words), cue=cue)
-            score = lexical.score_reward(parsed, strengths, language, reward)
-            rows.append({"culture": culture, "cue": cue, "list": language.separator.join(words), "reward": round(score, 3)})
-    return pd.DataFrame(rows)
 
 
 class ValidationReward(TrainerCallback):
@@ -263,17 +222,19 @@ class ValidationReward(TrainerCallback):
         return frame.assign(chosen=frame["update"] == self.best)
 
 
-def _configure_lora(cfg: Config) -> LoraConfig:
+def configure_lora(cfg: Config) -> LoraConfig:
+    """LoRA on all linear layers with the profile's rank, scale and dropout."""
     lora = cfg.profile.lora
     return LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
 
 
-def _configure_sft(cfg: Config, folder: Path) -> SFTConfig:
+def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
+    """trl's settings for the SFT stage; `changes` replace single ones (the benchmark leaves out checkpoints)."""
     sft = cfg.profile.sft
     _, dtype, _ = pick_device()
-    return SFTConfig(
+    settings = dict(
         output_dir=str(folder), max_steps=sft.steps, per_device_train_batch_size=sft.device_batch,
         gradient_accumulation_steps=sft.batch // sft.device_batch, per_device_eval_batch_size=sft.device_batch,
         learning_rate=sft.learning_rate, lr_scheduler_type="linear", warmup_steps=int(sft.warmup_share * sft.steps),
@@ -281,6 +242,7 @@ def _configure_sft(cfg: Config, folder: Path) -> SFTConfig:
         save_steps=sft.eval_every, save_total_limit=1, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
         gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
+    return SFTConfig(**settings | changes)
 
 
 def _configure_ppo(cfg: Config, folder: Path):
@@ -342,15 +304,6 @@ def _is_whole(path: Path) -> bool:
             return True
     except (OSError, SafetensorError):
         return False
-
-
-def _tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
-    rows: dict[int, dict] = {}
-    for entry in history:
-        kept = {new: entry[old] for old, new in names.items() if old in entry}
-        if kept:
-            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(kept)
-    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=["step", *names.values()])
 
 
 def _clear(work: Path) -> None:

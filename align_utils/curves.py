@@ -1,0 +1,56 @@
+"""Training logs as tables: what a trainer wrote down, and what of it a reader wants to see."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
+    """A trainer's history as one row a step.
+
+    Parameters
+    ----------
+    history : list of dict
+        `trainer.state.log_history` of transformers; entries of one step are merged.
+    names : dict
+        Key in the history to column of the table.
+
+    Returns
+    -------
+    DataFrame
+        `step` and the named columns; NaN where a step has no such entry.
+    """
+    rows: dict[int, dict] = {}
+    for entry in history:
+        kept = {new: entry[old] for old, new in names.items() if old in entry}
+        if kept:
+            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(kept)
+    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=["step", *names.values()])
+
+
+def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and culture: validation loss before and after SFT (nats per token), steps."""
+    rows = []
+    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
+        known = part.dropna(subset="eval_loss")["eval_loss"]
+        rows.append({
+            "model": model, "culture": culture, "steps": int(part["step"].max()), "valid loss before": known.iloc[0],
+            "valid loss after": known.iloc[-1],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, and its KL to the SFT model."""
+    rows = []
+    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
+        chosen = part[part["chosen"].eq(True)].iloc[0]
+        start = part.loc[part["update"] == 0, "reward_valid"].iloc[0]
+        # trl measures an update's KL on lists sampled before it: the chosen checkpoint's own is the next one, if there is one.
+        after = part.loc[part["update"] > chosen["update"], "kl"].dropna()
+        kl = after.iloc[0] if len(after) else part["kl"].dropna().iloc[-1]
+        rows.append({
+            "model": model, "culture": culture, "updates": int(part["update"].max()), "chosen update": int(chosen["update"]),
+            "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "KL": kl,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
