@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from align_utils import lexical, norms, ratings, stats
+from align_utils import agreement, lexical, norms, ratings, stats
 from align_utils.artifacts import list_records
 from align_utils.config import Config
 
@@ -49,6 +49,23 @@ def score_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], f
     return scored
 
 
+def score_agreement(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+    """Measures beyond Precision@5 (`agreement.MEASURES`) of every stage, means over the test cues with intervals over families.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, measure, stage, value, low, high, n`; n counts the cues for which the measure is defined.
+    """
+    parts = []
+    for culture, data in stage.items():
+        mine = lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]]
+        scored = agreement.score_agreement(mine, data["norms"], cfg.language_of(culture), k=RATED)
+        parts.append(scored.assign(culture=culture, family=[families[culture, cue] for cue in scored["cue"]]))
+    by = ["model", "culture", "measure", "stage"]
+    return stats.summarise(pd.concat(parts).sort_values(by[:3], kind="stable"), by, "value", unit="family", **cfg.bootstrap)
+
+
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     """Mean precision with intervals, over all test cues and over those without a reversed training pair (`subset`)."""
     parts = [
@@ -78,7 +95,10 @@ def summarise_ceiling(cfg: Config, stage: dict[str, dict], families: dict) -> pd
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Paired differences in P@5 between stages, per reading and subset, with intervals over families."""
+    """Paired differences in P@5 between stages, per reading and subset: intervals and sign-flip p over families.
+
+    `p_holm` is adjusted over the cultures and comparisons of one model, reading and subset.
+    """
     five = scored[scored["k"] == 5]
     parts = []
     for subset, part in (("all", five), ("no_reverse", five[~five["reverse"]])):
@@ -92,6 +112,7 @@ def compare_stages(cfg: Config, scored: pd.DataFrame, pairs: Sequence[tuple[str,
             unit="family",
             **cfg.bootstrap,
         )
+        table["p_holm"] = table.groupby(["model", "reading"])["p"].transform(lambda p: stats.adjust_holm(p))
         parts.append(table.assign(subset=subset))
     return pd.concat(parts, ignore_index=True)
 
@@ -155,9 +176,14 @@ def compare_ratings(cfg: Config, rated: pd.DataFrame, families: dict, pairs: Seq
 
 
 def list_metrics(
-    cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, means: pd.DataFrame, rating_gaps: pd.DataFrame
+    cfg: Config,
+    at_5: pd.DataFrame,
+    differences: pd.DataFrame,
+    means: pd.DataFrame,
+    rating_gaps: pd.DataFrame,
+    beyond: pd.DataFrame,
 ) -> list[dict]:
-    """Metric records of notebook 04: precision and ceiling at 5, paired differences, ratings and their differences."""
+    """Metric records of notebook 04: precision and ceiling at 5, paired differences, agreement, ratings and their differences."""
     language = {name: culture.language for name, culture in cfg.cultures.items()}
     records = []
     for reading in lexical.READINGS:
@@ -169,6 +195,8 @@ def list_metrics(
         gaps = differences[differences["reading"] == reading].rename(columns={"comparison": "method"})
         gaps = gaps.assign(language=gaps["culture"].map(language))
         records += list_records(gaps, f"precision_at_5_{reading}_difference", unit="share")
+    for measure, part in beyond.groupby("measure", sort=False):
+        records += list_records(part.assign(language=part["culture"].map(language)), f"{measure}_at_{RATED}", unit="share")
     for name, statistic in (("concreteness", "median"), ("valence", "mean"), ("arousal", "mean")):
         part = means[(means["rating"] == name) & (means["statistic"] == statistic)]
         records += list_records(part.assign(language=part["culture"].map(language)), f"{name}_{statistic}", unit="scale points")

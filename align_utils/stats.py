@@ -95,6 +95,51 @@ def fisher_exact(first: int, second: int, n: int) -> float:
     return float(stats.fisher_exact([[first, n - first], [second, n - second]]).pvalue)
 
 
+def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: int, seed: int) -> float:
+    """Two-sided p of a mean paired difference: signs are flipped at random, for whole groups together (scipy `permutation_test`).
+
+    Parameters
+    ----------
+    differences : sequence of float
+        Finite.
+    groups : sequence
+        Units whose differences keep a common sign (concept families).
+    resamples, seed : int
+        Exact where there are no more sign patterns than `resamples`.
+
+    Returns
+    -------
+    float
+        In (0, 1]; NaN for fewer than two groups.
+    """
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(codes, np.asarray(differences, dtype=float))
+    if len(sums) < 2:
+        return float("nan")
+    result = stats.permutation_test(
+        (sums, np.zeros_like(sums)), lambda new, old, axis: (new - old).sum(axis=axis), permutation_type="samples",
+        n_resamples=resamples, vectorized=True, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(result.pvalue)
+
+
+def adjust_holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's (1979) step-down adjusted p of a family of tests; NaN stays NaN and is not counted.
+
+    Examples
+    --------
+    >>> adjust_holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, dtype=float)
+    order = [i for i in np.argsort(p, kind="stable") if np.isfinite(p[i])]
+    adjusted, highest = np.full_like(p, np.nan), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * p[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def summarise(
     frame: pd.DataFrame, by: Sequence[str], value: str, *, unit: str, statistic: Callable[..., np.ndarray] = np.mean, **settings
 ) -> pd.DataFrame:
@@ -132,7 +177,7 @@ def compare(
     unit: str,
     **settings,
 ) -> pd.DataFrame:
-    """Paired differences between conditions, with bootstrap intervals over units.
+    """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
 
     Parameters
     ----------
@@ -144,16 +189,20 @@ def compare(
     Returns
     -------
     DataFrame
-        `by` columns, `comparison`, `value, low, high, n`.
+        `by` columns, `comparison`, `value, low, high, n, p`.
     """
-    parts = []
+    parts, names = [], [*by, "comparison"]
     for new, old in pairs:
         columns = [*by, key, value]
         both = frame.loc[frame[over] == new, [*columns, unit] if unit != key else columns].merge(
             frame.loc[frame[over] == old, columns], on=[*by, key], suffixes=("", "_old")
         )
         both["difference"] = both[value] - both[f"{value}_old"]
-        parts.append(
-            summarise(both.assign(comparison=f"{new} - {old}"), [*by, "comparison"], "difference", unit=unit, **settings)
-        )
+        both = both.assign(comparison=f"{new} - {old}").dropna(subset="difference")
+        table = summarise(both, names, "difference", unit=unit, **settings)
+        table["p"] = [
+            permute_signs(part["difference"], part[unit], resamples=settings["resamples"], seed=settings["seed"])
+            for _, part in both.groupby(names, sort=False)
+        ]
+        parts.append(table)
     return pd.concat(parts, ignore_index=True)

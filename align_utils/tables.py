@@ -71,6 +71,9 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
         ).to_pandas()  # fmt: skip
     except (pa.ArrowInvalid, StopIteration) as error:
         reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split())) or "empty file"
+        if "straddling" in reason:  # a row longer than arrow's block of a megabyte
+            size, line = max((len(row), -number) for number, row in enumerate(text.split("\n"), start=1))
+            reason = f"line {-line} has {size:,} characters, which no row of this format has"
         raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
     lower = {str(name).strip().lower(): name for name in frame.columns}
     missing = [name for name in columns if name.lower() not in lower]

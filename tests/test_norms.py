@@ -66,6 +66,7 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
         (ENGLISH + "dog\tcat\t3\t2\t1.5\n", ["line 2", "above N"]),
         (ENGLISH + "\tcat\t1\t2\t0.5\n", ["line 2", "empty cue"]),
         (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tcat\t2\t9\t0.2\n", ["line 3", "twice"]),
+        (ENGLISH + "dog\tcat\t1\t2\t0.5\n" + "dog\t" + "a" * 3_000_000 + "\t1\t2\t0.5\n", ["line 3", "3,000,012 characters"]),
         ("", ["Empty CSV file"]),
         (ENGLISH.split("\n")[0] + "\n\ndog\tcat\t1\t2\t0.5\n", ["line 2"]),
     ],

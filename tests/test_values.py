@@ -126,6 +126,21 @@ def test_intervals_agree_with_scipy():
     assert stats.wilson_interval(13, 50) == pytest.approx((0.159, 0.396), abs=1e-3)
 
 
+def test_sign_flips_are_exact_for_few_groups_and_keep_groups_together():
+    # Five differences of one sign: 2 of the 32 sign patterns are as extreme.
+    assert stats.permute_signs([0.1, 0.2, 0.1, 0.3, 0.2], list("abcde"), resamples=2000, seed=0) == pytest.approx(2 / 32)
+    assert stats.permute_signs([0.1] * 10, list("aabbccddee"), resamples=2000, seed=0) == pytest.approx(2 / 32)
+    assert np.isnan(stats.permute_signs([0.1, 0.1], ["a", "a"], resamples=100, seed=0)), "one unit says nothing"
+    noise = np.random.default_rng(2).normal(size=(60, 40))
+    p = [stats.permute_signs(row, range(40), resamples=200, seed=1) for row in noise]
+    assert 0 <= np.mean(np.array(p) < 0.05) <= 0.15 and 0.3 < np.mean(p) < 0.7, "even under no difference"
+
+
+def test_holm_worked_by_hand():
+    assert stats.adjust_holm([0.01, 0.04, 0.03, np.nan, 0.6])[:3] == pytest.approx([0.04, 0.09, 0.09])
+    assert np.isnan(stats.adjust_holm([0.5, np.nan])[1]) and stats.adjust_holm([0.6, 0.7]).max() == 1
+
+
 def test_comparison_is_paired_by_key():
     frame = pd.DataFrame({"stage": ["a", "a", "b", "b"], "cue": ["x", "y", "x", "y"], "c": "us", "p": [0.2, 0.8, 0.4, 1.0]})
     table = stats.compare(

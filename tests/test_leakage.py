@@ -1,0 +1,37 @@
+"""Leakage of a split, counted by hand."""
+
+import pandas as pd
+import pytest
+
+from align_utils import leakage
+
+
+@pytest.fixture
+def norms():
+    rows = [
+        ("dog", "cat", 1), ("dog", "bone", 2), ("moon", "night", 1), ("moon", "sun", 2),
+        ("cat", "Dog", 1), ("cat", "fur", 2), ("sun", "day", 1), ("moons", "sky", 1),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["cue", "response", "rank"])
+
+
+def test_counted_by_hand(norms, english):
+    cues = {"train": ["cat", "sun", "moons"], "valid": [], "test": ["dog", "moon"]}
+    table = leakage.measure_leakage(norms, cues, english).set_index("leak")
+    counts = {leak: (row["count"], row["of"]) for leak, row in table.iterrows()}
+    assert counts == {
+        "test cues that are training responses": (1, 2),  # dog, said to cat in another case
+        "top-5 test pairs reversed in training": (1, 4),  # dog-cat; sun was never asked for moon
+        "test cues with a variant that trains": (1, 2),  # moons
+    }
+    assert table["low"].le(table["share"]).all() and table["high"].ge(table["share"]).all()
+    one = leakage.measure_leakage(norms, cues, english, k=1).set_index("leak")
+    assert (one.loc["top-1 test pairs reversed in training", ["count", "of"]] == [1, 2]).all()
+
+
+def test_a_concept_that_trains_in_another_language_is_seen(cfg):
+    splits = pd.DataFrame({"cue_en": ["dog", "sun"], "cue_zh": ["狗", "太阳"], "split": ["test", "test"]})
+    stage = {"us": {"cues": {"train": ["cat"]}}, "cn": {"cues": {"train": ["狗"]}}}
+    assert leakage.measure_crossing(cfg, stage, splits)[["count", "of"]].iloc[0].tolist() == [1, 2]
+    stage["cn"]["cues"]["train"] = []
+    assert leakage.measure_crossing(cfg, stage, splits)["count"].iloc[0] == 0
