@@ -14,7 +14,7 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
 # Which room holds the work behind a notebook's figures.
 MODULES = {
-    "01": "norms, pairs, lexical", "02": "training, loss, curves", "03": "training, rewards, curves", "04": "generation, alignment", "05": "survey, answers",
+    "01": "norms, pairs, leakage, lexical", "02": "training, loss, curves", "03": "training, rewards, curves", "04": "generation, alignment, lexical, agreement", "05": "survey, answers",
     "06": "values, answers, paper",
 }  # fmt: skip
 
@@ -50,7 +50,10 @@ def _precision(root: Path) -> str:
 def _differences(root: Path) -> str:
     frame = _read(root, "tab04_differences").query("reading == 'attested' and subset == 'all'")
     frame["difference in P@5"] = [f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in frame.itertuples()]
-    return frame[["culture", "comparison", "difference in P@5", "n"]].to_markdown(index=False)
+    frame["p (Holm)"] = [f"{p:.3f}" for p in frame["p_holm"]]
+    return frame[["culture", "comparison", "difference in P@5", "n", "p (Holm)"]].to_markdown(
+        index=False, disable_numparse=True
+    )
 
 
 def _shifts(root: Path) -> str:
