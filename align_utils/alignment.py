@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from align_utils import agreement, lexical, norms, ratings, stats
+from align_utils import agreement, equivalence, lexical, norms, ratings, stats
 from align_utils.artifacts import list_records
 from align_utils.config import Config
 
@@ -173,6 +173,40 @@ def compare_ratings(cfg: Config, rated: pd.DataFrame, families: dict, pairs: Seq
     return stats.compare(
         rated, ["model", "culture", "rating"], "value", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap
     )
+
+
+def judge_human_level(cfg: Config, rated: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+    """Equivalence of every stage's mean ratings with people's; the margin is how far halves of the people differ from each other.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, rating, stage, value` (mean paired difference from people), `low, high` (90 %), `n, margin, p`
+        (`equivalence.show_equivalence`). No margin, so no p, where a culture has no participants' trials.
+    """
+    rows = []
+    for culture, data in stage.items():
+        language, trials = cfg.language_of(culture), norms.load_norms(cfg, culture)["trials"]
+        scales, _, _ = ratings.load_ratings(cfg, language)
+        mine = rated[(rated["culture"] == culture) & rated["value"].notna()]
+        for rating, part in mine.groupby("rating", sort=False):
+            margin = float("nan")
+            if trials is not None:
+                halves = equivalence.halve_ratings(
+                    trials, data["cues"]["test"], scales[rating], language, splits=cfg.profile.lexical.ceiling_splits,
+                    seed=cfg.profile.seed,
+                )  # fmt: skip
+                margin = equivalence.find_margin(halves)
+            for model, given in part.groupby("model", sort=False):
+                wide = given.pivot(index="cue", columns="stage", values="value")
+                for name in given["stage"].unique():
+                    if name == "human":
+                        continue
+                    gaps = (wide[name] - wide["human"]).dropna()
+                    shown = equivalence.show_equivalence(gaps, [families[culture, cue] for cue in gaps.index], margin)
+                    rows.append({"model": model, "culture": culture, "rating": rating, "stage": name, **shown})
+    columns = ["model", "culture", "rating", "stage", "value", "low", "high", "n", "margin", "p"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def list_metrics(

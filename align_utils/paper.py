@@ -39,9 +39,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         mine = metrics[metrics["model"] == model]
         rows += [_row(cfg, model, claim, paper, *_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
         rows.append(_row(cfg, model, CONCRETENESS[0], CONCRETENESS[1], *_concreteness(mine, CONCRETENESS[2])))
-        rows.append(
-            _row(cfg, model, "valence and arousal at human level", "at human level", "see tab04_ratings", None, None, None, "")
-        )
+        rows.append(_row(cfg, model, "valence and arousal at human level", "at human level", *_level(mine)))
         for claim, tuned, before, after in COUNTS:
             p = stats.fisher_exact(before, after, 50)
             claim = f"{claim}, {tuned}"
@@ -103,6 +101,16 @@ def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:
     change, gap = part.loc["ppo", "value"] - part.loc["few_shot", "value"], gap.iloc[0]
     text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
     return text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal)
+
+
+def _level(metrics: pd.DataFrame) -> tuple:
+    part = metrics[(metrics["metric"] == "human_level_p") & (metrics["stage"] == "ppo")]
+    part = part[part["method"].isin(["valence", "arousal"])].dropna(subset="value")
+    if part.empty:
+        return "not measured: a margin needs participants and two cues", None, None, None, ""
+    text = ", ".join(f"{row.method} {row.culture} p = {row.value:.2f}" for row in part.itertuples())
+    verdict = "reproduced" if part["value"].lt(0.05).all() else "not seen"
+    return f"equivalence (TOST): {text}", None, None, part["n"].min(), verdict
 
 
 def _aligned(metrics: pd.DataFrame) -> tuple:

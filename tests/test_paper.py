@@ -46,3 +46,17 @@ def test_counts_stand_beside_the_papers_with_their_p():
     assert row["paper"] == "13 -> 25 of 50 (Fisher p = 0.023 as if independent)"
     assert row["ours"] == "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03)"
     assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
+
+
+@pytest.mark.parametrize(("p", "verdict"), [(0.01, "reproduced"), (0.2, "not seen")])
+def test_human_level_needs_every_equivalence(p, verdict):
+    rows = [
+        ("human_level_p", "us", "ppo", "en", 0.02, None, None, 40, None, "valence"),
+        ("human_level_p", "us", "ppo", "en", p, None, None, 40, None, "arousal"),
+        ("human_level_p", "us", "sft", "en", 0.9, None, None, 40, None, "arousal"),
+        ("human_level_p", "cn", "ppo", "zh", None, None, None, 1, None, "arousal"),
+    ]
+    table = paper.compare_with_paper(config.load("smoke"), pd.DataFrame(rows, columns=NAMES).assign(model="tiny"))
+    row = table.set_index("claim").loc["valence and arousal at human level"]
+    assert row["ours"] == f"equivalence (TOST): valence us p = 0.02, arousal us p = {p:.2f}"
+    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)" and row["n"] == 40
