@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from accelerate import PartialState
 from trl import SFTTrainer
 
 # Vocabulary rows a block holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
@@ -75,7 +76,12 @@ class FusedTrainer(SFTTrainer):
 
 
 def pick_trainer(model) -> type[SFTTrainer]:
-    """FusedTrainer where its loss is the model's own and pays: float32 on a CPU, logits neither scaled, capped nor shifted."""
+    """FusedTrainer where its loss is the model's own and pays: float32 on a CPU, logits neither scaled, capped nor shifted.
+
+    Several processes take trl's: the fused loss calls the model past the wrapper that gathers their gradients.
+    """
+    if PartialState().num_processes > 1:
+        return SFTTrainer
     settings, head = model.config.get_text_config(), model.get_output_embeddings()
     changed = head.bias is not None or any(getattr(settings, name, None) for name in ("final_logit_softcapping", "logit_scale"))
     plain = head.weight.dtype == torch.float32 and head.weight.device.type == "cpu" and not changed

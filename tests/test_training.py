@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -198,9 +199,12 @@ def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(*logs, rtol=1e-4)
 
 
-def test_models_whose_logits_are_changed_keep_the_loss_of_trl(project):
+def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl(project, monkeypatch):
     model, _ = models.load_base(project[0].models["tiny"], seed=1)
     assert loss.pick_trainer(model) is loss.FusedTrainer
+    monkeypatch.setattr(loss, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    assert loss.pick_trainer(model) is SFTTrainer
+    monkeypatch.undo()
     model.config.final_logit_softcapping = 30.0
     assert loss.pick_trainer(model) is SFTTrainer
 
