@@ -50,7 +50,7 @@ def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k:
 
     Examples
     --------
-    >>> recall_strength(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, 5)
+    >>> round(recall_strength(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, 5), 2)
     0.75
     """
     total = sum(strengths.values())
