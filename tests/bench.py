@@ -64,7 +64,7 @@ def race_generation(side: str) -> dict:
 
     cfg, model, tokenizer = _load_model()
     concepts, _ = pairs.load_pairs(cfg)
-    cues = concepts["en"].tolist()[:24]
+    cues = concepts["cue_en"].tolist()[:24]
     asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in cues]
     length, stops = cfg.profile.lexical.max_new_tokens, generation.find_stop_tokens(tokenizer)
     start = time.perf_counter()
@@ -133,7 +133,7 @@ def race_sft_step(side: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
         trainer = {"ours": FusedTrainer, "baseline": SFTTrainer}[side](
-            model=model, args=training.configure_sft(cfg, Path(folder), max_steps=4, eval_strategy="no", save_strategy="no"),
+            model=model, args=training.configure_sft(cfg, Path(folder), max_steps=4, eval_strategy="no", save_strategy="no", disable_tqdm=True),
             processing_class=tokenizer, train_dataset=Dataset.from_list(examples), peft_config=training.configure_lora(cfg),
             callbacks=[Clock()],
         )  # fmt: skip
