@@ -10,13 +10,16 @@ import pandas as pd
 from align_utils import agreement, equivalence, lexical, norms, ratings, stats
 from align_utils.artifacts import list_records
 from align_utils.config import Config
+from align_utils.matching import MATCHINGS
 
 KEYS = ["model", "culture", "reading", "stage", "k"]
 # A model's list counts with so many responses in the ratings; people with all of theirs, weighted by strength.
 RATED = 5
 
 
-def score_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+def score_conditions(
+    cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict, *, matching: str | None = None
+) -> pd.DataFrame:
     """Precision of every stage and of the two baselines on the test cues.
 
     Parameters
@@ -25,6 +28,8 @@ def score_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], f
         From `generation.load_associations`.
     stage, families : dict
         From `pairs.load_stage` and `pairs.map_families`.
+    matching : {'exact', 'lemma'}, optional
+        Default: the profile's `lexical.matching`.
 
     Returns
     -------
@@ -41,7 +46,9 @@ def score_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], f
         }
         extra = [part.assign(stage=name, model=model) for name, part in baselines.items() for model in cfg.models]
         conditions = pd.concat([lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]], *extra])
-        scored = lexical.score_lists(conditions, frame, language, ks=settings.ks, min_count=settings.min_count)
+        scored = lexical.score_lists(
+            conditions, frame, language, ks=settings.ks, min_count=settings.min_count, matching=matching or settings.matching
+        )
         reverse = lexical.find_reverse_pairs(frame, cues["test"], cues["train"], language, k=RATED)
         parts.append(scored.assign(culture=culture, reverse=scored["cue"].isin(reverse)))
     scored = pd.concat(parts, ignore_index=True)
@@ -64,6 +71,23 @@ def score_agreement(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], fa
         parts.append(scored.assign(culture=culture, family=[families[culture, cue] for cue in scored["cue"]]))
     by = ["model", "culture", "measure", "stage"]
     return stats.summarise(pd.concat(parts).sort_values(by[:3], kind="stable"), by, "value", unit="family", **cfg.bootstrap)
+
+
+def compare_matchings(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
+    """Mean P@5 of every condition under each matching of `matching.MATCHINGS`, with intervals over families.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, reading, stage, matching, value, low, high, n`.
+    """
+    by = ["model", "culture", "reading", "stage", "matching"]
+    parts = [
+        score_conditions(cfg, lists, stage, families, matching=name).query("k == @RATED").assign(matching=name)
+        for name in MATCHINGS
+    ]
+    scored = pd.concat(parts).sort_values(by[:3], kind="stable")
+    return stats.summarise(scored, by, "precision", unit="family", **cfg.bootstrap)
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:

@@ -70,6 +70,9 @@ class Language(Strict):
     label: str
     lemmatiser: str | None = None
     remove_spaces: bool = False
+    # Lemma-level matching alone: words dropped at the beginning of a response, endings dropped at its end.
+    leading: list[str] = []
+    endings: list[str] = []
     separator: str
     list_prompt: str
     list_lead: str
@@ -170,6 +173,7 @@ class Decoding(Strict):
 class Lexical(Strict):
     ks: list[int]
     min_count: int = Field(gt=0)
+    matching: Literal["exact", "lemma"]
     few_shot: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     batch: int = Field(gt=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config import Language, Reward
+from align_utils.matching import fold_words
 
 READINGS = ("attested", "top")
 
@@ -42,7 +43,7 @@ def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> fl
 
 
 def score_lists(
-    lists: pd.DataFrame, norms: pd.DataFrame, language: Language, *, ks: Sequence[int], min_count: int
+    lists: pd.DataFrame, norms: pd.DataFrame, language: Language, *, ks: Sequence[int], min_count: int, matching: str = "exact"
 ) -> pd.DataFrame:
     """Precision@K of generated lists in both readings.
 
@@ -54,18 +55,22 @@ def score_lists(
         Human norms of the same culture (`cue, response, count, rank`).
     ks : sequence of int
     min_count : int
-        `attested`: every human response given at least so often is right. `top`: only the K of lowest rank (ties in `rank` are
-        broken by code points of the response).
+        `attested`: every human response given at least so often is right. `top`: only the K strongest (ties are broken by code
+        points of the response).
+    matching : {'exact', 'lemma'}
+        See `matching.fold_words`; human responses that fold alike are one response with the sum of their counts.
 
     Returns
     -------
     DataFrame
         Columns of `lists` without `responses`, plus `reading`, `k`, `precision` in [0, 1]; one row a cue, reading and K.
     """
-    human = _group_responses(norms[norms["count"] >= min_count], language)
+    norms = norms[norms["cue"].isin(set(lists["cue"]))]
+    forms = fold_words([*norms["response"], *(word for words in lists["responses"] for word in words)], language, matching)
+    human = _group_responses(norms, forms, min_count)
     rows = []
     for row in lists.to_dict("records"):
-        generated = [language.normalise(word) for word in row.pop("responses")]
+        generated = [forms[word] for word in row.pop("responses")]
         answers = human.get(row["cue"], [])
         for k in ks:
             for reading, right in (("attested", answers), ("top", answers[:k])):
@@ -250,9 +255,11 @@ def map_strengths(norms: pd.DataFrame, language: Language) -> dict[str, dict[str
     return table
 
 
-def _group_responses(norms: pd.DataFrame, language: Language) -> dict[str, list[str]]:
-    ordered = norms.sort_values(["cue", "rank"])
-    return ordered["response"].map(language.normalise).groupby(ordered["cue"]).agg(list).to_dict()
+def _group_responses(norms: pd.DataFrame, forms: dict[str, str], min_count: int) -> dict[str, list[str]]:
+    merged = norms.assign(form=norms["response"].map(forms)).groupby(["cue", "form"], sort=False)
+    merged = merged.agg(count=("count", "sum"), rank=("rank", "min")).reset_index()
+    merged = merged[merged["count"] >= min_count].sort_values(["count", "rank"], ascending=[False, True])
+    return merged.groupby("cue")["form"].agg(list).to_dict()
 
 
 def _order_by_count(answers: list[set[str]]) -> list[str]:

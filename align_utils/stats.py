@@ -189,7 +189,8 @@ def compare(
     Returns
     -------
     DataFrame
-        `by` columns, `comparison`, `value, low, high, n, p`.
+        `by` columns, `comparison`, `value, low, high, n, effect, p`; `effect` is the mean difference in standard deviations of
+        the differences (Cohen's d_z; NaN where they do not vary).
     """
     parts, names = [], [*by, "comparison"]
     for new, old in pairs:
@@ -200,6 +201,11 @@ def compare(
         both["difference"] = both[value] - both[f"{value}_old"]
         both = both.assign(comparison=f"{new} - {old}").dropna(subset="difference")
         table = summarise(both, names, "difference", unit=unit, **settings)
+        # Differences without spread (all alike up to rounding) have no standardised size.
+        table["effect"] = [
+            part["difference"].mean() / spread if (spread := part["difference"].std()) > 1e-12 else np.nan
+            for _, part in both.groupby(names, sort=False)
+        ]
         table["p"] = [
             permute_signs(part["difference"], part[unit], resamples=settings["resamples"], seed=settings["seed"])
             for _, part in both.groupby(names, sort=False)

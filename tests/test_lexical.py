@@ -29,6 +29,21 @@ def test_precision_worked_by_hand(english):
     assert score(["cat", "CAT", "bone"], k=2, english=english)["attested"] == 1.0, "duplicates take no place"
 
 
+def test_lemma_matching_joins_forms_and_ranks_them_by_their_sum(english, chinese):
+    rows = [("dog", "cats", 4, 1), ("dog", "bone", 4, 2), ("dog", "a cat", 3, 3), ("dog", "ice-cream", 2, 4)]
+    frame = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"])
+    lists = pd.DataFrame({"cue": ["dog"], "responses": [["cat", "ice creams"]]})
+    found = {
+        matching: lexical.score_lists(lists, frame, english, ks=[1, 2], min_count=2, matching=matching)["precision"].tolist()
+        for matching in ("exact", "lemma")
+    }
+    # attested@1, top@1, attested@2, top@2: by lemma, cat (4 + 3) comes first and the ice cream is found but is not in the top two.
+    assert found == {"exact": [0, 0, 0, 0], "lemma": [1, 1, 1, 0.5]}
+    frame = pd.DataFrame([("苹果", "红色的", 5, 1), ("苹果", "的", 1, 2)], columns=["cue", "response", "count", "rank"])
+    lists = pd.DataFrame({"cue": ["苹果"], "responses": [["红色", "的"]]})
+    assert lexical.score_lists(lists, frame, chinese, ks=[2], min_count=1, matching="lemma")["precision"].tolist() == [1, 1]
+
+
 alphabet = list("abcdefghij")
 lists_of = st.lists(st.sampled_from(alphabet), unique=True, max_size=10)
 

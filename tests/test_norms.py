@@ -108,6 +108,58 @@ def test_what_is_written_is_read_back(tmp_path, english, table):
     assert found == counts
 
 
+BASE = [("dog", "cat", 6, 20), ("dog", "bone", 4, 20), ("null", "nan", 3, 9), ("sun", "moon", 2, 5)]
+HARMLESS = {"bom", "crlf", "gzip", "no line break at the end", "comma", "repeated row"}
+BREAKS = {
+    "semicolon", "lost column", "shifted fields", "latin-1", "zero", "negative", "above n", "not a number", "empty cue",
+    "second count", "cut gzip", "huge line",
+}  # fmt: skip
+
+
+def mutate(kind, row):
+    """Bytes of the base file with one thing changed at one row, and whether they are gzipped."""
+    rows = [list(map(str, cells)) + ["0"] for cells in BASE]
+    cell = {"zero": (2, "0"), "negative": (2, "-4"), "above n": (2, "99"), "not a number": (2, "six"), "empty cue": (0, "")}
+    if kind in cell:
+        rows[row][cell[kind][0]] = cell[kind][1]
+    extra = {"repeated row": rows[row], "second count": [*rows[row][:2], "1", *rows[row][3:]]}
+    rows += [extra[kind]] if kind in extra else []
+    if kind == "shifted fields":
+        rows[row] = ["7", *rows[row]]
+    if kind == "huge line":
+        rows[row][1] = "a" * 10_000_000
+    if kind == "latin-1":
+        rows[row][1] = "café"
+    header = ENGLISH.split()
+    if kind == "lost column":
+        header, rows = header[:2] + header[3:], [cells[:2] + cells[3:] for cells in rows]
+    separator = {"semicolon": ";", "comma": ","}.get(kind, "\t")
+    text = "\n".join(separator.join(cells) for cells in [header, *rows]) + ("" if kind.startswith("no line") else "\n")
+    text = ("\ufeff" if kind == "bom" else "") + (text.replace("\n", "\r\n") if kind == "crlf" else text)
+    raw = text.encode("latin-1" if kind == "latin-1" else "utf-8")
+    raw = gzip.compress(raw) if "gzip" in kind else raw
+    return (raw[:-9] if kind == "cut gzip" else raw), "gzip" in kind
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(HARMLESS | BREAKS)), st.integers(0, len(BASE) - 1))
+def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, english, kind, row):
+    raw, zipped = mutate(kind, row)
+    path = tmp_path / ("norms.csv.gz" if zipped else "norms.csv")
+    path.write_bytes(raw)
+    if kind in HARMLESS:
+        frame, repairs = norms.load_strengths(path, english, "R123")
+        assert frame[["cue", "response", "count", "n"]].values.tolist() == [list(cells) for cells in BASE]
+        assert repairs["identical rows dropped"] == (kind == "repeated row")
+        return
+    with pytest.raises(DataError) as error:
+        norms.load_strengths(path, english, "R123")
+    message = str(error.value)
+    place = {"cut gzip": "damaged gzip", "semicolon": "line 1", "lost column": "R123", "second count": f"line {len(BASE) + 2}"}
+    assert path.name in message and place.get(kind, f"line {row + 2}") in message
+    assert len(message) < 600, "one sentence, not the file"
+
+
 def test_trials_take_native_speakers_and_count_the_rest(tmp_path, cfg, english):
     text = (
         '"","id","participantID","nativeLanguage","cue","R1","R2","R3"\n'

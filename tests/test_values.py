@@ -148,3 +148,9 @@ def test_comparison_is_paired_by_key():
     )
     assert table[["comparison", "n"]].values.tolist() == [["b - a", 2]]
     assert table[["value", "low", "high"]].iloc[0].tolist() == pytest.approx([0.2] * 3)
+    assert np.isnan(table["effect"].iloc[0]), "no spread, no standardised size"
+    frame.loc[frame["stage"] == "b", "p"] = [0.3, 1.1]  # differences 0.1 and 0.3: mean 0.2, standard deviation 0.1414
+    table = stats.compare(
+        frame, ["c"], "p", over="stage", pairs=[("b", "a")], key="cue", unit="cue", resamples=50, level=0.95, seed=0
+    )
+    assert table["effect"].iloc[0] == pytest.approx(2**0.5)
