@@ -118,7 +118,7 @@ BREAKS = {
 
 def mutate(kind, row):
     """Bytes of the base file with one thing changed at one row, and whether they are gzipped."""
-    rows = [list(map(str, cells)) + ["0"] for cells in BASE]
+    rows = [[*map(str, cells), "0"] for cells in BASE]
     cell = {"zero": (2, "0"), "negative": (2, "-4"), "above n": (2, "99"), "not a number": (2, "six"), "empty cue": (0, "")}
     if kind in cell:
         rows[row][cell[kind][0]] = cell[kind][1]
