@@ -69,6 +69,11 @@ def find_step(folder: Path, settings: dict) -> bool:
     return mark.is_file() and json.loads(mark.read_text(encoding="utf-8"))["key"] == hash_settings(settings)
 
 
+def name_work(folder: Path, settings: dict) -> Path:
+    """Folder in which a step is made before it is put in place; hidden, and the same after an interruption."""
+    return folder.with_name(f".{folder.name}-{hash_settings(settings)}")
+
+
 @contextmanager
 def make_step(folder: Path, settings: dict):
     """Give a fresh work folder for a costly step; put it in place, marked finished, only when the block succeeds.
@@ -80,7 +85,7 @@ def make_step(folder: Path, settings: dict):
     settings : dict
         Everything the result depends on: data hashes, base model, settings, version of the step's code.
     """
-    work = folder.with_name(f".{folder.name}-{hash_settings(settings)}")
+    work = name_work(folder, settings)
     work.mkdir(parents=True, exist_ok=True)
     yield work
     mark = {"key": hash_settings(settings), "settings": settings}

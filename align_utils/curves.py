@@ -40,6 +40,30 @@ def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
+    """What the validation lists are made of, before PPO and at the chosen checkpoint: a gamed reward would show here.
+
+    Parameters
+    ----------
+    logs : DataFrame
+        `model, culture, update, chosen` and columns `*_valid` (`rewards.PARTS`).
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, part, SFT, PPO`, one row a part.
+    """
+    names = [name for name in logs.columns if name.endswith("_valid")]
+    rows = []
+    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
+        before, after = part[part["update"] == 0].iloc[0], part[part["chosen"].eq(True)].iloc[0]
+        rows += [
+            {"model": model, "culture": culture, "part": name.removesuffix("_valid"), "SFT": before[name], "PPO": after[name]}
+            for name in names
+        ]
+    return pd.DataFrame(rows)
+
+
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
     """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, and its KL to the SFT model."""
     rows = []

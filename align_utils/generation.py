@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import LogitsProcessor
 
 from align_utils import lexical, prompts
+from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
 from align_utils.config import Config, Decoding, Language
 from align_utils.models import attach_adapter, hash_base, load_base, use_adapter
@@ -21,11 +22,6 @@ from align_utils.prefix import read_batch
 VERSION = 2
 STAGES = ("zero_shot", "few_shot", "sft", "ppo")
 TUNED = ("sft", "ppo")
-
-
-def find_adapter(cfg: Config, model: str, culture: str, stage: str) -> Path:
-    """Folder of an adapter of this run: `runs/<profile>/adapters/<model>/<culture>/<stage>/seed-<seed>`."""
-    return cfg.runs / "adapters" / model / culture / stage / f"seed-{cfg.profile.seed}"
 
 
 def find_stop_tokens(tokenizer) -> list[int]:

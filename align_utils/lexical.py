@@ -240,10 +240,16 @@ def score_reward(responses: Sequence[str], human: dict[str, float], language: La
     >>> score_reward(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, en, parts)
     0.625
     """
-    forms = list(dict.fromkeys(language.normalise(word) for word in responses))[: reward.k]
-    reachable = sum(sorted(human.values(), reverse=True)[: reward.k])
+    precision, strength = split_reward(responses, human, language, k=reward.k)
+    return reward.precision * precision + reward.strength * strength
+
+
+def split_reward(responses: Sequence[str], human: dict[str, float], language: Language, *, k: int) -> tuple[float, float]:
+    """The two parts of `score_reward`, each in [0, 1]: P@k, and the strength of the hits over the most that k could reach."""
+    forms = list(dict.fromkeys(language.normalise(word) for word in responses))[:k]
+    reachable = sum(sorted(human.values(), reverse=True)[:k])
     weight = sum(human.get(form, 0.0) for form in forms) / reachable if reachable else 0.0
-    return reward.precision * precision_at_k(forms, list(human), reward.k) + reward.strength * weight
+    return precision_at_k(forms, list(human), k), weight
 
 
 def map_strengths(norms: pd.DataFrame, language: Language) -> dict[str, dict[str, float]]:

@@ -65,6 +65,17 @@ def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
     return list(kept.values())
 
 
+def count_parts(text: str) -> int:
+    """How many non-empty parts the first line of a generated text has, duplicates and copies of the cue included.
+
+    Examples
+    --------
+    >>> count_parts(" cat, cat, dog,")
+    3
+    """
+    return sum(bool(part.strip()) for part in SEPARATORS.split(text.strip().split("\n", 1)[0]))
+
+
 def draw_lists(norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: str, seed: int) -> list[list[str]]:
     """One training list a cue.
 

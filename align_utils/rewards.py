@@ -8,7 +8,10 @@ from peft import PeftModel
 from torch import nn
 
 from align_utils import lexical, prompts
-from align_utils.config import Config, Language
+from align_utils.config import Config, Language, Reward
+
+# What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
+PARTS = ("precision", "strength", "length", "wasted", "frequent")
 
 
 class RewardError(RuntimeError):
@@ -20,7 +23,7 @@ class NormReward(nn.Module):
 
     trl calls the backbone with ids and mask, then `score` on its last hidden state, and never says where the prompt ends: the
     prompt is recognised by its ids, the rest is decoded, parsed and scored by `lexical.score_reward`, and the reward is
-    written at every position (trl reads one of them).
+    written at every position (trl reads one of them). What the rewards were made of is kept for the log (`PARTS`).
     """
 
     base_model_prefix = "backbone"
@@ -29,6 +32,8 @@ class NormReward(nn.Module):
         super().__init__()
         self.tokenizer, self.asked, self.strengths = tokenizer, asked, strengths
         self.language, self.settings = language, cfg.profile.ppo.reward
+        self.common = find_common(strengths, k=self.settings.k)
+        self.scored: list[dict] = []
         self.lengths = sorted({len(ids) for ids in asked}, reverse=True)
         self.backbone = _Readout(self._reward_rows)
         self.score = nn.Identity()
@@ -44,7 +49,42 @@ class NormReward(nn.Module):
         cue = self.asked[tuple(ids[:length])]
         text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
         words = prompts.parse_list(self.language, text, cue=cue)
+        self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
         return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+
+    def tabulate_parts(self, episodes: int) -> pd.DataFrame:
+        """`update` (from 1) and the mean of each of PARTS over the `episodes` lists that this process scored in it."""
+        frame = pd.DataFrame(self.scored, columns=PARTS)
+        return frame.groupby(frame.index // episodes + 1).mean().rename_axis("update").reset_index()
+
+
+def find_common(strengths: dict[str, dict[str, float]], *, k: int) -> set[str]:
+    """The k responses with the largest sum of strengths over all cues: the frequency baseline's answer to everything."""
+    totals: dict[str, float] = {}
+    for table in strengths.values():
+        for word, strength in table.items():
+            totals[word] = totals.get(word, 0.0) + strength
+    return set(sorted(totals, key=lambda word: (-totals[word], word))[:k])
+
+
+def describe_list(
+    text: str, words: list[str], human: dict[str, float], common: set[str], language: Language, reward: Reward
+) -> dict[str, float]:
+    """PARTS of one generated list.
+
+    Returns
+    -------
+    dict
+        `precision`, `strength` (`lexical.split_reward`), `length` (distinct responses), `wasted` (share of the listed parts that
+        repeat a response or copy the cue), `frequent` (share of the responses that are among `common`); NaN for an empty list.
+    """
+    precision, strength = lexical.split_reward(words, human, language, k=reward.k)
+    listed, empty = prompts.count_parts(text), float("nan")
+    return {
+        "precision": precision, "strength": strength, "length": len(words),
+        "wasted": 1 - len(words) / listed if listed else empty,
+        "frequent": sum(language.normalise(word) in common for word in words) / len(words) if words else empty,
+    }  # fmt: skip
 
 
 class Critic(nn.Module):

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from align_utils import prompts
+from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, save_frame
 from align_utils.config import Config
-from align_utils.generation import find_adapter, load_states
+from align_utils.generation import load_states
 from align_utils.models import hash_base, use_adapter
 from align_utils.prefix import read_batch
 

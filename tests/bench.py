@@ -114,14 +114,14 @@ def race_sft_step(side: str) -> dict:
     from transformers import TrainerCallback, set_seed
     from trl import SFTTrainer
 
-    from align_utils import norms, training
+    from align_utils import adapters, norms, sft
     from align_utils.loss import FusedTrainer
 
     cfg, model, tokenizer = _load_model()
     tokenizer.padding_side = "right"
     frame, language, times = norms.load_norms(cfg, "us")["norms"], cfg.languages["en"], []
     cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
-    examples = training.build_examples(frame, cues, language, rows=64, length=length, order="sampled", seed=1)
+    examples = sft.build_examples(frame, cues, language, rows=64, length=length, order="sampled", seed=1)
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_, **__):
@@ -133,8 +133,8 @@ def race_sft_step(side: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
         trainer = {"ours": FusedTrainer, "baseline": SFTTrainer}[side](
-            model=model, args=training.configure_sft(cfg, Path(folder), max_steps=4, eval_strategy="no", save_strategy="no", disable_tqdm=True),
-            processing_class=tokenizer, train_dataset=Dataset.from_list(examples), peft_config=training.configure_lora(cfg),
+            model=model, args=sft.configure_sft(cfg, Path(folder), max_steps=4, eval_strategy="no", save_strategy="no", disable_tqdm=True),
+            processing_class=tokenizer, train_dataset=Dataset.from_list(examples), peft_config=adapters.configure_lora(cfg),
             callbacks=[Clock()],
         )  # fmt: skip
         loaded = _measure_memory()

@@ -10,7 +10,21 @@ import torch
 from conftest import copy_project
 from trl import SFTTrainer
 
-from align_utils import artifacts, config, generation, lexical, loss, models, norms, pairs, prompts, rewards, training
+from align_utils import (
+    adapters,
+    artifacts,
+    config,
+    generation,
+    lexical,
+    loss,
+    models,
+    norms,
+    pairs,
+    ppo,
+    prompts,
+    rewards,
+    sft,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +44,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapter(project):
     cfg, stage = project
-    return training.train_sft(cfg, "tiny", "us", stage["us"])
+    return sft.train_sft(cfg, "tiny", "us", stage["us"])
 
 
 def test_trl_still_has_what_we_call():
@@ -64,7 +78,7 @@ def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
     cfg, stage = project
     data, english = stage["us"], cfg.languages["en"]
     cues = data["cues"]["train"][:10]
-    rows = training.build_examples(data["norms"], cues, english, rows=20, length=4, order="sampled", seed=1)
+    rows = sft.build_examples(data["norms"], cues, english, rows=20, length=4, order="sampled", seed=1)
     first, second = ({r["prompt"]: r["completion"] for r in part} for part in (rows[:10], rows[10:]))
     assert set(first) == set(second) == {prompts.build_list_prompt(english, cue) for cue in cues}
     assert sum(first[p] != second[p] for p in first) >= 5 and all(r["completion"].startswith(" ") for r in rows)
@@ -75,7 +89,7 @@ def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
     log = pd.read_csv(adapter / "log.csv")
     assert log["step"].tolist() == [0, 1, 2, 3, 4] and log["eval_loss"].iloc[-1] < log["eval_loss"].iloc[0]
     before = (adapter / "adapter_model.safetensors").stat().st_mtime_ns
-    training.train_sft(cfg, "tiny", "us", stage["us"])
+    sft.train_sft(cfg, "tiny", "us", stage["us"])
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == before
     assert not (adapter / "trainer").exists()
 
@@ -95,18 +109,18 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
 
     monkeypatch.setattr(SFTTrainer, "training_step", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        training.train_sft(cfg, "tiny", "us", stage["us"])
+        sft.train_sft(cfg, "tiny", "us", stage["us"])
     assert not adapter.exists()
     seen[:] = [-1] * 4
-    training.train_sft(cfg, "tiny", "us", stage["us"])
+    sft.train_sft(cfg, "tiny", "us", stage["us"])
     assert seen[4:] == [2, 3], "steps 1 and 2 were in the checkpoint"
     assert artifacts.hash_file(adapter / "adapter_model.safetensors") == whole
 
 
 def test_an_example_that_would_be_cut_is_an_error(project):
     _, tokenizer = models.load_base(project[0].models["tiny"], seed=0)
-    with pytest.raises(training.TrainingError, match="sft.max_tokens"):
-        training._check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
+    with pytest.raises(adapters.TrainingError, match="sft.max_tokens"):
+        sft._check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
 
 
 def test_the_reward_module_finds_prompt_and_list_through_padding(project):
@@ -135,7 +149,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
 
 def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter):
     cfg, stage = project
-    folder = training.train_ppo(cfg, "tiny", "us", stage["us"])
+    folder = ppo.train_ppo(cfg, "tiny", "us", stage["us"])
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     assert abs(log["kl"].iloc[1]) < 1e-4, "the reference is the SFT adapter"
@@ -145,14 +159,14 @@ def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter)
     assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
     again = artifacts.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
-    training.train_ppo(cfg, "tiny", "us", stage["us"])
+    ppo.train_ppo(cfg, "tiny", "us", stage["us"])
     assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
 
 
 def test_ppo_without_sft_names_the_notebook(project):
     cfg, stage = project
     with pytest.raises(artifacts.MissingInput, match="02_sft"):
-        training.train_ppo(cfg, "tiny", "cn", stage["cn"])
+        ppo.train_ppo(cfg, "tiny", "cn", stage["cn"])
 
 
 def test_batched_lists_equal_single_ones(project):
@@ -193,9 +207,9 @@ def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
     cfg, stage = project
     logs = []
     for number, trainer in enumerate((loss.FusedTrainer, SFTTrainer)):
-        monkeypatch.setattr(training, "pick_trainer", lambda _, trainer=trainer: trainer)
-        monkeypatch.setattr(training, "find_adapter", lambda *_, number=number: tmp_path / str(number))
-        logs.append(pd.read_csv(training.train_sft(cfg, "tiny", "us", stage["us"]) / "log.csv"))
+        monkeypatch.setattr(sft, "pick_trainer", lambda _, trainer=trainer: trainer)
+        monkeypatch.setattr(sft, "find_adapter", lambda *_, number=number: tmp_path / str(number))
+        logs.append(pd.read_csv(sft.train_sft(cfg, "tiny", "us", stage["us"]) / "log.csv"))
     pd.testing.assert_frame_equal(*logs, rtol=1e-4)
 
 

@@ -1,0 +1,90 @@
+"""LoRA adapters of a run: where they lie, how they are shaped, what is shown while one is trained."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import PartialState
+from peft import LoraConfig
+from tqdm import tqdm
+from transformers import ProgressCallback, TrainerCallback
+
+from align_utils.artifacts import make_step, name_work
+from align_utils.config import Config
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start or has gone wrong; the message names the setting or file."""
+
+
+def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | None = None) -> Path:
+    """Folder of an adapter of this run: `runs/<profile>/adapters/<model>/<culture>/<stage>/seed-<seed>`."""
+    return cfg.runs / "adapters" / model / culture / stage / f"seed-{cfg.profile.seed if seed is None else seed}"
+
+
+def configure_lora(cfg: Config) -> LoraConfig:
+    """LoRA on all linear layers with the profile's rank, scale and dropout."""
+    lora = cfg.profile.lora
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+
+
+def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
+    """Rows a process takes at once and accumulation steps, so that all processes together take `batch` rows a step.
+
+    Raises
+    ------
+    TrainingError
+        `batch` cannot be dealt out evenly to the processes of the launcher.
+
+    Examples
+    --------
+    >>> share_batch("sft.batch", 16, 4)  # one process
+    (4, 4)
+    """
+    processes = PartialState().num_processes
+    size = min(device_batch, batch // processes)
+    if not size or batch % (size * processes):
+        raise TrainingError(f"{setting} = {batch} cannot be dealt out evenly to {processes} processes of {size or 1} rows")
+    return size, batch // (size * processes)
+
+
+@contextmanager
+def share_step(folder: Path, settings: dict):
+    """`artifacts.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
+    state = PartialState()
+    if state.is_main_process:
+        with make_step(folder, settings) as work:
+            state.wait_for_everyone()
+            yield work
+            state.wait_for_everyone()
+    else:
+        state.wait_for_everyone()
+        yield name_work(folder, settings)
+        state.wait_for_everyone()
+    state.wait_for_everyone()
+
+
+def show_progress(trainer) -> None:
+    """A plain progress bar instead of the trainer's own: transformers' HTML bars cannot be seen in a headless run."""
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    trainer.remove_callback(NotebookProgressCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar)
+
+
+class _Bar(TrainerCallback):
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="training", unit="step",
+            disable=not state.is_world_process_zero,
+        )  # fmt: skip
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()

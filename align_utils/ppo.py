@@ -1,0 +1,174 @@
+"""PPO from the SFT adapter: reward from the norms, KL to the SFT model, the checkpoint chosen on validation cues."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftModel
+from transformers import TrainerCallback, set_seed
+
+from align_utils import lexical, prompts
+from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
+from align_utils.artifacts import find_step, hash_file, require, save_frame
+from align_utils.config import Config, Decoding, Language
+from align_utils.curves import tabulate_log
+from align_utils.generation import generate_lists
+from align_utils.models import attach_adapter, load_base
+from align_utils.rewards import Critic, NormReward, describe_list, find_common
+from align_utils.sft import VERSION as SFT_VERSION
+from align_utils.sft import describe_sft
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+# Bumped when this stage's result changes for the same settings.
+VERSION = 3
+
+
+def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int | None = None) -> Path:
+    """Go on from the SFT adapter with PPO (trl PPOTrainer); reward from the norms, KL to the SFT model.
+
+    The adapter is loaded twice: as the policy and, frozen, as the reference, so that the first KL is 0. The checkpoint with the
+    best mean reward on the validation cues is kept (the SFT model's own is logged as update 0 but never chosen).
+
+    Returns
+    -------
+    Path
+        Adapter folder with `log.csv`, one row an update: `update, reward, kl, entropy`, `reward_valid` and `rewards.PARTS` of the
+        validation lists (`*_valid`), `chosen`, and PARTS of the sampled lists. trl's PPO cannot resume: an interrupted stage is
+        redone from the SFT adapter.
+
+    Raises
+    ------
+    MissingInput
+        The SFT adapter is not there.
+    TrainingError
+        Fewer training cues than episodes (trl would loop for ever), or a reward that is not finite.
+    """
+    from trl.experimental.ppo import PPOTrainer
+
+    seed = cfg.profile.seed if seed is None else seed
+    settings = _describe(cfg, model_name, culture, data, seed=seed)
+    folder = find_adapter(cfg, model_name, culture, "ppo", seed)
+    if find_step(folder, settings):
+        return folder
+    ppo, language = cfg.profile.ppo, cfg.language_of(culture)
+    cues = sorted(data["cues"]["train"])
+    if len(cues) < ppo.episodes:
+        raise TrainingError(f"culture '{culture}': {len(cues)} training cues, fewer than ppo.episodes = {ppo.episodes}")
+    start = find_adapter(cfg, model_name, culture, "sft", seed)
+    with share_step(folder, settings) as work:
+        if PartialState().is_main_process:
+            shutil.rmtree(work / "trainer", ignore_errors=True)
+        set_seed(seed)
+        model, tokenizer = load_base(cfg.models[model_name], seed=seed)
+        policy = attach_adapter(model, start, "policy", trainable=True)
+        policy.load_adapter(str(start), adapter_name="reference", is_trainable=False)
+        policy.set_adapter("policy")
+        asked = {tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in cues}
+        strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
+        reward = NormReward(tokenizer, asked, strengths, cfg, language)
+        judge = ValidationReward(cfg, policy, tokenizer, language, data, work)
+        judge.measure(0)
+        trainer = PPOTrainer(
+            args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=None,
+            reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
+            callbacks=[judge],
+        )  # fmt: skip
+        show_progress(trainer)
+        trainer.train()
+        names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
+        log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
+        log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)
+        if log["reward"].iloc[1:].isna().any():
+            raise TrainingError(f"{model_name}, {culture}: a PPO reward is not finite; lower ppo.learning_rate in the profile")
+        if PartialState().is_main_process:
+            parts = reward.tabulate_parts(trainer.args.per_device_train_batch_size)
+            save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")
+            shutil.rmtree(work / "trainer", ignore_errors=True)
+    return folder
+
+
+class ValidationReward(TrainerCallback):
+    """Every `ppo.eval_every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept."""
+
+    def __init__(self, cfg: Config, policy: PeftModel, tokenizer, language: Language, data: dict, work: Path):
+        self.cfg, self.policy, self.tokenizer, self.language = cfg, policy, tokenizer, language
+        self.cues, self.work = data["cues"]["valid"], work
+        self.strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(self.cues))], language)
+        self.decoding = Decoding(name="valid", repetition_penalty=cfg.profile.ppo.eval_penalty)
+        self.common = find_common(lexical.map_strengths(data["norms"], language), k=cfg.profile.ppo.reward.k)
+        self.history: list[dict] = []
+        self.best: int | None = None
+
+    def measure(self, update: int) -> float:
+        """Mean reward on the validation cues, in [0, 1]; stored under the update's number."""
+        was_training = self.policy.training
+        self.policy.eval()
+        lists = generate_lists(
+            self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
+        )
+        self.policy.train(was_training)
+        settings = self.cfg.profile.ppo.reward
+        parts = pd.DataFrame(
+            [
+                describe_list(row.text, row.responses, self.strengths[row.cue], self.common, self.language, settings)
+                for row in lists.itertuples()
+            ]
+        ).mean()
+        reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
+        self.history.append({"update": update, "reward_valid": reward, **parts.add_suffix("_valid")})
+        return reward
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """trl calls this after each update."""
+        update = state.global_step
+        if update % self.cfg.profile.ppo.eval_every and update != state.max_steps:
+            return
+        tuned = [row["reward_valid"] for row in self.history if row["update"] > 0]
+        # The random stream is left as it was: validation must not change the training that follows.
+        with torch.random.fork_rng():
+            reward = self.measure(update)
+        if not tuned or reward > max(tuned):
+            self.best = update
+            if not state.is_world_process_zero:
+                return
+            self.policy.save_pretrained(self.work, selected_adapters=["policy"], safe_serialization=True)
+            for path in (self.work / "policy").iterdir():
+                path.replace(self.work / path.name)
+            (self.work / "policy").rmdir()
+
+    def tabulate(self) -> pd.DataFrame:
+        """`update, reward_valid`, PARTS of the validation lists and `chosen`."""
+        frame = pd.DataFrame(self.history)
+        return frame.assign(chosen=frame["update"] == self.best)
+
+
+def _configure_ppo(cfg: Config, folder: Path, seed: int):
+    from trl.experimental.ppo import PPOConfig
+
+    ppo = cfg.profile.ppo
+    episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.episodes)
+    # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.
+    return PPOConfig(
+        output_dir=str(folder), total_episodes=ppo.updates * ppo.episodes, per_device_train_batch_size=episodes,
+        gradient_accumulation_steps=accumulation, num_mini_batches=ppo.minibatches, num_ppo_epochs=ppo.epochs,
+        local_rollout_forward_batch_size=episodes, learning_rate=ppo.learning_rate, kl_coef=ppo.kl,
+        response_length=ppo.response_tokens, temperature=ppo.temperature, stop_token="eos", num_sample_generations=0,
+        model_adapter_name="policy", ref_adapter_name="reference", save_strategy="no", gradient_checkpointing=False,
+        report_to="none", seed=seed, bf16=False,
+    )  # fmt: skip
+
+
+def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int) -> dict:
+    start = require(find_adapter(cfg, model_name, culture, "sft", seed) / "adapter_model.safetensors", made_by="02_sft")
+    sft = describe_sft(cfg, model_name, culture, data, seed=seed)
+    return sft | {
+        "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(),
+        "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
+    }  # fmt: skip

@@ -1,0 +1,170 @@
+"""Supervised fine-tuning: a LoRA adapter learns to continue a cue with what native speakers answer; one stored step."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig
+
+from align_utils import prompts
+from align_utils.adapters import TrainingError, configure_lora, find_adapter, share_batch, share_step, show_progress
+from align_utils.artifacts import find_step, hash_file, hash_settings, save_frame
+from align_utils.config import Config, Language
+from align_utils.curves import tabulate_log
+from align_utils.loss import pick_trainer
+from align_utils.models import hash_base, load_base, pick_device
+
+# Bumped when this stage's result changes for the same settings.
+VERSION = 2
+
+
+def build_examples(
+    norms: pd.DataFrame, cues: Sequence[str], language: Language, *, rows: int, length: int, order: str, seed: int
+) -> list[dict[str, str]]:
+    """Prompt and completion of `rows` training examples: passes over the shuffled cues, lists drawn afresh in each.
+
+    Returns
+    -------
+    list of dict
+        `prompt`, `completion`; the separating space belongs to the completion.
+    """
+    examples: list[dict[str, str]] = []
+    cues, turn = sorted(cues), 0
+    while len(examples) < rows:
+        shuffled = pd.Series(cues).sample(frac=1, random_state=seed + turn).tolist()
+        lists = prompts.draw_lists(norms, shuffled, length=length, order=order, seed=seed + turn)
+        examples += [
+            {"prompt": prompts.build_list_prompt(language, cue), "completion": prompts.format_list(language, words)}
+            for cue, words in zip(shuffled, lists, strict=True)
+        ]
+        turn += 1
+    return examples[:rows]
+
+
+def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: str = "sft", seed: int | None = None) -> Path:
+    """Fine-tune a LoRA adapter on one culture's training cues (trl SFTTrainer, loss on the completion only).
+
+    Under a launcher (accelerate, torchrun) every process calls it; the global batch stays that of the profile.
+
+    Parameters
+    ----------
+    data : dict
+        `norms` (DataFrame), `cues` (dict from `pairs.split_cues`), `path` (file of the norms); for a control what
+        `controls.build_control` returns.
+    stage : str
+        `sft`, or the name of a control.
+    seed : int, optional
+        Default the profile's.
+
+    Returns
+    -------
+    Path
+        Adapter folder with `log.csv` (`step, loss, eval_loss`; nats per token). A finished step of the same settings is
+        returned as it is; an interrupted one goes on from its last whole checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        An example is longer than `sft.max_tokens`, the loss is not finite, or the batch cannot be dealt out to the processes.
+    """
+    seed = cfg.profile.seed if seed is None else seed
+    settings = describe_sft(cfg, model_name, culture, data, seed=seed)
+    folder = find_adapter(cfg, model_name, culture, stage, seed)
+    if find_step(folder, settings):
+        return folder
+    sft, language = cfg.profile.sft, cfg.language_of(culture)
+    with share_step(folder, settings) as work:
+        set_seed(seed)
+        model, tokenizer = load_base(cfg.models[model_name], seed=seed)
+        tokenizer.padding_side = "right"
+        rows = sft.steps * sft.batch
+        train = build_examples(
+            data["norms"], data["cues"]["train"], language, rows=rows, length=sft.list_length, order=sft.order, seed=seed
+        )
+        valid = build_examples(
+            data["norms"], data["cues"]["valid"], language, rows=len(data["cues"]["valid"]), length=sft.list_length,
+            order="strength", seed=seed,
+        )  # fmt: skip
+        _check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
+        trainer = pick_trainer(model)(
+            model=model, args=configure_sft(cfg, work / "trainer", seed=seed), processing_class=tokenizer,
+            train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
+        )  # fmt: skip
+        show_progress(trainer)
+        before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
+        trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
+        log = tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
+        losses = [
+            entry[name] for entry in [before, *trainer.state.log_history] for name in ("loss", "eval_loss") if name in entry
+        ]
+        if not all(map(math.isfinite, losses)):
+            raise TrainingError(f"{model_name}, {culture}: the loss is not finite; lower sft.learning_rate in the profile")
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        weights = trainer.accelerator.get_state_dict(trainer.model) if PartialState().num_processes > 1 else None
+        if PartialState().is_main_process:
+            trained.save_pretrained(work, safe_serialization=True, state_dict=weights)
+            save_frame(log, work / "log.csv")
+            shutil.rmtree(work / "trainer", ignore_errors=True)
+    return folder
+
+
+def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
+    """trl's settings for the SFT stage; `changes` replace single ones (the benchmark leaves out checkpoints)."""
+    sft = cfg.profile.sft
+    _, dtype, _ = pick_device()
+    device_batch, accumulation = share_batch("sft.batch", sft.batch, sft.device_batch)
+    settings = dict(
+        output_dir=str(folder), max_steps=sft.steps, per_device_train_batch_size=device_batch,
+        gradient_accumulation_steps=accumulation, per_device_eval_batch_size=device_batch,
+        learning_rate=sft.learning_rate, lr_scheduler_type="linear", warmup_steps=int(sft.warmup_share * sft.steps),
+        max_length=sft.max_tokens, logging_steps=1, eval_strategy="steps", eval_steps=sft.eval_every, save_strategy="steps",
+        save_steps=sft.eval_every, save_total_limit=1, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
+        gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, dataloader_num_workers=0, logging_nan_inf_filter=False,
+    )  # fmt: skip
+    return SFTConfig(**settings | changes)
+
+
+def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> None:
+    # trl truncates silently; a cut completion would teach the model to stop in the middle of a word.
+    longest = max(examples, key=lambda example: len(tokenizer(example["prompt"] + example["completion"])["input_ids"]))
+    size = len(tokenizer(longest["prompt"] + longest["completion"])["input_ids"]) + 1
+    if size > limit:
+        raise TrainingError(f"the example {longest['prompt']!r} has {size} tokens, above sft.max_tokens = {limit}: raise it")
+
+
+def _find_checkpoint(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return None
+    for path in folder.glob("checkpoint-*"):
+        # trainer_state.json is written last: without it, or with a cut weights file, the save was interrupted.
+        if not (path / "trainer_state.json").is_file() or not _is_whole(path / "adapter_model.safetensors"):
+            shutil.rmtree(path)
+    return get_last_checkpoint(str(folder))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def describe_sft(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int) -> dict:
+    """Everything an SFT adapter depends on: the key under which it is stored."""
+    return data.get("control", {}) | {
+        "version": VERSION, "base": hash_base(cfg.models[model_name], seed=cfg.profile.seed), "culture": culture,
+        "norms": hash_file(data["path"]), "cues": hash_settings(data["cues"]), "seed": seed,
+        "sft": cfg.profile.sft.model_dump(), "lora": cfg.profile.lora.model_dump(),
+        "prompt": [getattr(cfg.language_of(culture), name) for name in ("list_prompt", "list_lead", "separator")],
+    }  # fmt: skip
