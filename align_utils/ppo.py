@@ -19,7 +19,7 @@ from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.config import Config, Decoding, Language
 from align_utils.curves import tabulate_log
 from align_utils.generation import generate_lists
-from align_utils.models import attach_adapter, load_base
+from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import Critic, NormReward, describe_list, find_common
 from align_utils.sft import VERSION as SFT_VERSION
 from align_utils.sft import describe_sft
@@ -68,7 +68,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         policy = attach_adapter(model, start, "policy", trainable=True)
-        policy.load_adapter(str(start), adapter_name="reference", is_trainable=False)
+        reference = _load_reference(cfg, model_name, policy, start, seed)
         policy.set_adapter("policy")
         asked = {tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in cues}
         strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
@@ -76,7 +76,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         judge = ValidationReward(cfg, policy, tokenizer, language, data, work)
         judge.measure(0)
         trainer = PPOTrainer(
-            args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=None,
+            args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
             callbacks=[judge],
         )  # fmt: skip
@@ -160,9 +160,21 @@ def _configure_ppo(cfg: Config, folder: Path, seed: int):
         gradient_accumulation_steps=accumulation, num_mini_batches=ppo.minibatches, num_ppo_epochs=ppo.epochs,
         local_rollout_forward_batch_size=episodes, learning_rate=ppo.learning_rate, kl_coef=ppo.kl,
         response_length=ppo.response_tokens, temperature=ppo.temperature, stop_token="eos", num_sample_generations=0,
-        model_adapter_name="policy", ref_adapter_name="reference", save_strategy="no", gradient_checkpointing=False,
-        report_to="none", seed=seed, bf16=False,
+        model_adapter_name="policy", ref_adapter_name="reference" if PartialState().num_processes == 1 else None, save_strategy="no", gradient_checkpointing=False,
+        report_to="none", seed=seed, bf16=False, use_cpu=pick_device()[0].type == "cpu",
     )  # fmt: skip
+
+
+def _load_reference(cfg: Config, model_name: str, policy: PeftModel, start: Path, seed: int) -> PeftModel | None:
+    """The frozen SFT model: a second adapter on the policy's base; a copy of the model for each of several processes.
+
+    trl 1.12 looks for the adapters on the wrapper that gathers the processes' gradients, where they are not.
+    """
+    if PartialState().num_processes == 1:
+        policy.load_adapter(str(start), adapter_name="reference", is_trainable=False)
+        return None
+    base, _ = load_base(cfg.models[model_name], seed=seed)
+    return attach_adapter(base, start, "reference").eval().requires_grad_(False)
 
 
 def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int) -> dict:

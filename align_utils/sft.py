@@ -121,7 +121,7 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
 def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
     """trl's settings for the SFT stage; `changes` replace single ones (the benchmark leaves out checkpoints)."""
     sft = cfg.profile.sft
-    _, dtype, _ = pick_device()
+    device, dtype, _ = pick_device()
     device_batch, accumulation = share_batch("sft.batch", sft.batch, sft.device_batch)
     settings = dict(
         output_dir=str(folder), max_steps=sft.steps, per_device_train_batch_size=device_batch,
@@ -129,7 +129,7 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
         learning_rate=sft.learning_rate, lr_scheduler_type="linear", warmup_steps=int(sft.warmup_share * sft.steps),
         max_length=sft.max_tokens, logging_steps=1, eval_strategy="steps", eval_steps=sft.eval_every, save_strategy="steps",
         save_steps=sft.eval_every, save_total_limit=1, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
-        gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, dataloader_num_workers=0, logging_nan_inf_filter=False,
+        gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, use_cpu=device.type == "cpu", dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
     return SFTConfig(**settings | changes)
 

@@ -6,10 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelerate import PartialState
+
 from align_utils import config, pairs
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.controls import build_control
+from align_utils.models import pick_device
 from align_utils.ppo import train_ppo
 from align_utils.sft import train_sft
 
@@ -57,12 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
     except config.ConfigError as error:
         parser.error(str(error))
-    data = pairs.load_stage(cfg)
+    # Without being told of the processor, accelerate takes a launcher's processes on a machine without GPU for strangers.
+    data, state = pairs.load_stage(cfg), PartialState(cpu=pick_device()[0].type == "cpu")
+    state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
     for model in options.model or known["model"]:
         for culture in options.culture or known["culture"]:
             for stage in options.stage or known["stage"]:
                 for seed in options.seed or [cfg.profile.seed]:
-                    print(train_stage(cfg, model, culture, stage, data, seed=seed).relative_to(cfg.root))
+                    folder = train_stage(cfg, model, culture, stage, data, seed=seed)
+                    state.print(folder.relative_to(cfg.root))
 
 
 if __name__ == "__main__":

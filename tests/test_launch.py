@@ -1,0 +1,88 @@
+"""The command line and the launcher: the same training in one process and in two, on any machine."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from conftest import ROOT, copy_project
+
+from align_utils import artifacts, config, controls, norms, pairs, sft, training
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("launch")))
+    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
+    for name, part in loaded.items():
+        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
+    concepts, _ = pairs.load_pairs(cfg)
+    merged = norms.merge_languages(cfg, loaded)
+    splits = pairs.split_pairs(concepts, merged, cfg.languages, valid=8, test=16, seed=cfg.profile.seed)
+    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    return cfg, pairs.load_stage(cfg)
+
+
+def test_two_processes_take_the_steps_of_one(run, tmp_path):
+    cfg, stage = run
+    alone = sft.train_sft(cfg, "tiny", "us", stage["us"])
+    kept = alone.rename(tmp_path / "alone")
+    environment = {**os.environ, "ALIGN_ROOT": str(cfg.root), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "notebooks" / "launch" / "ddp.yaml"),
+        "--num_processes", "2", "-m", "align_utils.training", "--profile", "smoke", "--culture", "us", "--stage", "sft",
+    ]  # fmt: skip
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 processes on" in done.stdout and str(alone.relative_to(cfg.root)) in done.stdout
+    one, two = (pd.read_csv(folder / "log.csv") for folder in (kept, alone))
+    assert one["step"].tolist() == two["step"].tolist()
+    for column in ("loss", "eval_loss"):
+        pd.testing.assert_series_equal(one[column], two[column], rtol=0, atol=1e-3)
+    assert one["loss"].iloc[1] - one["loss"].iloc[-1] > 0.01, "steps that change nothing would agree too"
+
+
+def test_command_line_names_what_it_does_not_know(run, monkeypatch, capsys):
+    monkeypatch.setenv("ALIGN_ROOT", str(run[0].root))
+    for wrong in (["--culture", "mars"], ["--stage", "grpo"], ["--model", "gpt"]):
+        with pytest.raises(SystemExit) as stop:
+            training.main(["--profile", "smoke", *wrong])
+        assert stop.value.code == 2 and wrong[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "launch").glob("*.yaml")), ids=lambda path: path.stem)
+def test_launch_files_are_read_by_accelerate(path):
+    assert load_config_from_file(str(path)).num_processes >= 2
+
+
+def test_shuffled_control_gives_every_cue_the_list_of_another(run):
+    cfg, stage = run
+    data = controls.build_control(cfg, stage, pd.DataFrame(), "us", "control_shuffled")
+    own, cues = stage["us"]["norms"], stage["us"]["cues"]
+    true = own.groupby("cue")["response"].agg(tuple)
+    wrong = data["norms"].groupby("cue")["response"].agg(tuple)
+    assert sorted(wrong[cues["train"]]) == sorted(true[cues["train"]]), "the same lists, each once"
+    assert data["cues"]["train"] == cues["train"] and (wrong[cues["valid"]] == true[cues["valid"]]).all()
+    source = controls.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
+    assert (source["cue"] != source["response"]).all(), "no cue keeps its own list"
+
+
+def test_other_culture_is_translated_by_the_pairs_alone():
+    table = pd.DataFrame(
+        [("狗", "猫", 5), ("狗", "骨头", 3), ("狗", "可爱", 9), ("猫", "狗", 4), ("狗", "狗", 2)],
+        columns=["cue", "response", "count"],
+    )
+    concepts, words = {"狗": 0, "猫": 1, "骨头": 2}, {0: "dog", 1: "cat", 2: "bone"}
+    found = controls.translate_norms(table, concepts, words, words, fewest=2)
+    assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == [
+        ["dog", "cat", 5, 8, 1],
+        ["dog", "bone", 3, 8, 2],
+    ]
+    assert set(controls.translate_norms(table, concepts, {1: "cat"}, words, fewest=1)["cue"]) == {"cat"}, "training cues only"
+
+
+def test_names_of_controls_agree():
+    allowed = config.Profile.model_fields["controls"].annotation.__args__[0].__args__
+    assert set(allowed) == set(controls.CONTROLS)
