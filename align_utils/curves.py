@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 
@@ -38,6 +40,27 @@ def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
             "valid loss after": known.iloc[-1],
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def compare_losses(folders: dict[tuple[str, str, str], Path]) -> pd.DataFrame:
+    """`summarise_losses` of several stages beside each other.
+
+    Parameters
+    ----------
+    folders : dict
+        (model, culture, stage) to the folder of its adapter, which holds `log.csv`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, steps, valid loss before, valid loss after`, the stages of a culture together.
+    """
+    parts = []
+    for (model, culture, stage), folder in folders.items():
+        log = pd.read_csv(folder / "log.csv").assign(model=model, culture=culture)
+        parts.append(summarise_losses(log).assign(stage=stage))
+    table = pd.concat(parts)[["model", "culture", "stage", "steps", "valid loss before", "valid loss after"]]
+    return table.sort_values(["model", "culture"], kind="stable", ignore_index=True)
 
 
 def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
