@@ -8,6 +8,7 @@ import pandas as pd
 from align_utils import stats, values
 from align_utils.artifacts import list_records, read_frame
 from align_utils.config import Config
+from align_utils.stages import list_trained
 
 ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
@@ -173,7 +174,7 @@ def count_nearer(cfg: Config, distances: pd.DataFrame, tension: pd.DataFrame, *,
     rows = []
     for (model, language, persona), part in nearer.groupby(["model", "language", "persona"], sort=False):
         base = part[part["adapter"] == "none"].set_index("question")["nearer"]
-        for culture, stage in [("none", "zero_shot"), *((c, s) for c in cfg.cultures for s in ("sft", "ppo"))]:
+        for culture, stage in [("none", "zero_shot"), *((c, s) for c in cfg.cultures for s in list_trained(cfg))]:
             mine = part[(part["adapter"] == culture) & (part["stage"] == stage)].set_index("question")["nearer"].loc[base.index]
             low, high = stats.wilson_interval(int(mine.sum()), len(mine))
             gained, lost = int((mine & ~base).sum()), int((~mine & base).sum())

@@ -202,7 +202,7 @@ class Profile(Strict):
     models: list[str] = Field(min_length=1)
     cultures: list[str] = Field(min_length=1)
     seed: int
-    controls: list[Literal["control_shuffled", "control_other_culture"]] = []
+    controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
     budget_minutes: dict[str, float]
     norms: Norms
     lora: Lora

@@ -17,11 +17,10 @@ from align_utils.artifacts import find_step, hash_file, hash_settings, make_step
 from align_utils.config import Config, Decoding, Language
 from align_utils.models import attach_adapter, hash_base, load_base, use_adapter
 from align_utils.prefix import read_batch
+from align_utils.stages import find_state, list_stages, list_trained
 
 # Bumped when this module's results change for the same settings.
 VERSION = 2
-STAGES = ("zero_shot", "few_shot", "sft", "ppo")
-TUNED = ("sft", "ppo")
 
 
 def find_stop_tokens(tokenizer) -> list[int]:
@@ -165,10 +164,10 @@ def load_states(cfg: Config, name: str):
     """
     folders = {
         (culture, stage): require(
-            find_adapter(cfg, name, culture, stage) / "step.json", made_by="02_sft" if stage == "sft" else "03_ppo"
+            find_adapter(cfg, name, culture, stage) / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft"
         ).parent
         for culture in cfg.cultures
-        for stage in TUNED
+        for stage in list_trained(cfg)
     }
     model, tokenizer = load_base(cfg.models[name], seed=cfg.profile.seed)
     for (culture, stage), folder in folders.items():
@@ -193,7 +192,9 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
         it `<model>_<culture>_grid.csv`: `stage, decoding, precision, chosen`.
     """
     settings = {
-        (culture, stage): _describe(cfg, name, culture, stage, data[culture]) for culture in cfg.cultures for stage in STAGES
+        (culture, stage): _describe(cfg, name, culture, stage, data[culture])
+        for culture in cfg.cultures
+        for stage in list_stages(cfg)
     }
     folders = {key: cfg.runs / "steps" / "associations" / f"{name}_{key[0]}_{key[1]}" for key in settings}
     open_steps = [key for key in settings if not find_step(folders[key], settings[key])]
@@ -202,7 +203,7 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
     for culture, stage in tqdm(open_steps, desc="stages", unit="stage"):
         with (
             make_step(folders[culture, stage], settings[culture, stage]) as work,
-            use_adapter(model, adapters.get((culture, stage))),
+            use_adapter(model, adapters.get(find_state(cfg, culture, stage))),
         ):
             language, source = cfg.language_of(culture), data[culture]
             examples = pick_examples(cfg, source["norms"], source["cues"]["train"]) if stage == "few_shot" else ()
@@ -239,7 +240,7 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _collect(cfg: Config, name: str, culture: str, folders: dict) -> list[Path]:
-    names = {stage: folders[culture, stage] for stage in STAGES}
+    names = {stage: folders[culture, stage] for stage in list_stages(cfg)}
     lists = [pd.read_parquet(folder / "lists.parquet").assign(stage=stage) for stage, folder in names.items()]
     grids = [pd.read_csv(folder / "grid.csv").assign(stage=stage) for stage, folder in names.items()]
     frame = pd.concat(lists, ignore_index=True).assign(model=name, culture=culture)
@@ -250,7 +251,8 @@ def _collect(cfg: Config, name: str, culture: str, folders: dict) -> list[Path]:
 
 
 def _describe(cfg: Config, name: str, culture: str, stage: str, source: dict) -> dict:
-    adapter = find_adapter(cfg, name, culture, stage) if stage in TUNED else None
+    state = find_state(cfg, culture, stage)
+    adapter = find_adapter(cfg, name, *state) if state else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
     return {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "stage": stage, "culture": culture,

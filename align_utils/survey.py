@@ -18,6 +18,7 @@ from align_utils.config import Config
 from align_utils.generation import load_states
 from align_utils.models import hash_base, use_adapter
 from align_utils.prefix import read_batch
+from align_utils.stages import list_trained
 
 # Bumped when this module's results change for the same settings.
 VERSION = 2
@@ -151,7 +152,7 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         `stage, language, persona, question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
         `option_mass`.
     """
-    states = [("none", "zero_shot"), *[(culture, stage) for culture in cfg.cultures for stage in ("sft", "ppo")]]
+    states = [("none", "zero_shot"), *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
     asked = list_questions(cfg, items)
     settings = {state: _describe(cfg, name, state, asked) for state in states}
     folders = {state: cfg.runs / "steps" / "survey" / f"{name}_{state[0]}_{state[1]}" for state in states}

@@ -15,6 +15,7 @@ from align_utils.controls import build_control
 from align_utils.models import pick_device
 from align_utils.ppo import train_ppo
 from align_utils.sft import train_sft
+from align_utils.stages import list_trained
 
 
 def train_stage(cfg: Config, model: str, culture: str, stage: str, data: dict[str, dict], *, seed: int | None = None) -> Path:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         cfg = config.load(options.profile)
-        known = {"model": list(cfg.models), "culture": list(cfg.cultures), "stage": ["sft", "ppo", *cfg.profile.controls]}
+        known = {"model": list(cfg.models), "culture": list(cfg.cultures), "stage": list(list_trained(cfg))}
         for name, values in known.items():
             unknown = set(getattr(options, name) or []) - set(values)
             if unknown:

@@ -9,7 +9,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
 
-from align_utils import artifacts, config, controls, norms, pairs, sft, training
+from align_utils import artifacts, config, controls, norms, pairs, sft, stages, training
 
 
 @pytest.fixture(scope="module")
@@ -85,4 +85,4 @@ def test_other_culture_is_translated_by_the_pairs_alone():
 
 def test_names_of_controls_agree():
     allowed = config.Profile.model_fields["controls"].annotation.__args__[0].__args__
-    assert set(allowed) == set(controls.CONTROLS)
+    assert set(allowed) == {*controls.CONTROLS, stages.FOREIGN}

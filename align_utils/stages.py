@@ -1,0 +1,37 @@
+"""Which stages a run has: the untuned model, what is trained, and the controls that the profile names."""
+
+from __future__ import annotations
+
+from align_utils.config import Config, ConfigError
+
+UNTUNED = ("zero_shot", "few_shot")
+# The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
+FOREIGN = "control_foreign"
+
+
+def list_trained(cfg: Config) -> tuple[str, ...]:
+    """Stages that have an adapter of their own in this run: SFT, PPO and the trained controls of the profile."""
+    return ("sft", "ppo", *(name for name in cfg.profile.controls if name != FOREIGN))
+
+
+def list_stages(cfg: Config) -> tuple[str, ...]:
+    """Everything that answers the cues: the untuned model in two ways, the trained stages, and the foreign adapter if wanted."""
+    return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))
+
+
+def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:
+    """(Culture, stage) of the adapter with which a stage answers; None for the untuned model.
+
+    Raises
+    ------
+    ConfigError
+        The foreign adapter is wanted and the run has one culture only.
+    """
+    if stage in UNTUNED:
+        return None
+    if stage != FOREIGN:
+        return culture, stage
+    others = [name for name in cfg.cultures if cfg.cultures[name].language != cfg.cultures[culture].language]
+    if not others:
+        raise ConfigError(f"{FOREIGN}: the run has no culture of another language than '{culture}'; take it off `controls`")
+    return others[0], "sft"
