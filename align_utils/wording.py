@@ -45,31 +45,34 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
     """
     rows = read_table(path, ["question", "language", "text", "options", "origin"])
     languages = [column.removeprefix("text_") for column in items.columns if column.startswith("text_")]
-    scripts = {language: _list_scripts(" ".join(items[f"text_{language}"])) for language in languages}
+    scripts = {language: set(_list_scripts(" ".join(items[f"text_{language}"]))) for language in languages}
+    written = {key: part.to_dict("records") for key, part in rows.groupby(["question", "language"], sort=False)}
     taken = []
     for item in items.to_dict("records"):
         new: dict = {"wording": "file"}
         for language in languages:
-            found = rows[(rows["question"] == item["question"]) & (rows["language"] == language)]
-            labels = _read_options(found["options"].iloc[0], item) if len(found) else None
-            reason = _judge_rows(found, labels, set(scripts[language]))
+            found = written.get((item["question"], language), [])
+            labels = _read_options(found[0]["options"], item) if found else None
+            reason = _judge_rows(found, labels, scripts[language])
             if reason:
                 new = {"wording": f"ours: {language} {reason}"}
                 break
-            new |= {f"text_{language}": found["text"].iloc[0], f"labels_{language}": labels}
+            new |= {f"text_{language}": found[0]["text"], f"labels_{language}": labels}
         taken.append(item | new)
     result = pd.DataFrame(taken)
     if not (result["wording"] == "file").any():
         reasons = result["wording"].str.removeprefix("ours: ").value_counts()
-        raise DataError(f"{path}: no item is sound in {', '.join(languages)}; most often: {reasons.index[0]} ({reasons.iloc[0]})")
+        raise DataError(
+            f"{path}: no item is sound in {', '.join(languages)}; most often: {reasons.index[0]} ({reasons.iloc[0]})"
+        )
     return result
 
 
-def _judge_rows(rows: pd.DataFrame, labels: list[str] | None, scripts: set[str]) -> str:
+def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -> str:
     """Reason to refuse an item's rows of one language, or an empty string."""
     if len(rows) != 1:
-        return "has no row" if rows.empty else f"has {len(rows)} rows"
-    row = rows.iloc[0]
+        return f"has {len(rows)} rows" if rows else "has no row"
+    row = rows[0]
     if row["origin"] not in ORIGINS:
         return f"has an origin other than {', '.join(ORIGINS)}"
     if row["origin"] == "machine":
@@ -81,7 +84,7 @@ def _judge_rows(rows: pd.DataFrame, labels: list[str] | None, scripts: set[str])
     if len({*labels, ""}) != len(labels) + 1:
         return "has a label twice or an empty one"
     seen = _list_scripts(f"{row['text']} {' '.join(labels)}")
-    foreign = sorted({script for script in seen if script not in scripts})
+    foreign = sorted(set(seen) - scripts)
     if not seen or sum(script in foreign for script in seen) > FOREIGN_SHARE * len(seen):
         return f"is written in another script ({', '.join(foreign) or 'no letters'})"
     return ""
