@@ -79,6 +79,8 @@ def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -
         return "is a machine's translation"
     if row["text"] == "":
         return "has no text"
+    if hole := re.search(r"\[.*?\]", row["text"]):
+        return f"leaves a place open ({hole[0]})"
     if labels is None:
         return "has options that are not the scale's codes"
     if len({*labels, ""}) != len(labels) + 1:

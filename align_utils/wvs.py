@@ -14,8 +14,9 @@ from align_utils.wording import read_wording
 # Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (a copy that was damaged on the way).
 SUM_LOW, SUM_HIGH = 0.97, 1.03
 AGGREGATED = ["distributions*.csv"]
-SCALE_KEYS = ("codes", "recode", "drop", "direction")
 MICRODATA = ["WVS_Cross-National_Wave_7*csv*.csv"]
+# What a scale holds besides its labels by language.
+SCALE_KEYS = ("codes", "recode", "drop", "direction")
 
 
 def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:

@@ -54,6 +54,7 @@ def test_sound_rows_replace_sentence_and_labels_in_scale_order(tmp_path, items):
     ("change", "reason"),
     [
         ({"zh": ""}, "ours: zh has no text"),
+        ({"zh": "您对[国家]怎么看？"}, "ours: zh leaves a place open ([国家])"),
         ({"origin": "machine"}, "ours: en is a machine's translation"),
         ({"origin": ""}, "ours: en has an origin other than official, own, machine"),
         ({"en": "正当化できますか"}, "ours: en is written in another script (CJK, HIRAGANA)"),
@@ -112,6 +113,7 @@ def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, re
         known = list(csv.DictReader(file))
     rows = [[row[name] for name in HEADER[:4]] + ["own"] for row in known]
     result = read_wording(write(tmp_path, rows), items).set_index("question")["wording"]
+    assert result["Q52"] == "ours: en has no row" and "Q42" not in result
     assert result["Q192"].startswith("ours: en") and result["Q182"].startswith("ours: en")
     assert result["Q176"] == "ours: zh has options that are not the scale's codes" and result["Q2"] == "file"
     translated = [[*row[:4], "machine" if row[1] == "zh" else "own"] for row in rows]
