@@ -182,6 +182,8 @@ class Lexical(Strict):
 
 
 class Survey(Strict):
+    items: Literal["core", "all"]
+    wording: Literal["ours", "file"]
     personas: list[str]
     batch_tokens: int = Field(gt=0)
     high_tension: int = Field(gt=0)

@@ -14,11 +14,17 @@ from conftest import ROOT, copy_project
 
 from align_utils import plots, readme
 
-FLOORS = {
-    "runner": 6, "colab": 6, "readme": 6, "training": 6, "ppo": 5, "sft": 4, "controls": 3, "adapters": 3, "stages": 0, "generation": 4, "survey": 4, "rewards": 4, "alignment": 4, "answers": 4, "paper": 4,
-    "models": 3, "prefix": 3, "loss": 3, "curves": 3, "lexical": 3, "agreement": 3, "leakage": 3, "equivalence": 3, "values": 3, "plots": 3, "stats": 2, "matching": 2, "norms": 1, "pairs": 1, "ratings": 1, "wvs": 1, "prompts": 1,
-    "artifacts": 0, "tables": 0, "config": -1,
-}  # fmt: skip
+ROOMS = [  # from the bottom to the top
+    ["config"],
+    ["artifacts", "tables", "stages"],
+    ["pairs", "ratings", "wording", "prompts", "norms"],
+    ["stats", "matching", "wvs"],
+    ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "agreement", "leakage", "equivalence", "values", "plots"],
+    ["generation", "survey", "rewards", "alignment", "answers", "paper", "sft"],
+    ["ppo"],
+    ["training", "runner", "colab", "readme"],
+]  # fmt: skip
+FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.
 ALLOWED = {("survey", "generation")}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}

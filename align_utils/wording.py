@@ -1,0 +1,109 @@
+"""The reader's own wording of the survey items: sound rows replace ours, others are refused with the reason."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+
+from align_utils.tables import DataError, read_table
+
+# A translator's own statement, since no rule can tell a machine's translation from a person's by its letters.
+ORIGINS = ("official", "own", "machine")
+# Abbreviations in another script (WHO) are common in a sound text, a whole sentence in it is another language.
+FOREIGN_SHARE = 0.1
+
+
+def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
+    """Put the reader's sentences and labels in place of ours, item by item.
+
+    An item is taken from the file only if its rows are sound in every language, so that languages never differ in source.
+
+    Parameters
+    ----------
+    path : Path
+        Columns `question, language, text, options, origin`: options as `1. label | 2. label` with the survey's codes (a scale
+        with numerals inside may give its ends alone); origin is one of ORIGINS.
+    items : DataFrame
+        From `wvs.load_items`.
+
+    Returns
+    -------
+    DataFrame
+        The items with `wording`: 'file', or 'ours: <reason>'.
+
+    Raises
+    ------
+    DataError
+        No file, a missing column, or no item that is sound in every language.
+
+    Examples
+    --------
+    See tests/test_wording.py.
+    """
+    rows = read_table(path, ["question", "language", "text", "options", "origin"])
+    languages = [column.removeprefix("text_") for column in items.columns if column.startswith("text_")]
+    scripts = {language: set(_list_scripts(" ".join(items[f"text_{language}"]))) for language in languages}
+    written = {key: part.to_dict("records") for key, part in rows.groupby(["question", "language"], sort=False)}
+    taken = []
+    for item in items.to_dict("records"):
+        new: dict = {"wording": "file"}
+        for language in languages:
+            found = written.get((item["question"], language), [])
+            labels = _read_options(found[0]["options"], item) if found else None
+            reason = _judge_rows(found, labels, scripts[language])
+            if reason:
+                new = {"wording": f"ours: {language} {reason}"}
+                break
+            new |= {f"text_{language}": found[0]["text"], f"labels_{language}": labels}
+        taken.append(item | new)
+    result = pd.DataFrame(taken)
+    if not (result["wording"] == "file").any():
+        reasons = result["wording"].str.removeprefix("ours: ").value_counts()
+        raise DataError(
+            f"{path}: no item is sound in {', '.join(languages)}; most often: {reasons.index[0]} ({reasons.iloc[0]})"
+        )
+    return result
+
+
+def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -> str:
+    """Reason to refuse an item's rows of one language, or an empty string."""
+    if len(rows) != 1:
+        return f"has {len(rows)} rows" if rows else "has no row"
+    row = rows[0]
+    if row["origin"] not in ORIGINS:
+        return f"has an origin other than {', '.join(ORIGINS)}"
+    if row["origin"] == "machine":
+        return "is a machine's translation"
+    if row["text"] == "":
+        return "has no text"
+    if hole := re.search(r"\[.*?\]", row["text"]):
+        return f"leaves a place open ({hole[0]})"
+    if labels is None:
+        return "has options that are not the scale's codes"
+    if len({*labels, ""}) != len(labels) + 1:
+        return "has a label twice or an empty one"
+    seen = _list_scripts(f"{row['text']} {' '.join(labels)}")
+    foreign = sorted(set(seen) - scripts)
+    if not seen or sum(script in foreign for script in seen) > FOREIGN_SHARE * len(seen):
+        return f"is written in another script ({', '.join(foreign) or 'no letters'})"
+    return ""
+
+
+def _read_options(text: str, item: dict) -> list[str] | None:
+    """Labels in the scale's order, or nothing where the codes are not the scale's."""
+    parts = [re.fullmatch(r"\s*(\d+)\s*\.\s*(.*?)\s*", part) for part in text.split("|")]
+    if not all(parts) or len({part[1] for part in parts}) < len(parts):
+        return None
+    labels = {int(part[1]): part[2] for part in parts if int(part[1]) not in {*item["drop"], *item["recode"]}}
+    codes, ours = item["codes"], next(item[key] for key in item if key.startswith("labels_"))
+    inner = {code: label for code, label in zip(codes, ours, strict=True) if label.isdigit()}
+    labels = inner | labels
+    return [labels[code] for code in codes] if set(labels) == set(codes) else None
+
+
+def _list_scripts(text: str) -> list[str]:
+    """Script of each letter, by the first word of its Unicode name (LATIN, CJK, HIRAGANA ...)."""
+    return [unicodedata.name(letter).split()[0] for letter in text if letter.isalpha()]

@@ -1,0 +1,191 @@
+"""The survey instrument: the survey's own numbers, codes and orders against a list made from its codebook, and clean wording."""
+
+import re
+import unicodedata
+from collections import Counter
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, copy_project
+
+from align_utils import config, wvs
+from align_utils.tables import DataError
+
+FOLDER = ROOT / "data" / "survey"
+# Codes of the ordered items after the order repairs, by question (WVS-7 codebook; WorldValuesBench, question_metadata.json).
+RANGES = {
+    (1, 2): "7-26, 57, 139-141, 144, 145, 151, 165-168",
+    (1, 3): "43-45, 56, 200, 209-222",
+    (0, 2): "94-104, 122-129",
+    (1, 4): "1-6, 27-32, 46, 51-55, 58-81, 113-118, 130-138, 142, 143, 146-148, 169, 170, 196-199, 224-239, 253-259",
+    (1, 5): "33-41, 47, 119, 121, 201-208, 234A",
+    (1, 7): "171",
+    (1, 8): "172",
+    (1, 10): "48-50, 106-110, 112, 120, 158-164, 176-195, 240-252",
+}
+# Order repairs as that benchmark's answer_adjustment.json states them: survey code to place on the scale, None where dropped.
+REPAIRS = {
+    "Q56": {2: 3, 3: 2},
+    "Q119": {0: 3, 3: 4, 4: 5},
+    "Q221": {4: None},
+    "Q222": {4: None},
+    "Q254": {5: None},
+    **{f"Q{number}": {0: 1} for number in range(241, 250)},
+}
+HIGH_FIRST = "1-6, 27-41, 58-81"
+LOW_FIRST = "48, 49, 164, 250"
+
+
+def expand(ranges):
+    for part in ranges.split(", "):
+        first, _, last = part.partition("-")
+        yield from [f"Q{n}" for n in range(int(first), int(last) + 1)] if last else [f"Q{part}"]
+
+
+@pytest.fixture(scope="module")
+def items():
+    return wvs.load_items(FOLDER, choice="all", nominal=True).set_index("question", drop=False)
+
+
+def test_exactly_the_ordered_value_items_and_two_nominal_ones(items):
+    expected = [question for ranges in RANGES.values() for question in expand(ranges)]
+    assert Counter(items.index[items["kind"] == "ordered"]) == Counter(expected) and len(expected) == 233
+    assert set(items.index[items["kind"] == "nominal"]) == {"Q154", "Q155"} and items["core"].sum() == 60
+
+
+@pytest.mark.parametrize("limits", RANGES, ids=str)
+def test_each_survey_code_has_its_place_on_the_scale(items, limits):
+    low, high = limits
+    for question in expand(RANGES[limits]):
+        item, repairs = items.loc[question], REPAIRS.get(question, {})
+        places = {code: place for place, code in enumerate(item["codes"], start=low)}
+        places |= {code: places[target] for code, target in item["recode"].items()} | dict.fromkeys(item["drop"])
+        identity = {code: code for code in places}
+        assert places == identity | repairs, question
+        assert sorted({p for p in places.values() if p is not None}) == list(range(low, high + 1)), question
+
+
+def test_direction_is_stated_as_the_codebook_has_it(items):
+    assert set(items.loc[list(expand(HIGH_FIRST)), "direction"]) == {"high_to_low"}
+    assert set(items.loc[list(expand(LOW_FIRST)), "direction"]) == {"low_to_high"}
+    assert items.loc["Q158", "direction"] != items.loc["Q176", "direction"]
+
+
+def test_inner_points_are_numerals_on_ten_points_alone(items):
+    for row in items.itertuples():
+        for labels in (row.labels_en, row.labels_zh):
+            inner = [str(code) for code in row.codes[1:-1]] if len(row.codes) == 10 else []
+            assert [label for label in labels if label.isdigit()] == inner, row.question
+
+
+@pytest.mark.parametrize("part", ["text", "labels"])
+def test_each_language_is_written_in_its_own_script(items, part):
+    for row in items.to_dict("records"):
+        en, zh = ("".join(row[f"{part}_{language}"]) for language in ("en", "zh"))
+        assert not re.search(r"[^\x20-\x7e]", en), row["question"]
+        assert not re.search(r"[A-Za-z,;:?!()]", zh), row["question"]
+        assert {unicodedata.name(c).split()[0] for c in zh if c.isalpha()} == {"CJK"}, row["question"]
+
+
+def test_sentences_end_as_questions_and_name_both_ends_of_ten_points(items):
+    ten = items[items["codes"].map(len) == 10]
+    assert items["text_en"].str.endswith(("?", ".")).all() and items["text_zh"].str.endswith(("？", "。")).all()
+    assert ten["text_en"].str.contains(r"from 1 \(.+\) to 10 \(.+\)\?$").all()
+    assert ten["text_zh"].str.contains("用一到十.*一.+十.+您选几？$").all()
+
+
+def test_choices_keep_the_core_and_the_nominal_items_apart(items):
+    core, everything = wvs.load_items(FOLDER), wvs.load_items(FOLDER, choice="all")
+    assert set(core["kind"]) == set(everything["kind"]) == {"ordered"}
+    assert core["core"].all() and set(core["question"]) < set(everything["question"])
+    asked = {name: len(wvs.choose_items(config.load(name))) for name in ("smoke", "cpu")}
+    assert asked == {"smoke": 60, "cpu": 60}
+    for name in ("cpu_real", "colab", "paper"):
+        assert config.read_profile(name, root=ROOT).survey.items == "all"
+
+
+def test_the_sample_has_shares_for_the_core_and_reports_the_rest(cfg):
+    human, rejected, _ = wvs.load_distributions(cfg, wvs.choose_items(cfg))
+    assert human["question"].nunique() == 60 and rejected.empty
+    human, rejected, _ = wvs.load_distributions(cfg, wvs.load_items(FOLDER, choice="all"))
+    assert human["question"].nunique() == 60 and len(rejected) == 173
+    assert set(rejected["reason"]) == {"not in distributions.sample.csv"}
+
+
+def break_items(folder, old, new):
+    path = folder / "items.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Q3,", "Q2,", r"items\.csv, line 4: Q2 stands twice in column question"),
+        ("Q2,social values,ordered,yes,important4", "Q2,social values,ordered,yes,imporant4", "line 3: scale 'imporant4' is none of"),
+        ("Q2,social values,ordered", "Q2,social values,orderd", "line 3: kind 'orderd' is none of ordered, nominal"),
+        ("Q2,social values,ordered,yes", "Q2,social values,ordered,maybe", "line 3: core 'maybe' is none of yes, no"),
+        ("How much do friends matter to you: how important are they?", "", "line 3: Q2 has an empty text_en"),
+        ("How much confidence do you have in the universities", "How much confidence do you have in the banks", "stands twice in column text_en"),
+    ],
+)  # fmt: skip
+def test_a_broken_item_names_line_and_column(tmp_path, old, new, message):
+    folder = copy_project(tmp_path) / "data" / "survey"
+    break_items(folder, old, new)
+    with pytest.raises(DataError, match=message):
+        wvs.load_items(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"zh": ["没有", "没有"]}, "'did2', 'zh': one distinct label a code"),
+        ({"en": ["Yes", "No", "Perhaps"]}, "'did2', 'en': one distinct label a code"),
+        ({"codes": [1, 1]}, "'did2': each code once"),
+        ({"drop": [2]}, "'did2': each code once"),
+        ({"recode": {0: 3}}, "'did2': each code once"),
+        ({"direction": "up"}, "'did2': direction 'up'"),
+    ],
+    ids=str,
+)
+def test_a_broken_scale_is_named(tmp_path, change, message):
+    path = copy_project(tmp_path) / "data" / "survey" / "scales.yaml"
+    scales = yaml.safe_load(path.read_text())
+    scales["did2"] |= change
+    path.write_text(yaml.safe_dump(scales, allow_unicode=True))
+    with pytest.raises(DataError, match=message):
+        wvs.load_items(path.parent)
+
+
+def test_repairs_are_applied_to_shares(tmp_path):
+    (tmp_path / "swow").mkdir()
+    (tmp_path / "wvs").mkdir()
+    rows = ["question,country,answer,share"]
+    for country in ("USA", "CHN"):
+        rows += [f"Q119,{country},{code},{share}" for code, share in {0: 0.4, 1: 0.3, 2: 0.1, 3: 0.1, 4: 0.1}.items()]
+        rows += [f"Q254,{country},{code},{share}" for code, share in {1: 0.4, 2: 0.2, 3: 0.1, 4: 0.1, 5: 0.2}.items()]
+        rows += [f"Q248,{country},{code},{share}" for code, share in {0: 0.2, **dict.fromkeys(range(1, 9), 0.1)}.items()]
+        rows += [f"Q248,{country},{code},0" for code in (9, 10)]
+    (tmp_path / "wvs" / "distributions.csv").write_text("\n".join(rows))
+    cfg = config.load("cpu_real", data_dir=tmp_path)
+    human, _, _ = wvs.load_distributions(cfg, wvs.choose_items(cfg))
+    shares = human[human["culture"] == "cn"].groupby("question")["share"].agg(list)
+    assert shares["Q119"] == pytest.approx([0.3, 0.1, 0.4, 0.1, 0.1])  # "hard to say" in the middle
+    assert shares["Q254"] == pytest.approx([0.5, 0.25, 0.125, 0.125])  # without the people who are not nationals
+    assert shares["Q248"] == pytest.approx([0.3, *[0.1] * 7, 0, 0])  # against democracy counts as not essential
+
+
+def fold(text):
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
+
+
+def test_no_sentence_is_that_of_the_research_copy(real_data, items):
+    path = real_data / "wvs" / "questions.csv"
+    if not path.is_file():
+        pytest.skip("ALIGN_DATA holds no wvs/questions.csv: nothing to compare our sentences with")
+    known = pd.read_csv(path, keep_default_na=False, dtype=str)
+    theirs = {fold(text) for text in known["text"]}
+    same = {(q, lang) for lang in ("en", "zh") for q, text in items[f"text_{lang}"].items() if fold(text) in theirs}
+    assert len(theirs) > 150 and not same
