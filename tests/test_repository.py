@@ -21,7 +21,7 @@ ROOMS = [  # from the bottom to the top
     ["stats", "matching", "wvs"],
     ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "agreement", "leakage", "equivalence", "values", "plots"],
     ["generation", "survey", "rewards", "alignment", "answers", "paper", "sft"],
-    ["ppo"],
+    ["ppo", "fluency"],
     ["training", "runner", "colab", "readme"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
@@ -53,9 +53,19 @@ def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
         if used in FLOORS:
             assert FLOORS[used] < FLOORS[name] or (name, used) in ALLOWED, f"{name} imports {used}"
         if used.split(".")[0] in HEAVY:
-            assert name in {"models", "adapters", "sft", "ppo", "rewards", "generation", "survey", "prefix", "loss", "colab"}, (
-                f"{name} imports {used}"
-            )
+            assert name in {
+                "models",
+                "adapters",
+                "sft",
+                "ppo",
+                "fluency",
+                "rewards",
+                "generation",
+                "survey",
+                "prefix",
+                "loss",
+                "colab",
+            }, f"{name} imports {used}"
     assert len((ROOT / "align_utils" / f"{name}.py").read_text().splitlines()) <= 400
 
 

@@ -1,0 +1,95 @@
+"""What tuning costs: how well the model still predicts neutral prose that has nothing to do with associations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from align_utils import stats
+from align_utils.adapters import find_adapter
+from align_utils.artifacts import find_step, hash_file, make_step, save_frame
+from align_utils.config import Config
+from align_utils.generation import load_states
+from align_utils.models import hash_base, use_adapter
+from align_utils.stages import list_trained
+from align_utils.tables import read_table
+
+# Bumped when this module's results change for the same settings.
+VERSION = 1
+
+
+def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
+    """Neutral sentences of the run's languages: `language, text` of `data/neutral.csv`, and the file."""
+    path = cfg.root / "data" / "neutral.csv"
+    frame = read_table(path, ["language", "text"])
+    return frame[frame["language"].isin(cfg.languages)].reset_index(drop=True), path
+
+
+@torch.inference_mode()
+def score_texts(model, tokenizer, texts: Sequence[str]) -> list[float]:
+    """Negative log-likelihood of each text in nats, summed over its tokens (the first one, which has no context, left out)."""
+    scores = []
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
+        logs = torch.log_softmax(model(ids).logits[0, :-1].float(), dim=-1)
+        scores.append(-float(logs.gather(1, ids[0, 1:, None]).sum()))
+    return scores
+
+
+def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
+    """Score the neutral texts with the untuned model and every adapter of the run; stored as one step.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture` ('none' for the untuned model), `stage, language, text, nats, characters`; one row a text.
+    """
+    texts, path = load_texts(cfg)
+    states = [("none", "zero_shot"), *((culture, stage) for culture in cfg.cultures for stage in list_trained(cfg))]
+    settings = {
+        "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "texts": hash_file(path),
+        "adapters": [_hash_adapter(cfg, name, state) for state in states], "states": states, "languages": list(cfg.languages),
+    }  # fmt: skip
+    folder = cfg.runs / "steps" / "fluency" / name
+    if not find_step(folder, settings):
+        with make_step(folder, settings) as work:
+            model, tokenizer, adapters = load_states(cfg, name)
+            parts = []
+            for state in tqdm(states, desc="neutral texts", unit="model"):
+                with use_adapter(model, adapters.get(state)):
+                    nats = score_texts(model, tokenizer, texts["text"])
+                parts.append(texts.assign(nats=nats, culture=state[0], stage=state[1]))
+            frame = pd.concat(parts, ignore_index=True).assign(model=name, characters=lambda rows: rows["text"].str.len())
+            columns = ["model", "culture", "stage", "language", "text", "nats", "characters"]
+            save_frame(frame[columns], work / "nats.parquet")
+    return pd.read_parquet(folder / "nats.parquet")
+
+
+def summarise_fluency(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+    """Nats per character of every state and language, and the paired difference from the untuned model.
+
+    Per character and not per token, so that models with other tokenizers can be set beside each other.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, language, value` (mean nats per character), `low, high, n, cost` (mean difference from the
+        untuned model), `cost_low, cost_high`; bootstrap over texts.
+    """
+    by = ["model", "culture", "stage", "language"]
+    scored = scored.assign(rate=scored["nats"] / scored["characters"])
+    base = scored[scored["culture"] == "none"].set_index(["model", "language", "text"])["rate"]
+    keys = pd.MultiIndex.from_frame(scored[["model", "language", "text"]])
+    scored["cost"] = scored["rate"] - base.loc[keys].to_numpy()
+    table = stats.summarise(scored, by, "rate", unit="text", **cfg.bootstrap)
+    costs = stats.summarise(scored, by, "cost", unit="text", **cfg.bootstrap)
+    return table.assign(cost=costs["value"], cost_low=costs["low"], cost_high=costs["high"])
+
+
+def _hash_adapter(cfg: Config, name: str, state: tuple[str, str]) -> str | None:
+    weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
+    return hash_file(weights) if weights.is_file() else None
