@@ -19,7 +19,7 @@ def fold_words(words: Iterable[str], language: Language, matching: str) -> dict[
         As written; each distinct word is folded once.
     matching : {'exact', 'lemma'}
         `exact`: the language's normal form (NFKC, case, outer punctuation, spaces). `lemma`: hyphens are spaces, the language's
-        `leading` words and `endings` are dropped, and every word of the response is replaced by its lemma.
+        `leading` words and `endings` are dropped (an ending only behind two characters), and every word of the response is replaced by its lemma.
 
     Returns
     -------
@@ -44,6 +44,7 @@ def _fold_lemma(word: str, language: Language) -> str:
     while len(parts) > 1 and parts[0] in language.leading:
         parts = parts[1:]
     if parts:
-        ending = next((end for end in language.endings if parts[-1].endswith(end) and parts[-1] != end), "")
+        # At least two characters must stay: 目的 (aim) and 女儿 (daughter) do not end in a particle.
+        ending = next((end for end in language.endings if parts[-1].endswith(end) and len(parts[-1]) > len(end) + 1), "")
         parts[-1] = parts[-1].removesuffix(ending)
     return ("" if language.remove_spaces else " ").join(lemmatise(part, language) for part in parts)

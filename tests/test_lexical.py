@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align_utils import config, lexical
+from align_utils.matching import fold_words
 
 NORMS = pd.DataFrame({
     "cue": ["dog"] * 4 + ["sun"] * 2, "response": ["cat", "bone", "bark", "pet", "moon", "hot"],
@@ -39,9 +40,10 @@ def test_lemma_matching_joins_forms_and_ranks_them_by_their_sum(english, chinese
     }
     # attested@1, top@1, attested@2, top@2: by lemma, cat (4 + 3) comes first and the ice cream is found but is not in the top two.
     assert found == {"exact": [0, 0, 0, 0], "lemma": [1, 1, 1, 0.5]}
-    frame = pd.DataFrame([("苹果", "红色的", 5, 1), ("苹果", "的", 1, 2)], columns=["cue", "response", "count", "rank"])
-    lists = pd.DataFrame({"cue": ["苹果"], "responses": [["红色", "的"]]})
+    frame = pd.DataFrame([("苹果", "红色的", 5, 1), ("苹果", "目的", 1, 2)], columns=["cue", "response", "count", "rank"])
+    lists = pd.DataFrame({"cue": ["苹果"], "responses": [["红色", "目的"]]})
     assert lexical.score_lists(lists, frame, chinese, ks=[2], min_count=1, matching="lemma")["precision"].tolist() == [1, 1]
+    assert fold_words(["目的", "女儿", "小孩儿"], chinese, "lemma") == {"目的": "目的", "女儿": "女儿", "小孩儿": "小孩"}
 
 
 alphabet = list("abcdefghij")
