@@ -257,7 +257,7 @@ def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
     hidden = scale[[" " not in word for word in scale.index]]
     lemmas = rated.fold_words(list(hidden.index), english, "lemma")
     pairs = [(hidden[word], scale[lemma]) for word, lemma in lemmas.items() if lemma != word and lemma in scale.index]
-    assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.7
+    assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.6
     us, cn = (
         rated.list_people(frame, frame["cue"].unique())
         for frame in (norms.load_norms(cfg, name)["norms"] for name in ("us", "cn"))
