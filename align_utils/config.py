@@ -11,6 +11,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from align_utils.rating_settings import Rating, RatingRules, Script
+
 # Punctuation that may surround a response but is not part of it (NFKC has made the Chinese forms narrow by then).
 OUTER = " \t\r\n.,;:!?\"'()[]{}<>*-–—_。、“”‘’《》「」"
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
@@ -39,17 +41,6 @@ class NormFiles(Strict):
     strengths: dict[Literal["R1", "R123"], list[str]]
     trials: list[str] = []
     native: Native | None = None
-
-
-class RatingFile(Strict):
-    """Where one rating of a language lives and how it is scaled."""
-
-    files: list[str]
-    word: str
-    value: str
-    low: float
-    high: float
-    reversed: bool = False
 
 
 class Culture(Strict):
@@ -81,7 +72,8 @@ class Language(Strict):
     answer_lead: str
     personas: dict[str, str] = {}
     missing: list[str] = []
-    ratings: dict[str, RatingFile] = {}
+    ratings: dict[str, Rating] = {}
+    other_script: Script | None = None
 
     def normalise(self, word: str) -> str:
         """The form in which two words are compared: NFKC, case folded, outer punctuation and extra spaces removed.
@@ -211,6 +203,7 @@ class Profile(Strict):
     sft: Sft
     ppo: Ppo
     lexical: Lexical
+    ratings: RatingRules
     survey: Survey
     stats: Stats
 

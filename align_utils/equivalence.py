@@ -31,11 +31,7 @@ def halve_ratings(
     ndarray, shape (splits,)
         Mean over cues of first half - second half, scale points; empty where no cue is left.
     """
-    long = trials[trials["cue"].isin(set(cues))].reset_index(drop=True).reset_index(names="trial")
-    long = long.melt(["trial", "cue"], ["R1", "R2", "R3"], value_name="word")
-    forms = {word: language.normalise(word) for word in long["word"].unique() if word}
-    long["value"] = long["word"].map(forms).map(scale)
-    people = long.dropna(subset="value").groupby(["cue", "trial"])["value"].agg(["sum", "count"])
+    people = _sum_participants(trials, cues, scale, language)
     rng, differences = np.random.default_rng(seed), []
     for _, part in people.groupby("cue"):
         if len(part) < 2:
@@ -45,6 +41,12 @@ def halve_ratings(
         half = len(part) // 2
         differences.append(sums[:, :half].sum(1) / counts[:, :half].sum(1) - sums[:, half:].sum(1) / counts[:, half:].sum(1))
     return np.mean(differences, axis=0) if differences else np.empty(0)
+
+
+def list_halvable(trials: pd.DataFrame, cues: Sequence[str], scale: pd.Series, language: Language) -> list[str]:
+    """Those of the cues over which `halve_ratings` averages: two participants or more gave a rated response."""
+    sizes = _sum_participants(trials, cues, scale, language).groupby("cue").size()
+    return sizes.index[sizes >= 2].tolist()
 
 
 def find_margin(differences: np.ndarray, *, level: float = 0.95) -> float:
@@ -92,3 +94,11 @@ def show_equivalence(differences: Sequence[float], groups: Sequence, margin: flo
     interval = stats.ttest_1samp(means, 0.0).confidence_interval(0.9)
     found |= {"low": float(interval.low), "high": float(interval.high)}
     return {**found, "margin": margin, "p": float(max(lower.pvalue, upper.pvalue))}
+
+
+def _sum_participants(trials: pd.DataFrame, cues: Sequence[str], scale: pd.Series, language: Language) -> pd.DataFrame:
+    long = trials[trials["cue"].isin(set(cues))].reset_index(drop=True).reset_index(names="trial")
+    long = long.melt(["trial", "cue"], ["R1", "R2", "R3"], value_name="word")
+    forms = {word: language.normalise(word) for word in long["word"].unique() if word}
+    long["value"] = long["word"].map(forms).map(scale)
+    return long.dropna(subset="value").groupby(["cue", "trial"])["value"].agg(["sum", "count"])

@@ -1,4 +1,4 @@
-"""Lexical alignment as pure functions: precision of associations, the human ceiling, baselines, ratings, the reward."""
+"""Lexical alignment as pure functions: precision of associations, the human ceiling, baselines, the reward."""
 
 from __future__ import annotations
 
@@ -188,34 +188,6 @@ def compare_overlap(
             "jaccard": len(p.index.intersection(q.index)) / len(union) if known else np.nan, "covered": float(covered),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def rate_responses(lists: pd.DataFrame, ratings: dict[str, pd.Series], language: Language) -> pd.DataFrame:
-    """Mean rating of each cue's responses.
-
-    Parameters
-    ----------
-    lists : DataFrame
-        `cue`, `responses`, optionally `weights` (list of float beside the responses).
-
-    Returns
-    -------
-    DataFrame
-        `cue, rating, value, coverage` (share of response weight that is rated, in [0, 1]); `value` NaN where nothing is rated.
-    """
-    rows = []
-    for row in lists.to_dict("records"):
-        words = [language.normalise(word) for word in row["responses"]]
-        weights = np.asarray(row.get("weights", np.ones(len(words))), dtype=float)
-        for name, scale in ratings.items():
-            values = scale.reindex(words).to_numpy()
-            known = np.isfinite(values)
-            mass = weights[known].sum()
-            rows.append({
-                "cue": row["cue"], "rating": name, "value": float(values[known] @ weights[known] / mass) if mass else np.nan,
-                "coverage": float(mass / weights.sum()) if weights.sum() else 0.0,
-            })  # fmt: skip
-    return pd.DataFrame(rows, columns=["cue", "rating", "value", "coverage"])
 
 
 def score_reward(responses: Sequence[str], human: dict[str, float], language: Language, reward: Reward) -> float:

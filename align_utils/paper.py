@@ -93,12 +93,11 @@ def _gain(metrics: pd.DataFrame, culture: str, goal: float) -> tuple:
 
 
 def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:
-    part = metrics[(metrics["metric"] == "concreteness_median") & (metrics["culture"] == "us")].set_index("stage")
-    gap = metrics[(metrics["metric"] == "concreteness_difference") & (metrics["culture"] == "us")]
-    gap = gap[gap["method"] == "ppo - few_shot"]
-    if not {"few_shot", "ppo"} <= set(part.index) or gap.empty:
+    # Both over the cues which the two stages have; the stages' own medians are over different cues.
+    part = metrics[(metrics["culture"] == "us") & (metrics["method"] == "ppo - few_shot")].set_index("metric")
+    if not {"concreteness_median_difference", "concreteness_difference"} <= set(part.index):
         return "not measured", None, None, None, ""
-    change, gap = part.loc["ppo", "value"] - part.loc["few_shot", "value"], gap.iloc[0]
+    change, gap = part.loc["concreteness_median_difference", "value"], part.loc["concreteness_difference"]
     text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
     return text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal)
 

@@ -177,40 +177,6 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
     return _mark(figure, mark)
 
 
-def plot_ratings(frame: pd.DataFrame, *, mark: str = ""):
-    """Distribution over cues of each rating, humans beside the stages, on one axis a rating and culture.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, rating, stage, value`, one row a cue.
-    """
-    cultures, ratings = list(dict.fromkeys(frame["culture"])), list(dict.fromkeys(frame["rating"]))
-    stages = list(dict.fromkeys(frame["stage"]))
-    colours = {stage: _colour(stage) if stage != "human" else "#BBBBBB" for stage in stages}
-    figure, grid = plt.subplots(
-        len(cultures), len(ratings), figsize=(2.6 * len(ratings) + 1.2, 2.2 * len(cultures) + 0.4), sharex="col", squeeze=False
-    )
-    for row, culture in zip(grid, cultures, strict=True):
-        for axes, rating in zip(row, ratings, strict=True):
-            part = frame[(frame["culture"] == culture) & (frame["rating"] == rating)]
-            if not part["value"].notna().any():
-                axes.text(0.5, 0.5, "not measured\n(no ratings file)", ha="center", va="center", transform=axes.transAxes)
-                axes.set(yticks=[], title=f"{culture}: {rating}")
-                continue
-            sns.boxplot(
-                part, x="value", y="stage", order=stages, hue="stage", hue_order=stages, palette=colours, ax=axes, fliersize=0,
-                width=0.65, linewidth=0.9, legend=False, boxprops={"alpha": 0.7},
-            )  # fmt: skip
-            counts = part.dropna(subset="value").groupby("stage").size().reindex(stages, fill_value=0)
-            names = [f"{_name(stage)} (n={count})" for stage, count in counts.items()]
-            axes.set_yticks(range(len(stages)), names if rating == ratings[0] else [""] * len(stages))
-            axes.set(title=f"{culture}: {rating}", xlabel="", ylabel="")
-    for axes in grid[-1]:
-        axes.set_xlabel("mean rating of a cue's responses")
-    return _mark(figure, mark)
-
-
 def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     """Heatmap of mean answers, items down, answerers across, scale ends at 0 and 1.
 

@@ -1,22 +1,96 @@
-"""Conditions of notebook 04 over the same cues."""
+"""Conditions of notebook 04: the ratings of people and stages over the cues they share."""
 
 import pandas as pd
 import pytest
 
-from align_utils import alignment
+from align_utils import config, norms, rating_conditions, rating_plots
 
 
-def test_ratings_are_compared_over_the_cues_that_all_conditions_share(cfg, monkeypatch):
-    scale = {"valence": pd.Series({"good": 8.0, "bad": 2.0})}
-    monkeypatch.setattr(alignment.ratings, "load_ratings", lambda *_: (scale, [], {}))
-    norms = pd.DataFrame({"cue": ["a", "b"], "response": ["good", "bad"], "strength": [1.0, 1.0]})
-    stage = {"us": {"norms": norms, "cues": {"test": ["a", "b"]}}}
-    rows = [("sft", "a", ["good"]), ("sft", "b", ["bad"]), ("ppo", "a", ["good"]), ("ppo", "b", ["unrated"])]
-    rows += [("few_shot", "a", []), ("few_shot", "b", []), ("zero_shot", "a", []), ("zero_shot", "b", ["bad"])]
+@pytest.fixture
+def conditions(cfg):
+    scales = {"us": {"valence": pd.Series({"good": 8.0, "bad": 2.0, "so": 5.0})}}
+    frame = pd.DataFrame({"cue": list("abcd"), "response": ["good", "bad", "so", "zzz"], "strength": 1.0, "count": 3})
+    stage = {"us": {"norms": frame, "cues": {"test": list("abcd")}}}
+    rows = [("sft", "a", ["good"]), ("sft", "b", ["good"]), ("sft", "c", ["zzz"]), ("sft", "d", ["bad"])]
+    rows += [("ppo", "a", ["so"]), ("ppo", "b", ["zzz"]), ("ppo", "c", ["good"]), ("ppo", "d", ["good"])]
+    rows += [("few_shot", cue, []) for cue in "abcd"]
     lists = pd.DataFrame(rows, columns=["stage", "cue", "responses"]).assign(culture="us", model="tiny")
-    rated, _, _ = alignment.rate_conditions(cfg, lists, stage)
-    found = rated[rated["rating"] == "valence"].dropna(subset="value").set_index(["stage", "cue"])["value"].to_dict()
-    # PPO has no rated response to b, so b counts for nobody; few-shot has none at all and takes nothing from the others.
-    assert found == {("human", "a"): 8, ("sft", "a"): 8, ("ppo", "a"): 8}
-    gaps = alignment.compare_ratings(cfg, rated, {("us", "a"): 0, ("us", "b"): 1}, [("ppo", "human")])
-    assert gaps["n"].tolist() == [1] and gaps["value"].iloc[0] == pytest.approx(0)
+    families = {("us", cue): number for number, cue in enumerate("abcd")}
+    return lists, stage, scales, families
+
+
+def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(cfg, conditions):
+    lists, stage, scales, families = conditions
+    frame = rating_conditions.rate_conditions(cfg, lists, stage, scales)
+    means = rating_conditions.summarise_ratings(cfg, frame, families).query("statistic == 'mean'").set_index("stage")
+    # People have a, b, c. SFT has a, b, d: over a and b it is 8, people 5. PPO has a, c, d: over a and c 6.5, people 6.5.
+    assert means["n"].to_dict() == {"human": 3, "sft": 2, "ppo": 2}
+    assert means["value"].to_dict() == {"human": 5, "sft": 8, "ppo": 6.5} and means["human"].to_dict() == {
+        "human": 5,
+        "sft": 5,
+        "ppo": 6.5,
+    }
+    assert means.loc["sft", ["cues", "empty", "exact", "unrated"]].tolist() == [4, 0, 0.75, 0.25]
+    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft"), ("ppo", "human"), ("ppo", "few_shot")])
+    # PPO and SFT both have a and d, d without people: 5 - 8 and 8 - 2.
+    assert gaps["comparison"].tolist() == ["ppo - sft", "ppo - human"] and gaps["n"].tolist() == [2, 2]
+    assert gaps["value"].tolist() == [1.5, 0.0] and gaps["median"].tolist() == [1.5, 0.0]
+
+
+def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions, monkeypatch):
+    lists, stage, scales, families = conditions
+    trials = pd.DataFrame(
+        {
+            "cue": ["a"] * 3 + ["b"] * 2 + ["d"] * 2,
+            "R1": ["good", "bads", "so", "bad", "good", "zzz", "bad"],
+            "R2": "",
+            "R3": "",
+        }
+    )
+    monkeypatch.setattr(norms, "load_norms", lambda *_: {"trials": trials})
+    frame = rating_conditions.rate_conditions(cfg, lists, stage, scales)
+    level = rating_conditions.judge_human_level(cfg, frame, stage, families, scales).set_index("stage")
+    # Halves exist for a and b alone (d has one rated participant): SFT is judged over both, PPO over a.
+    assert level["cues"].to_dict() == {"sft": 2, "ppo": 1} and level["margin_cues"].eq(2).all() and level["margin"].gt(0).all()
+    assert level.loc["sft", "value"] == pytest.approx((0 + 6) / 2) and level.loc["ppo", "value"] == -3
+    other = rating_conditions.rate_conditions(
+        cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), stage, scales
+    )
+    again = rating_conditions.judge_human_level(cfg, other, stage, families, scales)
+    assert again["margin"].tolist() == [level.loc["sft", "margin"]], "whatever a model answers"
+    # The back-off counts for the halves too: without it 'bads' is unrated, so a's halves and the margin are others.
+    rules = cfg.profile.ratings.model_copy(update={"lemma_backoff": False})
+    strict = config.Config(cfg.profile.model_copy(update={"ratings": rules}), cfg.root, cfg.data_dir)
+    assert (
+        rating_conditions.judge_human_level(strict, frame, stage, families, scales)["margin"].iloc[0]
+        != level.loc["sft", "margin"]
+    )
+
+
+def test_a_run_without_any_ratings_gives_empty_tables_and_a_figure_that_says_so(cfg, conditions):
+    lists, stage, _, families = conditions
+    frame = rating_conditions.rate_conditions(cfg, lists, stage, {"us": {}})
+    means = rating_conditions.summarise_ratings(cfg, frame, families)
+    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft")])
+    bands, reweighed = rating_conditions.band_ratings(cfg, lists, stage, {"us": {}})
+    level = rating_conditions.judge_human_level(cfg, frame, stage, families, {"us": {}})
+    assert all(part.empty for part in (means, gaps, bands, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
+    assert rating_conditions.list_metrics(cfg, means, gaps, level) == []
+    figure = rating_plots.plot_ratings(rating_conditions.pair_with_people(frame).assign(culture=frame["label"]))
+    assert "not measured" in figure.axes[0].texts[0].get_text()
+
+
+def test_metric_names_stay(cfg, conditions):
+    lists, stage, scales, families = conditions
+    frame = rating_conditions.rate_conditions(
+        cfg, lists, stage, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}}
+    )
+    means = rating_conditions.summarise_ratings(cfg, frame, families)
+    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft")])
+    records = rating_conditions.list_metrics(
+        cfg, means, gaps, pd.DataFrame(columns=["culture", "rating", "value", "low", "high", "p"])
+    )
+    values = {(r["metric"], r.get("stage"), r.get("method")): r["value"] for r in records}
+    assert values["concreteness_median", "sft", None] == 8 and values["valence_mean", "ppo", None] == 6.5
+    assert values["valence_mean_human_same_cues", "sft", None] == 5 and values["valence_coverage", "sft", "exact"] == 0.75
+    assert values["valence_difference", None, "ppo - sft"] == values["concreteness_median_difference", None, "ppo - sft"] == 1.5

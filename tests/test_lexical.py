@@ -104,9 +104,3 @@ def test_overlap_worked_by_hand():
     )
     (none,) = lexical.compare_overlap(first, second, pairs, ({}, {"猫": 1})).to_dict("records")
     assert np.isnan(none["overlap"]) and none["covered"] == 0
-
-
-def test_ratings_are_weighted_and_coverage_stated(english):
-    lists = pd.DataFrame({"cue": ["dog"], "responses": [["Cat", "moon"]], "weights": [[3.0, 1.0]]})
-    rated = lexical.rate_responses(lists, {"valence": pd.Series({"cat": 6.0})}, english)
-    assert rated[["value", "coverage"]].values.tolist() == [[6.0, 0.75]]

@@ -15,12 +15,13 @@ from conftest import ROOT, copy_project
 from align_utils import plots, readme
 
 ROOMS = [  # from the bottom to the top
+    ["rating_settings"],
     ["config"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "norms"],
     ["stats", "matching", "wvs"],
-    ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "agreement", "leakage", "equivalence", "values", "plots"],
-    ["generation", "survey", "rewards", "alignment", "answers", "paper", "sft"],
+    ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots"],
+    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "answers", "paper", "sft"],
     ["ppo", "fluency"],
     ["training", "runner", "colab", "readme"],
 ]  # fmt: skip

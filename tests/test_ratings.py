@@ -1,0 +1,272 @@
+"""Word ratings: the published forms read, mistakes of scale, column and script caught, matches counted, means over shared cues."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from align_utils import config, norms, rated, rating_plots, ratings
+from align_utils.rating_settings import RatingRules
+from align_utils.tables import DataError
+
+RULES = RatingRules(lemma_backoff=True, multiword="exact", bands=2)
+TRADITIONAL = {"放松": "放鬆", "胜利": "勝利", "爱情": "愛情", "温暖": "溫暖"}
+
+
+def words_of(language, name):
+    """The anchors of a rating with made-up means: 4.5 and up for the high ones, 2 and down for the low."""
+    anchors = language.ratings[name].anchors
+    high, low = (
+        [(w, base + step * i / 20) for i, w in enumerate(end)]
+        for end, base, step in ((anchors.high, 4.5, 1), (anchors.low, 2, -1))
+    )
+    return [*high, *low]
+
+
+def load(cfg, tmp_path, language, files):
+    """Read a folder that holds these files (text, or a dict of sheets) as the run's ratings."""
+    folder = tmp_path / "ratings"
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        if isinstance(content, dict):
+            with pd.ExcelWriter(folder / name, engine="openpyxl") as book:
+                for sheet, frame in content.items():
+                    frame.to_excel(book, sheet_name=sheet, index=False)
+        else:
+            (folder / name).write_text(content, encoding="utf-8")
+    return ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), language)
+
+
+def table(header, rows, sep):
+    return "\n".join(sep.join(map(str, row)) for row in [header, *rows]) + "\n"
+
+
+BRYSBAERT = ["Word", "Bigram", "Conc.M", "Conc.SD", "Unknown", "Total", "Percent_known", "SUBTLEX", "Dom_Pos"]
+WARRINER = ["", "Word", "V.Mean.Sum", "V.SD.Sum", "V.Rat.Sum", "A.Mean.Sum", "A.SD.Sum", "D.Mean.Sum"]
+
+
+def brysbaert(english, **more):
+    rows = [*words_of(english, "concreteness"), ("Zebra crossing", 4.8), ("null", 1.9), *more.items()]
+    return [[word, int(" " in word), mean, 0.5, 1, 27, 0.96, 0, 0] for word, mean in rows]
+
+
+def test_english_files_as_published(cfg, tmp_path, english):
+    affect = {name: dict(words_of(english, name)) for name in ("valence", "arousal", "dominance")}
+    words = sorted(set().union(*affect.values()))
+    rows = [
+        [i, w, affect["valence"].get(w, 5), 1.1, 20, affect["arousal"].get(w, 3), 2, affect["dominance"].get(w, 4)]
+        for i, w in enumerate(words)
+    ]
+    files = {
+        "Concreteness_ratings_Brysbaert_et_al_BRM.txt": table(BRYSBAERT, brysbaert(english), "\t"),
+        "Ratings_Warriner_et_al.csv": table(WARRINER, rows, ","),
+    }
+    found, sources, absent = load(cfg, tmp_path, english, files)
+    assert set(found) == {"concreteness", "valence", "arousal", "dominance"} and not absent
+    assert found["concreteness"]["zebra crossing"] == 4.8 and found["concreteness"]["null"] == 1.9
+    assert found["concreteness"]["apple"] == pytest.approx(4.55) and found["arousal"]["sleep"] == pytest.approx(1.95)
+    assert sources["anchors"].str.startswith("in order: 10 of 10 high and 10 of 10 low").all()
+
+
+def test_the_journals_workbook_reads_like_the_text(cfg, tmp_path, english):
+    sheet = pd.DataFrame(brysbaert(english, TRUE=2.2), columns=BRYSBAERT)
+    found, sources, _ = load(cfg, tmp_path, english, {"13428_2013_403_MOESM1_ESM.xlsx": {"Sheet1": sheet}})
+    assert found["concreteness"].to_dict() == {
+        str(w).casefold(): pytest.approx(m) for w, m in zip(sheet["Word"], sheet["Conc.M"], strict=True)
+    }
+    # With the text file beside it the workbook is not opened.
+    broken = {"Concreteness_ratings_Brysbaert_et_al_BRM.txt": table(BRYSBAERT, brysbaert(english, dragon=3.0), "\t")}
+    found, sources, _ = load(cfg, tmp_path, english, broken)
+    assert "dragon" in found["concreteness"] and sources["file"].tolist() == ["Concreteness_ratings_Brysbaert_et_al_BRM.txt"]
+
+
+XU_LI = "Concretenss Ratings of 9877 Two Character Chinese Words.xlsx"
+
+
+def xu_li(chinese, turn):
+    rows = words_of(chinese, "concreteness")
+    frame = pd.DataFrame(
+        {"Word ID": range(len(rows)), "Word": [w for w, _ in rows], "Mean of Valid Ratings": [turn(m) for _, m in rows]}
+    )
+    return {"About": pd.DataFrame({"x": [1]}), "Concreteness Ratings": frame}
+
+
+def test_a_reversed_workbook_is_turned_and_one_turned_already_is_refused(cfg, tmp_path, chinese):
+    found, sources, _ = load(cfg, tmp_path, chinese, {XU_LI: xu_li(chinese, lambda mean: 6 - mean)})
+    assert found["concreteness"]["苹果"] == pytest.approx(4.55) and found["concreteness"]["真理"] == pytest.approx(1.95)
+    assert sources["note"].tolist() == ["turned: 6 - x"]
+    with pytest.raises(DataError) as caught:
+        load(cfg, tmp_path, chinese, {XU_LI: xu_li(chinese, lambda mean: mean)})
+    for part in (XU_LI, "reversed: false", "now true", "桌子", "希望", "zh.yaml", "ratings.concreteness"):
+        assert part in str(caught.value), part
+    with pytest.raises(DataError, match="sheet 'Concreteness Ratings' not found; the workbook holds: Sheet1"):
+        load(cfg, tmp_path, chinese, {XU_LI: {"Sheet1": pd.DataFrame({"Word": ["x"]})}})
+
+
+def test_a_reversed_scale_a_wrong_column_and_a_wrong_range_are_one_error_each(cfg, tmp_path, english):
+    name = "Concreteness_ratings_Brysbaert_et_al_BRM.txt"
+    turned = [[row[0], row[1], round(6 - row[2], 4), *row[3:]] for row in brysbaert(english)]
+    with pytest.raises(
+        DataError, match=r"BRM\.txt.*table, apple.*hope, truth.*set 'reversed: true' \(now false\) in .*en\.yaml"
+    ):
+        load(cfg, tmp_path, english, {name: table(BRYSBAERT, turned, "\t")})
+    shuffled = [[row[0], row[1], 1 + (i * 7) % 10 / 3, *row[3:]] for i, row in enumerate(brysbaert(english))]
+    with pytest.raises(DataError, match=r"does not hold this rating: see 'value: Conc\.M'"):
+        load(cfg, tmp_path, english, {name: table(BRYSBAERT, shuffled, "\t")})
+    with pytest.raises(DataError, match=r"BRM\.txt, line 24, column 'Conc\.M': expected a number from 1 to 5, found '5\.2'"):
+        load(cfg, tmp_path, english, {name: table(BRYSBAERT, brysbaert(english, dragon=5.2), "\t")})
+    few = {f"word{i}": 1 + i / 200 for i in range(120)}
+    with pytest.raises(DataError, match=r"expected ratings from 1 to 5, found all 120 between 1 and 1\.595; set low and high"):
+        load(cfg, tmp_path, english, {name: table(["Word", "Conc.M"], few.items(), "\t")})
+
+
+def test_too_few_anchors_are_stated_as_not_checked(cfg, tmp_path, english):
+    rows = [("table", 1.0), ("apple", 1.2), ("hope", 4.9), ("truth", 4.9), ("zebra", 5)]
+    _, sources, _ = load(cfg, tmp_path, english, {"concreteness.en.csv": table(["Word", "Conc.M"], rows, ",")})
+    assert sources["anchors"].tolist() == ["not checked: 2 of 10 high and 2 of 10 low anchors in the file"]
+
+
+def emobank(chinese, convert):
+    affect = {name: dict(words_of(chinese, name)) for name in ("valence", "arousal")}
+    words = sorted({*affect["valence"], *affect["arousal"], *TRADITIONAL})
+    return [(i, convert(w), affect["valence"].get(w, 5), affect["arousal"].get(w, 4), 0.8, 1.4) for i, w in enumerate(words)]
+
+
+def test_traditional_script_is_converted_and_counted_or_refused_with_the_command(cfg, tmp_path, chinese, monkeypatch):
+    from opencc import OpenCC
+
+    header = ["", "Word", "Valence_Mean", "Arousal_Mean", "Valence_SD", "Arousal_SD"]
+    rows = emobank(chinese, OpenCC("s2t").convert)
+    assert {row[1] for row in rows} >= set(TRADITIONAL.values()), "the fixture is in traditional script"
+    files = {"CVAW_all_SD.csv": table(header, rows, "\t")}
+    found, sources, _ = load(cfg, tmp_path, chinese, files)
+    simplified = emobank(chinese, str)
+    assert found["valence"].to_dict() == {row[1]: pytest.approx(row[2]) for row in simplified}
+    changed = sum(a[1] != b[1] for a, b in zip(rows, simplified, strict=True))
+    assert sources["note"].tolist() == [f"traditional script: {changed} of {len(rows)} words converted"] * 2
+    monkeypatch.setattr(ratings, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"CVAW_all_SD\.csv.*traditional script.*OpenCC.*pip install .*\[ratings\]"):
+        ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+    (tmp_path / "ratings/CVAW_all_SD.csv").write_text(table(header, simplified, "\t"))
+    _, sources, _ = ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+    assert sources["note"].eq("").all(), "simplified words need no package"
+
+
+def test_a_workbook_without_its_package_names_the_command_and_a_csv_beside_it_needs_none(cfg, tmp_path, chinese, monkeypatch):
+    files = {XU_LI: xu_li(chinese, lambda mean: 6 - mean)}
+    load(cfg, tmp_path, chinese, files)
+    monkeypatch.setattr(ratings, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"openpyxl.*pip install .*\[ratings\]"):
+        ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+    text = files[XU_LI]["Concreteness Ratings"].to_csv(index=False)
+    found, _, _ = load(cfg, tmp_path, chinese, {XU_LI.replace("xlsx", "csv"): text})
+    assert found["concreteness"]["苹果"] == pytest.approx(4.55)
+
+
+def test_cntext_yaml_keeps_words_that_yaml_would_turn_and_names_the_line(cfg, tmp_path, chinese):
+    rows = emobank(chinese, str)
+    lines = [
+        "Name: EmoBank",
+        "Dictionary:",
+        *(f"  {w}: {{valence: {v}, arousal: {a}}}" for _, w, v, a, _, _ in rows),
+        "  no: {valence: 5, arousal: 5}",
+    ]
+    found, _, _ = load(cfg, tmp_path, chinese, {"zh_valence_ChineseEmoBank.yaml": "\n".join(lines)})
+    assert len(found["arousal"]) == len(rows) + 1 and found["valence"]["no"] == 5
+    with pytest.raises(DataError, match=rf"line {len(lines)}, column 'valence': expected a number from 1 to 9, found '55'"):
+        load(
+            cfg,
+            tmp_path,
+            chinese,
+            {"zh_valence_ChineseEmoBank.yaml": "\n".join([*lines[:-1], "  no: {valence: 55, arousal: 5}"])},
+        )
+    with pytest.raises(DataError, match="expected 'Dictionary"):
+        load(cfg, tmp_path, chinese, {"zh_valence_ChineseEmoBank.yaml": "Dictionary: [a, b]"})
+
+
+def test_another_scale_is_put_on_the_ratings_own(cfg, tmp_path, chinese):
+    rows = [(w, round((v - 1) / 4 - 1, 4), round((a - 1) / 2 - 0, 4)) for _, w, v, a, _, _ in emobank(chinese, str)]
+    rows = [*rows, ("甲", -3, 0), ("乙", 3, 4), ("丙", 0, 2)]
+    files = {"13428_2021_1607_MOESM1_ESM.csv": table(["Word", "Valence_Mean", "Arousal_Mean"], rows, ",")}
+    found, sources, _ = load(cfg, tmp_path, chinese, files)
+    assert [found["valence"][w] for w in "甲乙丙"] == [1, 9, 5] and [found["arousal"][w] for w in "甲乙丙"] == [1, 9, 5]
+    assert sources["note"].tolist() == ["put from -3 to 3 on the scale linearly", "put from 0 to 4 on the scale linearly"]
+
+
+def test_matches_are_counted_exact_before_lemma_and_several_words_only_exact(english, chinese):
+    scale = pd.Series({"dog": 5.0, "run": 3.0, "running": 4.0, "ice cream": 4.5, "moon": 4.9})
+    lists = pd.DataFrame({
+        "cue": ["a", "b", "c"], "responses": [["Dogs", "running", "ice creams", "blue moons"], ["xyz", "dog"], []],
+        "weights": [[4.0, 3.0, 2.0, 1.0], [1.0, 1.0], []],
+    })  # fmt: skip
+    first, second, none = rated.rate_responses(lists, {"c": scale}, english, RULES).to_dict("records")
+    assert (first["exact"], first["lemma"], first["unrated"]) == pytest.approx((0.3, 0.4, 0.3))
+    assert first["value"] == pytest.approx((4 * 5 + 3 * 4) / 7) and second["value"] == 5 and second["unrated"] == 0.5
+    assert np.isnan([none["value"], none["exact"], none["unrated"]]).all()
+    folded = rated.match_words(["ice creams", "dogs"], scale, english, RULES.model_copy(update={"multiword": "lemma"}))
+    assert folded["match"].tolist() == ["lemma", "lemma"] and folded["value"].tolist() == [4.5, 5.0]
+    exact = rated.match_words(["dogs"], scale, english, RULES.model_copy(update={"lemma_backoff": False}))
+    assert exact["match"].tolist() == ["unrated"]
+    assert rated.match_words(["女儿"], pd.Series({"女": 4.0}), chinese, RULES)["match"].tolist() == ["unrated"]
+
+
+def test_bands_hold_equal_shares_of_tokens_and_equal_counts_stay_together(english):
+    words = pd.DataFrame({"response": ["a", "A", "b", "c", "d", "e"], "count": [5, 1, 3, 1, 1, 1]})
+    bands = rated.band_words(words, english, bands=2)
+    # 12 tokens: a (6) fills the first half; b (3) and the three of count 1 the second.
+    assert bands["band"].to_dict() == {"a": 1, "b": 2, "c": 2, "d": 2, "e": 2} and bands["count"]["a"] == 6
+
+
+def test_band_table_and_reweighting_worked_by_hand(english):
+    scale, bands = pd.Series({"a": 2.0, "b": 4.0, "c": 5.0}), pd.Series({"a": 1, "b": 1, "c": 2, "d": 2})
+    people = pd.DataFrame({"cue": ["x"], "responses": [["a", "c", "d"]], "weights": [[2.0, 1.0, 1.0]]})
+    model = pd.DataFrame({"cue": ["x", "y"], "responses": [["a", "b", "c", "new"], ["b"]]})
+    human = rated.tabulate_bands(people, scale, bands, english, RULES)
+    assert human[["share", "rated", "value"]].to_numpy().tolist() == [[0.5, 1.0, 2.0], [0.5, 0.5, 5.0]]
+    mine = rated.tabulate_bands(model, scale, bands, english, RULES).set_index("band")
+    assert mine["share"].to_dict() == {rated.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
+    assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(mine.loc[rated.UNSEEN, "value"])
+    shown = rated.reweigh_mean(mine.reset_index(), human, fewest=1)
+    # People answer half of the time in each band; the plain mean of the model is over 7/8 of its weight.
+    assert shown["reweighed"] == pytest.approx((11 / 3 + 5) / 2) and shown["human"] == 3.5 and shown["bands"] == "1, 2"
+    assert shown["mean"] == pytest.approx((0.75 * 11 / 3 + 0.125 * 5) / 0.875)
+    assert rated.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
+
+
+def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        [("us", "valence", stage, v) for stage in ("ppo", "human", "sft", "zero_shot") for v in rng.normal(5, 1, 9)],
+        columns=["culture", "rating", "stage", "value"],
+    )
+    figure = rating_plots.plot_ratings(frame)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["human (9)", "SFT (9)", "PPO (9)"]
+
+
+def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
+    cfg = config.load("cpu_real", data_dir=real_data)
+    english, chinese = cfg.languages["en"], cfg.languages["zh"]
+    found, sources, _ = ratings.load_ratings(cfg, english)
+    more, others, _ = ratings.load_ratings(cfg, chinese)
+    assert all(
+        re.match("in order: (9|10) of 10 high and (9|10) of 10", text) for text in [*sources["anchors"], *others["anchors"]]
+    )
+    scale = found["concreteness"]
+    # Does a lemma's rating stand for the word's? Over inflected words that have a rating of their own.
+    hidden = scale[[" " not in word for word in scale.index]]
+    lemmas = rated.fold_words(list(hidden.index), english, "lemma")
+    pairs = [(hidden[word], scale[lemma]) for word, lemma in lemmas.items() if lemma != word and lemma in scale.index]
+    assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.6
+    us, cn = (
+        rated.list_people(frame, frame["cue"].unique())
+        for frame in (norms.load_norms(cfg, name)["norms"] for name in ("us", "cn"))
+    )
+    cover = rated.rate_responses(us, found, english, cfg.profile.ratings).groupby("rating")[list(rated.MATCHES)].mean()
+    assert (
+        cover.loc["concreteness", "exact"] > 0.9
+        and cover.loc["valence", "exact"] > 0.8
+        and cover["lemma"].between(0.01, 0.1).all()
+    )
+    cover = rated.rate_responses(cn, more, chinese, cfg.profile.ratings).groupby("rating")[list(rated.MATCHES)].mean()
+    assert cover["exact"].between(0.1, 0.4).all() and cover["lemma"].eq(0).all()
