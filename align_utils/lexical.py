@@ -149,47 +149,6 @@ def find_reverse_pairs(
     return {row.cue for row in top.itertuples() if (row.b, row.a) in known}
 
 
-def compare_overlap(
-    first: pd.DataFrame, second: pd.DataFrame, pairs: pd.DataFrame, links: tuple[dict[str, int], dict[str, int]]
-) -> pd.DataFrame:
-    """Overlap of two cultures' associations per concept pair, over the responses that are themselves concepts of the pairs.
-
-    Parameters
-    ----------
-    first, second : DataFrame
-        Norms of the two cultures.
-    pairs : DataFrame
-        `first`, `second` (cues), `domain`.
-    links : two dicts
-        Response as written to number of the concept, for either culture (`norms.link_concepts`).
-
-    Returns
-    -------
-    DataFrame
-        `first, second, domain`, `overlap` (sum of the smaller of the two shares of each concept among the linked responses, in
-        [0, 1]), `jaccard` in [0, 1], `covered` (smaller share of response mass that is linked); NaN where nothing is linked.
-    """
-    tables = []
-    for norms, link in zip((first, second), links, strict=True):
-        linked = norms.assign(concept=norms["response"].map(link)).dropna(subset="concept")
-        mass = linked.groupby(["cue", "concept"])["strength"].sum()
-        tables.append((mass, norms.groupby("cue")["strength"].sum()))
-    rows = []
-    for pair in pairs.to_dict("records"):
-        p, q = (
-            mass[cue] if cue in mass.index else mass.iloc[:0].droplevel(0)
-            for (mass, _), cue in zip(tables, (pair["first"], pair["second"]), strict=True)
-        )
-        covered = min(p.sum() / tables[0][1][pair["first"]], q.sum() / tables[1][1][pair["second"]])
-        known, union = covered > 0, p.index.union(q.index)
-        shares = pd.DataFrame({"p": p / p.sum(), "q": q / q.sum()}, index=union).fillna(0.0) if known else None
-        rows.append({
-            **pair, "overlap": float(shares.min(axis=1).sum()) if known else np.nan,
-            "jaccard": len(p.index.intersection(q.index)) / len(union) if known else np.nan, "covered": float(covered),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def score_reward(responses: Sequence[str], human: dict[str, float], language: Language, reward: Reward) -> float:
     """Reward of one generated list, in [0, 1]: does it hold what native speakers answer, and what they answer most?
 

@@ -198,18 +198,6 @@ def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def show_lists(pairs: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, *, size: int) -> pd.DataFrame:
-    """Concept pairs with both cultures' strongest responses side by side, for reading."""
-
-    def join(norms: pd.DataFrame, cue: str) -> str:
-        return ", ".join(norms.loc[(norms["cue"] == cue) & (norms["rank"] <= size), "response"])
-
-    shown = pairs[["first", "second", "domain", "overlap", "covered"]].copy()
-    shown["first responses"] = [join(first, cue) for cue in pairs["first"]]
-    shown["second responses"] = [join(second, cue) for cue in pairs["second"]]
-    return shown.reset_index(drop=True)
-
-
 def _merge_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
     """Sum a cue's responses that normalise alike ('Cat', 'cat') under the most frequent form."""
     forms = {word: language.normalise(word) for word in frame["response"].unique()}

@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 
@@ -44,31 +43,34 @@ def use_style() -> str:
     return "No font with Chinese glyphs was found: Chinese labels will show boxes; `pip install mplfonts` brings one."
 
 
-def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
-    """Association strength by rank, one line a culture, with the band of the middle half of the cues.
+def pick_colour(condition: str) -> str:
+    """Colour of a stage or culture, also where the name ends a panel's label; the same in every figure."""
+    known = [name for name in COLOURS if condition == name or condition.endswith(f" {name}")]
+    # A culture added by YAML has no entry: its colour follows from its name, so that it is the same in every figure.
+    return COLOURS[known[0]] if known else PALETTE[sum(map(ord, condition)) % len(PALETTE)]
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, rank, strength, low, high` (median and quartiles over cues).
-    mark : str
-        Watermark.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, axes = plt.subplots(figsize=(5.2, 3.4))
-    for culture, part in frame.groupby("culture", sort=False):
-        axes.plot(part["rank"], part["strength"], marker="o", ms=3, color=_colour(culture), label=culture)
-        axes.fill_between(part["rank"], part["low"], part["high"], color=_colour(culture), alpha=0.15, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="rank of the response", ylabel="strength (count / N)")
-    ticks = [rank for rank in (1, 2, 3, 5, 10, 15, 20, 50, 100) if rank <= frame["rank"].max()]
-    axes.set_xticks(ticks, map(str, ticks))
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.set_title("Strength by rank: median and middle half of the cues")
-    axes.legend()
-    return _mark(figure, mark)
+def name_condition(condition: str) -> str:
+    """Name of a stage as written in a legend; anything else as it is."""
+    return NAMES.get(condition, condition)
+
+
+def put_legend_below(figure, axes, *, columns: int = 4) -> None:
+    """One legend for the whole figure, outside of the axes, from the handles of `axes`, at most `columns` abreast."""
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(columns, len(names)))
+
+
+def mark_figure(figure, mark: str):
+    """Draw the watermark, close the figure for pyplot and return it."""
+    if mark:
+        figure.text(
+            0.5, 0.5, mark, ha="center", va="center", rotation=25, fontsize=15, color="gray", alpha=0.22, zorder=10,
+            wrap=True,
+        )  # fmt: skip
+    plt.close(figure)
+    return figure
 
 
 def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: bool = False, mark: str = ""):
@@ -93,7 +95,9 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
             y = np.array([labels.index(label) for label in rows["label"]]) + (number - (len(groups) - 1) / 2) * 0.22
             errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
             colour = PALETTE[number % len(PALETTE)]
-            axes.errorbar(rows["value"], y, xerr=errors, fmt="o", ms=4, color=colour, label=_name(group) if group else None)
+            axes.errorbar(
+                rows["value"], y, xerr=errors, fmt="o", ms=4, color=colour, label=name_condition(group) if group else None
+            )
         if zero:
             axes.axvline(0, color="black", lw=0.8)
         axes.set(xlabel=value_label, title=panel or "")
@@ -101,10 +105,10 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
         axes.grid(axis="y", visible=False)
     counts = frame.groupby("label")["n"].max()
     all_axes[0][0].set_yticks(range(len(labels)), [f"{label} (n={counts[label]:.0f})" for label in labels])
-    all_axes[0][0].invert_yaxis()
+    all_axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    _legend_below(figure, all_axes[0][0])
-    return _mark(figure, mark)
+    put_legend_below(figure, all_axes[0][0])
+    return mark_figure(figure, mark)
 
 
 def label_panels(frame: pd.DataFrame, label):
@@ -163,7 +167,14 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 x = line["k"] * 1.02 ** (number - 3)
                 errors = np.abs(line[["low", "high"]].to_numpy().T - line["value"].to_numpy())
                 axes.errorbar(
-                    x, line["value"], yerr=errors, fmt=f"o{style}", ms=3.5, lw=1.2, color=_colour(stage), label=_name(stage)
+                    x,
+                    line["value"],
+                    yerr=errors,
+                    fmt=f"o{style}",
+                    ms=3.5,
+                    lw=1.2,
+                    color=pick_colour(stage),
+                    label=name_condition(stage),
                 )
             axes.set_title(f"{culture}, {reading} (n={part['n'].max():.0f} cues)")
             axes.set(xscale="log", ylim=(0, None))
@@ -173,49 +184,8 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         row[0].set_ylabel("Precision@K")
     for axes in grid[-1]:
         axes.set_xlabel("K")
-    _legend_below(figure, max(grid.ravel(), key=lambda axes: len(axes.get_legend_handles_labels()[1])))
-    return _mark(figure, mark)
-
-
-def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
-    """Heatmap of mean answers, items down, answerers across, scale ends at 0 and 1.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Index `question`, one column an answerer, values in [0, 1].
-    """
-    figure, axes = plt.subplots(figsize=(0.62 * frame.shape[1] + 2.2, 0.145 * len(frame) + 1.8))
-    sns.heatmap(
-        frame, ax=axes, cmap="RdYlBu_r", vmin=0, vmax=1, xticklabels=False, yticklabels=False,
-        cbar_kws={"shrink": 0.5, "label": "mean answer"},
-    )  # fmt: skip
-    axes.grid(False)
-    axes.set_yticks(np.arange(len(frame)) + 0.5, frame.index, fontsize=6)
-    axes.set_xticks(np.arange(frame.shape[1]) + 0.5, frame.columns, rotation=60, ha="right", fontsize=7)
-    axes.set(xlabel="", ylabel="")
-    axes.set_title("Mean answer (0 = first point of the scale, 1 = last)")
-    return _mark(figure, mark)
-
-
-def plot_counts(frame: pd.DataFrame, *, title: str, value_label: str, mark: str = ""):
-    """Bars of shares with intervals, one a label.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        `label, value, low, high, count, n`, optionally `group` for the colour.
-    """
-    figure, axes = plt.subplots(figsize=(6.4, 0.32 * len(frame) + 1.4))
-    y = np.arange(len(frame))
-    errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["value"].to_numpy())
-    axes.barh(y, frame["value"], xerr=errors, color=[_colour(group) for group in frame["group"]], alpha=0.8, height=0.65)
-    axes.set_yticks(y, [f"{row.label}  {row.count_}/{row.n}" for row in frame.rename(columns={"count": "count_"}).itertuples()])
-    axes.axvline(0.5, color="black", lw=0.8, ls=":")
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel=value_label, title=title)
-    axes.grid(axis="y", visible=False)
-    return _mark(figure, mark)
+    put_legend_below(figure, max(grid.ravel(), key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    return mark_figure(figure, mark)
 
 
 def _plot_curves(frame, x: str, series: list, labels: list[str], x_label: str, mark: str):
@@ -242,33 +212,7 @@ def _plot_curves(frame, x: str, series: list, labels: list[str], x_label: str, m
         grid[-1][column].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     for row in grid:
         row[-1].legend()
-    return _mark(figure, mark)
-
-
-def _legend_below(figure, axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
-
-
-def _colour(condition: str) -> str:
-    known = [name for name in COLOURS if condition == name or condition.endswith(f" {name}")]
-    # A culture added by YAML has no entry: its colour follows from its name, so that it is the same in every figure.
-    return COLOURS[known[0]] if known else PALETTE[sum(map(ord, condition)) % len(PALETTE)]
-
-
-def _name(condition: str) -> str:
-    return NAMES.get(condition, condition)
-
-
-def _mark(figure, mark: str):
-    if mark:
-        figure.text(
-            0.5, 0.5, mark, ha="center", va="center", rotation=25, fontsize=15, color="gray", alpha=0.22, zorder=10,
-            wrap=True,
-        )  # fmt: skip
-    plt.close(figure)
-    return figure
+    return mark_figure(figure, mark)
 
 
 def _register_package_fonts() -> None:

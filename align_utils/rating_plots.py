@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from align_utils.plots import _colour, _mark, _name
+from align_utils.plots import mark_figure, name_condition, pick_colour
 
 STAGES = ("human", "few_shot", "sft", "ppo")
 
@@ -45,10 +45,15 @@ def plot_ratings(frame: pd.DataFrame, *, stages: Sequence[str] = STAGES, mark: s
                 values = np.sort(part.loc[part["stage"] == stage, "value"].to_numpy(dtype=float))
                 people = stage == "human"
                 if len(values):
-                    axes.ecdf(values, color=_colour(stage), lw=2.0 if people else 1.3, label=f"{_name(stage)} ({len(values)})")
+                    axes.ecdf(
+                        values,
+                        color=pick_colour(stage),
+                        lw=2.0 if people else 1.3,
+                        label=f"{name_condition(stage)} ({len(values)})",
+                    )
             axes.axhline(0.5, color="gray", lw=0.7, ls=":")
             axes.legend(loc="best", fontsize=6, handlelength=1.1, labelspacing=0.25, borderaxespad=0.2)
         row[0].set_ylabel("share of cues at or below")
     for axes in grid[-1]:
         axes.set_xlabel("mean rating of a cue's responses")
-    return _mark(figure, mark)
+    return mark_figure(figure, mark)

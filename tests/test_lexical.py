@@ -1,6 +1,5 @@
 """Metrics: hand-worked cases, and ranx as an independent implementation."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -92,15 +91,3 @@ def test_reward_earns_nothing_for_tricks(english):
     assert lexical.score_reward([], human, english, parts) == 0
     assert lexical.score_reward(["moon"], human, english, parts) == 0
     assert lexical.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"
-
-
-def test_overlap_worked_by_hand():
-    first = pd.DataFrame({"cue": "dog", "response": ["cat", "bone", "x"], "strength": [0.4, 0.4, 0.2]})
-    second = pd.DataFrame({"cue": "狗", "response": ["猫", "肉"], "strength": [0.5, 0.5]})
-    pairs = pd.DataFrame({"first": ["dog"], "second": ["狗"], "domain": ["animals"]})
-    (row,) = lexical.compare_overlap(first, second, pairs, ({"cat": 1, "bone": 2}, {"猫": 1, "肉": 3})).to_dict("records")
-    assert (
-        row["overlap"] == pytest.approx(0.5) and row["jaccard"] == pytest.approx(1 / 3) and row["covered"] == pytest.approx(0.8)
-    )
-    (none,) = lexical.compare_overlap(first, second, pairs, ({}, {"猫": 1})).to_dict("records")
-    assert np.isnan(none["overlap"]) and none["covered"] == 0

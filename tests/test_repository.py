@@ -19,9 +19,9 @@ ROOMS = [  # from the bottom to the top
     ["config"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "norms"],
-    ["stats", "matching", "wvs"],
-    ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots"],
-    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "answers", "paper", "sft"],
+    ["stats", "matching", "wvs", "links"],
+    ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap"],
+    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["ppo", "fluency"],
     ["training", "runner", "colab", "readme"],
 ]  # fmt: skip

@@ -1,0 +1,142 @@
+"""Types, set size, entropy and direction: hand-worked cases, scipy, and rarefying against samples drawn and counted out."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy
+
+from align_utils import config, norms, structure
+
+
+def build(**cues):
+    """Norms with one response w0, w1, ... a count."""
+    rows = [(cue, f"w{i}", count, sum(counts)) for cue, counts in cues.items() for i, count in enumerate(counts)]
+    return pd.DataFrame(rows, columns=["cue", "response", "count", "n"])
+
+
+def measure(counts, tokens=1):
+    return structure.measure_cues(build(cue=counts), tokens=tokens).iloc[0]
+
+
+counts_of = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(counts_of)
+def test_entropy_agrees_with_scipy_and_cutting_a_list_lowers_it(counts):
+    whole = measure(counts)
+    assert whole["entropy"] == pytest.approx(entropy(counts, base=2), abs=1e-12)
+    assert (whole["set_size"], whole["set_size_2"]) == (len(counts), sum(count > 1 for count in counts))
+    if len(counts) > 1:
+        assert whole["evenness"] == pytest.approx(entropy(counts, base=len(counts)))
+        cut = measure(sorted(counts)[1:])
+        assert cut["entropy"] <= whole["entropy"] + 1e-12 and cut["set_size"] < whole["set_size"]
+    else:
+        assert np.isnan(whole["evenness"])
+
+
+def test_rarefying_agrees_with_every_sample_counted_out():
+    counts, tokens = [4, 2, 1, 1], 3
+    words = np.repeat(range(4), counts)
+    samples = [np.bincount(words[list(chosen)]) for chosen in combinations(range(8), tokens)]
+    row = measure(counts, tokens)
+    assert row["rarefied_set_size"] == pytest.approx(np.mean([np.sum(sample > 0) for sample in samples]))
+    assert row["rarefied_set_size_2"] == pytest.approx(np.mean([np.sum(sample > 1) for sample in samples]))
+    assert row["rarefied_entropy"] == pytest.approx(np.mean([entropy(sample, base=2) for sample in samples]))
+
+
+def test_rarefying_agrees_with_simulation_and_makes_unequal_panels_comparable():
+    rng = np.random.default_rng(0)
+    counts, tokens, draws = rng.geometric(0.06, size=60), 80, 4000
+    drawn = rng.multivariate_hypergeometric(counts, tokens, size=draws)
+    row = measure(counts, tokens)
+    for name, values in (("set_size", (drawn > 0).sum(1)), ("entropy", entropy(drawn, base=2, axis=1))):
+        error = values.std() / np.sqrt(draws)
+        assert abs(row[f"rarefied_{name}"] - values.mean()) < 4 * error, name
+    # The same people asked four times as often: what is listed grows, what is rarefied stays.
+    panels = [rng.multinomial(size, np.full(300, 1 / 300)) for size in (300, 1200)]
+    small, large = (measure(panel[panel > 0], 300) for panel in panels)
+    assert large["set_size"] > 1.4 * small["set_size"]
+    assert large["rarefied_set_size"] == pytest.approx(small["rarefied_set_size"], rel=0.05)
+
+
+def test_rarefying_to_all_tokens_changes_nothing_and_beyond_them_is_unknown():
+    both = structure.measure_cues(build(many=[5, 3, 1], few=[1, 1]), tokens=9).set_index("cue")
+    many = both.loc["many"]
+    assert many["rarefied_set_size"] == pytest.approx(3) and many["rarefied_entropy"] == pytest.approx(many["entropy"])
+    assert both.loc["few", ["rarefied_set_size", "rarefied_entropy"]].isna().all() and both.loc["few", "set_size"] == 2
+
+
+def test_tokens_are_chosen_so_that_the_stated_share_of_every_culture_has_them():
+    first, second = build(**{f"c{i}": [i] for i in range(1, 101)}), build(**{f"c{i}": [i + 50] for i in range(1, 101)})
+    tokens = structure.choose_tokens([first, second], share=0.9)
+    assert tokens == 11 and (first.groupby("cue")["count"].sum() >= tokens).mean() == 0.9
+
+
+def test_types_and_tokens_by_hand_and_at_equal_tokens():
+    small = build(a=[2, 1], b=[1])  # w0 three times, w1 once
+    large = build(a=[1, 1, 1, 1, 1, 1])
+    table = structure.count_types({"us": small, "cn": large}).set_index("culture")
+    assert table.loc["us", ["cues", "tokens", "types", "type_token", "hapax"]].tolist() == [2, 4, 2, 0.5, 0.5]
+    assert table.loc["us", "types_at_equal_tokens"] == pytest.approx(2) and table.loc["us", "listed"] == 1
+    assert table.loc["cn", "types_at_equal_tokens"] == pytest.approx(4), "six different ones, four drawn"
+
+
+def test_whole_lists_are_preferred_to_cut_ones(english):
+    whole = build(dog=[3, 1])
+    cut = whole.head(1)
+    trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": "cat", "R2": ["bone", ""], "R3": ""})
+    assert structure.take_complete(whole, trials, english, "R123") == (whole, "strengths")
+    assert structure.take_complete(cut, None, english, "R123")[1] == "strengths, lists cut"
+    taken, kind = structure.take_complete(cut, trials, english, "R123")
+    assert kind == "participants" and taken["count"].tolist() == [2, 1]
+
+
+def test_difference_is_paired_by_concept():
+    first = pd.DataFrame({"cue": ["dog", "sun", "sky"], "entropy": [3.0, 4.0, 9.0]})
+    second = pd.DataFrame({"cue": ["狗", "太阳", "天"], "entropy": [2.0, 3.5, np.nan]})
+    pairs = pd.DataFrame({"first": ["dog", "sun", "sky"], "second": ["狗", "太阳", "天"], "family": [0, 1, 2]})
+    (row,) = structure.compare_cues(first, second, pairs, ["entropy"], resamples=50, level=0.95, seed=0).to_dict("records")
+    assert (row["first"], row["second"], row["difference"], row["n"]) == (3.5, 2.75, 0.75, 2)
+    assert 0.5 <= row["low"] <= row["high"] <= 1
+
+
+def test_directions_by_hand(english):
+    rows = [
+        ("Turkey", "Bird", 2, 10), ("turkey", "bird", 4, 20), ("bird", "turkey", 1, 10), ("bird", "bird", 5, 10),
+        ("bird", "sky", 1, 10), ("dog", "bird", 3, 10),
+    ]  # fmt: skip
+    frame = structure.pair_directions(pd.DataFrame(rows, columns=["cue", "response", "count", "n"]), english)
+    found = {(row.cue, row.response): (row.forward, row.backward, row.mutual) for row in frame.itertuples()}
+    assert found == {
+        ("turkey", "bird"): (0.2, 0.1, True), ("bird", "turkey"): (0.1, 0.2, True), ("dog", "bird"): (0.3, 0.0, False),
+    }  # fmt: skip
+    (row,) = structure.describe_asymmetry({"us": frame}, resamples=50, level=0.95, seed=0).to_dict("records")
+    assert (row["pairs"], row["mutual"], row["difference_p50"]) == (3, pytest.approx(2 / 3), pytest.approx(0.1))
+    assert np.isnan(row["spearman"]), "one pair says nothing of a correlation"
+
+
+def test_symmetric_associations_correlate_fully_and_the_order_of_words_does_not_matter(english):
+    strengths = {("a", "b"): 8, ("c", "d"): 5, ("e", "f"): 2}
+    rows = [(*pair[::step], count, 10) for pair, count in strengths.items() for step in (1, -1)]
+    frame = pd.DataFrame(rows, columns=["cue", "response", "count", "n"])
+    for part in (frame, frame[::-1]):
+        directions = structure.pair_directions(part, english)
+        (row,) = structure.describe_asymmetry({"us": directions}, resamples=50, level=0.95, seed=0).to_dict("records")
+        assert row["mutual"] == 1 and row["spearman"] == pytest.approx(1) and row["difference_p90"] == 0
+
+
+def test_research_lists_are_cut_and_the_participants_answers_whole(real_data):
+    cfg = config.load("cpu_real", data_dir=real_data)
+    for name in cfg.cultures:
+        part = norms.load_norms(cfg, name)
+        if part["norms"]["count"].sum() > structure.WHOLE * part["norms"].groupby("cue")["n"].first().sum():
+            pytest.skip("these strengths are whole")
+        taken, kind = structure.take_complete(part["norms"], part["trials"], cfg.language_of(name), "R123")
+        common = set(taken["cue"]) & set(part["norms"]["cue"])
+        sizes = [structure.measure_cues(f[f["cue"].isin(common)], tokens=1)["set_size"].mean() for f in (part["norms"], taken)]
+        assert kind == "participants" and sizes[1] > 2 * sizes[0]
