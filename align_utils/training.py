@@ -18,6 +18,11 @@ from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+# Here and not where it is used: unsloth, loaded with the first model, puts trainers of its own in the place of trl's, and
+# the second culture would be taught by another program than the first.
+from trl.experimental.ppo import PPOConfig, PPOTrainer
+
 from align_utils import lexical, prompts
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, require, save_frame
 from align_utils.config import Config, Decoding, Language
@@ -26,8 +31,6 @@ from align_utils.generation import find_adapter, generate_lists
 from align_utils.loss import pick_trainer
 from align_utils.models import attach_adapter, hash_base, load_base, pick_device
 from align_utils.rewards import Critic, NormReward
-
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 # Bumped when a stage's result changes for the same settings.
 SFT_VERSION = 2
@@ -101,6 +104,7 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
             model=model, args=configure_sft(cfg, work / "trainer"), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
         )  # fmt: skip
+        _widen_adapter(trainer)
         _show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
@@ -135,8 +139,6 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict) -> Path:
     TrainingError
         Fewer training cues than episodes (trl would loop for ever), or a reward that is not finite.
     """
-    from trl.experimental.ppo import PPOTrainer
-
     settings, folder = _describe_ppo(cfg, model_name, culture, data), find_adapter(cfg, model_name, culture, "ppo")
     if find_step(folder, settings):
         return folder
@@ -246,8 +248,6 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
 
 
 def _configure_ppo(cfg: Config, folder: Path):
-    from trl.experimental.ppo import PPOConfig
-
     ppo = cfg.profile.ppo
     # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.
     return PPOConfig(
@@ -258,6 +258,14 @@ def _configure_ppo(cfg: Config, folder: Path):
         model_adapter_name="policy", ref_adapter_name="reference", save_strategy="no", gradient_checkpointing=False,
         report_to="none", seed=cfg.profile.seed, bf16=False,
     )  # fmt: skip
+
+
+def _widen_adapter(trainer) -> None:
+    # trl makes the adapter of a 4-bit model bfloat16, and the gradient scaler of float16 training (a T4) refuses its gradients.
+    if trainer.args.fp16:
+        for weights in trainer.model.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.float()
 
 
 def _show_progress(trainer) -> None:
