@@ -33,11 +33,11 @@ endif
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke test bench lint publish clean $(NUMBERS)
+.PHONY: help reproduce plan summary smoke test test-extra test-gpu bench lint publish clean $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo "01 .. 06    one notebook and what it needs"
 	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."
 
@@ -53,7 +53,14 @@ smoke: ## the whole companion with a tiny random model: a look at the machinery
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
 
 test: $(READY) ## all tests, the smoke run of every notebook among them
+	@echo "Left to make test-extra (a package index) and make test-gpu (a CUDA device): what is marked extra or gpu."
 	$(PY) -m pytest
+
+test-extra: $(READY) ## the pinned unsloth read and Colab's set resolved; needs a package index (about 15 minutes)
+	$(PY) -m pytest -m extra
+
+test-gpu: $(READY) ## a few 4-bit steps in the paper's architectures; needs a CUDA device and the extra gpu
+	$(PY) -m pytest -m gpu
 
 bench: $(READY) ## races against named baselines, ratios in runs/bench.json (about 10 minutes)
 	$(PY) tests/bench.py

@@ -39,7 +39,8 @@ def pick_device() -> tuple[torch.device, torch.dtype, str]:
         CUDA with bfloat16 where the card has it, else float16; float32 on a CPU (bfloat16 is emulated there and slower).
     """
     if torch.cuda.is_available():
-        wide = torch.cuda.is_bf16_supported()
+        # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
+        wide = torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = torch.bfloat16 if wide else torch.float16
         return (
             torch.device("cuda"),

@@ -13,6 +13,11 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import TrainerCallback, set_seed
 
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+# Here and not where it is used: unsloth, loaded with the first model, puts trainers of its own in the place of trl's, and
+# the second culture would be taught by another program than the first.
+from trl.experimental.ppo import PPOConfig, PPOTrainer
+
 from align_utils import lexical, prompts
 from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
@@ -23,8 +28,6 @@ from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import Critic, NormReward, describe_list, find_common
 from align_utils.sft import VERSION as SFT_VERSION
 from align_utils.sft import describe_sft
-
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 3
@@ -50,8 +53,6 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     TrainingError
         Fewer training cues than episodes (trl would loop for ever), or a reward that is not finite.
     """
-    from trl.experimental.ppo import PPOTrainer
-
     seed = cfg.profile.seed if seed is None else seed
     settings = _describe(cfg, model_name, culture, data, seed=seed)
     folder = find_adapter(cfg, model_name, culture, "ppo", seed)
@@ -150,8 +151,6 @@ class ValidationReward(TrainerCallback):
 
 
 def _configure_ppo(cfg: Config, folder: Path, seed: int):
-    from trl.experimental.ppo import PPOConfig
-
     ppo = cfg.profile.ppo
     episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.episodes)
     # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.

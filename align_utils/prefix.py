@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 
 @dataclass
@@ -55,8 +55,18 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
     if shared and len(rows) > 1:
         # No position is kept for the output layer: of the common beginning only keys and values are wanted.
         none = torch.empty(0, dtype=torch.long, device=model.device)
-        cache = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values
+        cache = _wrap_cache(model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values)
         cache.batch_repeat_interleave(len(rows))
     else:
         shared = 0
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
+
+
+def _wrap_cache(pairs) -> Cache:
+    # unsloth's models answer with a plain tuple, the keys and values of each layer, which cannot be repeated or handed on.
+    if isinstance(pairs, Cache):
+        return pairs
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(pairs):
+        cache.update(keys, values, layer)
+    return cache

@@ -100,6 +100,7 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
             model=model, args=configure_sft(cfg, work / "trainer", seed=seed), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
         )  # fmt: skip
+        _widen_adapter(trainer)
         show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
@@ -132,6 +133,14 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
         gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, use_cpu=device.type == "cpu", dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
     return SFTConfig(**settings | changes)
+
+
+def _widen_adapter(trainer) -> None:
+    # trl makes the adapter of a 4-bit model bfloat16, and the gradient scaler of float16 training (a T4) refuses its gradients.
+    if trainer.args.fp16:
+        for weights in trainer.model.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.float()
 
 
 def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> None:

@@ -8,21 +8,15 @@ import pandas as pd
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
+from test_training import prepare
 
-from align_utils import artifacts, config, controls, norms, pairs, sft, stages, training
+from align_utils import config, controls, sft, stages, training
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("launch")))
-    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
-    for name, part in loaded.items():
-        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
-    concepts, _ = pairs.load_pairs(cfg)
-    merged = norms.merge_languages(cfg, loaded)
-    splits = pairs.split_pairs(concepts, merged, cfg.languages, valid=8, test=16, seed=cfg.profile.seed)
-    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
-    return cfg, pairs.load_stage(cfg)
+    return cfg, prepare(cfg)
 
 
 def test_two_processes_take_the_steps_of_one(run, tmp_path):

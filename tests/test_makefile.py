@@ -2,9 +2,12 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import tomllib
 
+import pytest
 from conftest import ROOT, copy_project
 
 
@@ -52,3 +55,30 @@ def test_only_what_is_stale_runs_again(tmp_path):
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["05", "06"]
     os.utime(root / "align_utils" / "norms.py", (2**31, 2**31))
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["01", "02", "03", "04", "05", "06"]
+
+
+class Recorder:
+    """Keeps what a collection finds: file, name and marks of each test."""
+
+    def pytest_collection_finish(self, session):
+        self.found = [(item.path.name, item.nodeid, {mark.name for mark in item.iter_markers()}) for item in session.items]
+
+
+def test_every_test_is_run_by_one_make_target(tmp_path):
+    root, recorder = project(tmp_path), Recorder()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    targets = re.findall(r"^(test[a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    chosen = {}
+    for target in targets:
+        (arguments,) = re.findall(r"-m pytest\b(.*)", make(root, "-n", target))
+        words = shlex.split(settings["addopts"] + arguments)
+        chosen[target] = words[len(words) - words[::-1].index("-m")]  # the last -m counts
+    folders = [str(ROOT / name) for name in settings["testpaths"]]
+    assert pytest.main(["--collect-only", "-q", "-m", "", *folders], plugins=[recorder]) == 0
+    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} <= {name for name, _, _ in recorder.found}
+    runs = {}
+    for name, test, marks in recorder.found:
+        known = {word: word in marks for word in ("extra", "gpu")}
+        runs[test] = [target for target, expression in chosen.items() if eval(expression, {}, known)]
+        assert len(runs[test]) == 1, f"{test} is run by {runs[test] or 'no target'}"
+        assert (runs[test] != ["test"]) == (name in {"test_unsloth.py", "test_gpu.py"}), f"{test} is run by {runs[test]}"

@@ -27,9 +27,8 @@ from align_utils import (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("training")))
+def prepare(cfg):
+    """What 01_norms leaves behind, as the training stages read it."""
     loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
     for name, part in loaded.items():
         artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
@@ -38,7 +37,13 @@ def project(tmp_path_factory):
         concepts, norms.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
     )
     artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
-    return cfg, pairs.load_stage(cfg)
+    return pairs.load_stage(cfg)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("training")))
+    return cfg, prepare(cfg)
 
 
 @pytest.fixture(scope="module")

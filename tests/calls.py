@@ -1,0 +1,149 @@
+"""Which third-party functions the package calls, with which keywords: read from its source, never from a list kept by hand."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import ROOT
+
+PACKAGE = sorted((ROOT / "align_utils").glob("*.py"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: dotted target ('peft.PeftModel.from_pretrained'), keywords, number of positional arguments, file and line."""
+
+    target: str
+    keywords: tuple[str, ...]
+    positional: int
+    where: str
+
+
+def find_calls(roots: set[str], paths: list[Path] = PACKAGE) -> list[Call]:
+    """Calls of what is imported from `roots`: functions, classes, class methods, and methods of objects whose class is known.
+
+    The class of an object is known where a parameter or a result is annotated with it, or the object is made by calling it.
+    `**name` counts with the keywords of `name = dict(...)` in the same function; any other `**` is an error of this reader.
+    """
+    trees = {path: ast.parse(path.read_text()) for path in paths}
+    imports = {path: _imports(tree) for path, tree in trees.items()}
+    results = {name: target for path, tree in trees.items() for name, target in _results(tree, imports[path])}
+    found = []
+    for path, tree in trees.items():
+        for function, known in _scopes(tree, imports[path], results):
+            for node in _own_nodes(function):
+                target = isinstance(node, ast.Call) and _target(node.func, known, results)
+                if target and target.split(".")[0] in roots:
+                    where = f"{path.name}:{node.lineno}"
+                    found.append(Call(target, _keywords(node, function, where), _count(node), where))
+    return sorted(found, key=lambda call: (call.target, call.where))
+
+
+def find_model_calls(paths: list[Path] = PACKAGE) -> list[Call]:
+    """Calls that hand `input_ids` to a model or its backbone, whose class no source names: target 'generate' or 'forward'."""
+    found = []
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and "input_ids" in (words := [word.arg for word in node.keywords]):
+                target = "generate" if isinstance(node.func, ast.Attribute) and node.func.attr == "generate" else "forward"
+                found.append(Call(target, tuple(map(str, words)), _count(node), f"{path.name}:{node.lineno}"))
+    return found
+
+
+def _imports(tree: ast.AST) -> dict[str, str]:
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
+    return names
+
+
+def _results(tree: ast.AST, imports: dict[str, str]):
+    # 'attach_adapter': 'peft.PeftModel'; for `-> type[X]` the result is called to make an X: 'pick_trainer()'.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.returns is not None:
+            returns = node.returns
+            if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "type":
+                yield f"{node.name}()", _dotted(returns.slice, imports)
+            else:
+                yield node.name, _dotted(returns, imports)
+
+
+def _scopes(tree: ast.Module, imports: dict[str, str], results: dict[str, str | None]):
+    def visit(node, known):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            typed = {a.arg: _dotted(a.annotation, imports) for a in arguments if a.annotation is not None}
+            known = {k: v for k, v in known.items() if k not in {a.arg for a in arguments}} | typed
+            for inner in _own_nodes(node):
+                if isinstance(inner, ast.Assign) and isinstance(inner.value, ast.Call):
+                    made = _made(inner.value, known, results)
+                    known |= {target.id: made for target in inner.targets if isinstance(target, ast.Name)}
+        yield node, known
+        for child in _children(node):
+            yield from visit(child, known)
+
+    yield from visit(tree, dict(imports))
+
+
+def _children(node: ast.AST):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield child
+        else:
+            yield from _children(child)
+
+
+def _own_nodes(node: ast.AST):
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield child
+            yield from _own_nodes(child)
+
+
+def _dotted(node: ast.AST | None, known: dict[str, str | None]) -> str | None:
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.Attribute) and (base := _dotted(node.value, known)):
+        return f"{base}.{node.attr}"
+    return None
+
+
+def _target(function: ast.AST, known: dict[str, str | None], results: dict[str, str | None]) -> str | None:
+    if isinstance(function, ast.Call):
+        return results.get(f"{_last(function.func)}()")
+    return _dotted(function, known)
+
+
+def _made(call: ast.Call, known: dict[str, str | None], results: dict[str, str | None]) -> str | None:
+    if target := _target(call.func, known, results):
+        # A class is written with a capital; of other functions the result is taken from the annotation alone.
+        return target if target.split(".")[-1][0].isupper() else results.get(target.split(".")[-1])
+    return results.get(_last(call.func))
+
+
+def _last(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _count(call: ast.Call) -> int:
+    return len(call.args)
+
+
+def _keywords(call: ast.Call, function: ast.AST, where: str) -> tuple[str, ...]:
+    words = [word.arg for word in call.keywords if word.arg]
+    own = function.args.kwarg.arg if isinstance(function, ast.FunctionDef) and function.args.kwarg else None
+    for spread in (word.value for word in call.keywords if word.arg is None):
+        for name in (node.id for node in ast.walk(spread) if isinstance(node, ast.Name) and node.id != own):
+            literals = [
+                node.value for node in _own_nodes(function)
+                if isinstance(node, ast.Assign) and _last(node.targets[0]) == name and isinstance(node.value, ast.Call)
+                and _last(node.value.func) == "dict"
+            ]  # fmt: skip
+            assert literals, f"{where}: the keywords of **{name} cannot be read; write them as `{name} = dict(...)`"
+            words += [word.arg for literal in literals for word in literal.keywords]
+    return tuple(words)

@@ -1,0 +1,156 @@
+"""Every third-party call the package makes fits the installed signature: names, keywords, number of arguments."""
+
+import inspect
+import re
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from calls import find_calls, find_model_calls
+from datasets import Dataset
+from transformers import Cache, DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as TokenizerBase
+from trl import SFTTrainer
+
+from align_utils import adapters, models, prefix, sft
+
+CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
+# Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
+BEHIND = {
+    "transformers.AutoModelForCausalLM.from_pretrained": [PreTrainedModel.from_pretrained, transformers.AutoConfig.from_pretrained],
+    "transformers.AutoTokenizer.from_pretrained": [TokenizerBase.from_pretrained, TokenizerBase.__init__],
+    "transformers.PreTrainedTokenizerFast": [transformers.PreTrainedTokenizerFast.__init__, TokenizerBase.__init__],
+}  # fmt: skip
+SPECIAL = {"bos_token", "eos_token", "pad_token", "unk_token"} & set(TokenizerBase.SPECIAL_TOKENS_ATTRIBUTES)
+
+
+# Attributes that objects have and their classes do not show: the trainer wraps the model it is given with `peft_config`.
+ATTRIBUTES = {
+    "trl.SFTTrainer.model": "peft.PeftModel",
+    "trl.SFTTrainer.accelerator": "accelerate.Accelerator",
+    "peft.PeftModel.config": "transformers.PreTrainedConfig",
+}
+
+
+def resolve(target):
+    """The thing a dotted name means, by importing as much of it as is a module."""
+    for attribute, owner in ATTRIBUTES.items():
+        target = target.replace(attribute + ".", owner + ".")
+    parts = target.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            thing = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            thing = getattr(thing, part)
+        return thing
+    raise AssertionError(f"{target} cannot be imported")
+
+
+def named(function):
+    """Keywords a function takes by name, and those it takes out of its `**kwargs` by name."""
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    (sink,) = [p.name for p in parameters if p.kind is p.VAR_KEYWORD] or [None]
+    taken = re.findall(rf'\b{sink}\.(?:pop|get|setdefault)\(\s*"(\w+)"', inspect.getsource(function)) if sink else []
+    return names | set(taken)
+
+
+def unknown(call):
+    accepted = named(resolve(call.target)).union(*(named(function) for function in BEHIND.get(call.target, [])))
+    return set(call.keywords) - accepted - (SPECIAL if "Tokenizer" in call.target else set())
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.where}-{call.target}")
+def test_call_fits_the_installed_signature(call):
+    assert not unknown(call), f"{call.where}: {call.target} does not know {sorted(unknown(call))}"
+    signature = inspect.signature(resolve(call.target))
+    plain = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    assert call.positional <= len(plain) or any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+
+
+def test_the_reader_sees_what_matters():
+    by_target = {call.target: set(call.keywords) for call in CALLS}
+    # Through `**settings | changes`, an annotated result and a class that is picked at run time.
+    assert {"max_steps", "fp16", "max_length"} <= by_target["trl.SFTConfig"]
+    assert {"peft_config", "eval_dataset"} <= by_target["trl.SFTTrainer"]
+    assert {"value_model", "callbacks"} <= by_target["trl.experimental.ppo.PPOTrainer"]
+    assert {"adapter_name", "is_trainable"} == by_target["peft.PeftModel.load_adapter"]
+
+
+def test_a_wrong_keyword_or_name_would_be_found(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text(
+        "from trl import SFTConfig\nfrom transformers import AutoTokenizer\n"
+        "def f(folder, **changes):\n    settings = dict(max_seq_length=3)\n    return SFTConfig(output_dir=folder, **settings | changes)\n"
+        "AutoTokenizer.from_pretrained('x', padding_sides='left')\n"
+    )
+    assert [unknown(call) for call in find_calls({"trl", "transformers"}, [path])] == [{"padding_sides"}, {"max_seq_length"}]
+    with pytest.raises(AttributeError):
+        resolve("trl.NoSuchTrainer")
+    path.write_text("from trl import SFTConfig\ndef f(given):\n    return SFTConfig(**given)\n")
+    with pytest.raises(AssertionError, match="cannot be read"):
+        find_calls({"trl"}, [path])
+
+
+@pytest.mark.parametrize("call", find_model_calls(), ids=lambda call: call.where)
+def test_models_take_what_is_handed_to_them(call):
+    if call.target == "generate":
+        config = transformers.GenerationConfig()
+        known = named(Gemma3ForCausalLM.generate) | set(config.to_dict()) | named(Gemma3ForCausalLM.forward)
+    else:
+        # A backbone has no output layer, so it does not know `logits_to_keep`; no call hands it that.
+        known = named(Gemma3ForCausalLM.forward if "logits_to_keep" in call.keywords else Gemma3Model.forward)
+    assert set(call.keywords) <= known
+
+
+def test_a_cache_that_comes_as_a_tuple_is_shared_all_the_same(cfg, monkeypatch):
+    # unsloth's models return keys and values as plain tuples (test_unsloth.py): the same batch, the same answers.
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
+    rows = [tokenizer(f"dog, {word}")["input_ids"] for word in ("cat", "a", "tree")]
+    plain, forward = prefix.read_batch(model, tokenizer.pad_token_id, rows), model.forward
+
+    def answer_with_tuples(**given):
+        output = forward(**given)
+        output.past_key_values = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+        return output
+
+    monkeypatch.setattr(model, "forward", answer_with_tuples)
+    wrapped = prefix.read_batch(model, tokenizer.pad_token_id, rows)
+    assert plain.shared == wrapped.shared > 0 and isinstance(wrapped.cache, Cache) and type(wrapped.cache) is DynamicCache
+    for ours, theirs in zip(wrapped.cache.layers, plain.cache.layers, strict=True):
+        assert ours.keys.shape[0] == len(rows) and ours.keys.equal(theirs.keys) and ours.values.equal(theirs.values)
+
+
+@pytest.mark.parametrize(("major", "dtype"), [(7, torch.float16), (8, torch.bfloat16)])
+def test_a_card_that_only_emulates_bfloat16_trains_in_float16(monkeypatch, major, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+    assert torch.cuda.is_bf16_supported(), "torch counts emulation unless told not to"
+    assert models.pick_device()[1] is dtype
+
+
+def test_the_adapter_of_a_4_bit_model_is_float32_where_training_is_float16(cfg, tmp_path):
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    model.is_loaded_in_4bit = True
+    rows = Dataset.from_list([{"prompt": "a", "completion": " b"}])
+    trainer = SFTTrainer(
+        model=model, args=sft.configure_sft(cfg, tmp_path), processing_class=tokenizer, peft_config=adapters.configure_lora(cfg),
+        train_dataset=rows, eval_dataset=rows,
+    )  # fmt: skip
+
+    def dtypes():
+        return {weights.dtype for weights in trainer.model.parameters() if weights.requires_grad}
+
+    assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: sft._widen_adapter can go"
+    sft._widen_adapter(trainer)
+    assert dtypes() == {torch.bfloat16}, "bfloat16 training keeps it"
+    trainer.args.fp16 = True
+    sft._widen_adapter(trainer)
+    assert dtypes() == {torch.float32}
