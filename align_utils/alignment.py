@@ -73,20 +73,24 @@ def score_agreement(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], fa
 
 
 def compare_matchings(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], families: dict) -> pd.DataFrame:
-    """Mean P@5 of every condition under each matching of `matching.MATCHINGS`, with intervals over families.
+    """Mean P@5 of every condition, exact and by lemma, with the paired difference and its interval over families.
 
     Returns
     -------
     DataFrame
-        `model, culture, reading, stage, matching, value, low, high, n`.
+        `model, culture, reading, stage, exact, lemma, difference, low, high, n`.
     """
-    by = ["model", "culture", "reading", "stage", "matching"]
-    parts = [
+    by = ["model", "culture", "reading", "stage"]
+    scored = pd.concat([
         score_conditions(cfg, lists, stage, families, matching=name).query("k == @RATED").assign(matching=name)
         for name in MATCHINGS
-    ]
-    scored = pd.concat(parts).sort_values(by[:3], kind="stable")
-    return stats.summarise(scored, by, "precision", unit="family", **cfg.bootstrap)
+    ]).sort_values(by[:3], kind="stable")  # fmt: skip
+    gaps = stats.compare(
+        scored, by, "precision", over="matching", pairs=[("lemma", "exact")], key="cue", unit="family", **cfg.bootstrap
+    )
+    means = scored.groupby([*by, "matching"], sort=False)["precision"].mean().unstack().reset_index()
+    table = means.merge(gaps.rename(columns={"value": "difference"}), on=by, sort=False)
+    return table[[*by, *MATCHINGS, "difference", "low", "high", "n"]]
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
