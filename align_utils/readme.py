@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,11 +13,8 @@ from align_utils import config
 
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
-# Which room holds the work behind a notebook's figures.
-MODULES = {
-    "01": "norms, pairs, leakage, lexical", "02": "training, loss, curves", "03": "training, rewards, curves", "04": "generation, alignment, lexical, agreement", "05": "survey, answers",
-    "06": "values, answers, paper",
-}  # fmt: skip
+# Rooms that every notebook uses say nothing about where a figure comes from.
+COMMON = {"artifacts", "config", "models", "pairs", "plots", "stages", "stats"}
 
 
 def rewrite(text: str, root: Path) -> str:
@@ -86,10 +84,17 @@ def _figures(root: Path) -> str:
         if path.suffix in {".png", ".csv"}:
             number = path.stem[3:5]
             notebook = next((root / "notebooks").glob(f"{number}_*.ipynb"))
-            rows.append(
-                [f"[{path.stem}](figures/cpu/{path.name})", f"[{notebook.stem}](notebooks/{notebook.name})", MODULES[number]]
-            )
+            rows.append([
+                f"[{path.stem}](figures/cpu/{path.name})", f"[{notebook.stem}](notebooks/{notebook.name})",
+                ", ".join(_list_modules(notebook)),
+            ])  # fmt: skip
     return pd.DataFrame(rows, columns=["figure or table", "notebook", "modules"]).to_markdown(index=False)
+
+
+def _list_modules(notebook: Path) -> list[str]:
+    source = "".join(line for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for line in cell["source"])
+    names = re.search(r"from align_utils import \(?([\w,\s]+)", source)[1]
+    return [name for name in re.findall(r"\w+", names.split("\ncfg")[0]) if name not in COMMON]
 
 
 def _picture(root: Path) -> str:
