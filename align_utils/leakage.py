@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], languag
     -------
     DataFrame
         COLUMNS: test cues that are responses to training cues; their top-k pairs (cue, response) of which (response, cue) is a
-        training pair; test cues of which an inflected or differently written form is a training cue. Wilson intervals.
+        training pair; test cues of which an inflected or differently written form is a training cue (other script: where the
+        package OpenCC is installed, else the row says that it was not checked). Wilson intervals.
     """
     forms = pd.DataFrame({
         "cue": norms["cue"], "rank": norms["rank"], "a": norms["cue"].map(language.normalise),
@@ -38,14 +40,15 @@ def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], languag
     said, known = set(training["b"]), set(zip(training["a"], training["b"], strict=True))
     tested = {language.normalise(cue) for cue in cues["test"]}
     top = forms[forms["cue"].isin(set(cues["test"])) & (forms["rank"] <= k)]
-    lemmas = {pairs.lemmatise(cue, language) for cue in cues["train"]}
+    plain, checked = _pick_script(language)
+    lemmas = {pairs.lemmatise(plain(cue), language) for cue in cues["train"]}
     found = {
         "test cues that are training responses": (len(tested & said), len(tested)),
         f"top-{k} test pairs reversed in training": (
             sum((b, a) in known for a, b in zip(top["a"], top["b"], strict=True)), len(top),
         ),
-        "test cues with a variant that trains": (
-            sum(pairs.lemmatise(cue, language) in lemmas for cue in cues["test"]), len(cues["test"]),
+        f"test cues with a variant that trains ({checked})": (
+            sum(pairs.lemmatise(plain(cue), language) in lemmas for cue in cues["test"]), len(cues["test"]),
         ),
     }  # fmt: skip
     return _tabulate(found)
@@ -70,6 +73,16 @@ def report_leakage(cfg: Config, stage: dict[str, dict], splits: pd.DataFrame) ->
     ]
     parts.append(measure_crossing(cfg, stage, splits).assign(culture="all"))
     return pd.concat(parts, ignore_index=True)[["culture", *COLUMNS]]
+
+
+def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
+    if language.other_script is None:
+        return str, "case, inflection"
+    if find_spec("opencc") is None:
+        return str, "case, inflection; script not checked: OpenCC is not installed"
+    import opencc
+
+    return opencc.OpenCC(language.other_script.convert).convert, "case, inflection, script"
 
 
 def _tabulate(found: dict[str, tuple[int, int]]) -> pd.DataFrame:

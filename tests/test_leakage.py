@@ -22,11 +22,18 @@ def test_counted_by_hand(norms, english):
     assert counts == {
         "test cues that are training responses": (1, 2),  # dog, said to cat in another case
         "top-5 test pairs reversed in training": (1, 4),  # dog-cat; sun was never asked for moon
-        "test cues with a variant that trains": (1, 2),  # moons
+        "test cues with a variant that trains (case, inflection)": (1, 2),  # moons
     }
     assert table["low"].le(table["share"]).all() and table["high"].ge(table["share"]).all()
     one = leakage.measure_leakage(norms, cues, english, k=1).set_index("leak")
     assert (one.loc["top-1 test pairs reversed in training", ["count", "of"]] == [1, 2]).all()
+
+
+def test_a_cue_in_the_other_script_is_a_variant(chinese):
+    pytest.importorskip("opencc")
+    rows = pd.DataFrame([("馬", "跑", 1), ("马", "跑", 1), ("书", "读", 1)], columns=["cue", "response", "rank"])
+    table = leakage.measure_leakage(rows, {"train": ["馬"], "valid": [], "test": ["马", "书"]}, chinese).set_index("leak")
+    assert table.loc["test cues with a variant that trains (case, inflection, script)", ["count", "of"]].tolist() == [1, 2]
 
 
 def test_a_concept_that_trains_in_another_language_is_seen(cfg):
