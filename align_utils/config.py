@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from align_utils.formats import Format, WordList
+from align_utils.settings import ConfigError, Strict
 
 # Punctuation that may surround a response but is not part of it (NFKC has made the Chinese forms narrow by then).
 OUTER = " \t\r\n.,;:!?\"'()[]{}<>*-–—_。、“”‘’《》「」"
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
-
-
-class ConfigError(ValueError):
-    """A configuration file is missing, unreadable or holds a wrong field."""
-
-
-class Strict(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Native(Strict):
@@ -39,6 +32,10 @@ class NormFiles(Strict):
     strengths: dict[Literal["R1", "R123"], list[str]]
     trials: list[str] = []
     native: Native | None = None
+    # Name of a file in notebooks/formats, needed only where a participant file fits several.
+    format: str | None = None
+    # A list of cues to leave out, such as spelling variants of other cues, applied where the reader gives the file.
+    doubles: WordList | None = None
 
 
 class RatingFile(Strict):
@@ -226,6 +223,7 @@ class Config:
         self.cultures = {n: _read(settings / "cultures" / f"{n}.yaml", Culture) for n in profile.cultures}
         languages = dict.fromkeys(c.language for c in self.cultures.values())
         self.languages = {n: _read(settings / "languages" / f"{n}.yaml", Language) for n in languages}
+        self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
         self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
 
     @cached_property
