@@ -67,6 +67,8 @@ def clean_trials(
     """
     rows = []
     for step in steps:
+        if trials.empty:
+            break
         trials, counts = STEPS[step.step](trials, step, lists, frozenset(marks))
         name = step.step + (f" {'-'.join(step.columns)}" if isinstance(step, formats.ReplaceWords) else "")
         rows += [{"step": name, "what": what, "count": int(count)} for what, count in counts.items()]
@@ -112,7 +114,9 @@ def split_joined(trials: pd.DataFrame, step: formats.SplitJoined, lists: Lists, 
     """Split answers written into one field; of what the row then holds the first three stay."""
     if (step.words.file, 2) not in lists:
         return trials, _say_missing(step.words)
-    parts = {word: [part.strip() for part in joined.split(",") if part.strip()][:3] for word, joined in lists[step.words.file, 2]}
+    parts = {
+        word: [part.strip() for part in joined.split(",") if part.strip()][:3] for word, joined in lists[step.words.file, 2]
+    }
     parts = {word: split for word, split in parts.items() if split and split != [word]}
     hit = np.column_stack([trials[column].isin(parts) for column in RESPONSES])
     rows = np.flatnonzero(hit.any(axis=1))
@@ -153,12 +157,10 @@ def mark_repeats(trials: pd.DataFrame, step: formats.MarkRepeats, lists: Lists, 
     return changed, {"repeats within a trial": double.sum() + again.sum()}
 
 
-def filter_participants(
-    trials: pd.DataFrame, step: formats.FilterParticipants, lists: Lists, marks: frozenset[str]
-) -> Outcome:
+def filter_participants(trials: pd.DataFrame, step: formats.FilterParticipants, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Remove participants by the shares of their responses; the first rule that fits names why."""
-    people, _ = pd.factorize(trials["participant"])
-    size = people.max() + 1
+    people, names = pd.factorize(trials["participant"])
+    size = len(names)
     codes, words = pd.factorize(pd.concat([trials[column] for column in RESPONSES], ignore_index=True))
     of = {"people": np.tile(people, 3), "codes": codes, "words": pd.Series(words), "size": size, "marks": marks}
     status, counts = np.full(size, -1), {}
@@ -234,7 +236,7 @@ def select_best(trials: pd.DataFrame, step: formats.SelectBest, lists: Lists, ma
         key = key + numbers / numbers.max()
     if step.answered:
         key = key + sum((~trials[column].isin(["", UNKNOWN, *marks])).to_numpy() for column in RESPONSES)
-    cues, _ = pd.factorize(trials["cue"])
+    cues = pd.factorize(trials["cue"])[0]
     order = np.lexsort((-key, cues))
     sizes = np.bincount(cues)
     starts = np.cumsum(sizes) - sizes
@@ -288,8 +290,7 @@ def _say_missing(words: WordList, what: str = "step") -> dict[str, int]:
 
 def _build_table(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, str], int]:
     table: dict[str, str] = {}
-    clashes = sum(table.setdefault(word, correction) != correction for word, correction in pairs)
-    return table, clashes
+    return table, sum(table.setdefault(word, correction) != correction for word, correction in pairs)
 
 
 def _count_types(people: np.ndarray, codes: np.ndarray, flags: np.ndarray, size: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Lan
         `cues`, `pairs` (published), `found` (share of them in ours), `identical counts` (share of them with ours' count),
         `largest difference` (in count), `correlation` (Pearson, of strengths, in [-1, 1]; NaN where one side does not vary).
     """
-    common = set(ours["cue"]) & set(published["cue"])
+    common = set(ours["cue"].unique()) & set(published["cue"].unique())
     sides = []
     for frame in (ours, published):
         frame = frame[frame["cue"].isin(common)]

@@ -40,8 +40,8 @@ class Recognition(Strict):
     """How a file is told: all of `has` and none of `lacks` in its header and, where given, a name that fits one pattern."""
 
     has: list[str] = Field(min_length=1)
-    lacks: list[str] = []
-    files: list[str] = []
+    lacks: list[str] = Field(default=[])
+    files: list[str] = Field(default=[])
 
 
 class Join(Strict):
@@ -106,7 +106,7 @@ class Rule(Strict):
     below: Share | None = None
     words: WordList | None = None
     mark: str | None = None
-    native: list[str] = []
+    native: list[str] = Field(default=[])
     # The published English script counts one distinct response too few for who has both missing and unknown responses.
     both_markers_cost_one: bool = False
 
@@ -166,11 +166,11 @@ class Format(Strict):
     separator: str | None = None
     numeric_participant: bool = True
     # Besides the language's own markers: no response, an unknown cue, and marks that earlier steps of the pipeline left.
-    missing: list[str] = []
-    unknown: list[str] = []
-    marks: list[str] = []
+    missing: list[str] = Field(default=[])
+    unknown: list[str] = Field(default=[])
+    marks: list[str] = Field(default=[])
     join: Join | None = None
-    steps: list[Step] = []
+    steps: list[Step] = Field(default=[])
 
     @model_validator(mode="after")
     def _newest_needs_numbers(self):

@@ -187,7 +187,7 @@ def merge_languages(cfg: Config, loaded: dict[str, dict]) -> dict[str, pd.DataFr
     merged: dict[str, pd.DataFrame] = {}
     for name, part in loaded.items():
         language, frame = cfg.cultures[name].language, part["norms"]
-        merged[language] = frame[frame["cue"].isin(set(merged[language]["cue"]))] if language in merged else frame
+        merged[language] = frame[frame["cue"].isin(set(merged[language]["cue"].unique()))] if language in merged else frame
     return merged
 
 
@@ -223,7 +223,8 @@ def _merge_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
     """Sum a cue's responses that normalise alike ('Cat', 'cat') under the most frequent form."""
     forms, names = pd.factorize(np.array([language.normalise(word) for word in frame["response"].cat.categories], dtype=object))
     form = forms[frame["response"].cat.codes]
-    frame, form = frame[names[form] != ""], form[names[form] != ""]
+    kept = (names != "")[form]
+    frame, form = frame[kept], form[kept]
     groups, keys = pd.factorize(frame["cue"].cat.codes.to_numpy().astype(np.int64) * len(names) + form)
     # Within a group the most frequent form first, in the order of the file where counts are equal.
     order = np.lexsort((-frame["count"].to_numpy(), groups))
@@ -237,4 +238,6 @@ def _rank(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.iloc[order].reset_index(drop=True)
     frame["strength"] = frame["count"] / frame["n"]
     frame["rank"] = frame.groupby("cue", observed=True).cumcount() + 1
-    return frame[["cue", "response", "count", "n", "strength", "rank"]].astype({"cue": str, "response": str})
+    for column in ("cue", "response"):
+        frame[column] = frame[column].cat.categories.take(frame[column].cat.codes)
+    return frame[["cue", "response", "count", "n", "strength", "rank"]]

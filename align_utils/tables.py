@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow
 
-
 SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
 
 
@@ -174,6 +173,8 @@ def _require_columns(path: Path, columns: Sequence[str], names: list[str], separ
 def _read_bytes(path: Path, lines: int | None = None) -> bytes:
     """Content of a plain or gzipped file, or its first lines, without a byte-order mark."""
     try:
+        if path.suffix == ".gz" and path.stat().st_size == 0:
+            raise EOFError("it is empty")
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read() if lines is None else b"".join(islice(file, lines))
     except FileNotFoundError as error:

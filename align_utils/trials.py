@@ -30,7 +30,8 @@ def find_format(path: Path, formats: Sequence[Format], name: str | None = None) 
         if not named:
             raise DataError(f"{path}: notebooks/formats/{name}.yaml is not there; found: {', '.join(f.name for f in formats)}")
         return named[0]
-    gaps = {entry.name: _list_gaps(path, entry) for entry in formats}
+    headers = {separator: read_header(path, separator) for separator in {entry.separator for entry in formats} | {None}}
+    gaps = {entry.name: _list_gaps(path.name, headers[entry.separator], entry) for entry in formats}
     fitting = [entry for entry in formats if not gaps[entry.name]]
     if len(fitting) == 1:
         return fitting[0]
@@ -38,10 +39,10 @@ def find_format(path: Path, formats: Sequence[Format], name: str | None = None) 
         raise DataError(
             f"{path}: fits the formats {', '.join(entry.name for entry in fitting)}; name one as norms.format of the culture"
         )
-    nearest = min(formats, key=lambda entry: len(gaps[entry.name]), default=None)
+    nearest = min(formats, key=lambda entry: (len(gaps[entry.name]), -len(entry.recognised.has)), default=None)
     hint = f"nearest is {nearest.name}, but {'; '.join(gaps[nearest.name])}" if nearest else "no format is described"
     raise DataError(
-        f"{path}, line 1: no known format of participants' trials ({hint}). The header holds: {', '.join(read_header(path))}. "
+        f"{path}, line 1: no known format of participants' trials ({hint}). The header holds: {', '.join(headers[None])}. "
         "Take the file as published, or describe it in notebooks/formats/<name>.yaml"
     )
 
@@ -74,7 +75,9 @@ def load_trials(path: Path, form: Format, culture: Culture, language: Language) 
         participant file, or no trial left for the culture.
     """
     names, native = form.columns, culture.norms.native
-    joined = native is not None and form.join is not None and native.column.lower() not in _header(path, form)
+    joined = (
+        native is not None and form.join is not None and native.column.lower() not in _lower(read_header(path, form.separator))
+    )
     wanted = {"cue": names.cue, **{key: getattr(names, key) for key in RESPONSES}}
     wanted |= {key: getattr(names, key) for key in ("participant", "native") if getattr(names, key) is not None}
     extra = [native.column] if native and not joined else []
@@ -132,7 +135,9 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
     table = read_table(other, [form.join.key, column], separator=form.separator)
     twice = table.index[table.duplicated(form.join.key)]
     if len(twice):
-        raise DataError(f"{other}, line {twice[0]}: participant {table.loc[twice[0], form.join.key]} stands twice; keep one row")
+        raise DataError(
+            f"{other}, line {twice[0]}: participant {table.loc[twice[0], form.join.key]} stands twice; keep one row"
+        )
     known = participants.map(table.set_index(form.join.key)[column])
     lost = known.index[known.isna()]
     if len(lost):
@@ -143,15 +148,15 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
     return known
 
 
-def _list_gaps(path: Path, form: Format) -> list[str]:
-    header = _header(path, form)
+def _list_gaps(file: str, names: Sequence[str], form: Format) -> list[str]:
+    header = _lower(names)
     gaps = [f"column {name} is missing" for name in form.recognised.has if name.lower() not in header]
     gaps += [f"column {name} is there" for name in form.recognised.lacks if name.lower() in header]
-    name = path.name.removesuffix(".gz").lower()
+    name = file.removesuffix(".gz").lower()
     if form.recognised.files and not any(fnmatch(name, pattern.lower()) for pattern in form.recognised.files):
         gaps.append(f"the file's name is not like {' or '.join(form.recognised.files)}")
     return gaps
 
 
-def _header(path: Path, form: Format) -> set[str]:
-    return {name.lower() for name in read_header(path, form.separator)}
+def _lower(names: Sequence[str]) -> set[str]:
+    return {name.lower() for name in names}

@@ -16,8 +16,8 @@ from align_utils import plots, readme
 
 FLOORS = {
     "runner": 6, "colab": 6, "readme": 6, "training": 5, "generation": 4, "survey": 4, "rewards": 4, "alignment": 4, "answers": 4, "paper": 4,
-    "models": 3, "prefix": 3, "loss": 3, "curves": 3, "lexical": 3, "agreement": 3, "leakage": 3, "equivalence": 3, "values": 3, "plots": 3, "stats": 2, "norms": 1, "pairs": 1, "ratings": 1, "wvs": 1, "prompts": 1,
-    "artifacts": 0, "tables": 0, "config": -1,
+    "models": 3, "prefix": 3, "loss": 3, "curves": 3, "lexical": 3, "agreement": 3, "leakage": 3, "equivalence": 3, "values": 3, "plots": 3, "stats": 2, "norms": 2, "trials": 1, "cleaning": 1, "cues": 1, "pairs": 1, "ratings": 1, "wvs": 1, "prompts": 1,
+    "artifacts": 0, "tables": 0, "config": -1, "formats": -2, "settings": -3,
 }  # fmt: skip
 # Beside each other on one floor, yet one reads what the other makes.
 ALLOWED = {("survey", "generation")}
