@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from align_utils import formats
-from align_utils.formats import RESPONSES, UNKNOWN, Rule, Step, WordList
+from align_utils.formats import RESPONSES, UNKNOWN, Rule, Step
+from align_utils.settings import WordList
 from align_utils.tables import find_file, read_list
 
 # Lists the reader gave, by file name and number of columns.
@@ -23,12 +24,11 @@ Outcome = tuple[pd.DataFrame, dict[str, int]]
 
 def load_lists(steps: Sequence[Step], folder: Path) -> Lists:
     """Read the lists of the steps that are in a folder (plain or gzipped); what is not there is left out."""
-    lists: Lists = {}
-    for words, columns in _list_words(steps):
-        path = find_file(folder, [words.file])
-        if path is not None:
-            lists[words.file, columns] = read_list(path, columns=columns, header=words.header)
-    return lists
+    found = {(words, columns): find_file(folder, [words.file]) for words, columns in _list_words(steps)}
+    return {
+        (words.file, columns): read_list(path, columns=columns, header=words.header)
+        for (words, columns), path in found.items() if path is not None
+    }  # fmt: skip
 
 
 def clean_trials(
@@ -233,7 +233,7 @@ def select_best(trials: pd.DataFrame, step: formats.SelectBest, lists: Lists, ma
     key = trials["native"].map(step.native).fillna(0).to_numpy(dtype=float)
     if step.newest:
         numbers = trials["participant"].astype(float).to_numpy()
-        key = key + numbers / numbers.max()
+        key = key + numbers / max(numbers.max(), 1)
     if step.answered:
         key = key + sum((~trials[column].isin(["", UNKNOWN, *marks])).to_numpy() for column in RESPONSES)
     cues = pd.factorize(trials["cue"])[0]
@@ -289,8 +289,8 @@ def _say_missing(words: WordList, what: str = "step") -> dict[str, int]:
 
 
 def _build_table(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, str], int]:
-    table: dict[str, str] = {}
-    return table, sum(table.setdefault(word, correction) != correction for word, correction in pairs)
+    table = dict(reversed(pairs))  # of several entries the first holds
+    return table, sum(table[word] != correction for word, correction in pairs)
 
 
 def _count_types(people: np.ndarray, codes: np.ndarray, flags: np.ndarray, size: int) -> np.ndarray:

@@ -6,21 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from align_utils.settings import Strict
+from align_utils.settings import Strict, WordList
 
 RESPONSES = ["R1", "R2", "R3"]
 # What an unknown cue becomes on reading; a missing response becomes an empty string.
 UNKNOWN = "#Unknown"
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class WordList(Strict):
-    """A list that the reader may put beside the participant file; without it the step that needs it is skipped and said."""
-
-    file: str
-    # Whether the first line names the columns.
-    header: bool
 
 
 class Columns(Strict):

@@ -64,7 +64,7 @@ def race_norms_trials(side: str) -> dict:
     import numpy as np
     import pandas as pd
 
-    from align_utils import cleaning, config, norms, trials
+    from align_utils import cleaning, config, norms, settings, trials
 
     rng, _ = _start_synthetic()
     rows = int(os.environ.get("ALIGN_BENCH_TRIALS", TRIALS))
@@ -91,7 +91,7 @@ def race_norms_trials(side: str) -> dict:
     raw = frame[["R1", "R2", "R3"]].set_axis(["R1Raw", "R2Raw", "R3Raw"], axis=1)
     frame = pd.concat([frame.drop(columns=["R1", "R2", "R3"]), raw, frame[["R1", "R2", "R3"]]], axis=1)
     cfg = config.load("smoke")
-    language, culture = cfg.languages["en"], cfg.cultures["us"].model_copy(update={"norms": config.NormFiles(strengths={})})
+    language, culture = cfg.languages["en"], cfg.cultures["us"].model_copy(update={"norms": settings.NormFiles(strengths={})})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "SWOW-EN.complete.csv"
         frame.to_csv(path, index=False)
