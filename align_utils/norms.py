@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from align_utils.config import Config, Culture, Language
+from align_utils import cleaning, cues, trials
+from align_utils.config import Config, Language
+from align_utils.formats import DropCues
 from align_utils.tables import DataError, find_file, parse_numbers, read_table
-
-# SWOW-ZH replaces politically sensitive responses by a 32-digit hash.
-REDACTED = re.compile(r"[0-9a-f]{32}")
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -53,7 +52,8 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     empty = raw.index[raw["cue"] == ""]
     if len(empty):
         raise DataError(f"{path}, line {empty[0]}: empty cue; the columns may be shifted")
-    frame = raw.drop_duplicates()
+    # On codes of the distinct words everything below is fast; categories are sorted by code points.
+    frame = raw.astype({"cue": "category", "response": "category"}).drop_duplicates()
     repairs = {"identical rows dropped": len(raw) - len(frame)}
     twice = frame.index[frame.duplicated(["cue", "response"])]
     if len(twice):
@@ -61,56 +61,19 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
         raise DataError(
             f"{path}, line {twice[0]}: '{row['cue']}' - '{row['response']}' stands twice with different counts; keep one row"
         )
-    marker = find_missing(frame["response"], language)
+    words = pd.Series(frame["response"].cat.categories)
+    marker = trials.find_missing(words, language).to_numpy()[frame["response"].cat.codes]
     repairs["missing markers dropped"] = int(marker.sum())
-    lost = frame.loc[marker].groupby("cue")["count"].sum()
+    lost = frame.loc[marker].groupby("cue", observed=False)["count"].sum().to_numpy()
     frame = frame.loc[~marker].copy()
     # A marker that stood as a response was counted in N: what is left is the number of real responses.
-    frame["n"] = frame["n"] - frame["cue"].map(lost).fillna(0).astype(int)
+    frame["n"] = frame["n"] - lost[frame["cue"].cat.codes]
     merged = _merge_forms(frame, language)
     repairs["spellings merged"] = len(frame) - len(merged)
     return _rank(merged), repairs
 
 
-def load_trials(path: Path, culture: Culture, language: Language) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Read a participant file (SWOW-EN R100 or complete, SWOW-ZH R55).
-
-    Returns
-    -------
-    frame : DataFrame
-        `participant, cue, R1, R2, R3`, one row a trial; missing and unknown responses are empty strings.
-    repairs : dict
-        Trials left out because their participant is no native speaker of this culture, and missing responses.
-
-    Raises
-    ------
-    DataError
-        See `read_table`; or no trial is left for the culture.
-    """
-    native = culture.norms.native
-    extra = [native.column] if native else []
-    raw = read_table(path, ["participantID", "cue", "R1", "R2", "R3", *extra]).rename(columns={"participantID": "participant"})
-    kept = raw[raw[native.column].isin(native.values)].copy() if native else raw.copy()
-    if kept.empty:
-        raise DataError(
-            f"{path}: no trial with {native.column} in {native.values}; culture '{culture.name}' cannot use this file"
-        )
-    missing = 0
-    for column in ("R1", "R2", "R3"):
-        marker = find_missing(kept[column], language)
-        missing += int(marker.sum())
-        kept.loc[marker, column] = ""
-    repairs = {"trials of other speakers left out": len(raw) - len(kept), "missing responses": missing}
-    return kept[["participant", "cue", "R1", "R2", "R3"]].reset_index(drop=True), repairs
-
-
-def find_missing(responses: pd.Series, language: Language) -> pd.Series:
-    """Boolean mask of the responses that stand for 'none' or 'unknown' (markers of the language, blank, redacted)."""
-    bare = responses.str.strip('"')
-    return bare.isin(["", *language.missing]) | bare.str.fullmatch(REDACTED)
-
-
-def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
+def build_strengths(people: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
     """Count trials into strengths: count / N with N = non-missing responses to the cue, over R1 or over R1+R2+R3.
 
     Source
@@ -121,14 +84,22 @@ def build_strengths(trials: pd.DataFrame, language: Language, responses: str) ->
     --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
-    >>> trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "cat"], "R2": ["bone", ""], "R3": ["", ""]})
-    >>> build_strengths(trials, en, "R123")[["response", "count", "n"]].values.tolist()
+    >>> people = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "cat"], "R2": ["bone", ""], "R3": ["", ""]})
+    >>> build_strengths(people, en, "R123")[["response", "count", "n"]].values.tolist()
     [['cat', 2, 3], ['bone', 1, 3]]
     """
     columns = ["R1"] if responses == "R1" else ["R1", "R2", "R3"]
-    long = trials.melt("cue", columns, value_name="response")[["cue", "response"]]
-    counts = long[long["response"] != ""].value_counts().rename("count").reset_index()
-    counts["n"] = counts.groupby("cue")["count"].transform("sum")
+    given = pd.concat([people[column] for column in columns], ignore_index=True).astype("category")
+    cue = people["cue"].astype("category").cat
+    real = (given != "").to_numpy()
+    code = np.tile(cue.codes.to_numpy().astype(np.int64), len(columns))[real]
+    groups, keys = pd.factorize(code * len(given.cat.categories) + given.cat.codes.to_numpy()[real])
+    code, word = np.divmod(keys, len(given.cat.categories))
+    counts = pd.DataFrame({
+        "cue": pd.Categorical.from_codes(code, cue.categories), "response": pd.Categorical.from_codes(word, given.cat.categories),
+        "count": np.bincount(groups, minlength=len(keys)),
+    })  # fmt: skip
+    counts["n"] = np.bincount(code, counts["count"], len(cue.categories)).astype(np.int64)[code]
     return _rank(_merge_forms(counts, language))
 
 
@@ -138,7 +109,8 @@ def load_norms(cfg: Config, name: str) -> dict:
     Returns
     -------
     dict
-        `norms` (frame as in `load_strengths`), `trials` (frame or None), `files` (paths read), `repairs` (dict per file).
+        `norms` (frame as in `load_strengths`), `trials` (frame or None), `files` (paths read), `repairs` (dict per file),
+        `cleaning` (report of the trials' cleaning, or None), `published` (whether `norms` come from a strength file).
 
     Raises
     ------
@@ -155,14 +127,51 @@ def load_norms(cfg: Config, name: str) -> dict:
             f"{folder}: no norms for culture '{name}'; expected one of: {patterns}. Source: smallworldofwords.org, research page "
             "(CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
         )
-    repairs, trials = {}, None
+    repairs, people, report = {}, None, None
     if participants is not None:
-        trials, repairs[participants.name] = load_trials(participants, culture, language)
+        people, repairs[participants.name], report = load_people(cfg, name, participants)
     if strengths is not None:
         frame, repairs[strengths.name] = load_strengths(strengths, language, kind)
     else:
-        frame = build_strengths(trials, language, kind)
-    return {"norms": frame, "trials": trials, "files": [p for p in (strengths, participants) if p], "repairs": repairs}
+        frame = build_strengths(people, language, kind)
+    files = [p for p in (strengths, participants) if p]
+    return {
+        "norms": frame, "trials": people, "files": files, "repairs": repairs, "cleaning": report, "published": strengths is not None,
+    }  # fmt: skip
+
+
+def load_people(cfg: Config, name: str, path: Path) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
+    """Trials of a culture's native speakers, read by the file's format and cleaned by its steps.
+
+    Speakers are chosen first, so that the best trials of a cue are the best of this culture. Lists are looked for beside the file.
+
+    Returns
+    -------
+    (DataFrame, dict, DataFrame)
+        `participant, cue, R1, R2, R3`; repairs on reading, with the trials and steps that cleaning left out; the report of
+        `cleaning.clean_trials`.
+    """
+    culture, language = cfg.cultures[name], cfg.language_of(name)
+    form = trials.find_format(path, cfg.formats, culture.norms.format)
+    raw, repairs = trials.load_trials(path, form, culture, language)
+    steps = [*form.steps, *([DropCues(step="drop_cues", words=culture.norms.doubles)] if culture.norms.doubles else [])]
+    clean, report = cleaning.clean_trials(raw, steps, cleaning.load_lists(steps, path.parent), form.marks)
+    if clean.empty:
+        raise DataError(f"{path}: no trial of culture '{name}' is left after the steps of format {form.name}; see its YAML")
+    repairs["trials cleaned away"] = len(raw) - len(clean)
+    repairs["cleaning steps skipped for want of a list"] = int(report["what"].str.contains(" skipped: ").sum())
+    return clean, repairs, report
+
+
+def match_norms(cfg: Config, loaded: dict[str, dict]) -> pd.DataFrame:
+    """One row a culture with a strength file and trials: how closely strengths of its trials match (`cues.compare_strengths`)."""
+    rows = []
+    for name, part in loaded.items():
+        if part["trials"] is not None and part["published"]:
+            language = cfg.language_of(name)
+            ours = build_strengths(part["trials"], language, cfg.profile.norms.responses)
+            rows.append({"culture": name, **cues.compare_strengths(ours, part["norms"], language)})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "pairs"])
 
 
 def summarise_ranks(norms: pd.DataFrame) -> pd.DataFrame:
@@ -178,8 +187,21 @@ def merge_languages(cfg: Config, loaded: dict[str, dict]) -> dict[str, pd.DataFr
     merged: dict[str, pd.DataFrame] = {}
     for name, part in loaded.items():
         language, frame = cfg.cultures[name].language, part["norms"]
-        merged[language] = frame[frame["cue"].isin(set(merged[language]["cue"]))] if language in merged else frame
+        merged[language] = frame[frame["cue"].isin(set(merged[language]["cue"].unique()))] if language in merged else frame
     return merged
+
+
+def report_cleaning(loaded: dict[str, dict]) -> pd.DataFrame:
+    """What cleaning the participants' trials did: `culture, step, what, count`; a row that says so where nothing was to do."""
+    parts = []
+    for name, part in loaded.items():
+        report = part["cleaning"]
+        if part["trials"] is None:
+            report = pd.DataFrame([{"step": "none", "what": "no participants' trials", "count": 0}])
+        elif report is None or report.empty:
+            report = pd.DataFrame([{"step": "none", "what": "trials cleaned by their authors", "count": len(part["trials"])}])
+        parts.append(report.assign(culture=name))
+    return pd.concat(parts, ignore_index=True)[["culture", "step", "what", "count"]]
 
 
 def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
@@ -200,15 +222,23 @@ def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
 
 def _merge_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
     """Sum a cue's responses that normalise alike ('Cat', 'cat') under the most frequent form."""
-    forms = {word: language.normalise(word) for word in frame["response"].unique()}
-    frame = frame.assign(form=frame["response"].map(forms))
-    frame = frame[frame["form"] != ""].sort_values(["cue", "count"], ascending=[True, False], kind="stable")
-    counts = {"response": ("response", "first"), "count": ("count", "sum"), "n": ("n", "first")}
-    return frame.groupby(["cue", "form"], sort=False).agg(**counts).reset_index().drop(columns="form")
+    forms, names = pd.factorize(np.array([language.normalise(word) for word in frame["response"].cat.categories], dtype=object))
+    form = forms[frame["response"].cat.codes]
+    kept = (names != "")[form]
+    frame, form = frame[kept], form[kept]
+    groups, keys = pd.factorize(frame["cue"].cat.codes.to_numpy().astype(np.int64) * len(names) + form)
+    # Within a group the most frequent form first, in the order of the file where counts are equal.
+    order = np.lexsort((-frame["count"].to_numpy(), groups))
+    first = order[np.searchsorted(groups[order], np.arange(len(keys)))]
+    return frame.iloc[first].assign(count=np.bincount(groups, frame["count"], len(keys)).astype(np.int64))
 
 
 def _rank(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
+    codes = frame["cue"].cat.codes.to_numpy()
+    order = np.lexsort((frame["response"].cat.codes.to_numpy(), -frame["count"].to_numpy(), codes))
+    frame = frame.iloc[order].reset_index(drop=True)
     frame["strength"] = frame["count"] / frame["n"]
-    frame["rank"] = frame.groupby("cue").cumcount() + 1
+    frame["rank"] = frame.groupby("cue", observed=True).cumcount() + 1
+    for column in ("cue", "response"):
+        frame[column] = frame[column].cat.categories.take(frame[column].cat.codes)
     return frame[["cue", "response", "count", "n", "strength", "rank"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def split_pairs(
     """
     known = pd.Series(True, index=pairs.index)
     for name, frame in norms.items():
-        known &= pairs[f"cue_{name}"].isin(set(frame["cue"]))
+        known &= pairs[f"cue_{name}"].isin(set(frame["cue"].unique()))
     shared = pairs[known].reset_index(drop=True)
     if len(shared) < 2 * (valid + test):
         raise DataError(
@@ -119,11 +120,11 @@ def split_cues(norms: pd.DataFrame, splits: pd.DataFrame, language: Language) ->
         A cue, or a variant of it, would stand in two splits.
     """
     column = f"cue_{language.name}"
-    held = splits[splits["split"] != "train"].set_index(column)["split"]
-    lemmas = {lemmatise(cue, language) for cue in held.index}
-    present = sorted(set(norms["cue"]))
+    held = splits[splits["split"] != "train"].set_index(column)["split"].to_dict()
+    lemmas = {lemmatise(cue, language) for cue in held}
+    present = sorted(set(norms["cue"].unique()))
     parts = {name: [cue for cue in present if held.get(cue) == name] for name in ("valid", "test")}
-    rest = [cue for cue in present if cue not in held.index]
+    rest = [cue for cue in present if cue not in held]
     parts["train"] = [cue for cue in rest if lemmatise(cue, language) not in lemmas]
     parts["excluded"] = [cue for cue in rest if lemmatise(cue, language) in lemmas]
     prove_disjoint(parts, language)
@@ -143,11 +144,7 @@ def prove_disjoint(parts: dict[str, Sequence[str]], language: Language) -> None:
 def lemmatise(word: str, language: Language) -> str:
     """Lemma of a normalised word in the language's lemmatiser; the normalised word where there is none."""
     plain = language.normalise(word)
-    if language.lemmatiser is None:
-        return plain
-    import simplemma
-
-    return simplemma.lemmatize(plain, lang=language.lemmatiser).casefold()
+    return plain if language.lemmatiser is None else _look_up_lemma(plain, language.lemmatiser)
 
 
 def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) -> pd.DataFrame:
@@ -183,6 +180,13 @@ def map_families(cfg: Config) -> dict[tuple[str, str], int]:
         for name, culture in cfg.cultures.items()
         for cue, family in zip(splits[f"cue_{culture.language}"], splits["family"], strict=True)
     }
+
+
+@lru_cache(maxsize=100_000)  # the split asks for the lemma of every cue three times
+def _look_up_lemma(word: str, lemmatiser: str) -> str:
+    import simplemma
+
+    return simplemma.lemmatize(word, lang=lemmatiser).casefold()
 
 
 def _find_families(pairs: pd.DataFrame, languages: dict[str, Language]) -> np.ndarray:

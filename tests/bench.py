@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+TRIALS = 1_200_000  # ALIGN_BENCH_TRIALS: another size, the same for both sides
 RACES = {
-    "norms": "load, check, strengths and ranks of a synthetic strength file as long as the English R1 release (483,636 rows)",
+    "norms": "load, check, strengths, ranks and split of a synthetic strength file as long as the English R1 release (483,636 rows) against a plain groupby-apply over cues",
+    "norms_trials": "1.2 million synthetic trials of the English complete file through cleaning into strengths against plain groupby-apply over participants and cues",
     "generation": "lists for 24 cues against transformers' generate, one cue at a time",
     "survey_labels": "label probabilities of 4 items in both languages against one plain forward pass per label",
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
@@ -23,20 +25,17 @@ RACES = {
 
 
 def race_norms(side: str) -> dict:
-    import numpy as np
     import pandas as pd
 
-    from align_utils import config, norms
+    from align_utils import config, norms, pairs
 
-    rng = np.random.default_rng(1)
-    cues, rows = 12_217, 483_636
-    syllables = np.array(["ba", "ce", "di", "fo", "gu", "ha", "ke", "li", "mo", "nu", "pa", "re", "si", "to", "vu", "za"])
-    words = np.array(["".join(row) for row in syllables[rng.integers(16, size=(60_000, 4))]])
-    words = np.unique(words)
-    pairs = rng.choice(len(words) * cues, size=rows, replace=False)
-    frame = pd.DataFrame({"cue": np.char.add("cue ", (pairs % cues).astype(str)), "response": words[pairs // cues]})
+    rng, rows = _start_synthetic()
+    cues, words = _make_words(rng, 12_217), _make_words(rng, 60_000)
+    picked = rng.choice(len(words) * len(cues), size=rows, replace=False)
+    frame = pd.DataFrame({"cue": cues[picked % len(cues)], "response": words[picked // len(cues)]})
     frame["R1"] = rng.integers(1, 30, size=rows)
     frame["N"] = frame.groupby("cue")["R1"].transform("sum")
+    concepts = pd.DataFrame({"cue_en": cues[:900], "domain": "any"})
     language = config.load("smoke").languages["en"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "strength.SWOW-EN.R1.csv"
@@ -48,15 +47,128 @@ def race_norms(side: str) -> dict:
             raw = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"cue": str, "response": str})
             result = raw.groupby("cue", group_keys=False)[raw.columns.tolist()].apply(_rank_one)
             result = result.rename(columns={"R1": "count", "N": "n"}).sort_values(["cue", "rank"], ignore_index=True)
+        splits = pairs.split_pairs(concepts, {"en": result}, {"en": language}, valid=60, test=150, seed=1)
+        parts = pairs.split_cues(result, splits, language)
         seconds = time.perf_counter() - start
     columns = ["cue", "response", "count", "n", "strength", "rank"]
-    digest = hashlib.sha256(result[columns].round(12).to_csv(index=False).encode()).hexdigest()
-    return {"seconds": seconds, "result": digest}
+    return {"seconds": seconds, "result": [_hash_frame(result[columns].round(12)), *map(len, parts.values())]}
 
 
 def _rank_one(group):
     group = group.sort_values(["R1", "response"], ascending=[False, True])
     return group.assign(strength=group["R1"] / group["N"], rank=range(1, len(group) + 1))
+
+
+def race_norms_trials(side: str) -> dict:
+    """A synthetic SWOW-EN.complete file with its lists: read, cleaned by the published steps, counted into strengths."""
+    import numpy as np
+    import pandas as pd
+
+    from align_utils import cleaning, config, norms, settings, trials
+
+    rng, _ = _start_synthetic()
+    rows = int(os.environ.get("ALIGN_BENCH_TRIALS", TRIALS))
+    cues, words = _make_words(rng, max(rows // 98, 10)), _make_words(rng, 60_000)
+    people = rows // 14
+    frame = pd.DataFrame({"participantID": np.repeat(np.arange(1, people + 1), 14)})
+    rows = len(frame)
+    varieties = np.array(["United States", "United Kingdom", "Australia", "Canada", "Other_English", "Dutch"])
+    frame["nativeLanguage"] = np.repeat(varieties[rng.choice(6, size=people, p=[0.5, 0.15, 0.1, 0.1, 0.1, 0.05])], 14)
+    # A participant gets cues of their own set, never one twice.
+    frame["cue"] = cues[(np.repeat(rng.integers(len(cues), size=people), 14) + np.tile(np.arange(14), people)) % len(cues)]
+    bad = np.repeat(rng.random(people), 14)
+    for place, column in enumerate(["R1", "R2", "R3"]):
+        # Zipf-like choice of words; a tenth of the participants repeat, skip or write long answers.
+        word = words[(len(words) * rng.random(rows) ** 6).astype(int)].astype(object)
+        word[bad < 0.03] = words[0]
+        long = (bad > 0.97) & (rng.random(rows) < 0.5)
+        word[long] = word[long] + " and more"
+        word[rng.random(rows) < 0.02 + 0.05 * place + (np.abs(bad - 0.5) < 0.02)] = "No more responses"
+        frame[column] = word
+    frame.loc[rng.random(rows) < 0.02, ["R1", "R2", "R3"]] = '"Unknown word'
+    same = rng.random(rows) < 0.02
+    frame.loc[same, "R2"] = frame.loc[same, "R1"]
+    raw = frame[["R1", "R2", "R3"]].set_axis(["R1Raw", "R2Raw", "R3Raw"], axis=1)
+    frame = pd.concat([frame.drop(columns=["R1", "R2", "R3"]), raw, frame[["R1", "R2", "R3"]]], axis=1)
+    cfg = config.load("smoke")
+    language, culture = cfg.languages["en"], cfg.cultures["us"].model_copy(update={"norms": settings.NormFiles(strengths={})})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "SWOW-EN.complete.csv"
+        frame.to_csv(path, index=False)
+        pd.DataFrame({"Word": words[: len(words) // 2]}).to_csv(path.with_name("wordlist.txt"), index=False)
+        corrections = pd.DataFrame({"original": cues[:30], "correction": cues[30:60] if len(cues) > 60 else cues[:30]})
+        corrections.to_csv(path.with_name("cueCorrections.txt"), sep="\t", index=False)
+        del frame, raw
+        start = time.perf_counter()
+        if side == "ours":
+            form = trials.find_format(path, cfg.formats)
+            given, _ = trials.load_trials(path, form, culture, language)
+            clean, _ = cleaning.clean_trials(given, form.steps, cleaning.load_lists(form.steps, path.parent), form.marks)
+            result = norms.build_strengths(clean, language, "R123")
+        else:
+            result = _count_plainly(path)
+        seconds = time.perf_counter() - start
+    columns = ["cue", "response", "count", "n", "strength", "rank"]
+    return {"seconds": seconds, "result": _hash_frame(result[columns].round(12))}
+
+
+def _count_plainly(path: Path):
+    """The published English pipeline in plain pandas: one function a participant, one a cue, applied group by group."""
+    import pandas as pd
+
+    raw = pd.read_csv(path, keep_default_na=False, dtype={"cue": str}, quotechar='"')
+    lexicon = set(pd.read_csv(path.with_name("wordlist.txt"), keep_default_na=False)["Word"])
+    fixes = pd.read_csv(path.with_name("cueCorrections.txt"), sep="\t", keep_default_na=False).set_index("original")[
+        "correction"
+    ]
+    raw = raw.replace({column: {'"Unknown word': "?", "No more responses": ""} for column in ("R1", "R2", "R3")})
+    raw.loc[(raw["R1"] == raw["R2"]) & ~raw["R1"].isin(["", "?"]), "R2"] = ""
+    raw.loc[(raw["R2"] == raw["R3"]) & ~raw["R2"].isin(["", "?"]), "R3"] = ""
+    moved = (raw["R2"] == "") & (raw["R3"] != "")
+    raw.loc[moved, "R2"] = raw.loc[moved, "R3"]
+    raw.loc[moved, "R3"] = ""
+    raw["cue"] = raw["cue"].map(fixes).fillna(raw["cue"])
+
+    def judge(person):
+        given = person[["R1", "R2", "R3"]].to_numpy().ravel()
+        valid = [word for word in given if word not in ("", "?")]
+        if (len(given) - len(valid)) / len(given) > 0.6 or sum(word in lexicon for word in valid) / len(valid) < 0.6:
+            return False
+        spent = len(valid) - len(set(valid)) + ("" in given and "?" in given)
+        return spent / len(valid) <= 0.2 and sum(len(word.split()) > 1 for word in valid) / len(valid) <= 0.3
+
+    raw = raw[raw["participantID"].map(raw.groupby("participantID").apply(judge))]
+    points = {"United States": 3, "Canada": 2, "Australia": 2, "United Kingdom": 1}
+    raw["key"] = raw["nativeLanguage"].map(points).fillna(0) + raw["participantID"] / raw["participantID"].max()
+
+    def count(group):
+        best = group[group["key"].rank(ascending=False, method="min") <= 100]
+        given = pd.concat([best["R1"], best["R2"], best["R3"]])
+        counts = given[~given.isin(["", "?"])].value_counts().rename("count").rename_axis("response").reset_index()
+        counts = counts.sort_values(["count", "response"], ascending=[False, True])
+        total = counts["count"].sum()
+        return counts.assign(n=total, strength=counts["count"] / total, rank=range(1, len(counts) + 1))
+
+    return raw.groupby("cue").apply(count).reset_index(level=0).reset_index(drop=True)
+
+
+def _start_synthetic():
+    import numpy as np
+
+    return np.random.default_rng(1), 483_636
+
+
+def _make_words(rng, size: int):
+    """Distinct made-up words of four to six syllables, in random order."""
+    import numpy as np
+
+    syllables = np.array(["ba", "ce", "di", "fo", "gu", "ha", "ke", "li", "mo", "nu", "pa", "re", "si", "to", "vu", "za"])
+    words = np.unique(["".join(row) for row in syllables[rng.integers(16, size=(2 * size, rng.integers(4, 7)))]])
+    return rng.permutation(words)[:size]
+
+
+def _hash_frame(frame) -> str:
+    return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
 
 
 def race_generation(side: str) -> dict:

@@ -1,6 +1,7 @@
 """Official formats with their traps: bad input is one clear error or a counted repair, never a silent change of numbers."""
 
 import gzip
+import re
 
 import pandas as pd
 import pytest
@@ -160,31 +161,28 @@ def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, en
     assert len(message) < 600, "one sentence, not the file"
 
 
-def test_trials_take_native_speakers_and_count_the_rest(tmp_path, cfg, english):
-    text = (
-        '"","id","participantID","nativeLanguage","cue","R1","R2","R3"\n'
-        '"1",1,7,"United States","dog","cat","bone",NA\n"2",2,8,"United Kingdom","dog","lead",NA,NA\n'
-        '"3",3,9,"United States","dog",NA,NA,NA\n'
-    )
-    trials, repairs = norms.load_trials(write(tmp_path / "r.csv", text), cfg.cultures["us"], english)
-    assert trials[["R1", "R2", "R3"]].values.tolist() == [["cat", "bone", ""], ["", "", ""]]
-    assert repairs == {"trials of other speakers left out": 1, "missing responses": 4}
-    built = norms.build_strengths(trials, english, "R123")
-    assert built[["response", "count", "n"]].values.tolist() == [["bone", 1, 2], ["cat", 1, 2]]
-
-
-def test_other_countries_never_stand_for_a_culture(tmp_path, cfg, english):
-    text = "participantID,nativeLanguage,cue,R1,R2,R3\n1,Australia,dog,cat,bone,NA\n"
-    with pytest.raises(DataError, match="United States"):
-        norms.load_trials(write(tmp_path / "r.csv", text), cfg.cultures["us"], english)
-
-
 def test_the_sample_strengths_follow_from_its_triples(cfg):
     for name in cfg.cultures:
         loaded = norms.load_norms(cfg, name)
         rebuilt = norms.build_strengths(loaded["trials"], cfg.language_of(name), "R123")
         published = loaded["norms"][loaded["norms"]["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
         pd.testing.assert_frame_equal(rebuilt, published)
+
+
+def test_a_strength_file_comes_out_as_a_plain_loop_makes_it(cfg):
+    """Content, order, types and index: trained adapters are stored under the hash of this frame."""
+    for name in cfg.cultures:
+        language, path = (
+            cfg.language_of(name),
+            tables.find_file(cfg.data_dir / "swow", cfg.cultures[name].norms.strengths["R123"]),
+        )
+        lines = [re.split("[\t,]", line)[:4] for line in path.read_text().splitlines()[1:]]
+        rows = []
+        for cue in sorted({line[0] for line in lines}):
+            given = sorted((-int(count), word, int(n)) for asked, word, count, n in lines if asked == cue)
+            rows += [(cue, word, -count, n, -count / n, rank) for rank, (count, word, n) in enumerate(given, start=1)]
+        plain = pd.DataFrame(rows, columns=["cue", "response", "count", "n", "strength", "rank"])
+        pd.testing.assert_frame_equal(norms.load_strengths(path, language, "R123")[0], plain, check_exact=True)
 
 
 def test_research_files_load_with_their_known_repairs(real_data, english, chinese):

@@ -16,10 +16,12 @@ from align_utils import plots, readme
 
 ROOMS = [  # from the bottom to the top
     ["rating_settings"],
+    ["settings"],
+    ["formats"],
     ["config"],
     ["artifacts", "tables", "stages"],
-    ["pairs", "ratings", "wording", "prompts", "norms"],
-    ["stats", "matching", "wvs", "links"],
+    ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
+    ["norms", "stats", "matching", "wvs", "links"],
     ["models", "adapters", "prefix", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["ppo", "fluency"],
