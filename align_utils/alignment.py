@@ -33,7 +33,7 @@ def score_conditions(
     Returns
     -------
     DataFrame
-        `model, culture, stage, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training).
+        `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training).
     """
     settings, parts = cfg.profile.lexical, []
     for culture, data in stage.items():
@@ -43,8 +43,13 @@ def score_conditions(
             "frequency": lexical.list_frequency_baseline(frame, cues["train"], cues["test"], k=most),
             "chance": lexical.list_chance_baseline(frame, cues["test"], k=most),
         }
-        extra = [part.assign(stage=name, model=model) for name, part in baselines.items() for model in cfg.models]
-        conditions = pd.concat([lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]], *extra])
+        extra = [
+            part.assign(stage=name, model=model, seed=cfg.profile.seed)
+            for name, part in baselines.items()
+            for model in cfg.models
+        ]
+        mine = lists.loc[lists["culture"] == culture, ["model", "stage", "seed", "cue", "responses"]]
+        conditions = _repeat_runs(pd.concat([mine, *extra]))
         scored = lexical.score_lists(
             conditions, frame, language, ks=settings.ks, min_count=settings.min_count, matching=matching or settings.matching
         )
@@ -96,7 +101,7 @@ def compare_matchings(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     """Mean precision with intervals, over all test cues and over those without a reversed training pair (`subset`)."""
     parts = [
-        stats.summarise(part, KEYS, "precision", unit="family", **cfg.bootstrap).assign(subset=subset)
+        stats.summarise(part, KEYS, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
         for subset, part in (("all", scored), ("no_reverse", scored[~scored["reverse"]]))
     ]
     return pd.concat(parts, ignore_index=True)
@@ -137,6 +142,7 @@ def compare_stages(cfg: Config, scored: pd.DataFrame, pairs: Sequence[tuple[str,
             pairs=pairs,
             key="cue",
             unit="family",
+            run="seed",
             **cfg.bootstrap,
         )
         table["p_holm"] = table.groupby(["model", "reading"])["p"].transform(lambda p: stats.adjust_holm(p))
@@ -160,3 +166,12 @@ def list_metrics(cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, bey
     for measure, part in beyond.groupby("measure", sort=False):
         records += list_records(part.assign(language=part["culture"].map(language)), f"{measure}_at_{RATED}", unit="share")
     return records
+
+
+def _repeat_runs(lists: pd.DataFrame) -> pd.DataFrame:
+    """Lists that no training run changes stand beside every run's, so that every difference is within a run."""
+    runs = lists["seed"].unique()
+    if len(runs) == 1:
+        return lists
+    fixed = lists.groupby(["model", "stage"])["seed"].transform("nunique") == 1
+    return pd.concat([lists[~fixed], *(lists[fixed].assign(seed=run) for run in runs)], ignore_index=True)

@@ -8,7 +8,6 @@ import pandas as pd
 from align_utils import stats, values
 from align_utils.artifacts import list_records, read_frame
 from align_utils.config import Config
-from align_utils.stages import list_trained
 
 ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
@@ -160,7 +159,7 @@ def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: st
     )
 
 
-def count_nearer(cfg: Config, distances: pd.DataFrame, tension: pd.DataFrame, *, toward: str, away: str) -> pd.DataFrame:
+def count_nearer(distances: pd.DataFrame, tension: pd.DataFrame, *, toward: str, away: str) -> pd.DataFrame:
     """On how many of the chosen items an answerer is nearer to `toward` than to `away`, before and after tuning.
 
     Returns
@@ -174,7 +173,7 @@ def count_nearer(cfg: Config, distances: pd.DataFrame, tension: pd.DataFrame, *,
     rows = []
     for (model, language, persona), part in nearer.groupby(["model", "language", "persona"], sort=False):
         base = part[part["adapter"] == "none"].set_index("question")["nearer"]
-        for culture, stage in [("none", "zero_shot"), *((c, s) for c in cfg.cultures for s in list_trained(cfg))]:
+        for culture, stage in part[["adapter", "stage"]].drop_duplicates().itertuples(index=False):
             mine = part[(part["adapter"] == culture) & (part["stage"] == stage)].set_index("question")["nearer"].loc[base.index]
             low, high = stats.wilson_interval(int(mine.sum()), len(mine))
             gained, lost = int((mine & ~base).sum()), int((~mine & base).sum())

@@ -59,6 +59,11 @@ class Config:
         return {**self.profile.stats.model_dump(), "seed": self.profile.seed}
 
     @property
+    def seeds(self) -> list[int]:
+        """Seeds that the trained stages are run with, the profile's own first."""
+        return list(dict.fromkeys([self.profile.seed, *self.profile.seeds]))
+
+    @property
     def mark(self) -> str:
         """Watermark of every figure: the profile's note, else a word about the bundled sample, else nothing."""
         return self.profile.note or ("illustrative sample, not research data" if self.is_sample else "")

@@ -149,8 +149,8 @@ def pick_examples(cfg: Config, norms: pd.DataFrame, train: Sequence[str]) -> lis
     return list(zip(cues, lists, strict=True))
 
 
-def load_states(cfg: Config, name: str):
-    """Load a base model once with every adapter of the run attached.
+def load_states(cfg: Config, name: str, seed: int | None = None):
+    """Load a base model once with every adapter of the run that one seed gave (default the profile's).
 
     Returns
     -------
@@ -164,7 +164,7 @@ def load_states(cfg: Config, name: str):
     """
     folders = {
         (culture, stage): require(
-            find_adapter(cfg, name, culture, stage) / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft"
+            find_adapter(cfg, name, culture, stage, seed) / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft"
         ).parent
         for culture in cfg.cultures
         for stage in list_trained(cfg)
@@ -189,17 +189,24 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
     -------
     list of Path
         `runs/<profile>/associations/<model>_<culture>.parquet`: `model, culture, stage, decoding, cue, text, responses`; beside
-        it `<model>_<culture>_grid.csv`: `stage, decoding, precision, chosen`.
+        it `<model>_<culture>_grid.csv`: `stage, decoding, precision, chosen`. Both with `seed`: trained stages have the profile's
+        seeds, the untuned model and the foreign adapter the first.
     """
+    for seed in cfg.seeds:
+        _associate(cfg, name, data, seed)
+    return [path for culture in cfg.cultures for path in _collect(cfg, name, culture)]
+
+
+def _associate(cfg: Config, name: str, data: dict[str, dict], seed: int) -> None:
     settings = {
-        (culture, stage): _describe(cfg, name, culture, stage, data[culture])
+        (culture, stage): _describe(cfg, name, culture, stage, seed, data[culture])
         for culture in cfg.cultures
-        for stage in list_stages(cfg)
+        for stage in _list_stages(cfg, seed)
     }
-    folders = {key: cfg.runs / "steps" / "associations" / f"{name}_{key[0]}_{key[1]}" for key in settings}
+    folders = {key: _find_lists(cfg, name, *key, seed) for key in settings}
     open_steps = [key for key in settings if not find_step(folders[key], settings[key])]
     if open_steps:
-        model, tokenizer, adapters = load_states(cfg, name)
+        model, tokenizer, adapters = load_states(cfg, name, seed)
     for culture, stage in tqdm(open_steps, desc="stages", unit="stage"):
         with (
             make_step(folders[culture, stage], settings[culture, stage]) as work,
@@ -216,7 +223,6 @@ def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:
             )
             save_frame(lists, work / "lists.parquet")
             save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
-    return [path for culture in cfg.cultures for path in _collect(cfg, name, culture, folders)]
 
 
 def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -225,7 +231,7 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns
     -------
     (DataFrame, DataFrame)
-        `model, culture, stage, decoding, cue, text, responses`; `model, culture, stage, decoding, precision, chosen`.
+        `model, culture, stage, seed, decoding, cue, text, responses`; `model, culture, stage, seed, decoding, precision, chosen`.
     """
     base = cfg.runs / "associations"
     cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
@@ -235,24 +241,36 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
         read_frame(base / f"{model}_{culture}_grid.csv", made_by=made_by).assign(model=model, culture=culture)
         for model, culture in cells
     ]
-    grid = pd.concat(grids, ignore_index=True)[["model", "culture", "stage", "decoding", "precision", "chosen"]]
+    grid = pd.concat(grids, ignore_index=True)[["model", "culture", "stage", "seed", "decoding", "precision", "chosen"]]
     return pd.concat(lists, ignore_index=True), grid
 
 
-def _collect(cfg: Config, name: str, culture: str, folders: dict) -> list[Path]:
-    names = {stage: folders[culture, stage] for stage in list_stages(cfg)}
-    lists = [pd.read_parquet(folder / "lists.parquet").assign(stage=stage) for stage, folder in names.items()]
-    grids = [pd.read_csv(folder / "grid.csv").assign(stage=stage) for stage, folder in names.items()]
+def _list_stages(cfg: Config, seed: int) -> tuple[str, ...]:
+    return list_stages(cfg) if seed == cfg.profile.seed else list_trained(cfg)
+
+
+def _find_lists(cfg: Config, name: str, culture: str, stage: str, seed: int) -> Path:
+    more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
+    return cfg.runs / "steps" / "associations" / f"{name}_{culture}_{stage}{more}"
+
+
+def _collect(cfg: Config, name: str, culture: str) -> list[Path]:
+    cells = [(stage, seed) for seed in cfg.seeds for stage in _list_stages(cfg, seed)]
+    folders = {cell: _find_lists(cfg, name, culture, *cell) for cell in cells}
+    lists = [
+        pd.read_parquet(folder / "lists.parquet").assign(stage=stage, seed=seed) for (stage, seed), folder in folders.items()
+    ]
+    grids = [pd.read_csv(folder / "grid.csv").assign(stage=stage, seed=seed) for (stage, seed), folder in folders.items()]
     frame = pd.concat(lists, ignore_index=True).assign(model=name, culture=culture)
-    frame = frame[["model", "culture", "stage", "decoding", "cue", "text", "responses"]]
+    frame = frame[["model", "culture", "stage", "seed", "decoding", "cue", "text", "responses"]]
     base = cfg.runs / "associations"
-    grid = pd.concat(grids, ignore_index=True)[["stage", "decoding", "precision", "chosen"]]
+    grid = pd.concat(grids, ignore_index=True)[["stage", "seed", "decoding", "precision", "chosen"]]
     return [save_frame(frame, base / f"{name}_{culture}.parquet"), save_frame(grid, base / f"{name}_{culture}_grid.csv")]
 
 
-def _describe(cfg: Config, name: str, culture: str, stage: str, source: dict) -> dict:
+def _describe(cfg: Config, name: str, culture: str, stage: str, seed: int, source: dict) -> dict:
     state = find_state(cfg, culture, stage)
-    adapter = find_adapter(cfg, name, *state) if state else None
+    adapter = find_adapter(cfg, name, *state, seed) if state else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
     return {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "stage": stage, "culture": culture,

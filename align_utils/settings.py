@@ -203,6 +203,8 @@ class Profile(Strict):
     models: list[str] = Field(min_length=1)
     cultures: list[str] = Field(min_length=1)
     seed: int
+    # More seeds to train and judge beside `seed`.
+    seeds: list[int] = []
     controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
     budget_minutes: dict[str, float]
     norms: Norms

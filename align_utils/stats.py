@@ -67,6 +67,42 @@ def bootstrap_interval(
     return float(statistic(values)), float(low), float(high)
 
 
+def bootstrap_levels(
+    values: Sequence[float], groups: Sequence, runs: Sequence, *, resamples: int, level: float, seed: int
+) -> tuple[float, float, float]:
+    """Percentile bootstrap of a mean over two crossed levels: whole groups and whole runs are drawn, each with replacement.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Finite numbers.
+    groups, runs : array-like, shape (n,)
+        Units of the items (concept families) and of the training runs (seeds). With few runs the spread between them is itself
+        poorly known.
+
+    Returns
+    -------
+    (float, float, float)
+        Estimate, lower and upper end.
+
+    Source
+    ------
+    Owen (2007), the pigeonhole bootstrap.
+    """
+    values = np.asarray(values, dtype=float)
+    _, rows = np.unique(np.asarray(groups), return_inverse=True)
+    _, columns = np.unique(np.asarray(runs), return_inverse=True)
+    shape = (rows.max() + 1, columns.max() + 1)
+    sums, sizes = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (rows, columns), values)
+    np.add.at(sizes, (rows, columns), 1)
+    rng = np.random.default_rng(seed)
+    often = [rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in shape]
+    totals, counts = (np.einsum("bg,gr,br->b", often[0], table, often[1]) for table in (sums, sizes))
+    low, high = np.quantile(totals / counts, [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion, in [0, 1] (scipy `binomtest`)."""
     interval = stats.binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
@@ -141,7 +177,14 @@ def adjust_holm(p: Sequence[float]) -> np.ndarray:
 
 
 def summarise(
-    frame: pd.DataFrame, by: Sequence[str], value: str, *, unit: str, statistic: Callable[..., np.ndarray] = np.mean, **settings
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    value: str,
+    *,
+    unit: str,
+    run: str | None = None,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    **settings,
 ) -> pd.DataFrame:
     """Estimate and bootstrap interval of a column in every group.
 
@@ -151,6 +194,9 @@ def summarise(
         Columns that form the groups; their order of appearance is kept.
     value, unit : str
         The column summarised (NaN rows are left out and n counts the rest) and the column of the units drawn together.
+    run : str, optional
+        Column of the training run (seed). Where a group has several, the mean's interval is over units and runs
+        (`bootstrap_levels`) and n counts the items of one run.
     **settings
         `resamples`, `level`, `seed` of `bootstrap_interval`.
 
@@ -161,8 +207,12 @@ def summarise(
     """
     rows = []
     for key, group in frame.dropna(subset=value).groupby(list(by), sort=False):
-        estimate, low, high = bootstrap_interval(group[value], group[unit], statistic=statistic, **settings)
-        rows.append([*key, estimate, low, high, len(group)])
+        runs = 1 if run is None else group[run].nunique()
+        if runs > 1:
+            estimate, low, high = bootstrap_levels(group[value], group[unit], group[run], **settings)
+        else:
+            estimate, low, high = bootstrap_interval(group[value], group[unit], statistic=statistic, **settings)
+        rows.append([*key, estimate, low, high, len(group) // runs])
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
 
 
@@ -175,6 +225,7 @@ def compare(
     pairs: Sequence[tuple[str, str]],
     key: str,
     unit: str,
+    run: str | None = None,
     **settings,
 ) -> pd.DataFrame:
     """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
@@ -185,6 +236,9 @@ def compare(
         Column of the condition; `pairs` lists (new, old), the difference is new - old.
     key, unit : str
         What is paired (cue, question), and what is drawn together.
+    run : str, optional
+        Column of the training run: differences are taken within a run (see `summarise`); effect and p are of each unit's mean
+        over runs.
 
     Returns
     -------
@@ -194,13 +248,15 @@ def compare(
     """
     parts, names = [], [*by, "comparison"]
     for new, old in pairs:
-        columns = [*by, key, value]
+        paired = [key] if run is None else [key, run]
+        columns = [*by, *paired, value]
         both = frame.loc[frame[over] == new, [*columns, unit] if unit != key else columns].merge(
-            frame.loc[frame[over] == old, columns], on=[*by, key], suffixes=("", "_old")
+            frame.loc[frame[over] == old, columns], on=[*by, *paired], suffixes=("", "_old")
         )
         both["difference"] = both[value] - both[f"{value}_old"]
         both = both.assign(comparison=f"{new} - {old}").dropna(subset="difference")
-        table = summarise(both, names, "difference", unit=unit, **settings)
+        table = summarise(both, names, "difference", unit=unit, run=run, **settings)
+        both = both.groupby([*names, key, *({unit} - {key})], sort=False, as_index=False)["difference"].mean()
         # Differences without spread (all alike up to rounding) have no standardised size.
         table["effect"] = [
             part["difference"].mean() / spread if (spread := part["difference"].std()) > 1e-12 else np.nan

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", action="append", help="default: every model of the profile")
     parser.add_argument("--culture", action="append", help="default: every culture of the profile")
     parser.add_argument("--stage", action="append", help="sft, ppo or a control; default: sft, ppo and the profile's controls")
-    parser.add_argument("--seed", type=int, action="append", help="default: the profile's seed")
+    parser.add_argument("--seed", type=int, action="append", help="default: the profile's seeds")
     options = parser.parse_args(arguments)
     try:
         cfg = config.load(options.profile)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for model in options.model or known["model"]:
         for culture in options.culture or known["culture"]:
             for stage in options.stage or known["stage"]:
-                for seed in options.seed or [cfg.profile.seed]:
+                for seed in options.seed or cfg.seeds:
                     folder = train_stage(cfg, model, culture, stage, data, seed=seed)
                     state.print(folder.relative_to(cfg.root))
 

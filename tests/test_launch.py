@@ -10,7 +10,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
 from test_training import prepare
 
-from align_utils import config, controls, sft, stages, training
+from align_utils import alignment, artifacts, config, controls, generation, sft, stages, training
+from align_utils.adapters import find_adapter
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,34 @@ def test_other_culture_is_translated_by_the_pairs_alone():
 def test_names_of_controls_agree():
     allowed = config.Profile.model_fields["controls"].annotation.__args__[0].__args__
     assert set(allowed) == {*controls.CONTROLS, stages.FOREIGN}
+
+
+def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
+    cfg, stage = run
+    cfg.profile = cfg.profile.model_copy(update={"seeds": [7]})
+    families = {(name, cue): number for name in stage for number, cue in enumerate(stage[name]["cues"]["test"])}
+    splits = artifacts.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
+    assert cfg.seeds == [cfg.profile.seed, 7] and len(splits)
+    for seed in cfg.seeds:
+        for culture in cfg.cultures:
+            for name in stages.list_trained(cfg):
+                training.train_stage(cfg, "tiny", culture, name, stage, seed=seed)
+    generation.associate(cfg, "tiny", stage)
+    lists, grids = generation.load_associations(cfg)
+    seeds = lists.groupby("stage")["seed"].agg(set)
+    assert seeds["sft"] == seeds["ppo"] == set(cfg.seeds) and seeds["few_shot"] == seeds["control_foreign"] == {
+        cfg.profile.seed
+    }
+    first, second = (find_adapter(cfg, "tiny", "us", "sft", seed) / "adapter_model.safetensors" for seed in cfg.seeds)
+    assert artifacts.hash_file(first) != artifacts.hash_file(second)
+    # Every list of the second seed names a word that people gave first: half of each mean must come from it.
+    words = {name: part["norms"].query("rank == 1").set_index("cue")["response"] for name, part in stage.items()}
+    better = lists["seed"] == 7
+    right = [[words[culture][cue]] for culture, cue in zip(lists["culture"], lists["cue"], strict=True)]
+    lists["responses"] = pd.Series(right, index=lists.index).where(better, pd.Series([[]] * len(lists), index=lists.index))
+    scored = alignment.score_conditions(cfg, lists, stage, families)
+    shown = alignment.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
+    assert shown["value"].tolist() == pytest.approx([0.1] * len(shown)) and (shown["n"] == cfg.profile.norms.test_pairs).all()
+    assert (shown["low"] == 0).all() and (shown["high"] == pytest.approx(0.2)), "two runs: the interval holds both"
+    gaps = alignment.compare_stages(cfg, scored, [("sft", "few_shot")])
+    assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()

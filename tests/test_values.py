@@ -65,7 +65,7 @@ def test_shift_counts_and_nearer_worked_by_hand(cfg):
     assert found["target"] == pytest.approx(0.7 - 0.2) and found["other"] == pytest.approx(0.1 - 0.6)
     tension = values.rank_tension(HUMAN, "us", "cn", size=1)
     assert tension["question"].tolist() == ["Q1", "Q56"] and tension["tension"].tolist() == pytest.approx([0.8, 0.5])
-    counts = answers.count_nearer(cfg, distances, tension, toward="cn", away="us").set_index(["culture", "stage"])
+    counts = answers.count_nearer(distances, tension, toward="cn", away="us").set_index(["culture", "stage"])
     assert counts.loc[("cn", "ppo"), ["count", "n", "gained", "lost"]].tolist() == [1, 1, 1, 0]
     assert counts.loc[("none", "zero_shot"), "count"] == 0
 
@@ -154,3 +154,18 @@ def test_comparison_is_paired_by_key():
         frame, ["c"], "p", over="stage", pairs=[("b", "a")], key="cue", unit="cue", resamples=50, level=0.95, seed=0
     )
     assert table["effect"].iloc[0] == pytest.approx(2**0.5)
+
+
+def test_two_levels_hold_the_spread_of_both():
+    rng = np.random.default_rng(0)
+    items, runs = rng.normal(0, 1, 200), rng.normal(0, 0.5, 8)
+    frame = pd.DataFrame([(i, r, a + b) for i, a in enumerate(items) for r, b in enumerate(runs)], columns=["item", "run", "x"])
+    settings_ = {"resamples": 4000, "level": 0.95, "seed": 1}
+    value, low, high = stats.bootstrap_levels(frame["x"], frame["item"], frame["run"], **settings_)
+    # Independent parts: the variances of the two means add up (bootstrap variances, so with 1/n and not 1/(n - 1)).
+    expected = (items.var() / 200 + runs.var() / 8) ** 0.5
+    assert value == pytest.approx(frame["x"].mean()) and (high - low) / (2 * 1.96) == pytest.approx(expected, rel=0.08)
+    same = frame.assign(x=frame["x"] - runs[frame["run"]])
+    _, low, high = stats.bootstrap_levels(same["x"], same["item"], same["run"], **settings_)
+    _, lower, higher = stats.bootstrap_interval(items, **settings_)
+    assert high - low == pytest.approx(higher - lower, rel=0.08), "runs that agree add nothing"
