@@ -10,10 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from align_utils.formats import Format
-from align_utils.settings import ConfigError, Culture, Decoding, Language, ModelSource, Profile, Reward, Strict
+from align_utils.settings import ConfigError, Culture, Decoding, Language, ModelSource, Participants, Profile, Reward, Strict
 
 # The models that the rooms above know under this name.
-__all__ = ["Config", "ConfigError", "Culture", "Decoding", "Language", "ModelSource", "Profile", "Reward"]
+__all__ = ["Config", "ConfigError", "Culture", "Decoding", "Language", "ModelSource", "Participants", "Profile", "Reward"]
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers import LogitsProcessor
 
 from align_utils import lexical, prompts
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
 from align_utils.config import Config, Decoding, Language
-from align_utils.models import attach_adapter, hash_base, load_base, use_adapter
-from align_utils.prefix import read_batch
+from align_utils.decoder import continue_rows, penalise
+from align_utils.models import attach_adapter, check_adapters, hash_base, load_base, use_adapter
 from align_utils.stages import find_state, list_stages, list_trained
 
 # Bumped when this module's results change for the same settings.
@@ -51,33 +50,22 @@ def generate_texts(
         Continuations without special tokens, in the order of `asked`; they end at the first line break or eos.
     """
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
-    stops = find_stop_tokens(tokenizer)
+    stops = set(find_stop_tokens(tokenizer))
     texts = [""] * len(asked)
     for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False):
         chosen = order[start : start + batch]
-        given = read_batch(model, tokenizer.pad_token_id, [tokenizer(asked[i])["input_ids"] for i in chosen])
-        output = model.generate(
-            input_ids=given.ids, attention_mask=given.mask, past_key_values=given.cache, max_new_tokens=max_new_tokens,
-            do_sample=False, top_k=None, top_p=None, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
-            logits_processor=[RowPenalty([penalties[i] for i in chosen])],
+        settings = torch.tensor([penalties[i] for i in chosen])
+
+        def pick(scores, ids, rows, _, settings=settings):
+            return penalise(scores, ids, settings[rows]).argmax(dim=-1)
+
+        new = continue_rows(
+            model, tokenizer.pad_token_id, [tokenizer(asked[i])["input_ids"] for i in chosen], pick=pick,
+            ends=lambda _, tokens: tokens[-1] in stops, max_new_tokens=max_new_tokens,
         )  # fmt: skip
-        new = output[:, given.ids.shape[1] :]
         for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             texts[i] = text
     return texts
-
-
-class RowPenalty(LogitsProcessor):
-    """transformers' repetition penalty with one value a row, so that several settings share a batch."""
-
-    def __init__(self, penalties: Sequence[float]):
-        self.penalties = torch.tensor(penalties).unsqueeze(1)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores of tokens already seen, divided by the row's penalty where positive and multiplied where negative."""
-        penalties = self.penalties.to(scores)
-        seen = scores.gather(1, input_ids)
-        return scores.scatter(1, input_ids, torch.where(seen < 0, seen * penalties, seen / penalties))
 
 
 def generate_lists(
@@ -161,6 +149,8 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
     ------
     MissingInput
         An adapter has not been trained yet; names the notebook.
+    ModelError
+        An adapter changes nothing (`models.check_adapters`).
     """
     folders = {
         (culture, stage): require(
@@ -172,7 +162,9 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
     model, tokenizer = load_base(cfg.models[name], seed=cfg.profile.seed)
     for (culture, stage), folder in folders.items():
         model = attach_adapter(model, folder, f"{culture}_{stage}")
-    return model.eval(), tokenizer, {key: f"{key[0]}_{key[1]}" for key in folders}
+    names = {key: f"{key[0]}_{key[1]}" for key in folders}
+    check_adapters(model.eval(), tokenizer, {names[key]: folder for key, folder in folders.items()})
+    return model, tokenizer, names
 
 
 def associate(cfg: Config, name: str, data: dict[str, dict]) -> list[Path]:

@@ -24,6 +24,8 @@ SPACE = "▁"
 # Token types of the GGUF format (llama.cpp `llama_token_type`): 3 control, 4 user-defined.
 CONTROL, USER_DEFINED = 3, 4
 FEW_ROWS = 128
+# What adapters are compared on when they are loaded.
+PROBE = "When people hear the word"
 
 
 class ModelError(RuntimeError):
@@ -126,6 +128,46 @@ def use_adapter(model, name: str | None):
         yield model
     finally:
         model.set_adapter(before)
+
+
+@torch.inference_mode()
+def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
+    """Prove on one probe that every attached adapter changes the model, and that different adapters change it differently.
+
+    Parameters
+    ----------
+    model : PeftModel
+        With the adapters attached, in evaluation mode.
+    folders : dict
+        Name of each adapter to the folder it was read from.
+
+    Raises
+    ------
+    ModelError
+        An adapter answers exactly as the base model (its weights are zero, or were not applied), or two adapters of different
+        weights answer alike (the swap does nothing).
+    """
+    inputs = tokenizer(PROBE, return_tensors="pt").to(model.device)
+
+    def answer(name: str | None) -> torch.Tensor:
+        with use_adapter(model, name):
+            return model(**inputs, logits_to_keep=1).logits[0, -1]
+
+    base, seen = answer(None), {}
+    for name, folder in folders.items():
+        logits, weights = answer(name), hash_file(folder / "adapter_model.safetensors")
+        if torch.equal(logits, base):
+            raise ModelError(
+                f"adapter '{name}' ({folder}) changes nothing: it answers a probe exactly as the base model does, so it is untrained "
+                "or was not applied. Delete that folder and train it again (notebooks 02 and 03)"
+            )
+        for other, (known, before) in seen.items():
+            if weights != known and torch.equal(logits, before):
+                raise ModelError(
+                    f"adapters '{other}' and '{name}' hold different weights and answer a probe exactly alike: swapping them has no "
+                    f"effect, so one of them was not applied ({folder})"
+                )
+        seen[name] = (weights, logits)
 
 
 def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]) -> Tokenizer:

@@ -180,6 +180,18 @@ class Lexical(Strict):
     ceiling_splits: int = Field(gt=0)
 
 
+class Participants(Strict):
+    """Simulated participants of notebook 04; `n: 0` switches them off."""
+
+    n: int = Field(ge=0)
+    cues: int = Field(gt=0)
+    stages: list[str] = Field(min_length=1)
+    words: int = Field(ge=1, le=3)
+    temperature: float = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    batch: int = Field(gt=0)
+
+
 class Survey(Strict):
     items: Literal["core", "all"]
     wording: Literal["ours", "file"]
@@ -212,6 +224,7 @@ class Profile(Strict):
     sft: Sft
     ppo: Ppo
     lexical: Lexical
+    participants: Participants
     ratings: RatingRules
     survey: Survey
     stats: Stats

@@ -18,7 +18,8 @@ TRIALS = 1_200_000  # ALIGN_BENCH_TRIALS: another size, the same for both sides
 RACES = {
     "norms": "load, check, strengths, ranks and split of a synthetic strength file as long as the English R1 release (483,636 rows) against a plain groupby-apply over cues",
     "norms_trials": "1.2 million synthetic trials of the English complete file through cleaning into strengths against plain groupby-apply over participants and cues",
-    "generation": "lists for 24 cues against transformers' generate, one cue at a time",
+    "generation": "few-shot lists for 48 cues against transformers' generate, one cue at a time",
+    "participants": "10 sampled answers of three words to each of 12 cues, few-shot, against transformers' generate, one cue at a time with num_return_sequences=10, ended at the line's end",
     "survey_labels": "label probabilities of 4 items in both languages against one plain forward pass per label",
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
 }
@@ -172,16 +173,16 @@ def _hash_frame(frame) -> str:
 
 
 def race_generation(side: str) -> dict:
-    from align_utils import generation, pairs, prompts
+    from align_utils import generation
 
     cfg, model, tokenizer = _load_model()
-    concepts, _ = pairs.load_pairs(cfg)
-    cues = concepts["cue_en"].tolist()[:24]
-    asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in cues]
+    _, asked = _ask_few_shot(cfg, 48)
     length, stops = cfg.profile.lexical.max_new_tokens, generation.find_stop_tokens(tokenizer)
     start = time.perf_counter()
     if side == "ours":
-        texts = generation.generate_texts(model, tokenizer, asked, [1.15] * len(asked), max_new_tokens=length, batch=72)
+        texts = generation.generate_texts(
+            model, tokenizer, asked, [1.15] * len(asked), max_new_tokens=length, batch=cfg.profile.lexical.batch
+        )
     else:
         texts = []
         for text in asked:
@@ -192,6 +193,44 @@ def race_generation(side: str) -> dict:
             )  # fmt: skip
             texts.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
     return {"seconds": time.perf_counter() - start, "result": texts}
+
+
+def race_participants(side: str) -> dict:
+    """Draws cannot be equal; what is compared is the greedy text of both paths (`continue_rows` with two copies a prompt)."""
+    from align_utils import decoder, generation, participants
+
+    cfg, model, tokenizer = _load_model()
+    cues, asked = _ask_few_shot(cfg, 12)
+    settings, stops = cfg.profile.participants, generation.find_stop_tokens(tokenizer)
+    settings = settings.model_copy(update={"n": 10})
+    ending = {"max_new_tokens": settings.max_new_tokens, "eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
+    start = time.perf_counter()
+    if side == "ours":
+        participants.sample_answers(model, tokenizer, cfg.languages["en"], cues, asked, settings, seed=1)
+    else:
+        for text in asked:
+            inputs = tokenizer(text, return_tensors="pt")
+            model.generate(**inputs, **ending, do_sample=True, top_k=0, top_p=1.0, num_return_sequences=settings.n)
+    seconds = time.perf_counter() - start
+    ids = [tokenizer(text)["input_ids"] for text in asked[:4]]
+    if side == "ours":
+        rows = decoder.continue_rows(
+            model, tokenizer.pad_token_id, ids, pick=lambda scores, *_: scores.argmax(dim=-1), copies=2,
+            ends=lambda _, new: new[-1] in stops, max_new_tokens=settings.max_new_tokens,
+        )[::2]  # fmt: skip
+    else:
+        inputs = [tokenizer(text, return_tensors="pt") for text in asked[:4]]
+        rows = [model.generate(**one, **ending, do_sample=False)[0, one["input_ids"].shape[1] :] for one in inputs]
+    return {"seconds": seconds, "result": tokenizer.batch_decode(rows, skip_special_tokens=True)}
+
+
+def _ask_few_shot(cfg, count: int):
+    from align_utils import generation, norms, pairs, prompts
+
+    concepts, _ = pairs.load_pairs(cfg)
+    cues, frame = concepts["cue_en"].tolist()[:count], norms.load_norms(cfg, "us")["norms"]
+    examples = generation.pick_examples(cfg, frame, sorted(set(frame["cue"]) - set(cues)))
+    return cues, [prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
 
 
 def race_survey_labels(side: str) -> dict:

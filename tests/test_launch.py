@@ -109,6 +109,8 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     scored = alignment.score_conditions(cfg, lists, stage, families)
     shown = alignment.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
     assert shown["value"].tolist() == pytest.approx([0.1] * len(shown)) and (shown["n"] == cfg.profile.norms.test_pairs).all()
-    assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), "two runs: the interval holds both"
+    assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), (
+        "two runs: the interval holds both"
+    )
     gaps = alignment.compare_stages(cfg, scored, [("sft", "few_shot")])
     assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()

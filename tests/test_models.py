@@ -85,3 +85,36 @@ def test_a_local_folder_loads(tmp_path, tiny):
     loaded, reader = models.load_base(source, seed=0)
     assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
     assert reader("dog")["input_ids"] == tokenizer("dog")["input_ids"] and reader.padding_side == "left"
+
+
+def save_adapter(cfg, folder, *, seed, trained):
+    torch.manual_seed(seed)
+    base, _ = models.load_base(cfg.models["tiny"], seed=0)
+    get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=not trained)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["changed", "fresh"])
+def test_an_adapter_that_changes_nothing_is_found_when_it_is_loaded(cfg, tmp_path, trained):
+    save_adapter(cfg, tmp_path / "a", seed=0, trained=True)
+    save_adapter(cfg, tmp_path / "b", seed=1, trained=trained)
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    for name in ("a", "b"):
+        model = models.attach_adapter(model, tmp_path / name, name)
+    folders = {name: tmp_path / name for name in ("a", "b")}
+    if trained:
+        models.check_adapters(model.eval(), tokenizer, folders)
+        return
+    with pytest.raises(models.ModelError, match="adapter 'b' .* changes nothing"):
+        models.check_adapters(model.eval(), tokenizer, folders)
+
+
+def test_a_swap_without_effect_is_found(cfg, tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        save_adapter(cfg, tmp_path / name, seed=seed, trained=True)
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    for name in ("a", "b"):
+        model = models.attach_adapter(model, tmp_path / "a", name)
+    # PPO may keep the SFT adapter as it was: the same weights under two names are no error.
+    models.check_adapters(model.eval(), tokenizer, {"a": tmp_path / "a", "b": tmp_path / "a"})
+    with pytest.raises(models.ModelError, match="'a' and 'b' hold different weights .* exactly alike"):
+        models.check_adapters(model, tokenizer, {"a": tmp_path / "a", "b": tmp_path / "b"})

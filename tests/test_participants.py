@@ -1,0 +1,260 @@
+"""Simulated participants on the tiny model: every draw against a plain loop, early ends, resuming, and the way to the table."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import copy_project
+from peft import LoraConfig, get_peft_model
+
+from align_utils import (
+    adapters,
+    artifacts,
+    config,
+    decoder,
+    generation,
+    models,
+    norms,
+    pairs,
+    panels,
+    participants,
+    population_plots,
+    populations,
+    stages,
+)
+
+WORDS = "abcxyz"
+SETTINGS = config.Participants(n=6, cues=9, stages=["few_shot"], words=3, temperature=1.0, max_new_tokens=18, batch=24)
+CUES = ["dog", "a much longer cue", "sun"]
+
+
+def make_talkative(seed):
+    """The tiny model, made to prefer a few letters, separators and line ends: random rows then end at different steps."""
+    cfg = config.load("smoke")
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=seed)
+    liked = torch.zeros(len(tokenizer))
+    liked[tokenizer.convert_tokens_to_ids([*WORDS, ","])] = 9.0
+    liked[tokenizer.convert_tokens_to_ids(["\n"])] = 7.5
+
+    def favour(*call):
+        call[-1].logits.mul_(3).add_(liked)
+
+    model.register_forward_hook(favour)
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module")
+def talkative():
+    return make_talkative(3)
+
+
+def ask(talkative, english, cues, settings=SETTINGS, seed=5):
+    asked = [f'To "{cue}", say:' for cue in cues]
+    return participants.sample_answers(*talkative, english, cues, asked, settings, seed=seed)
+
+
+def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, english):
+    model, tokenizer = talkative
+    frame = ask(talkative, english, CUES)
+    assert len(frame) == 18 and frame["cue"].tolist() == [cue for cue in CUES for _ in range(6)]
+    ended = 0
+    for row in frame.itertuples():
+        uniform = np.random.default_rng([5, participants.crc32(row.cue.encode())]).random((6, 18))[row.participant - 1]
+        ids, text, found = tokenizer(f'To "{row.cue}", say:')["input_ids"], "", []
+        for u in uniform:
+            with torch.inference_mode():
+                share = torch.softmax(model(torch.tensor([ids])).logits[0, -1].double(), dim=-1).numpy()
+            token = int(np.searchsorted(share.cumsum(), u, side="right"))
+            if tokenizer.decode([token]) == "\n":
+                found, text = text.split(","), text + "\n"
+                break
+            ids, text = [*ids, token], text + tokenizer.decode([token])
+            # Whole words only: what stands behind the last comma may go on.
+            found = text.split(",")[:-1]
+            distinct = list(dict.fromkeys(word.strip() for word in found if english.normalise(word)))
+            if len(distinct) == 3:
+                ended += 1
+                break
+        assert row.text == text
+        words = list(dict.fromkeys(word.strip() for word in found if english.normalise(word)))
+        assert (*words, "", "", "")[:3] == (row.R1, row.R2, row.R3)
+    assert 3 <= ended < 18 and frame["R3"].eq("").any(), "both kinds of rows were there"
+
+
+def test_answers_depend_on_the_seed_and_the_cue_alone(talkative, english):
+    frame = ask(talkative, english, CUES)
+    pd.testing.assert_frame_equal(ask(talkative, english, CUES), frame)
+    alone = ask(talkative, english, CUES[2:])
+    pd.testing.assert_frame_equal(alone, frame[frame["cue"] == "sun"].reset_index(drop=True))
+    more = ask(talkative, english, CUES, SETTINGS.model_copy(update={"n": 8}))
+    pd.testing.assert_frame_equal(more[more["participant"] <= 6].reset_index(drop=True), frame)
+    assert ask(talkative, english, CUES, seed=6)["text"].tolist() != frame["text"].tolist()
+
+
+def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_generate_does():
+    model, tokenizer = make_talkative(4)
+    stops = generation.find_stop_tokens(tokenizer)
+    # The stop sign is liked just enough that greedy rows end at different steps.
+    asked = [f'"{word}" makes me think of:' for word in ("dog", "sun", "rice", "a river", "tea", "moon", "cloud", "leaf")]
+    ids, sizes = [tokenizer(text)["input_ids"] for text in asked], []
+    seen = model.register_forward_pre_hook(lambda _, __, given: sizes.append(len(given["input_ids"])), with_kwargs=True)
+    penalties = torch.linspace(1.0, 1.6, 8)
+    rows = decoder.continue_rows(
+        model, tokenizer.pad_token_id, ids, ends=lambda _, new: new[-1] in stops, max_new_tokens=25,
+        pick=lambda scores, all_ids, rows, _: decoder.penalise(scores, all_ids, penalties[rows]).argmax(dim=-1),
+    )  # fmt: skip
+    seen.remove()
+    plain = [
+        model.generate(
+            **tokenizer(text, return_tensors="pt"), do_sample=False, repetition_penalty=penalty, max_new_tokens=25,
+            eos_token_id=stops, pad_token_id=tokenizer.pad_token_id,
+        )[0, len(tokenizer(text)["input_ids"]) :].tolist()
+        for text, penalty in zip(asked, penalties.tolist(), strict=True)
+    ]  # fmt: skip
+    assert rows == plain
+    lengths = sorted(len(row) for row in rows)
+    assert len(set(lengths)) >= 3, "the rows end at different steps, or this test shows nothing"
+    # After the common beginning (one row) every step works for the open rows only.
+    assert sizes[1:] == [sum(length > step for length in lengths) for step in range(lengths[-1])]
+
+
+def test_draws_follow_the_whole_softmax():
+    scores = torch.tensor([[1.0, 0.0, -1.0, 2.0, -30.0]])
+    grid = (torch.arange(10_000) + 0.5) / 10_000
+    for temperature in (1.0, 0.5):
+        drawn = decoder.draw_tokens(scores.expand(10_000, -1), grid, temperature=temperature)
+        share = torch.softmax(scores[0].double() / temperature, dim=0)
+        assert np.bincount(drawn, minlength=5) == pytest.approx(share.numpy() * 10_000, abs=1)
+    assert decoder.draw_tokens(scores, torch.tensor([1.0]), temperature=1.0).item() <= 4, "never beyond the vocabulary"
+
+
+def test_markers_of_a_missing_answer_are_treated_as_peoples(talkative, english, monkeypatch):
+    monkeypatch.setattr(participants, "read_words", lambda *_, **__: ["NA", "cat", "Unknown word"])
+    frame = ask(talkative, english, ["dog"])
+    assert frame[["R1", "R2", "R3"]].drop_duplicates().values.tolist() == [["", "cat", ""]]
+
+
+def make_adapter(cfg, culture, stage, seed):
+    folder = adapters.find_adapter(cfg, "tiny", culture, stage)
+    torch.manual_seed(seed)
+    base, _ = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
+    adapter = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    adapter.save_pretrained(folder)
+    (folder / "step.json").write_text(json.dumps({"key": str(seed)}))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("participants")))
+    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
+    for name, part in loaded.items():
+        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
+    concepts, _ = pairs.load_pairs(cfg)
+    splits = pairs.split_pairs(
+        concepts, norms.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
+    )
+    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
+        make_adapter(cfg, culture, stage, seed)
+    return cfg, pairs.load_stage(cfg)
+
+
+def change(cfg, **settings):
+    profile = cfg.profile.model_copy(update={"participants": cfg.profile.participants.model_copy(update=settings)})
+    return config.Config(profile, cfg.root, cfg.data_dir)
+
+
+def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeypatch):
+    cfg, stage = project
+    cues = {name: group["cues"] for name, group in panels.load_people(cfg, stage).items()}
+    # Another choice of stages draws the same answers for those that both have.
+    alone = change(cfg, stages=["ppo"])
+    participants.simulate(alone, "tiny", stage, cues)
+    ppo = participants.load_participants(alone)
+    for folder in (cfg.runs / "steps" / "participants").iterdir():
+        shutil.rmtree(folder)
+    sample, calls = participants.sample_answers, []
+
+    def stop_at_the_third(*args, **kwargs):
+        calls.append(kwargs["label"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(participants, "sample_answers", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        participants.simulate(cfg, "tiny", stage, cues)
+    paths = participants.simulate(cfg, "tiny", stage, cues)
+    assert len(calls) == 3 + 4, "six cells: two were there already"
+    participants.simulate(cfg, "tiny", stage, cues)
+    assert len(calls) == 7 and [path.name for path in paths] == ["tiny_us.parquet", "tiny_cn.parquet"]
+    frame = participants.load_participants(cfg)
+    n = cfg.profile.participants.n
+    assert frame.groupby(["culture", "stage", "cue"]).size().eq(n).all() and len(frame) == 2 * 3 * 4 * n
+    pd.testing.assert_frame_equal(frame[frame["stage"] == "ppo"].reset_index(drop=True), ppo)
+    by_stage = frame[frame["culture"] == "us"].groupby("stage")["text"].agg(tuple)
+    assert by_stage.nunique() == 3, "every stage answers for itself"
+    # A deeper change of settings is another step.
+    participants.simulate(change(cfg, temperature=0.5), "tiny", stage, cues)
+    assert len(calls) == 13
+
+
+def test_switched_off_and_unknown_stages(project):
+    cfg, stage = project
+    off = change(cfg, n=0)
+    assert participants.simulate(off, "tiny", stage, {}) == [] and participants.load_participants(off).empty
+    people = panels.load_people(off, stage)
+    scored = panels.score_panels(off, participants.load_participants(off), stage, people, {})
+    summary = panels.summarise_panels(off, scored)
+    contrasts = panels.contrast_panels(off, scored, [("sft", "few_shot")])
+    assert scored.empty and summary.empty and contrasts.empty and panels.list_metrics(off, summary, contrasts) == []
+    assert population_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
+    cues = {name: group["cues"] for name, group in people.items()}
+    with pytest.raises(config.ConfigError, match=r"participants\.stages: 'nonsense'.*few_shot.*ppo"):
+        participants.simulate(change(cfg, stages=["nonsense"]), "tiny", stage, cues)
+
+
+def test_cues_are_test_cues_that_people_answered_and_more_keep_the_earlier_ones(project):
+    cfg, stage = project
+    few, more = (panels.load_people(change(cfg, cues=count), stage) for count in (3, 5))
+    for culture in cfg.cultures:
+        assert few[culture]["cues"] == more[culture]["cues"][:3] and len(more[culture]["cues"]) == 5
+        assert set(more[culture]["cues"]) <= set(stage[culture]["cues"]["test"])
+        assert set(more[culture]["trials"]["cue"]) == set(more[culture]["cues"]) == set(more[culture]["strengths"]["cue"])
+
+
+def test_answers_are_scored_beside_people_and_the_baseline(project):
+    cfg, stage = project
+    people, families = panels.load_people(cfg, stage), pairs.map_families(cfg)
+    # Participants who say what people say most: five words over three people of the panel.
+    rows = []
+    for culture, group in people.items():
+        for cue in group["cues"]:
+            best = group["strengths"].query("cue == @cue and rank <= 5")["response"].tolist()
+            rows += [(culture, cue, 1, *best[:3]), (culture, cue, 2, *best[2:5])]
+    frame = pd.DataFrame(rows, columns=["culture", "cue", "participant", "R1", "R2", "R3"])
+    answers = pd.concat(
+        [frame.assign(model="tiny", stage="ppo"), frame.assign(model="tiny", stage="sft", R1="", R2="", R3="x")]
+    )
+    scored = panels.score_panels(cfg, answers, stage, people, families)
+    summary = panels.summarise_panels(cfg, scored)
+    found = summary.set_index(["culture", "measure", "stage"])["value"].sort_index()
+    for culture in cfg.cultures:
+        precision = found[culture, "precision_top"]
+        assert precision["ppo"] == pytest.approx(1) and precision["sft"] == 0
+        assert precision["frequency"] < precision["human"] < 1
+        assert found[culture, "js_distance"]["human"] < found[culture, "js_distance"]["frequency"] <= 1
+        assert found[culture, "shared_mass"]["sft"] == pytest.approx(0)
+    assert set(summary["measure"]) == set(populations.MEASURES)
+    contrasts = panels.contrast_panels(cfg, scored, [("ppo", "sft")])
+    gain = contrasts.query("culture == 'us' and measure == 'precision_top'").iloc[0]
+    assert gain["value"] == pytest.approx(1) and gain["n"] == len(people["us"]["cues"]) and gain["p_holm"] >= gain["p"]
+    records = panels.list_metrics(cfg, summary, contrasts)
+    assert len(records) == len(summary) + len(contrasts)
+    artifacts.save_metrics(cfg, records, "04")
+    figure = population_plots.plot_population(summary)
+    assert len(figure.axes) == 2 * len(population_plots.PANELS)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["PPO", "SFT"]
