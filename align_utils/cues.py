@@ -79,7 +79,7 @@ def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row a culture: cues, mean coverage and entropy with their standard deviations, and mean missing responses a cue."""
     rows = []
     for name, table in measured.items():
-        row = {"culture": name, "cues": len(table), "N": table["N"].median()}
+        row = {"culture": name, "cues": len(table), "median N": table["N"].median()}
         for column, label in (("coverage", "coverage %"), ("H", "H (nats)")):
             row |= {label: table[column].mean(), f"{label} sd": table[column].std()}
         rows.append(row | {column: table[column].mean() for column in ("unknown", "xR2", "xR3") if column in table})

@@ -163,6 +163,17 @@ def load_people(cfg: Config, name: str, path: Path) -> tuple[pd.DataFrame, dict[
     return clean, repairs, report
 
 
+def tabulate_cleaning(loaded: dict[str, dict]) -> pd.DataFrame:
+    """What was repaired on reading and cleaned away per culture: `culture, step, what, count`, skipped steps included."""
+    parts = []
+    for name, part in loaded.items():
+        rows = [("read " + file, what, count) for file, repairs in part["repairs"].items() for what, count in repairs.items()]
+        parts.append(pd.DataFrame(rows, columns=["step", "what", "count"]).assign(culture=name))
+        if part["cleaning"] is not None:
+            parts.append(part["cleaning"].assign(culture=name))
+    return pd.concat(parts, ignore_index=True)[["culture", "step", "what", "count"]]
+
+
 def match_norms(cfg: Config, loaded: dict[str, dict]) -> pd.DataFrame:
     """One row a culture with a strength file and trials: how closely strengths of its trials match (`cues.compare_strengths`)."""
     rows = []

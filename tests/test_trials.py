@@ -2,7 +2,6 @@
 
 import gzip
 
-import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, copy_project
@@ -241,6 +240,9 @@ def test_a_culture_and_a_format_of_its_own_are_yaml_only(tmp_path):
     loaded = norms.load_norms(config.load("third", root=root, data_dir=data), "own")
     assert loaded["norms"][["response", "count", "n"]].values.tolist() == [["cat", 2, 3], ["bone", 1, 3]]
     assert loaded["cleaning"]["count"].tolist() == [1, 1] and not loaded["published"]
+    table = norms.tabulate_cleaning({"own": loaded})
+    assert table["count"].tolist() == [0, 2, 0, 0, 1, 1] and (table["culture"] == "own").all()
+    assert table["step"].tolist() == ["read own-1.txt"] * 4 + ["recode_doubles"] * 2
 
 
 def test_the_british_and_oceanian_norms_of_the_same_concepts_are_yaml_only(tmp_path):
@@ -280,4 +282,4 @@ def test_research_files_are_recognised_and_match_the_published_strengths(real_da
     assert (table["cues"] == 187).all()
     assert table.loc["cn", "identical counts"] > 0.97 and table.loc["cn", "largest difference"] <= 3
     assert 0.65 < table.loc["us", "identical counts"] < 0.72
-    assert isinstance(table, pd.DataFrame) and (table["correlation"] > 0.98).all()
+    assert (table["correlation"] > 0.98).all()
