@@ -202,19 +202,6 @@ def merge_languages(cfg: Config, loaded: dict[str, dict]) -> dict[str, pd.DataFr
     return merged
 
 
-def report_cleaning(loaded: dict[str, dict]) -> pd.DataFrame:
-    """What cleaning the participants' trials did: `culture, step, what, count`; a row that says so where nothing was to do."""
-    parts = []
-    for name, part in loaded.items():
-        report = part["cleaning"]
-        if part["trials"] is None:
-            report = pd.DataFrame([{"step": "none", "what": "no participants' trials", "count": 0}])
-        elif report is None or report.empty:
-            report = pd.DataFrame([{"step": "none", "what": "trials cleaned by their authors", "count": len(part["trials"])}])
-        parts.append(report.assign(culture=name))
-    return pd.concat(parts, ignore_index=True)[["culture", "step", "what", "count"]]
-
-
 def describe_norms(loaded: dict[str, dict]) -> pd.DataFrame:
     """One row a culture: cues, pairs, distinct responses, median N, trials, and what was repaired on reading."""
     rows = []
