@@ -33,7 +33,7 @@ endif
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke test test-extra test-gpu bench lint publish clean $(NUMBERS)
+.PHONY: help reproduce plan summary smoke test test-extra test-gpu bench lint export publish clean $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
@@ -67,6 +67,9 @@ bench: $(READY) ## races against named baselines, ratios in runs/bench.json (abo
 
 lint: $(READY) ## style of code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+export: $(READY) ## merge the PPO adapters of PROFILE into plain model folders with a card (STAGE=sft for those of SFT)
+	$(PY) -m align_utils.export --profile $(PROFILE) --stage $(or $(STAGE),ppo)
 
 publish: $(READY) ## rewrite the numbers of README.md from figures/cpu
 	$(PY) -m align_utils.readme

@@ -25,7 +25,7 @@ ROOMS = [  # from the bottom to the top
     ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["ppo", "fluency", "participants", "panels", "population_plots"],
-    ["training", "runner", "colab", "readme"],
+    ["training", "export", "runner", "colab", "readme"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.

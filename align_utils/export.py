@@ -1,0 +1,138 @@
+"""What leaves the house: an adapter merged into a plain model folder, with a card that says what it is. Nothing is uploaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from align_utils import config
+from align_utils.adapters import find_adapter
+from align_utils.artifacts import make_step, read_frame, require
+from align_utils.config import Config
+from align_utils.models import attach_adapter, load_base
+
+# Records of a run that the card shows, in this order; each by stage.
+SHOWN = (
+    "sft_loss_valid", "ppo_reward_valid", "ppo_kl", "precision_at_5_attested", "precision_at_5_top", "human_ceiling_at_5",
+    "concreteness_median", "valence_mean", "arousal_mean", "participants_js_distance",
+)  # fmt: skip
+
+
+def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int | None = None) -> Path:
+    """Merge an adapter of the run into its base model and write a model card.
+
+    Parameters
+    ----------
+    model, culture, stage : str
+        As in `adapters.find_adapter`.
+    seed : int, optional
+        Default the profile's.
+
+    Returns
+    -------
+    Path
+        `runs/<profile>/export/<model>-<culture>-<stage>`: safetensors, tokenizer, `README.md` (the card) and the base model's
+        notices; put in place only when it is whole.
+
+    Raises
+    ------
+    MissingInput
+        The adapter has not been trained.
+    """
+    folder = find_adapter(cfg, model, culture, stage, seed)
+    mark = require(folder / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft")
+    target = cfg.runs / "export" / f"{model}-{culture}-{stage}"
+    trained = json.loads(mark.read_text(encoding="utf-8"))
+    with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
+        base, tokenizer = load_base(cfg.models[model], seed=cfg.profile.seed)
+        merged = attach_adapter(base, folder, stage).merge_and_unload()
+        merged.save_pretrained(work, safe_serialization=True)
+        tokenizer.save_pretrained(work)
+        for notice in _find_notices(cfg, model):
+            shutil.copy(notice, work / f"BASE-{notice.name}")
+        (work / "README.md").write_text(write_card(cfg, model, culture, stage, trained["settings"]), encoding="utf-8")
+    return target
+
+
+def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict) -> str:
+    """The model card: what it is made of, what the run measured, what it is for and what it is not.
+
+    Parameters
+    ----------
+    settings : dict
+        Everything the adapter depends on, from its `step.json`.
+    """
+    source, taught, splits = cfg.models[model], cfg.cultures[culture], read_frame(
+        cfg.runs / "norms" / "splits.csv", made_by="01_norms"
+    )  # fmt: skip
+    sizes = ", ".join(f"{count} {name}" for name, count in splits["split"].value_counts().items())
+    kind = (
+        "our illustrative sample, not research data: this model says nothing about people"
+        if cfg.is_sample
+        else ("Small World of Words, the reader's own copy (CC BY-NC-ND 3.0 for SWOW-EN; see its page for the others)")
+    )
+    rows = [_format_record(record) for record in _read_records(cfg, model, culture)]
+    return "\n".join([
+        "---", f"base_model: {source.source}", f"license_name: {source.licence!r}", f"language: {taught.language}", "---",
+        f"# {model}, {taught.label}, {stage}",
+        "Fine-tuned on native speakers' word associations by the ALIGN companion; adapter merged into the base model.",
+        "", "## Made of",
+        f"- Base model: {source.name} ({source.source}). Licence: {source.licence}. Its terms hold for this model too.",
+        f"- Norms: {kind}; SHA-256 of the table {settings['norms'][:16]}.",
+        f"- Split by concept family, pairs: {sizes}. Test pairs were used for nothing but the figures below.",
+        f"- Profile {cfg.profile.name}, seed {settings['seed']}; every setting is in `step.json`.",
+        "", "## Measured in that run (held-out cues, 95 % intervals)",
+        *(["| metric | stage | value | n |", "|---|---|---|---|", *rows] if rows else ["Notebook 04 has not run: nothing measured."]),
+        "", "## For", "Research on word association and cultural alignment of language models.",
+        "", "## Not for",
+        "Decisions about people, or speaking for a culture: it has learnt lists of words that some speakers gave. Associations hold",
+        "stereotypes, and the norms' licence may forbid commercial use.", "",
+    ])  # fmt: skip
+
+
+def _read_records(cfg: Config, model: str, culture: str) -> list[dict]:
+    found = []
+    for number in ("02", "03", "04"):
+        path = cfg.runs / "metrics" / f"{number}.json"
+        if path.is_file():
+            found += json.loads(path.read_text(encoding="utf-8"))
+    mine = [r for r in found if r["model"] == model and r["culture"] == culture and r["subset"] in (None, "all")]
+    return sorted((r for r in mine if r["metric"] in SHOWN), key=lambda r: SHOWN.index(r["metric"]))
+
+
+def _format_record(record: dict) -> str:
+    value = f"{record['value']:.3f}"
+    if record["low"] is not None:
+        value += f" [{record['low']:.3f}, {record['high']:.3f}]"
+    return f"| {record['metric']} | {record['stage'] or ''} {record['method'] or ''} | {value} | {record['n'] or ''} |"
+
+
+def _find_notices(cfg: Config, model: str) -> list[Path]:
+    """Licence and notice files that came with the base model: beside its weights, or in its package."""
+    source = cfg.models[model]
+    package = find_spec(source.source) if source.loader == "gguf" else None
+    root = Path(package.origin).parent if package else Path(source.source)
+    names = ("NOTICE*", "LICENSE*", "LICENCE*", "USE_POLICY*")
+    return sorted(path for name in names for path in root.rglob(name)) if root.is_dir() else []
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m align_utils.export --profile P [--model M] [--culture C] [--stage ppo]`; default: all models and cultures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--culture", action="append")
+    parser.add_argument("--stage", default="ppo")
+    options = parser.parse_args(arguments)
+    cfg = config.load(options.profile)
+    for model in options.model or cfg.models:
+        for culture in options.culture or cfg.cultures:
+            print(export_model(cfg, model, culture, options.stage).relative_to(cfg.root))
+
+
+if __name__ == "__main__":
+    main()
