@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from align_utils import stats
@@ -19,7 +20,7 @@ from align_utils.stages import list_trained
 from align_utils.tables import read_table
 
 # Bumped when this module's results change for the same settings.
-VERSION = 1
+VERSION = 2
 
 
 def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
@@ -30,13 +31,21 @@ def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
 
 
 @torch.inference_mode()
-def score_texts(model, tokenizer, texts: Sequence[str]) -> list[float]:
+def score_texts(model, tokenizer, texts: Sequence[str], *, batch: int = 8) -> list[float]:
     """Negative log-likelihood of each text in nats, summed over its tokens (the first one, which has no context, left out)."""
-    scores = []
-    for text in texts:
-        ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
-        logs = torch.log_softmax(model(ids).logits[0, :-1].float(), dim=-1)
-        scores.append(-float(logs.gather(1, ids[0, 1:, None]).sum()))
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    order, scores = sorted(range(len(rows)), key=lambda i: len(rows[i])), [0.0] * len(rows)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        width = max(len(rows[i]) for i in chosen)
+        # Padded on the right, where a causal model cannot see it; a padded target does not count.
+        ids = torch.tensor([rows[i] + [tokenizer.pad_token_id] * (width - len(rows[i])) for i in chosen], device=model.device)
+        held = torch.tensor([[place < len(rows[i]) for place in range(width)] for i in chosen], device=model.device)
+        logits = model(input_ids=ids, attention_mask=held.long()).logits[:, :-1].float()
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        sums = (losses.view(len(chosen), -1) * held[:, 1:]).sum(1).tolist()
+        for i, total in zip(chosen, sums, strict=True):
+            scores[i] = total
     return scores
 
 
