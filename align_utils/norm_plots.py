@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from align_utils.plots import PALETTE, mark_figure, pick_colour, put_legend_below
+from align_utils.plots import PALETTE, draw_nothing, mark_figure, pick_colour, put_legend_below
 
 
 def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
@@ -108,6 +108,8 @@ def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: 
     means : DataFrame
         `partner, value, low, high, n` (`overlap.summarise_partners`), the first row for the true pairs.
     """
+    if means.empty:
+        return draw_nothing(f"{title}: no response is linked across the languages", mark=mark)
     figure, axes = plt.subplots(figsize=(6.2, 4.0))
     edges = np.linspace(0, 1, 21)
     for colour, row in zip(PALETTE, means.itertuples(), strict=False):

@@ -159,7 +159,8 @@ def summarise_partners(partners: pd.DataFrame, value: str = "overlap", **setting
     for name in table["partner"]:
         gap = (wide[PARTNERS[0]] - wide[name]).dropna() if name != PARTNERS[0] else wide.iloc[:0, 0]
         rows.append(stats.bootstrap_interval(gap, gap.index.get_level_values("family"), **settings))
-    table[["above", "above_low", "above_high"]] = rows
+    # The shape holds for no row too: nothing may be linked at all.
+    table[["above", "above_low", "above_high"]] = np.array(rows, dtype=float).reshape(-1, 3)
     return table
 
 

@@ -73,6 +73,13 @@ def mark_figure(figure, mark: str):
     return figure
 
 
+def draw_nothing(reason: str, *, mark: str = ""):
+    """The figure of an empty frame: it says why there is nothing to see."""
+    figure = plt.figure(figsize=(5, 1.5))
+    figure.text(0.5, 0.5, reason, ha="center", va="center")
+    return mark_figure(figure, mark)
+
+
 def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: bool = False, mark: str = ""):
     """Estimates with intervals, one row each, n beside the label.
 
@@ -83,6 +90,8 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     zero : bool
         Draw the line of no effect.
     """
+    if frame.empty:
+        return draw_nothing(f"{title}: nothing to compare", mark=mark)
     panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]
     labels = list(dict.fromkeys(frame["label"]))
     height = max(2.4, 0.28 * len(labels) * max(1, frame.get("group", pd.Series([0])).nunique() * 0.6) + 1)

@@ -32,9 +32,7 @@ def plot_population(frame: pd.DataFrame, *, mark: str = ""):
     """
     cultures, stages = list(dict.fromkeys(frame["culture"])), list(dict.fromkeys(frame["stage"]))
     if not cultures:
-        figure = plt.figure(figsize=(5, 1.5))
-        figure.text(0.5, 0.5, "no simulated participants in this run", ha="center", va="center")
-        return plots.mark_figure(figure, mark)
+        return plots.draw_nothing("no simulated participants in this run", mark=mark)
     figure, grid = plt.subplots(
         len(cultures), len(PANELS), figsize=(2.3 * len(PANELS) + 1.6, (0.27 * len(stages) + 0.6) * len(cultures) + 0.8),
         sharex="col", sharey=True, squeeze=False,

@@ -235,11 +235,12 @@ def pair_directions(norms: pd.DataFrame, language: Language) -> pd.DataFrame:
     asked = asked.groupby(asked.index.map(forms)).sum()
     counts = norms.groupby([norms["cue"].map(forms), norms["response"].map(forms)])["count"].sum().reset_index()
     counts = counts[counts["response"].isin(asked.index) & (counts["cue"] != counts["response"])]
-    counts["forward"] = counts["count"] / counts["cue"].map(asked)
+    # The cast is for norms without a single pair of cues, where `map` gives text.
+    counts["forward"] = counts["count"] / counts["cue"].map(asked).astype(float)
     reverse = counts[["cue", "response", "forward"]].set_axis(["response", "cue", "backward"], axis=1)
     frame = counts.drop(columns="count").merge(reverse, on=["cue", "response"], how="left")
     frame["mutual"] = frame["backward"].notna()
-    return frame.fillna({"backward": 0.0})
+    return frame.astype({"backward": float}).fillna({"backward": 0.0})
 
 
 def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.DataFrame:
@@ -268,7 +269,7 @@ def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.Da
         share, low, high = stats.bootstrap_interval(frame["mutual"].astype(float), frame["cue"], **settings)
         both, difference = frame[frame["mutual"]], frame["forward"] - frame["backward"]
         rank = spearmanr(both["forward"], both["backward"]).statistic if len(both) >= 6 else np.nan
-        tenths = {f"difference_p{q}": difference.quantile(q / 100) for q in (10, 50, 90)}
+        tenths = {f"difference_p{q}": difference.astype(float).quantile(q / 100) for q in (10, 50, 90)}
         row = {"culture": name, "pairs": len(frame), "mutual": share, "low": low, "high": high, "spearman": rank}
         rows.append({**row, **tenths})
     return pd.DataFrame(rows)
