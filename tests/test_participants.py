@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import copy_project
 from peft import LoraConfig, get_peft_model
+from test_training import prepare
 
 from align_utils import (
     adapters,
@@ -17,7 +18,6 @@ from align_utils import (
     decoder,
     generation,
     models,
-    norms,
     pairs,
     panels,
     participants,
@@ -149,14 +149,7 @@ def make_adapter(cfg, culture, stage, seed):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("participants")))
-    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
-    for name, part in loaded.items():
-        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
-    concepts, _ = pairs.load_pairs(cfg)
-    splits = pairs.split_pairs(
-        concepts, norms.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
-    )
-    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    prepare(cfg)
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
         make_adapter(cfg, culture, stage, seed)
     return cfg, pairs.load_stage(cfg)
