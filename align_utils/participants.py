@@ -117,7 +117,7 @@ def sample_answers(
 
 
 def simulate(cfg: Config, name: str, data: dict[str, dict], cues: dict[str, list[str]]) -> list[Path]:
-    """Sampled answers of every culture and stage of `participants.stages`, one stored step each; none if `participants.n` is 0.
+    """Sampled answers of every culture and stage of `participants.stages` (none named: all), one stored step each; nothing if `participants.n` is 0.
 
     Parameters
     ----------
@@ -141,13 +141,7 @@ def simulate(cfg: Config, name: str, data: dict[str, dict], cues: dict[str, list
     wanted = cfg.profile.participants
     if not wanted.n:
         return []
-    unknown = [stage for stage in wanted.stages if stage not in list_stages(cfg)]
-    if unknown:
-        raise ConfigError(
-            f"profile '{cfg.profile.name}': participants.stages: '{unknown[0]}' is no stage of this run "
-            f"({', '.join(list_stages(cfg))})"
-        )
-    cells = [(culture, stage) for culture in cfg.cultures for stage in wanted.stages]
+    cells = [(culture, stage) for culture in cfg.cultures for stage in _pick_stages(cfg)]
     settings = {cell: _describe(cfg, name, *cell, data[cell[0]], cues[cell[0]]) for cell in cells}
     folders = {cell: cfg.runs / "steps" / "participants" / f"{name}_{cell[0]}_{cell[1]}" for cell in cells}
     open_steps = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
@@ -177,10 +171,20 @@ def load_participants(cfg: Config) -> pd.DataFrame:
     return pd.concat([read_frame(path, made_by="04_lexical_alignment") for path in paths], ignore_index=True)[columns]
 
 
+def _pick_stages(cfg: Config) -> tuple[str, ...]:
+    known, wanted = list_stages(cfg), cfg.profile.participants.stages
+    unknown = [stage for stage in wanted if stage not in known]
+    if unknown:
+        raise ConfigError(
+            f"profile '{cfg.profile.name}': participants.stages: '{unknown[0]}' is no stage of this run ({', '.join(known)})"
+        )
+    return tuple(wanted) or known
+
+
 def _collect(cfg: Config, name: str, culture: str, folders: dict) -> Path:
     parts = [
         pd.read_parquet(folders[culture, stage] / "answers.parquet").assign(model=name, culture=culture, stage=stage)
-        for stage in cfg.profile.participants.stages
+        for stage in _pick_stages(cfg)
     ]
     return save_frame(pd.concat(parts, ignore_index=True), cfg.runs / "participants" / f"{name}_{culture}.parquet")
 

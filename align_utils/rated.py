@@ -211,3 +211,9 @@ def list_people(norms: pd.DataFrame, cues: Sequence[str]) -> pd.DataFrame:
     """People's responses to the cues, weighted by strength: `cue, responses, weights`."""
     part = norms[norms["cue"].isin(set(cues))]
     return part.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()
+
+
+def list_strongest(norms: pd.DataFrame, cues: Sequence[str], *, k: int) -> pd.DataFrame:
+    """People's k strongest responses to the cues, all with the same weight, as a model's list: `cue, responses`."""
+    part = norms[norms["cue"].isin(set(cues)) & (norms["rank"] <= k)].sort_values(["cue", "rank"])
+    return part.groupby("cue").agg(responses=("response", list)).reset_index()

@@ -14,6 +14,8 @@ from align_utils.config import Config
 
 # A model's list counts with so many responses; people with all of theirs, weighted by strength.
 RATED = 5
+# People's list of the same length, for what the length alone does to a mean.
+PEOPLE = ("human", f"human_top{RATED}")
 # Distinct rated words that a band of response frequency needs on either side to count in a re-weighted mean.
 FEWEST = 10
 GROUP = ["model", "culture", "rating"]
@@ -43,6 +45,9 @@ def load_scales(cfg: Config) -> tuple[Scales, pd.DataFrame, list[Path]]:
 
 def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], scales: Scales) -> pd.DataFrame:
     """Mean ratings of the responses of people and of every stage to every test cue; nothing is left out yet.
+
+    People stand there twice: `human`, all their responses by strength, and `human_top5`, their five strongest alike, which are as
+    many as a model's list counts with.
 
     Parameters
     ----------
@@ -185,7 +190,7 @@ def judge_human_level(cfg: Config, frame: pd.DataFrame, stage: dict[str, dict], 
     for culture, data in stage.items():
         margins = _find_margins(cfg, culture, data["cues"]["test"], scales[culture])
         mine = pair_with_people(frame[frame["culture"] == culture]).dropna(subset="value")
-        for (rating, model, name), part in mine[mine["stage"] != "human"].groupby(["rating", "model", "stage"], sort=False):
+        for (rating, model, name), part in mine[~mine["stage"].isin(PEOPLE)].groupby(["rating", "model", "stage"], sort=False):
             margin, cues = margins[rating]
             part = part if cues is None else part[part["cue"].isin(set(cues))]
             if part.empty:
@@ -224,10 +229,11 @@ def list_metrics(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: pd
 
 def _list_conditions(cfg: Config, lists: pd.DataFrame, culture: str, data: dict) -> dict[tuple[str, str], pd.DataFrame]:
     people, conditions = rated.list_people(data["norms"], data["cues"]["test"]), {}
+    strongest = rated.list_strongest(data["norms"], data["cues"]["test"], k=RATED)
     for model in cfg.models:
         mine = lists.loc[(lists["culture"] == culture) & (lists["model"] == model), ["stage", "cue", "responses"]]
         mine = mine.assign(responses=mine["responses"].map(lambda words: list(words)[:RATED]))
-        conditions[model, "human"] = people
+        conditions |= {(model, PEOPLE[0]): people, (model, PEOPLE[1]): strongest}
         conditions |= {(model, name): part for name, part in mine.groupby("stage", sort=False)}
     return conditions
 

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from align_utils.plots import mark_figure, name_condition, pick_colour
 
-STAGES = ("human", "few_shot", "sft", "ppo")
+STAGES = ("human", "human_top5", "few_shot", "sft", "ppo")
 
 
 def plot_ratings(frame: pd.DataFrame, *, stages: Sequence[str] = STAGES, mark: str = ""):
@@ -49,6 +49,7 @@ def plot_ratings(frame: pd.DataFrame, *, stages: Sequence[str] = STAGES, mark: s
                         values,
                         color=pick_colour(stage),
                         lw=2.0 if people else 1.3,
+                        ls="--" if stage == "human_top5" else "-",
                         label=f"{name_condition(stage)} ({len(values)})",
                     )
             axes.axhline(0.5, color="gray", lw=0.7, ls=":")

@@ -185,7 +185,8 @@ class Participants(Strict):
 
     n: int = Field(ge=0)
     cues: int = Field(gt=0)
-    stages: list[str] = Field(min_length=1)
+    # Empty: every stage of the run.
+    stages: list[str]
     words: int = Field(ge=1, le=3)
     temperature: float = Field(gt=0)
     max_new_tokens: int = Field(gt=0)

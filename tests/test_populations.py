@@ -151,3 +151,8 @@ def test_the_frequency_baseline_draws_training_responses_by_their_frequency(engl
     assert (trials[["R2", "R3"]] == "").all(axis=None) and trials.groupby("cue").size().tolist() == [400, 400]
     three = populations.draw_frequency(frame, ["a", "b"], ["dog"], size=5, words=3, seed=3)
     assert all({row.R1, row.R2, row.R3} == {"x", "y", "z"} for row in three.itertuples()), "a participant repeats no word"
+
+
+def test_a_model_that_answers_nothing_at_all_is_scored_too(english):
+    table = compare({"dog": [["", "", ""]] * 3}, {"dog": [["cat", "", ""]]}, english)
+    assert table["dog"]["precision_attested"] == table["dog"]["shared_mass"] == 0 and np.isnan(table["dog"]["entropy"])

@@ -234,6 +234,16 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     assert rated.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
 
 
+def test_people_stand_beside_a_list_of_a_models_length_too(english):
+    norms = pd.DataFrame(
+        {"cue": ["dog"] * 3, "response": ["cat", "bone", "moon"], "rank": [1, 2, 3], "strength": [0.8, 0.1, 0.1]}
+    )
+    strongest, everything = rated.list_strongest(norms, ["dog"], k=2), rated.list_people(norms, ["dog"])
+    scale = {"valence": pd.Series({"cat": 7.0, "bone": 5.0, "moon": 6.0})}
+    short, full = (rated.rate_responses(lists, scale, english, RULES)["value"].item() for lists in (strongest, everything))
+    assert short == 6.0 and full == pytest.approx(0.8 * 7 + 0.1 * 5 + 0.1 * 6)
+
+
 def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
