@@ -81,6 +81,35 @@ def penalise(scores: torch.Tensor, ids: torch.Tensor, penalties: torch.Tensor) -
     return scores.scatter(1, ids, torch.where(seen < 0, seen * penalties, seen / penalties))
 
 
+def forbid_beginnings(scores: torch.Tensor, new: torch.Tensor, boundary: int, cues: torch.Tensor) -> torch.Tensor:
+    """Scores in which no response can begin with the token that an earlier response, or the cue, begins with.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (rows, vocabulary)
+    new : Tensor of shape (rows, step)
+        Tokens written so far, the prompt left out.
+    boundary : int
+        The token after which a response begins.
+    cues : Tensor of shape (rows, n)
+        Tokens with which the row's cue can begin; a row of boundary tokens forbids nothing.
+
+    Examples
+    --------
+    >>> new, cues = torch.tensor([[5, 1, 6, 1], [5, 1, 6, 7]]), torch.tensor([[4], [4]])  # 1 separates; the second row is in a word
+    >>> forbid_beginnings(torch.zeros(2, 8), new, 1, cues).isinf().nonzero().tolist()
+    [[0, 4], [0, 5], [0, 6]]
+    """
+    split = new == boundary
+    start = split.new_ones((len(new), 1))
+    opens = torch.cat([start, split], dim=1)
+    # Where no response began stands the boundary token, which is never forbidden.
+    begun = torch.where(opens[:, :-1] & ~split, new, boundary)
+    tokens = torch.cat([cues, begun], dim=1)
+    banned = (tokens != boundary) & opens[:, -1:]
+    return scores.scatter(1, torch.where(banned, tokens, boundary), torch.where(banned, float("-inf"), scores[:, [boundary]]))
+
+
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, *, temperature: float) -> torch.Tensor:
     """One token a row from the whole softmax, by inversion, so that a row's draws are its own whatever the batch.
 

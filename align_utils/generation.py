@@ -14,12 +14,22 @@ from align_utils import lexical, prompts
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, read_frame, require, save_frame
 from align_utils.config import Config, Decoding, Language
-from align_utils.decoder import continue_rows, penalise
+from align_utils.decoder import continue_rows, forbid_beginnings, penalise
 from align_utils.models import attach_adapter, check_adapters, hash_base, load_base, use_adapter
 from align_utils.stages import find_state, list_stages, list_trained
 
 # Bumped when this module's results change for the same settings.
-VERSION = 2
+VERSION = 3
+
+
+def find_boundary(tokenizer, language: Language) -> int:
+    """The token after which a response begins: the last of the separator, as it is tokenised between two words."""
+    return tokenizer(f"a{language.separator}b")["input_ids"][-2]
+
+
+def find_beginnings(tokenizer, cue: str) -> list[int]:
+    """First tokens of a cue, after a space and without one."""
+    return [tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (f" {cue}", cue)]
 
 
 def find_stop_tokens(tokenizer) -> list[int]:
@@ -30,7 +40,16 @@ def find_stop_tokens(tokenizer) -> list[int]:
 
 @torch.inference_mode()
 def generate_texts(
-    model, tokenizer, asked: Sequence[str], penalties: Sequence[float], *, max_new_tokens: int, batch: int, label: str = ""
+    model,
+    tokenizer,
+    asked: Sequence[str],
+    penalties: Sequence[float],
+    *,
+    max_new_tokens: int,
+    batch: int,
+    boundary: int = 0,
+    beginnings: Sequence[Sequence[int]] | None = None,
+    label: str = "",
 ) -> list[str]:
     """Greedy continuations of many prompts, in length-sorted batches; what a batch's prompts have in common is read once.
 
@@ -41,6 +60,8 @@ def generate_texts(
     penalties : sequence of float
         Repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none).
     max_new_tokens, batch : int
+    boundary, beginnings : int, sequence of sequence of int
+        For `decoder.forbid_beginnings`: the first tokens of each prompt's cue; an empty entry leaves its prompt unbound.
     label : str
         Shown beside the progress bar.
 
@@ -55,9 +76,17 @@ def generate_texts(
     for start in tqdm(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False):
         chosen = order[start : start + batch]
         settings = torch.tensor([penalties[i] for i in chosen])
+        own = [list(beginnings[i]) if beginnings else [] for i in chosen]
+        bound = torch.tensor([bool(tokens) for tokens in own])
+        cues = torch.tensor([tokens + [boundary] * (max(map(len, own)) - len(tokens)) for tokens in own], dtype=torch.long)
 
-        def pick(scores, ids, rows, _, settings=settings):
-            return penalise(scores, ids, settings[rows]).argmax(dim=-1)
+        def pick(scores, ids, rows, step, settings=settings, bound=bound, cues=cues):
+            scores = penalise(scores, ids, settings[rows])
+            mine = bound[rows].to(scores.device)
+            if mine.any():
+                new = ids[mine, ids.shape[1] - step :]
+                scores[mine] = forbid_beginnings(scores[mine], new, boundary, cues[rows].to(ids)[mine])
+            return scores.argmax(dim=-1)
 
         new = continue_rows(
             model, tokenizer.pad_token_id, [tokenizer(asked[i])["input_ids"] for i in chosen], pick=pick,
@@ -89,9 +118,11 @@ def generate_lists(
     settings = cfg.profile.lexical
     asked = [prompts.build_few_shot(language, examples, cue) for cue in cues] * len(decodings)
     penalties = [decoding.repetition_penalty for decoding in decodings for _ in cues]
+    beginnings = [find_beginnings(tokenizer, cue) if decoding.distinct else [] for decoding in decodings for cue in cues]
     texts = generate_texts(
-        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch, label=label
-    )
+        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch,
+        boundary=find_boundary(tokenizer, language), beginnings=beginnings, label=label,
+    )  # fmt: skip
     frame = pd.DataFrame(
         {"decoding": [d.name for d in decodings for _ in cues], "cue": list(cues) * len(decodings), "text": texts}
     )

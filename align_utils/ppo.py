@@ -21,7 +21,7 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 from align_utils import lexical, prompts
 from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
-from align_utils.config import Config, Decoding, Language
+from align_utils.config import Config, Language
 from align_utils.curves import tabulate_log
 from align_utils.generation import generate_lists
 from align_utils.models import attach_adapter, load_base, pick_device
@@ -102,7 +102,7 @@ class ValidationReward(TrainerCallback):
         self.cfg, self.policy, self.tokenizer, self.language = cfg, policy, tokenizer, language
         self.cues, self.work = data["cues"]["valid"], work
         self.strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(self.cues))], language)
-        self.decoding = Decoding(name="valid", repetition_penalty=cfg.profile.ppo.eval_penalty)
+        self.decoding = next(way for way in cfg.profile.lexical.grid if way.name == cfg.profile.ppo.eval_decoding)
         self.common = find_common(lexical.map_strengths(data["norms"], language), k=cfg.profile.ppo.reward.k)
         self.history: list[dict] = []
         self.best: int | None = None
@@ -181,5 +181,6 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     sft = describe_sft(cfg, model_name, culture, data, seed=seed)
     return sft | {
         "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(),
+        "decoding": next(way for way in cfg.profile.lexical.grid if way.name == cfg.profile.ppo.eval_decoding).model_dump(),
         "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

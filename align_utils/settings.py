@@ -158,7 +158,8 @@ class Ppo(Strict):
     response_tokens: int = Field(gt=0)
     temperature: float = Field(gt=0)
     eval_every: int = Field(gt=0)
-    eval_penalty: float = Field(ge=1)
+    # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
+    eval_decoding: str
     reward: Reward
 
 
@@ -166,7 +167,9 @@ class Decoding(Strict):
     """One way of turning the model into a list; the grid is the same for every stage."""
 
     name: str
-    repetition_penalty: float = Field(ge=1)
+    repetition_penalty: float = Field(default=1, ge=1)
+    # No response may begin with the token that an earlier one, or the cue, begins with.
+    distinct: bool = False
 
 
 class Lexical(Strict):
@@ -229,3 +232,10 @@ class Profile(Strict):
     ratings: RatingRules
     survey: Survey
     stats: Stats
+
+    @model_validator(mode="after")
+    def _known_decoding(self):
+        known = [decoding.name for decoding in self.lexical.grid]
+        if self.ppo.eval_decoding not in known:
+            raise ValueError(f"ppo.eval_decoding: '{self.ppo.eval_decoding}' is not in lexical.grid ({', '.join(known)})")
+        return self
