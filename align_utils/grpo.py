@@ -15,7 +15,7 @@ from align_utils.adapters import TrainingError, find_adapter, share_batch, share
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.config import Config
 from align_utils.curves import tabulate_log
-from align_utils.groups import choose_trainer
+from align_utils.groups import POLICY, choose_trainer
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import ListReward
 from align_utils.sft import VERSION as SFT_VERSION
@@ -24,13 +24,9 @@ from align_utils.validation import ValidationReward
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 1
-# trl copies the adapter of this name, and of no other, to `ref` before the first step: the frozen SFT model of the KL.
-POLICY = "default"
 
 
-def train_critic_free(
-    cfg: Config, model_name: str, culture: str, data: dict, *, method: str, seed: int | None = None
-) -> Path:
+def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *, method: str, seed: int | None = None) -> Path:
     """Go on from the SFT adapter with trl's GRPOTrainer or RLOOTrainer; reward, validation and choice of checkpoint as in PPO.
 
     Parameters

@@ -72,9 +72,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         asked = {tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in cues}
         strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
         reward = NormReward(tokenizer, asked, strengths, cfg, language)
-        judge = ValidationReward(
-            cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every
-        )
+        judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every)
         judge.measure(0)
         trainer = PPOTrainer(
             args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,

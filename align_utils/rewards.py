@@ -9,6 +9,7 @@ from torch import nn
 
 from align_utils import lexical, prompts
 from align_utils.config import Config, Language, Reward
+from align_utils.passes import SharedBackbone
 
 # What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "wasted", "frequent")
@@ -104,21 +105,13 @@ def describe_list(
 
 
 class Critic(nn.Module):
-    """Value model on the policy's own features: one float32 layer, no second copy of the model.
-
-    The features are read without gradient, so that the value loss never moves the policy's adapter.
-    """
+    """Value model on the policy's own features (`passes.SharedBackbone`): one float32 layer, no second copy of the model."""
 
     base_model_prefix = "backbone"
 
     def __init__(self, policy: PeftModel):
         super().__init__()
-        backbone = policy.get_base_model().base_model
-        self.backbone = _Readout(
-            lambda ids, mask, positions: backbone(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-            ).last_hidden_state.float()
-        )
+        self.backbone = SharedBackbone(policy)
         self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))

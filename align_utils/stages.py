@@ -33,6 +33,13 @@ def name_notebook(stage: str) -> str:
     return "03_ppo" if stage in PREFERENCE else "02_sft"
 
 
+def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
+    """Pairs of stages whose difference is tested: each step of training, and each critic-free method with PPO."""
+    contrasts = [("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft")]
+    methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
+    return contrasts + [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
+
+
 def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:
     """(Culture, stage) of the adapter with which a stage answers; None for the untuned model.
 

@@ -62,7 +62,14 @@ class ValidationReward(TrainerCallback):
             ]
         ).mean()
         reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
-        self.history.append({"update": update, "reward_valid": reward, **parts.add_suffix("_valid")})
+        self.history.append(
+            {
+                "update": update,
+                "reward_valid": reward,
+                **parts.add_suffix("_valid"),
+                "variety_valid": self._measure_variety(lists),
+            }
+        )
         return reward
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -95,8 +102,13 @@ class ValidationReward(TrainerCallback):
                 path.replace(self.work / path.name)
             folder.rmdir()
 
+    def _measure_variety(self, lists: pd.DataFrame) -> float:
+        # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
+        words = [self.language.normalise(word) for words in lists["responses"] for word in words]
+        return len(set(words)) / len(words) if words else float("nan")
+
     def tabulate(self) -> pd.DataFrame:
-        """`update, reward_valid`, PARTS of the validation lists, `chosen`, and `seconds` of each update without validation."""
+        """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`, and `seconds` of each update without validation."""
         frame = pd.DataFrame(self.history)
         frame = frame.assign(chosen=frame["update"] == self.best)
         return frame.merge(pd.DataFrame(self.times, columns=["update", "seconds"]), on="update", how="outer")

@@ -3,6 +3,7 @@
 import inspect
 import math
 import shutil
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -14,7 +15,23 @@ from test_contracts import unknown
 from test_training import prepare
 from trl import GRPOTrainer, RLOOTrainer
 
-from align_utils import artifacts, config, generation, groups, grpo, lexical, loss, models, rewards, sft, stages, validation
+from align_utils import (
+    artifacts,
+    config,
+    curves,
+    generation,
+    groups,
+    grpo,
+    lexical,
+    loss,
+    method_plots,
+    models,
+    plots,
+    rewards,
+    sft,
+    stages,
+    validation,
+)
 from align_utils.adapters import TrainingError, find_adapter
 
 METHODS = ("rloo", "grpo")
@@ -33,7 +50,7 @@ def project(tmp_path_factory):
 class Seen(dict):
     """Cues of a culture that tell which parts were read."""
 
-    read: set = set()
+    read: ClassVar[set] = set()
 
     def __getitem__(self, name):
         Seen.read.add(name)
@@ -84,11 +101,11 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
     for name in ("reward", "kl", "entropy", "alike", "reward_valid", "precision", "strength", "length", "seconds"):
         assert trained[name].map(math.isfinite).all(), name
     assert {f"{part}_valid" for part in rewards.PARTS} | set(rewards.PARTS) <= set(log.columns)
-    assert abs(log["kl"].iloc[1]) < 1e-4 and abs(log["kl"].iloc[2]) > 1e-4, "0 at first, then not: the policy moves, the reference not"
-    (trainer,) = kept
-    start, end = (
-        load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder)
+    assert abs(log["kl"].iloc[1]) < 1e-4 and abs(log["kl"].iloc[2]) > 1e-4, (
+        "0 at first, then not: the policy moves, the reference not"
     )
+    (trainer,) = kept
+    start, end = (load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder))
     reference, policy = flatten(trainer.model, "ref"), flatten(trainer.model, "default")
     assert reference.keys() == policy.keys() and len(reference) == len(start) == len(end)
     for name, weights in start.items():
@@ -113,7 +130,9 @@ def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatc
             kept.append(self)
 
     monkeypatch.setattr(grpo, "choose_trainer", lambda _: Blind)
-    monkeypatch.setattr(grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a))
+    monkeypatch.setattr(
+        grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
+    )
     log = pd.read_csv(grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="rloo") / "log.csv")
     assert kept and abs(log["kl"].iloc[1]) > 0.01
 
@@ -165,14 +184,20 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, met
     assert all(not stops & set(row[:-1]) and (row[-1] in stops or len(row) == 8) for row in drawn)
     with pytest.raises(TrainingError, match="of a cue together"):
         trainer._draw_groups(asked[1:] + asked[:1])
-    # One list is shorter than the others, prompts are padded on the left.
-    drawn[0] = drawn[0][:3]
+    drawn = trainer._draw_groups(asked)
+    # Lists of different lengths, prompts padded on the left.
     width = max(map(len, asked))
     ids = torch.tensor([[0] * (width - len(a)) + a + d + [0] * (8 - len(d)) for a, d in zip(asked, drawn, strict=True)])
     mask = torch.tensor(
         [[0] * (width - len(a)) + [1] * (len(a) + len(d)) + [0] * (8 - len(d)) for a, d in zip(asked, drawn, strict=True)]
     )
     kept = mask[:, -8:].bool()
+    with torch.no_grad():
+        (own, *_), (theirs, *_) = (
+            owner._get_per_token_logps_and_entropies(trainer, policy, ids, mask, 8)
+            for owner in (type(trainer), type(trainer).__mro__[2])
+        )
+    torch.testing.assert_close(own[kept], theirs[kept], rtol=1e-4, atol=1e-5)
     slopes, found = [], []
     for owner in (type(trainer), type(trainer).__mro__[2]):
         logs, entropies, _ = owner._get_per_token_logps_and_entropies(
@@ -213,7 +238,12 @@ def test_the_reward_is_that_of_ppo(project):
     module = rewards.NormReward(tokenizer, asked, strengths, cfg, english)
     ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     score = reward.score("dog", text)
-    assert score == module._reward_one(ids) == lexical.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings) > 0
+    assert (
+        score
+        == module._reward_one(ids)
+        == lexical.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
+        > 0
+    )
     assert reward.scored == module.lists.scored and reward.scored[0]["wasted"] == pytest.approx(1 / 3)
 
 
@@ -247,4 +277,52 @@ def test_trl_still_has_what_is_called_and_overridden():
             assert own[: len(other)][:7] == other[:7], f"{theirs.__name__}.{name} takes other arguments now"
         # The reference: a copy of `default` under the name `ref`.
         source = inspect.getsource(inspect.getmodule(theirs))
-        assert 'model.add_adapter("ref", default_config)' in source and 'adapter_name="ref" if "ref" in model.peft_config' in source
+        assert (
+            'model.add_adapter("ref", default_config)' in source
+            and 'adapter_name="ref" if "ref" in model.peft_config' in source
+        )
+
+
+def test_methods_are_compared_at_their_chosen_checkpoints():
+    nan = float("nan")
+    ppo = {
+        "update": [0, 1, 2], "reward": [nan, 0.2, 0.3], "kl": [nan, 0.0, 0.4], "reward_valid": [0.3, 0.4, 0.35],
+        "chosen": [False, True, False], "length_valid": [7.0, 5.0, 6.0], "wasted_valid": [0.1, 0.0, 0.0],
+        "frequent_valid": [0.2, 0.5, 0.3],
+    }  # fmt: skip
+    rloo = ppo | {
+        "reward_valid": [0.3, 0.3, 0.5],
+        "chosen": [False, False, True],
+        "variety_valid": [0.8, 0.7, 0.6],
+        "seconds": [nan, 40.0, 20.0],
+    }
+    logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
+    logs = logs.assign(model="m", culture="us")
+    table = curves.compare_methods(logs).set_index("stage")
+    assert table.index.tolist() == ["sft", "ppo", "rloo"] and table["gain"].round(9).tolist() == [0, 0.1, 0.2]
+    # PPO's own KL is that of the lists sampled after the chosen update; RLOO's last update has none after it.
+    assert table["KL"].tolist() == [0, 0.4, 0.4] and table["length"].tolist() == [7, 5, 6]
+    assert (
+        table["frequent"].tolist() == [0.2, 0.5, 0.3]
+        and math.isnan(table.loc["ppo", "variety"])
+        and table.loc["rloo", "variety"] == 0.6
+    )
+    times = curves.sum_times(logs)
+    assert times[["stage", "updates timed", "seconds an update", "minutes"]].values.tolist() == [["rloo", 2, 30.0, 1.0]]
+    figure = method_plots.plot_methods(logs)
+    top = figure.axes[0]
+    lines = {line.get_label(): line for line in top.get_lines()}
+    assert lines["RLOO"].get_ydata().tolist() == [0.3, 0.3, 0.5] and lines["SFT"].get_ydata()[0] == 0.3
+    assert lines["RLOO"].get_color() == plots.pick_colour("rloo") != lines["PPO"].get_color()
+    rings = [line.get_xdata().tolist() for line in top.get_lines() if line.get_markersize() == 9]
+    assert rings == [[1], [2]] and len(figure.axes) == 2
+
+
+def test_contrasts_name_the_methods_of_the_profile(project):
+    cfg, _ = project
+    assert stages.list_contrasts(cfg)[3:6] == [("rloo", "few_shot"), ("rloo", "sft"), ("rloo", "ppo")]
+    assert stages.list_contrasts(config.load("cpu", root=cfg.root)) == [
+        ("sft", "few_shot"),
+        ("ppo", "few_shot"),
+        ("ppo", "sft"),
+    ]
