@@ -10,6 +10,9 @@ from torch import nn
 
 from align_utils.loss import has_plain_head
 
+# What trl hands to a scoring pass.
+INPUTS = ("input_ids", "attention_mask", "position_ids")
+
 
 class SharedBackbone(nn.Module):
     """The policy's backbone as trl's PPO asks the critic for it; the policy's own pass over the same tensors takes what it read.
@@ -42,13 +45,13 @@ class SharedBackbone(nn.Module):
             self._last = (input_ids, hidden) if torch.is_grad_enabled() else None
         return SimpleNamespace(hidden_states=(hidden.detach().float(),))
 
-    def _score(self, input_ids=None, output_hidden_states=None, **others):
+    def _score(self, *places, **given):
         # Only trl's scoring passes ask for hidden states; generation does not.
-        if not output_hidden_states:
-            return self._plain(input_ids=input_ids, output_hidden_states=output_hidden_states, **others)
+        if not given.get("output_hidden_states"):
+            return self._plain(*places, **given)
         known, self._last = self._last, None
-        shared = known is not None and known[0] is input_ids
-        hidden = known[1] if shared else self._read(input_ids=input_ids, **others)
+        shared = known is not None and known[0] is given["input_ids"]
+        hidden = known[1] if shared else self._read(**{name: given[name] for name in INPUTS})
         return SimpleNamespace(logits=_Asked(self._head, hidden))
 
 
