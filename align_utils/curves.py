@@ -101,3 +101,53 @@ def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
             "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "KL": kl,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
+    """Preference methods beside each other at their chosen checkpoints, with the signs of a gamed reward.
+
+    Parameters
+    ----------
+    logs : DataFrame
+        `model, culture, stage` and the columns of a preference stage's `log.csv`.
+
+    Returns
+    -------
+    DataFrame
+        One row a model, culture and stage, the SFT model in front: `updates`, `chosen update`, `valid reward`, `gain` over SFT,
+        `KL` (nats per list), and of the validation lists `length` (distinct responses), `wasted`, `frequent` and `variety`
+        (NaN where an older log has none).
+    """
+    rows = []
+    for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
+        start = part[part["update"] == 0].iloc[0]
+        rows.append(_describe_lists(model, culture, "sft", start, start) | {"updates": 0, "chosen update": 0, "KL": 0.0})
+        for stage, log in part.groupby("stage", sort=False):
+            (summary,) = summarise_rewards(log).to_dict("records")
+            chosen = log[log["chosen"].eq(True)].iloc[0]
+            kept = {name: summary[name] for name in ("updates", "chosen update", "KL")}
+            rows.append(_describe_lists(model, culture, stage, chosen, log[log["update"] == 0].iloc[0]) | kept)
+    order = ["model", "culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL"]
+    return pd.DataFrame(rows)[[*order, "length", "wasted", "frequent", "variety"]]
+
+
+def _describe_lists(model: str, culture: str, stage: str, row: pd.Series, start: pd.Series) -> dict:
+    parts = {name: row.get(f"{name}_valid", float("nan")) for name in ("length", "wasted", "frequent", "variety")}
+    gain = row["reward_valid"] - start["reward_valid"]
+    return {"model": model, "culture": culture, "stage": stage, "valid reward": row["reward_valid"], "gain": gain, **parts}
+
+
+def sum_times(logs: pd.DataFrame) -> pd.DataFrame:
+    """Wall time of the updates, validation left out; for showing, since it is never the same twice.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, updates timed, seconds an update, minutes`; stages whose log has no `seconds` are left out.
+    """
+    if "seconds" not in logs:
+        return pd.DataFrame(columns=["model", "culture", "stage", "updates timed", "seconds an update", "minutes"])
+    times = logs.dropna(subset="seconds").groupby(["model", "culture", "stage"], sort=False)["seconds"]
+    table = times.agg(["count", "mean", "sum"]).reset_index()
+    table["sum"] /= 60
+    return table.rename(columns={"count": "updates timed", "mean": "seconds an update", "sum": "minutes"})

@@ -14,6 +14,7 @@ from align_utils.adapters import find_adapter
 from align_utils.artifacts import make_step, read_frame, require
 from align_utils.config import Config
 from align_utils.models import attach_adapter, load_base
+from align_utils.stages import name_notebook
 
 # Records of a run that the card shows, in this order; each by stage.
 SHOWN = (
@@ -44,7 +45,7 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
         The adapter has not been trained.
     """
     folder = find_adapter(cfg, model, culture, stage, seed)
-    mark = require(folder / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft")
+    mark = require(folder / "step.json", made_by=name_notebook(stage))
     target = cfg.runs / "export" / f"{model}-{culture}-{stage}"
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:

@@ -16,7 +16,7 @@ from align_utils.artifacts import find_step, hash_file, hash_settings, make_step
 from align_utils.config import Config, Decoding, Language
 from align_utils.decoder import continue_rows, forbid_beginnings, penalise
 from align_utils.models import attach_adapter, check_adapters, hash_base, load_base, use_adapter
-from align_utils.stages import find_state, list_stages, list_trained
+from align_utils.stages import find_state, list_stages, list_trained, name_notebook
 
 # Bumped when this module's results change for the same settings.
 VERSION = 3
@@ -185,7 +185,7 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
     """
     folders = {
         (culture, stage): require(
-            find_adapter(cfg, name, culture, stage, seed) / "step.json", made_by="03_ppo" if stage == "ppo" else "02_sft"
+            find_adapter(cfg, name, culture, stage, seed) / "step.json", made_by=name_notebook(stage)
         ).parent
         for culture in cfg.cultures
         for stage in list_trained(cfg)

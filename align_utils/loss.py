@@ -29,21 +29,45 @@ def sum_token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.
     Tensor
         Scalar, nats.
     """
-    return _TokenLoss.apply(hidden, weight, targets)
+    return _TokenLoss.apply(hidden, weight, targets, False)[0].sum()
+
+
+def score_tokens(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, entropy: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-likelihood of every target under `softmax(hidden @ weight.T)`, in the same walk as `sum_token_losses`.
+
+    Parameters
+    ----------
+    hidden, weight, targets : Tensor
+        As in `sum_token_losses`; for a temperature divide `hidden` by it.
+    entropy : bool
+        Whether to give the entropy of every distribution too.
+
+    Returns
+    -------
+    (Tensor of shape (tokens,), Tensor of shape (tokens,) or None)
+        Log-likelihoods and entropies in nats; the entropies carry no gradient.
+    """
+    losses, entropies = _TokenLoss.apply(hidden, weight, targets, entropy)
+    return -losses, entropies if entropy else None
 
 
 class _TokenLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets):
+    def forward(ctx, hidden, weight, targets, entropy):
         top = hidden.new_full((len(hidden),), -torch.inf)
-        total = torch.zeros_like(top)
+        total, mean = torch.zeros_like(top), torch.zeros_like(top)
         pull = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
         for block in weight.split(ROWS):
             # (rows, tokens) instead of (tokens, rows): twice as fast for the few tokens of a batch.
             scores = block @ hidden.T
             higher = torch.maximum(top, scores.amax(0))
             scale = torch.exp(top - higher)
+            raw = scores.clone() if entropy else None
             scores.sub_(higher).exp_()
+            if raw is not None:
+                mean.mul_(scale).add_(raw.mul_(scores).sum(0))
             total.mul_(scale).add_(scores.sum(0))
             if pull is not None:
                 pull.mul_(scale[:, None]).addmm_(scores.T, block)
@@ -51,12 +75,16 @@ class _TokenLoss(torch.autograd.Function):
         chosen = weight[targets]
         if pull is not None:
             ctx.save_for_backward(pull.div_(total[:, None]).sub_(chosen))
-        return (top + total.log() - (hidden * chosen).sum(1)).sum()
+        normaliser = top + total.log()
+        # Without `entropy` the second output is empty of meaning and never handed on.
+        entropies = normaliser - mean / total
+        ctx.mark_non_differentiable(entropies)
+        return normaliser - (hidden * chosen).sum(1), entropies
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient, _):
         (slope,) = ctx.saved_tensors
-        return slope * gradient, None, None
+        return slope * gradient[:, None], None, None, None
 
 
 class FusedTrainer(SFTTrainer):
@@ -80,9 +108,13 @@ def pick_trainer(model) -> type[SFTTrainer]:
 
     Several processes take trl's: the fused loss calls the model past the wrapper that gathers their gradients.
     """
+    return FusedTrainer if has_plain_head(model) else SFTTrainer
+
+
+def has_plain_head(model) -> bool:
+    """Whether `hidden @ weight.T` are the model's logits, in float32 on a CPU, in one process."""
     if PartialState().num_processes > 1:
-        return SFTTrainer
+        return False
     settings, head = model.config.get_text_config(), model.get_output_embeddings()
     changed = head.bias is not None or any(getattr(settings, name, None) for name in ("final_logit_softcapping", "logit_scale"))
-    plain = head.weight.dtype == torch.float32 and head.weight.device.type == "cpu" and not changed
-    return FusedTrainer if plain else SFTTrainer
+    return head.weight.dtype == torch.float32 and head.weight.device.type == "cpu" and not changed

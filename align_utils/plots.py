@@ -14,10 +14,12 @@ from matplotlib import pyplot as plt
 # One colour a condition, the same in every figure (Okabe and Ito's palette, safe for colour-blind readers).
 COLOURS = {
     "human": "#000000", "human_top5": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9", "sft": "#E69F00", "ppo": "#D55E00",
+    "rloo": "#0072B2", "grpo": "#6A3D9A",
     "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#D55E00", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
     "human": "human", "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot", "sft": "SFT", "ppo": "PPO",
+    "rloo": "RLOO", "grpo": "GRPO",
     "frequency": "frequency baseline", "chance": "chance", "uniform": "uniform answers",
 }  # fmt: skip
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")

@@ -6,12 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-import pandas as pd
-import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 # Here and not where it is used: unsloth, loaded with the first model, puts trainers of its own in the place of trl's, and
@@ -21,13 +19,13 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 from align_utils import lexical, prompts
 from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
-from align_utils.config import Config, Language
+from align_utils.config import Config
 from align_utils.curves import tabulate_log
-from align_utils.generation import generate_lists
 from align_utils.models import attach_adapter, load_base, pick_device
-from align_utils.rewards import Critic, NormReward, describe_list, find_common
+from align_utils.rewards import Critic, NormReward
 from align_utils.sft import VERSION as SFT_VERSION
 from align_utils.sft import describe_sft
+from align_utils.validation import ValidationReward, find_decoding
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 3
@@ -43,7 +41,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     -------
     Path
         Adapter folder with `log.csv`, one row an update: `update, reward, kl, entropy`, `reward_valid` and `rewards.PARTS` of the
-        validation lists (`*_valid`), `chosen`, and PARTS of the sampled lists. trl's PPO cannot resume: an interrupted stage is
+        validation lists (`*_valid`), `chosen`, `seconds` of the update (validation left out), and PARTS of the sampled lists. trl's PPO cannot resume: an interrupted stage is
         redone from the SFT adapter.
 
     Raises
@@ -74,7 +72,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         asked = {tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in cues}
         strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
         reward = NormReward(tokenizer, asked, strengths, cfg, language)
-        judge = ValidationReward(cfg, policy, tokenizer, language, data, work)
+        judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every)
         judge.measure(0)
         trainer = PPOTrainer(
             args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
@@ -89,65 +87,10 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         if log["reward"].iloc[1:].isna().any():
             raise TrainingError(f"{model_name}, {culture}: a PPO reward is not finite; lower ppo.learning_rate in the profile")
         if PartialState().is_main_process:
-            parts = reward.tabulate_parts(trainer.args.per_device_train_batch_size)
+            parts = reward.lists.tabulate_parts(trainer.args.per_device_train_batch_size)
             save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")
             shutil.rmtree(work / "trainer", ignore_errors=True)
     return folder
-
-
-class ValidationReward(TrainerCallback):
-    """Every `ppo.eval_every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept."""
-
-    def __init__(self, cfg: Config, policy: PeftModel, tokenizer, language: Language, data: dict, work: Path):
-        self.cfg, self.policy, self.tokenizer, self.language = cfg, policy, tokenizer, language
-        self.cues, self.work = data["cues"]["valid"], work
-        self.strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(self.cues))], language)
-        self.decoding = next(way for way in cfg.profile.lexical.grid if way.name == cfg.profile.ppo.eval_decoding)
-        self.common = find_common(lexical.map_strengths(data["norms"], language), k=cfg.profile.ppo.reward.k)
-        self.history: list[dict] = []
-        self.best: int | None = None
-
-    def measure(self, update: int) -> float:
-        """Mean reward on the validation cues, in [0, 1]; stored under the update's number."""
-        was_training = self.policy.training
-        self.policy.eval()
-        lists = generate_lists(
-            self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
-        )
-        self.policy.train(was_training)
-        settings = self.cfg.profile.ppo.reward
-        parts = pd.DataFrame(
-            [
-                describe_list(row.text, row.responses, self.strengths[row.cue], self.common, self.language, settings)
-                for row in lists.itertuples()
-            ]
-        ).mean()
-        reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
-        self.history.append({"update": update, "reward_valid": reward, **parts.add_suffix("_valid")})
-        return reward
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """trl calls this after each update."""
-        update = state.global_step
-        if update % self.cfg.profile.ppo.eval_every and update != state.max_steps:
-            return
-        tuned = [row["reward_valid"] for row in self.history if row["update"] > 0]
-        # The random stream is left as it was: validation must not change the training that follows.
-        with torch.random.fork_rng():
-            reward = self.measure(update)
-        if not tuned or reward > max(tuned):
-            self.best = update
-            if not state.is_world_process_zero:
-                return
-            self.policy.save_pretrained(self.work, selected_adapters=["policy"], safe_serialization=True)
-            for path in (self.work / "policy").iterdir():
-                path.replace(self.work / path.name)
-            (self.work / "policy").rmdir()
-
-    def tabulate(self) -> pd.DataFrame:
-        """`update, reward_valid`, PARTS of the validation lists and `chosen`."""
-        frame = pd.DataFrame(self.history)
-        return frame.assign(chosen=frame["update"] == self.best)
 
 
 def _configure_ppo(cfg: Config, folder: Path, seed: int):
@@ -181,6 +124,6 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     sft = describe_sft(cfg, model_name, culture, data, seed=seed)
     return sft | {
         "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(),
-        "decoding": next(way for way in cfg.profile.lexical.grid if way.name == cfg.profile.ppo.eval_decoding).model_dump(),
+        "decoding": find_decoding(cfg).model_dump(),
         "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

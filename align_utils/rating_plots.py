@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from align_utils.plots import mark_figure, name_condition, pick_colour
 
-STAGES = ("human", "human_top5", "few_shot", "sft", "ppo")
+STAGES = ("human", "human_top5", "few_shot", "sft", "ppo", "rloo", "grpo")
 
 
 def plot_ratings(frame: pd.DataFrame, *, stages: Sequence[str] = STAGES, mark: str = ""):

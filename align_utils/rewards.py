@@ -9,6 +9,7 @@ from torch import nn
 
 from align_utils import lexical, prompts
 from align_utils.config import Config, Language, Reward
+from align_utils.passes import SharedBackbone
 
 # What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "wasted", "frequent")
@@ -18,22 +19,46 @@ class RewardError(RuntimeError):
     """A prompt came back from trl in a form that the reward does not know."""
 
 
+class ListReward:
+    """The reward of generated lists, the same for every method; what the rewards were made of is kept for the log (`PARTS`).
+
+    Parameters
+    ----------
+    strengths : dict
+        Cue to its responses' strengths (`lexical.map_strengths`).
+    """
+
+    def __init__(self, strengths: dict[str, dict[str, float]], language: Language, settings: Reward):
+        self.strengths, self.language, self.settings = strengths, language, settings
+        self.common = find_common(strengths, k=settings.k)
+        self.scored: list[dict] = []
+
+    def score(self, cue: str, text: str) -> float:
+        """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`."""
+        words = prompts.parse_list(self.language, text, cue=cue)
+        self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
+        return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+
+    def tabulate_parts(self, lists: int) -> pd.DataFrame:
+        """`update` (from 1) and the mean of each of PARTS over the `lists` that this process scored in it."""
+        frame = pd.DataFrame(self.scored, columns=PARTS)
+        return frame.groupby(frame.index // lists + 1).mean().rename_axis("update").reset_index()
+
+
 class NormReward(nn.Module):
-    """The reward as the torch module that trl's PPO asks for; it has no weights.
+    """`ListReward` as the torch module that trl's PPO asks for; it has no weights.
 
     trl calls the backbone with ids and mask, then `score` on its last hidden state, and never says where the prompt ends: the
-    prompt is recognised by its ids, the rest is decoded, parsed and scored by `lexical.score_reward`, and the reward is
-    written at every position (trl reads one of them). What the rewards were made of is kept for the log (`PARTS`).
+    prompt is recognised by its ids, the rest is decoded and scored, and the reward is written at every position (trl reads one
+    of them).
     """
 
     base_model_prefix = "backbone"
 
     def __init__(self, tokenizer, asked: dict[tuple[int, ...], str], strengths: dict, cfg: Config, language: Language):
         super().__init__()
-        self.tokenizer, self.asked, self.strengths = tokenizer, asked, strengths
-        self.language, self.settings = language, cfg.profile.ppo.reward
-        self.common = find_common(strengths, k=self.settings.k)
-        self.scored: list[dict] = []
+        self.tokenizer, self.asked = tokenizer, asked
+        self.lists = ListReward(strengths, language, cfg.profile.ppo.reward)
         self.lengths = sorted({len(ids) for ids in asked}, reverse=True)
         self.backbone = _Readout(self._reward_rows)
         self.score = nn.Identity()
@@ -46,16 +71,8 @@ class NormReward(nn.Module):
         length = next((n for n in self.lengths if tuple(ids[:n]) in self.asked), None)
         if length is None:
             raise RewardError("PPO: a prompt was not recognised; prompts must be padded on the left and not truncated")
-        cue = self.asked[tuple(ids[:length])]
         text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
-        words = prompts.parse_list(self.language, text, cue=cue)
-        self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
-        return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
-
-    def tabulate_parts(self, episodes: int) -> pd.DataFrame:
-        """`update` (from 1) and the mean of each of PARTS over the `episodes` lists that this process scored in it."""
-        frame = pd.DataFrame(self.scored, columns=PARTS)
-        return frame.groupby(frame.index // episodes + 1).mean().rename_axis("update").reset_index()
+        return self.lists.score(self.asked[tuple(ids[:length])], text)
 
 
 def find_common(strengths: dict[str, dict[str, float]], *, k: int) -> set[str]:
@@ -88,21 +105,13 @@ def describe_list(
 
 
 class Critic(nn.Module):
-    """Value model on the policy's own features: one float32 layer, no second copy of the model.
-
-    The features are read without gradient, so that the value loss never moves the policy's adapter.
-    """
+    """Value model on the policy's own features (`passes.SharedBackbone`): one float32 layer, no second copy of the model."""
 
     base_model_prefix = "backbone"
 
     def __init__(self, policy: PeftModel):
         super().__init__()
-        backbone = policy.get_base_model().base_model
-        self.backbone = _Readout(
-            lambda ids, mask, positions: backbone(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-            ).last_hidden_state.float()
-        )
+        self.backbone = SharedBackbone(policy)
         self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))

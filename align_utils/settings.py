@@ -163,6 +163,21 @@ class Ppo(Strict):
     reward: Reward
 
 
+class CriticFree(Strict):
+    """Preference methods without a critic, beside PPO: a list is judged against the other lists for its cue."""
+
+    methods: list[Literal["grpo", "rloo"]] = []
+    updates: int = Field(gt=0)
+    cues: int = Field(gt=0)
+    samples: int = Field(gt=1)
+    device_batch: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    kl: float = Field(gt=0)
+    response_tokens: int = Field(gt=0)
+    temperature: float = Field(gt=0)
+    eval_every: int = Field(gt=0)
+
+
 class Decoding(Strict):
     """One way of turning the model into a list; the grid is the same for every stage."""
 
@@ -227,6 +242,7 @@ class Profile(Strict):
     lora: Lora
     sft: Sft
     ppo: Ppo
+    critic_free: CriticFree
     lexical: Lexical
     participants: Participants
     ratings: RatingRules

@@ -7,16 +7,37 @@ from align_utils.config import Config, ConfigError
 UNTUNED = ("zero_shot", "few_shot")
 # The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
 FOREIGN = "control_foreign"
+# Stages that go on from the SFT adapter with a reward.
+PREFERENCE = ("ppo", "rloo", "grpo")
 
 
 def list_trained(cfg: Config) -> tuple[str, ...]:
-    """Stages that have an adapter of their own in this run: SFT, PPO and the trained controls of the profile."""
-    return ("sft", "ppo", *(name for name in cfg.profile.controls if name != FOREIGN))
+    """Stages that have an adapter of their own in this run: SFT, PPO, critic-free methods and trained controls of the profile."""
+    methods = [name for name in PREFERENCE if name in cfg.profile.critic_free.methods]
+    return ("sft", "ppo", *methods, *(name for name in cfg.profile.controls if name != FOREIGN))
 
 
 def list_stages(cfg: Config) -> tuple[str, ...]:
     """Everything that answers the cues: the untuned model in two ways, the trained stages, and the foreign adapter if wanted."""
     return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))
+
+
+def name_notebook(stage: str) -> str:
+    """The notebook that trains a stage.
+
+    Examples
+    --------
+    >>> name_notebook("rloo"), name_notebook("control_shuffled")
+    ('03_ppo', '02_sft')
+    """
+    return "03_ppo" if stage in PREFERENCE else "02_sft"
+
+
+def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
+    """Pairs of stages whose difference is tested: each step of training, and each critic-free method with PPO."""
+    contrasts = [("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft")]
+    methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
+    return contrasts + [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
 
 
 def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:

@@ -12,14 +12,15 @@ from align_utils import config, pairs
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.controls import build_control
+from align_utils.grpo import train_critic_free
 from align_utils.models import pick_device
 from align_utils.ppo import train_ppo
 from align_utils.sft import train_sft
-from align_utils.stages import list_trained
+from align_utils.stages import PREFERENCE, list_trained
 
 
 def train_stage(cfg: Config, model: str, culture: str, stage: str, data: dict[str, dict], *, seed: int | None = None) -> Path:
-    """Train one adapter, unless it is stored already: `sft`, `ppo` (needs `sft`) or a control of `controls.CONTROLS`.
+    """Train one adapter, unless it is stored already: `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of `controls.CONTROLS`.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ def train_stage(cfg: Config, model: str, culture: str, stage: str, data: dict[st
     """
     if stage == "ppo":
         return train_ppo(cfg, model, culture, data[culture], seed=seed)
+    if stage in PREFERENCE:
+        return train_critic_free(cfg, model, culture, data[culture], method=stage, seed=seed)
     if stage == "sft":
         return train_sft(cfg, model, culture, data[culture], seed=seed)
     splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", required=True, help="a file of notebooks/profiles; notebook 01 must have run with it")
     parser.add_argument("--model", action="append", help="default: every model of the profile")
     parser.add_argument("--culture", action="append", help="default: every culture of the profile")
-    parser.add_argument("--stage", action="append", help="sft, ppo or a control; default: sft, ppo and the profile's controls")
+    parser.add_argument("--stage", action="append", help="sft, ppo, rloo, grpo or a control; default: all of the profile")
     parser.add_argument("--seed", type=int, action="append", help="default: the profile's seeds")
     options = parser.parse_args(arguments)
     try:

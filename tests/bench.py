@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ RACES = {
     "participants": "10 sampled answers of three words to each of 12 cues, few-shot, against transformers' generate, one cue at a time with num_return_sequences=10, ended at the line's end",
     "survey_labels": "label probabilities of 4 items in both languages against one plain forward pass per label",
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
+    "ppo_update": "a PPO update of 8 lists, two epochs, against trl's PPO as it comes: the critic with a pass of its own over the backbone, logits of every position",
 }
 
 
@@ -295,6 +297,72 @@ def race_sft_step(side: str) -> dict:
     return {"seconds": sum(times[1:]) / 3, "result": losses, "mb": _measure_memory() - loaded}
 
 
+def race_ppo_update(side: str) -> dict:
+    """The same trainer, adapter and critic on both sides; the baseline leaves out `passes.SharedBackbone`'s sharing."""
+    from datasets import Dataset
+    from transformers import TrainerCallback, set_seed
+    from trl.experimental.ppo import PPOTrainer, ppo_trainer
+
+    from align_utils import adapters, lexical, models, norms, ppo, prompts, rewards
+
+    cfg, model, tokenizer = _load_model()
+    cfg.profile = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
+    frame, language = norms.load_norms(cfg, "us")["norms"], cfg.languages["en"]
+    asked = {
+        tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in sorted(frame["cue"].unique())
+    }
+    spent = dict.fromkeys(("generation", "scoring", "optimisation"), 0.0)
+    mark = [0.0]
+
+    def close(name: str) -> None:
+        now = time.perf_counter()
+        spent[name], mark[0] = spent[name] + now - mark[0], now
+
+    def closing(name: str, function):
+        def run(*args, **kwargs):
+            result = function(*args, **kwargs)
+            close(name)
+            return result
+
+        return run
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, *_, **__):
+            mark[0] = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            close("optimisation")
+
+    # An update is generation, then passes and rewards up to the whitened advantages, then the epochs.
+    ppo_trainer.batch_generation = closing("generation", ppo_trainer.batch_generation)
+    ppo_trainer.masked_whiten = closing("scoring", ppo_trainer.masked_whiten)
+    with tempfile.TemporaryDirectory() as folder:
+        set_seed(1)
+        start = models.PeftModel(model, adapters.configure_lora(cfg), adapter_name="start")
+        start.save_pretrained(folder)
+        policy = models.attach_adapter(start.unload(), Path(folder) / "start", "policy", trainable=True)
+        reference = ppo._load_reference(cfg, "gemma-3-270m", policy, Path(folder) / "start", 1)
+        policy.set_adapter("policy")
+        critic = rewards.Critic(policy)
+        if side == "baseline":
+            del policy.get_base_model().forward
+            critic.backbone._shared = False
+        trainer = PPOTrainer(
+            args=ppo._configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy,
+            ref_model=reference, value_model=critic, callbacks=[Clock()],
+            reward_model=rewards.NormReward(tokenizer, asked, lexical.map_strengths(frame, language), cfg, language),
+            train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
+        )  # fmt: skip
+        loaded = _measure_memory()
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer.train()
+    names = ["objective/scores", "objective/kl", "policy/entropy_avg", "loss/policy_avg", "loss/value_avg", "val/ratio"]
+    result = [float(entry[name]) for entry in trainer.state.log_history if "lr" in entry for name in names]
+    whole = sum(spent.values())
+    shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in spent.items())
+    return {"seconds": whole / 2, "result": result, "mb": _measure_memory() - loaded, "note": shares}
+
+
 def _load_model():
     from align_utils import config, models
 
@@ -335,12 +403,14 @@ def main() -> None:
     rows = []
     for race in options.races or RACES:
         print(f"{race}: {RACES[race]} ...", flush=True)
-        ours, baseline = run_side(race, "ours"), run_side(race, "baseline")
+        sides = {side: run_side(race, side) for side in ("ours", "baseline")}
+        ours, baseline = sides["ours"], sides["baseline"]
         rows.append({
             "race": race, "baseline": RACES[race].split("against ")[-1], "ours_s": round(ours["seconds"], 3),
             "baseline_s": round(baseline["seconds"], 3), "ratio": round(baseline["seconds"] / ours["seconds"], 2),
             "ours_mb": round(ours["mb"]), "baseline_mb": round(baseline["mb"]),
-            "equal": agree(ours["result"], baseline["result"]), "note": RACES[race],
+            "equal": agree(ours["result"], baseline["result"]),
+            "note": "; ".join([RACES[race], *(f"{side}: {found['note']}" for side, found in sides.items() if "note" in found)]),
         })  # fmt: skip
         shown = rows[-1]
         print(

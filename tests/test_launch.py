@@ -41,7 +41,7 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
 
 def test_command_line_names_what_it_does_not_know(run, monkeypatch, capsys):
     monkeypatch.setenv("ALIGN_ROOT", str(run[0].root))
-    for wrong in (["--culture", "mars"], ["--stage", "grpo"], ["--model", "gpt"]):
+    for wrong in (["--culture", "mars"], ["--stage", "dpo"], ["--model", "gpt"]):
         with pytest.raises(SystemExit) as stop:
             training.main(["--profile", "smoke", *wrong])
         assert stop.value.code == 2 and wrong[1] in capsys.readouterr().err

@@ -23,8 +23,10 @@ ROOMS = [  # from the bottom to the top
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
     ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
-    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
-    ["ppo", "fluency", "participants", "panels", "population_plots"],
+    ["passes"],
+    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
+    ["validation", "groups"],
+    ["ppo", "grpo", "fluency", "participants", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
@@ -61,6 +63,10 @@ def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
                 "adapters",
                 "sft",
                 "ppo",
+                "grpo",
+                "groups",
+                "passes",
+                "validation",
                 "fluency",
                 "decoder",
                 "participants",

@@ -1,0 +1,328 @@
+"""GRPO and RLOO on the tiny model: the reference is the SFT adapter, the reward is PPO's, test cues are not read."""
+
+import inspect
+import math
+import shutil
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+import torch
+from calls import find_calls
+from conftest import ROOT, copy_project
+from safetensors.torch import load_file
+from test_contracts import unknown
+from test_training import prepare
+from trl import GRPOTrainer, RLOOTrainer
+
+from align_utils import (
+    artifacts,
+    config,
+    curves,
+    generation,
+    groups,
+    grpo,
+    lexical,
+    loss,
+    method_plots,
+    models,
+    plots,
+    rewards,
+    sft,
+    stages,
+    validation,
+)
+from align_utils.adapters import TrainingError, find_adapter
+
+METHODS = ("rloo", "grpo")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("grpo")))
+    free = cfg.profile.critic_free.model_copy(update={"learning_rate": 0.01})
+    cfg.profile = cfg.profile.model_copy(update={"critic_free": free})
+    stage = prepare(cfg)
+    sft.train_sft(cfg, "tiny", "us", stage["us"])
+    return cfg, stage
+
+
+class Seen(dict):
+    """Cues of a culture that tell which parts were read."""
+
+    read: ClassVar[set] = set()
+
+    def __getitem__(self, name):
+        Seen.read.add(name)
+        return super().__getitem__(name)
+
+
+def keep_trainer(monkeypatch):
+    """The trainer that a stage makes, in a list that fills when it trains."""
+    kept, train = [], GRPOTrainer.train
+
+    def note(self, *args, **kwargs):
+        kept.append(self)
+        return train(self, *args, **kwargs)
+
+    for trainer in (GRPOTrainer, RLOOTrainer):
+        monkeypatch.setattr(trainer, "train", note, raising=False)
+    return kept
+
+
+@pytest.fixture
+def lively(monkeypatch):
+    """A reward that tells the random model's lists apart; the real one is 0 for all of them, and nothing would move."""
+    plain = rewards.ListReward.score
+
+    def score(self, cue, text):
+        plain(self, cue, text)
+        return sum(map(ord, text)) % 20 / 20
+
+    monkeypatch.setattr(rewards.ListReward, "score", score)
+
+
+def flatten(model, adapter):
+    return {
+        name.replace(f".{adapter}.", "."): value.detach().clone()
+        for name, value in model.named_parameters()
+        if f".{adapter}." in name
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, lively, monkeypatch, method):
+    cfg, stage = project
+    kept = keep_trainer(monkeypatch)
+    folder = grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    log = pd.read_csv(folder / "log.csv")
+    assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
+    trained = log[log["update"] > 0]
+    for name in ("reward", "kl", "entropy", "alike", "reward_valid", "precision", "strength", "length", "seconds"):
+        assert trained[name].map(math.isfinite).all(), name
+    assert {f"{part}_valid" for part in rewards.PARTS} | set(rewards.PARTS) <= set(log.columns)
+    assert abs(log["kl"].iloc[1]) < 1e-4 and abs(log["kl"].iloc[2]) > 1e-4, (
+        "0 at first, then not: the policy moves, the reference not"
+    )
+    (trainer,) = kept
+    start, end = (load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder))
+    reference, policy = flatten(trainer.model, "ref"), flatten(trainer.model, "default")
+    assert reference.keys() == policy.keys() and len(reference) == len(start) == len(end)
+    for name, weights in start.items():
+        (own,) = [value for key, value in reference.items() if key.endswith(name.removeprefix("base_model.model."))]
+        assert torch.equal(own, weights), "the reference is the SFT adapter, after training too"
+    assert any(not torch.equal(start[name], end[name]) for name in start)
+    again = artifacts.hash_file(folder / "adapter_model.safetensors")
+    shutil.rmtree(folder)
+    grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+
+
+def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatch):
+    # Without `ref` trl takes the model without adapters: the first KL is then far from 0, and this test would see it.
+    cfg, stage = project
+    kept = []
+
+    class Blind(groups.GroupedRLOO):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.model.delete_adapter("ref")
+            kept.append(self)
+
+    monkeypatch.setattr(grpo, "choose_trainer", lambda _: Blind)
+    monkeypatch.setattr(
+        grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
+    )
+    log = pd.read_csv(grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="rloo") / "log.csv")
+    assert kept and abs(log["kl"].iloc[1]) > 0.01
+
+
+def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monkeypatch):
+    cfg, stage = project
+    folder = find_adapter(cfg, "tiny", "us", "rloo")
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = grpo._describe(cfg, "tiny", "us", stage["us"], method="rloo", seed=cfg.profile.seed)
+    cues = Seen(stage["us"]["cues"])
+    held = set(cues["test"])
+    norms = stage["us"]["norms"]
+    data = stage["us"] | {"cues": cues, "norms": norms[~norms["cue"].isin(held)]}
+    judge, seen = validation.ValidationReward._judge, []
+
+    def stop_at_the_second(self, update, **kwargs):
+        judge(self, update, **kwargs)
+        seen.append((update, set(self.cues)))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(validation.ValidationReward, "_judge", stop_at_the_second)
+    Seen.read.clear()
+    monkeypatch.setattr(grpo, "_describe", lambda *_, **__: settings)
+    with pytest.raises(KeyboardInterrupt):
+        grpo.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+    assert not artifacts.find_step(folder, settings) and not folder.exists(), "an adapter was saved, the step is not finished"
+    grpo.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+    assert [update for update, _ in seen] == [1, 2, 1, 2] and artifacts.find_step(folder, settings)
+    assert Seen.read == {"train", "valid"}
+    assert all(asked == set(stage["us"]["cues"]["valid"]) and not asked & held for _, asked in seen)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, method):
+    cfg, stage = project
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
+    policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
+    reward = rewards.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
+    rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
+    trainer = groups.choose_trainer(method)(
+        model=policy, reward_funcs=grpo._ask(reward), args=grpo.configure_critic_free(cfg, method, tmp_path, temperature=0.7),
+        processing_class=tokenizer, train_dataset=grpo.Dataset.from_list(rows),
+    )  # fmt: skip
+    asked = [tokenizer(row["prompt"])["input_ids"] for row in rows for _ in range(4)]
+    drawn = trainer._draw_groups(asked)
+    stops = set(generation.find_stop_tokens(tokenizer))
+    assert len(drawn) == 8 and len({tuple(row) for row in drawn}) > 4
+    assert all(not stops & set(row[:-1]) and (row[-1] in stops or len(row) == 8) for row in drawn)
+    with pytest.raises(TrainingError, match="of a cue together"):
+        trainer._draw_groups(asked[1:] + asked[:1])
+    drawn = trainer._draw_groups(asked)
+    # Lists of different lengths, prompts padded on the left.
+    width = max(map(len, asked))
+    ids = torch.tensor([[0] * (width - len(a)) + a + d + [0] * (8 - len(d)) for a, d in zip(asked, drawn, strict=True)])
+    mask = torch.tensor(
+        [[0] * (width - len(a)) + [1] * (len(a) + len(d)) + [0] * (8 - len(d)) for a, d in zip(asked, drawn, strict=True)]
+    )
+    kept = mask[:, -8:].bool()
+    with torch.no_grad():
+        (own, *_), (theirs, *_) = (
+            owner._get_per_token_logps_and_entropies(trainer, policy, ids, mask, 8)
+            for owner in (type(trainer), type(trainer).__mro__[2])
+        )
+    torch.testing.assert_close(own[kept], theirs[kept], rtol=1e-4, atol=1e-5)
+    slopes, found = [], []
+    for owner in (type(trainer), type(trainer).__mro__[2]):
+        logs, entropies, _ = owner._get_per_token_logps_and_entropies(
+            trainer, policy, ids, mask, 8, batch_size=3, compute_entropy=True
+        )
+        policy.zero_grad()
+        (logs * kept * torch.arange(1, 9)).sum().backward()
+        slopes.append({name: weights.grad.clone() for name, weights in policy.named_parameters() if weights.grad is not None})
+        found.append((logs[kept].detach(), entropies[kept]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
+    assert slopes[0] and type(trainer).__mro__[2] in (GRPOTrainer, RLOOTrainer)
+
+
+def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
+    monkeypatch.setattr(loss, "ROWS", 30)
+    torch.manual_seed(3)
+    weight, targets, pull = torch.randn(100, 16) * 2, torch.randint(100, (7,)), torch.randn(7)
+    hidden = torch.randn(7, 16).mul(3).requires_grad_()
+    logs = torch.log_softmax(hidden @ weight.T, dim=-1)
+    expected, entropy = logs.gather(1, targets[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
+    (slope,) = torch.autograd.grad((expected * pull).sum(), hidden)
+    found, entropies = loss.score_tokens(hidden, weight, targets, entropy=True)
+    (found * pull).sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(entropies, entropy)
+    torch.testing.assert_close(hidden.grad, slope, rtol=1e-4, atol=1e-4)
+    assert loss.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
+
+
+def test_the_reward_is_that_of_ppo(project):
+    cfg, _ = project
+    english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
+    strengths = {"dog": {"cat": 0.5, "bone": 0.2}}
+    reward = rewards.ListReward(strengths, english, cfg.profile.ppo.reward)
+    text = " cat, dog, moon\nbone"
+    asked = {(2, 3): "dog"}
+    module = rewards.NormReward(tokenizer, asked, strengths, cfg, english)
+    ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    score = reward.score("dog", text)
+    assert (
+        score
+        == module._reward_one(ids)
+        == lexical.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
+        > 0
+    )
+    assert reward.scored == module.lists.scored and reward.scored[0]["wasted"] == pytest.approx(1 / 3)
+
+
+def test_the_profile_names_the_methods_and_everything_carries_them(project):
+    cfg, stage = project
+    assert stages.list_trained(cfg)[:4] == ("sft", "ppo", "rloo", "grpo")
+    assert {name for name in stages.list_trained(cfg) if stages.name_notebook(name) == "03_ppo"} == {"ppo", "rloo", "grpo"}
+    allowed = config.Profile.model_fields["critic_free"].annotation.model_fields["methods"].annotation.__args__[0].__args__
+    assert {*allowed, "ppo"} == set(stages.PREFERENCE)
+    assert config.read_profile("cpu", root=ROOT).critic_free.methods == []
+    with pytest.raises(artifacts.MissingInput, match="02_sft"):
+        grpo.train_critic_free(cfg, "tiny", "cn", stage["cn"], method="grpo")
+    few = stage["us"] | {"cues": stage["us"]["cues"] | {"train": stage["us"]["cues"]["train"][:1]}}
+    with pytest.raises(TrainingError, match=r"1 training cues, fewer than critic_free\.cues = 2"):
+        grpo.train_critic_free(cfg, "tiny", "us", few, method="grpo")
+
+
+def test_trl_still_has_what_is_called_and_overridden():
+    calls = [call for call in find_calls({"trl"}) if call.where.startswith("grpo.py")]
+    assert {"trl.GRPOConfig", "trl.RLOOConfig", "trl.GRPOTrainer"} <= {call.target for call in calls}
+    assert {"beta", "num_generations", "disable_dropout", "max_steps"} <= set(
+        next(call for call in calls if call.target == "trl.RLOOConfig").keywords
+    )
+    for call in calls:
+        assert not unknown(call)
+    (call,) = [call for call in calls if call.target == "trl.GRPOTrainer"]
+    assert set(call.keywords) <= set(inspect.signature(RLOOTrainer.__init__).parameters), "both trainers are called alike"
+    for ours, theirs in ((groups.GroupedGRPO, GRPOTrainer), (groups.GroupedRLOO, RLOOTrainer)):
+        for name in ("_generate_single_turn", "_get_per_token_logps_and_entropies"):
+            own, other = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (ours, theirs))
+            assert own[: len(other)][:7] == other[:7], f"{theirs.__name__}.{name} takes other arguments now"
+        # The reference: a copy of `default` under the name `ref`.
+        source = inspect.getsource(inspect.getmodule(theirs))
+        assert (
+            'model.add_adapter("ref", default_config)' in source
+            and 'adapter_name="ref" if "ref" in model.peft_config' in source
+        )
+
+
+def test_methods_are_compared_at_their_chosen_checkpoints():
+    nan = float("nan")
+    ppo = {
+        "update": [0, 1, 2], "reward": [nan, 0.2, 0.3], "kl": [nan, 0.0, 0.4], "reward_valid": [0.3, 0.4, 0.35],
+        "chosen": [False, True, False], "length_valid": [7.0, 5.0, 6.0], "wasted_valid": [0.1, 0.0, 0.0],
+        "frequent_valid": [0.2, 0.5, 0.3],
+    }  # fmt: skip
+    rloo = ppo | {
+        "reward_valid": [0.3, 0.3, 0.5],
+        "chosen": [False, False, True],
+        "variety_valid": [0.8, 0.7, 0.6],
+        "seconds": [nan, 40.0, 20.0],
+    }
+    logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
+    logs = logs.assign(model="m", culture="us")
+    table = curves.compare_methods(logs).set_index("stage")
+    assert table.index.tolist() == ["sft", "ppo", "rloo"] and table["gain"].round(9).tolist() == [0, 0.1, 0.2]
+    # PPO's own KL is that of the lists sampled after the chosen update; RLOO's last update has none after it.
+    assert table["KL"].tolist() == [0, 0.4, 0.4] and table["length"].tolist() == [7, 5, 6]
+    assert (
+        table["frequent"].tolist() == [0.2, 0.5, 0.3]
+        and math.isnan(table.loc["ppo", "variety"])
+        and table.loc["rloo", "variety"] == 0.6
+    )
+    times = curves.sum_times(logs)
+    assert times[["stage", "updates timed", "seconds an update", "minutes"]].values.tolist() == [["rloo", 2, 30.0, 1.0]]
+    figure = method_plots.plot_methods(logs)
+    top = figure.axes[0]
+    lines = {line.get_label(): line for line in top.get_lines()}
+    assert lines["RLOO"].get_ydata().tolist() == [0.3, 0.3, 0.5] and lines["SFT"].get_ydata()[0] == 0.3
+    assert lines["RLOO"].get_color() == plots.pick_colour("rloo") != lines["PPO"].get_color()
+    rings = [line.get_xdata().tolist() for line in top.get_lines() if line.get_markersize() == 9]
+    assert rings == [[1], [2]] and len(figure.axes) == 2
+
+
+def test_contrasts_name_the_methods_of_the_profile(project):
+    cfg, _ = project
+    assert stages.list_contrasts(cfg)[3:6] == [("rloo", "few_shot"), ("rloo", "sft"), ("rloo", "ppo")]
+    assert stages.list_contrasts(config.load("cpu", root=cfg.root)) == [
+        ("sft", "few_shot"),
+        ("ppo", "few_shot"),
+        ("ppo", "sft"),
+    ]
