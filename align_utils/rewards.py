@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import torch
 from peft import PeftModel
@@ -15,7 +17,7 @@ PARTS = ("precision", "strength", "length", "wasted", "frequent")
 
 
 class RewardError(RuntimeError):
-    """A prompt came back from trl in a form that the reward does not know."""
+    """A prompt came back from trl in a form that the reward does not know, or the norms give no finite reward."""
 
 
 class NormReward(nn.Module):
@@ -50,7 +52,10 @@ class NormReward(nn.Module):
         text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
         words = prompts.parse_list(self.language, text, cue=cue)
         self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
-        return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+        reward = lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+        if not math.isfinite(reward):
+            raise RewardError(f"PPO: the reward of {words} for the cue '{cue}' is {reward}: its strengths in the norms are not numbers")
+        return reward
 
     def tabulate_parts(self, episodes: int) -> pd.DataFrame:
         """`update` (from 1) and the mean of each of PARTS over the `episodes` lists that this process scored in it."""
