@@ -9,8 +9,10 @@ from pathlib import Path
 
 # A quota and a limit on file sizes read to the user like a full disk.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# safetensors and torch write from Rust and C++: their errors carry no number, torch's not even a reason.
-FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
+# safetensors and torch write from Rust and C++: their errors carry no number, torch's (the last two) not even a reason.
+FULL_WORDS = (
+    "No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed", "unexpected pos",
+)  # fmt: skip
 # torch.OutOfMemoryError is a RuntimeError with the first of these words, its CPU allocator's error one with the second.
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 KEPT = "Finished steps and whole checkpoints are kept: the same command goes on from there."
@@ -71,7 +73,9 @@ def _find_reason(error: BaseException | None) -> str | None:
     return None
 
 
-def require_space(what: str, folder: Path, size: float, *, remedy: str = "make room", kind: type[Exception] = StepError) -> None:
+def require_space(
+    what: str, folder: Path, size: float, *, remedy: str = "make room", kind: type[Exception] = StepError
+) -> None:
     """Stop before the work begins where the disk of `folder` (which need not exist yet) has fewer than `size` bytes free.
 
     Raises

@@ -260,9 +260,7 @@ def _require_space(source: ModelSource) -> None:
     if not source.disk_gb or Path(source.source).is_dir() or try_to_load_from_cache(source.source, "config.json"):
         return
     remedy = "make room or set HF_HOME=<folder>"
-    require_space(
-        f"model '{source.name}'", Path(constants.HF_HUB_CACHE), source.disk_gb * 1e9, remedy=remedy, kind=ModelError
-    )
+    require_space(f"model '{source.name}'", Path(constants.HF_HUB_CACHE), source.disk_gb * 1e9, remedy=remedy, kind=ModelError)
 
 
 def _import_package(source: ModelSource):

@@ -11,12 +11,13 @@ from torch import nn
 
 from align_utils import lexical, prompts
 from align_utils.config import Config, Language, Reward
+from align_utils.failures import TrainingError
 
 # What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "wasted", "frequent")
 
 
-class RewardError(RuntimeError):
+class RewardError(TrainingError):
     """A prompt came back from trl in a form that the reward does not know, or the norms give no finite reward."""
 
 
@@ -54,7 +55,9 @@ class NormReward(nn.Module):
         self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
         reward = lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
         if not math.isfinite(reward):
-            raise RewardError(f"PPO: the reward of {words} for the cue '{cue}' is {reward}: its strengths in the norms are not numbers")
+            raise RewardError(
+                f"PPO: the reward of {words} for the cue '{cue}' is {reward}: its strengths in the norms are not numbers"
+            )
         return reward
 
     def tabulate_parts(self, episodes: int) -> pd.DataFrame:
