@@ -65,9 +65,9 @@ def explain(what: str, *, folder: Path, remedy: str, kind: type[Exception] = Ste
 def _find_reason(error: BaseException | None) -> str | None:
     while error is not None:
         text = str(error)
-        if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and any(word in text for word in MEMORY_WORDS):
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in MEMORY_WORDS)):
             return "memory"
-        if isinstance(error, OSError) and error.errno in FULL or any(word in text for word in FULL_WORDS):
+        if (isinstance(error, OSError) and error.errno in FULL) or any(word in text for word in FULL_WORDS):
             return "disk"
         error = error.__cause__ or error.__context__
     return None

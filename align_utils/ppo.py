@@ -21,10 +21,10 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 from align_utils import lexical, prompts
 from align_utils.adapters import find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
-from align_utils.checkpoints import Watch
+from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config, Decoding, Language
 from align_utils.curves import tabulate_log
-from align_utils.failures import TrainingError, explain
+from align_utils.failures import TrainingError, explain, require_space
 from align_utils.generation import generate_lists
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import Critic, NormReward, describe_list, find_common
@@ -88,6 +88,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
             callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
         )  # fmt: skip
+        require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.train()
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
