@@ -12,10 +12,7 @@ from transformers import ProgressCallback, TrainerCallback
 
 from align_utils.artifacts import make_step, name_work
 from align_utils.config import Config
-
-
-class TrainingError(RuntimeError):
-    """Training cannot start or has gone wrong; the message names the setting or file."""
+from align_utils.failures import TrainingError, explain
 
 
 def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | None = None) -> Path:
@@ -52,17 +49,18 @@ def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
 
 
 @contextmanager
-def share_step(folder: Path, settings: dict):
+def share_step(folder: Path, settings: dict, *, remedy: str):
     """`artifacts.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
     state = PartialState()
     if state.is_main_process:
-        with make_step(folder, settings) as work:
+        with make_step(folder, settings, remedy=remedy, kind=TrainingError) as work:
             state.wait_for_everyone()
             yield work
             state.wait_for_everyone()
     else:
         state.wait_for_everyone()
-        yield name_work(folder, settings)
+        with explain(f"process {state.process_index}", folder=folder.parent, remedy=remedy, kind=TrainingError):
+            yield name_work(folder, settings)
         state.wait_for_everyone()
     state.wait_for_everyone()
 

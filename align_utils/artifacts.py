@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from align_utils.config import Config
+from align_utils.failures import StepError, explain
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "pandas", "numpy", "matplotlib")
 METRIC_FIELDS = (
@@ -70,13 +71,13 @@ def find_step(folder: Path, settings: dict) -> bool:
 
 
 def name_work(folder: Path, settings: dict) -> Path:
-    """Folder in which a step is made before it is put in place; hidden, and the same after an interruption."""
+    """Folder in which a step is made before it is put in place; hidden. What begins with `.<name>-` goes when the step is finished."""
     return folder.with_name(f".{folder.name}-{hash_settings(settings)}")
 
 
 @contextmanager
-def make_step(folder: Path, settings: dict):
-    """Give a fresh work folder for a costly step; put it in place, marked finished, only when the block succeeds.
+def make_step(folder: Path, settings: dict, *, remedy: str = "close other programs", kind: type[Exception] = StepError):
+    """Give an empty work folder for a costly step; put it in place, marked finished, only when the block succeeds.
 
     Parameters
     ----------
@@ -84,17 +85,25 @@ def make_step(folder: Path, settings: dict):
         Final place of the step. A step of other settings there is replaced at the end.
     settings : dict
         Everything the result depends on: data hashes, base model, settings, version of the step's code.
+    remedy, kind
+        Where memory or disk run out inside the block (`failures.explain`).
     """
-    work = name_work(folder, settings)
-    work.mkdir(parents=True, exist_ok=True)
-    yield work
-    mark = {"key": hash_settings(settings), "settings": settings}
-    (work / "step.json").write_text(json.dumps(mark, indent=1, ensure_ascii=False, sort_keys=True), encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    work.replace(folder)
-    for stale in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(stale)
+    work, old = name_work(folder, settings), folder.with_name(f".{folder.name}-old")
+    with explain(f"step {'/'.join(folder.parts[-4:])}", folder=folder.parent, remedy=remedy, kind=kind):
+        # What a killed run left here is not gone on with: a step cannot tell a whole file from half a one.
+        for rest in (work, old):
+            if rest.exists():
+                shutil.rmtree(rest)
+        work.mkdir(parents=True)
+        yield work
+        mark = {"key": hash_settings(settings), "settings": settings}
+        (work / "step.json").write_text(json.dumps(mark, indent=1, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+        # Moved aside whole: half deleted, with its mark still there, it would be taken for finished under its own settings.
+        if folder.exists():
+            folder.replace(old)
+        work.replace(folder)
+        for stale in folder.parent.glob(f".{folder.name}-*"):
+            shutil.rmtree(stale)
 
 
 def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
@@ -198,7 +207,7 @@ def list_records(frame: pd.DataFrame, metric: str, **constants) -> list[dict]:
 
 def load_metrics(cfg: Config) -> pd.DataFrame:
     """All metric records of the run so far, one row each (empty frame if none)."""
-    paths = sorted((cfg.runs / "metrics").glob("*.json"))
+    paths = sorted((cfg.runs / "metrics").glob("[0-9][0-9].json"))
     rows = [{"notebook": p.stem, **r} for p in paths for r in json.loads(p.read_text(encoding="utf-8"))]
     return pd.DataFrame(rows, columns=["notebook", *METRIC_FIELDS])
 

@@ -232,7 +232,7 @@ def _associate(cfg: Config, name: str, data: dict[str, dict], seed: int) -> None
         model, tokenizer, adapters = load_states(cfg, name, seed)
     for culture, stage in tqdm(open_steps, desc="stages", unit="stage"):
         with (
-            make_step(folders[culture, stage], settings[culture, stage]) as work,
+            make_step(folders[culture, stage], settings[culture, stage], remedy="lower lexical.batch in the profile") as work,
             use_adapter(model, adapters.get(find_state(cfg, culture, stage))),
         ):
             language, source = cfg.language_of(culture), data[culture]

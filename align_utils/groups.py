@@ -6,8 +6,8 @@ import torch
 from accelerate import PartialState
 from trl import GRPOTrainer, RLOOTrainer
 
-from align_utils.adapters import TrainingError
 from align_utils.decoder import continue_rows, draw_tokens
+from align_utils.failures import TrainingError
 from align_utils.generation import find_stop_tokens
 from align_utils.loss import has_plain_head, score_tokens
 

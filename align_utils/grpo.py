@@ -11,10 +11,12 @@ from transformers import set_seed
 from trl import GRPOConfig, RLOOConfig
 
 from align_utils import lexical, prompts
-from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
+from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
 from align_utils.curves import tabulate_log
+from align_utils.failures import TrainingError, require_space
 from align_utils.groups import POLICY, choose_trainer
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import ListReward
@@ -24,6 +26,8 @@ from align_utils.validation import ValidationReward, find_decoding
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 1
+# What must stay finite, by the names of trl's log.
+LOGGED = {"reward": "reward", "kl": "KL", "entropy": "entropy", "loss": "loss"}
 
 
 def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *, method: str, seed: int | None = None) -> Path:
@@ -62,9 +66,9 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
     if len(cues) < free.cues:
         raise TrainingError(f"culture '{culture}': {len(cues)} training cues, fewer than critic_free.cues = {free.cues}")
     start = find_adapter(cfg, model_name, culture, "sft", seed)
-    with share_step(folder, settings) as work:
-        if PartialState().is_main_process:
-            shutil.rmtree(work / "trainer", ignore_errors=True)
+    what = f"{model_name}, {culture}, {method}"
+    remedy = f"lower critic_free.device_batch in the profile (now {free.device_batch})"
+    with share_step(folder, settings, remedy=remedy) as work:
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         policy = attach_adapter(model, start, POLICY, trainable=True)
@@ -74,9 +78,11 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         judge.measure(0)
         trainer = choose_trainer(method)(
             model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
-            processing_class=tokenizer, callbacks=[judge],
+            processing_class=tokenizer,
+            callbacks=[Watch(what, LOGGED, f"critic_free.learning_rate (now {free.learning_rate:g})"), judge],
             train_dataset=Dataset.from_list([{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]),
         )  # fmt: skip
+        require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.train()
         log = tabulate_log(
@@ -89,8 +95,6 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
                 "completions/mean_length": "tokens",
             },
         )
-        if log[["reward", "kl", "entropy"]].isna().to_numpy().any():
-            raise TrainingError(f"{model_name}, {culture}: a value of {method} is not finite; lower critic_free.learning_rate")
         # trl's KL is a mean over tokens; of the lists of one update the mean length times that is the mean per list.
         log = log.assign(kl=log["kl"] * log["tokens"]).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from peft import PeftModel
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
@@ -17,6 +17,7 @@ from transformers.tokenization_utils_base import generate_merges
 
 from align_utils.artifacts import find_step, hash_file, make_step
 from align_utils.config import ModelSource
+from align_utils.failures import StepError, explain, require_space
 
 # Bumped when the conversion below changes its result.
 CONVERSION = 1
@@ -28,8 +29,8 @@ FEW_ROWS = 128
 PROBE = "When people hear the word"
 
 
-class ModelError(RuntimeError):
-    """A model cannot be had: package absent, files damaged, or too little memory."""
+class ModelError(StepError):
+    """A model cannot be had: package absent, files damaged, or too little memory or disk."""
 
 
 def pick_device() -> tuple[torch.device, torch.dtype, str]:
@@ -77,8 +78,15 @@ def load_base(source: ModelSource, *, seed: int):
     Raises
     ------
     ModelError
-        The package is not installed, its checksum differs, or the hub id or folder cannot be read.
+        The package is not installed, its checksum differs, the hub id or folder cannot be read, or memory or disk do not suffice.
     """
+    _require_space(source)
+    remedy = "close other programs, or take a profile with a smaller model or one in 4 bits"
+    with explain(f"model '{source.name}'", folder=Path(constants.HF_HUB_CACHE), remedy=remedy, kind=ModelError):
+        return _load(source, seed)
+
+
+def _load(source: ModelSource, seed: int):
     device, dtype, _ = pick_device()
     if source.backend == "unsloth":
         return _load_unsloth(source)
@@ -247,6 +255,14 @@ def _speed_head(model) -> None:
     head.forward = project
 
 
+def _require_space(source: ModelSource) -> None:
+    """Before a download: the hub's own check only warns, and goes on until the disk is full."""
+    if not source.disk_gb or Path(source.source).is_dir() or try_to_load_from_cache(source.source, "config.json"):
+        return
+    remedy = "make room or set HF_HOME=<folder>"
+    require_space(f"model '{source.name}'", Path(constants.HF_HUB_CACHE), source.disk_gb * 1e9, remedy=remedy, kind=ModelError)
+
+
 def _import_package(source: ModelSource):
     try:
         return import_module(source.source)
@@ -268,8 +284,7 @@ def _convert_gguf(source: ModelSource) -> Path:
     if find_step(folder, settings) and checksum.read_text() == hash_file(folder / "model.safetensors"):
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(cache).free < 3e9:
-        raise ModelError(f"model '{source.name}': the cache {cache} needs 3 GB free; make room or set ALIGN_CACHE=<folder>")
+    require_space(f"model '{source.name}'", cache, 3e9, remedy="make room or set ALIGN_CACHE=<folder>", kind=ModelError)
     print(f"Converting {source.name} once into {folder} (about a minute) ...", flush=True)
     with make_step(folder, settings) as work:
         gguf_path = package.assemble(work / package.MODEL_NAME, overwrite=True)

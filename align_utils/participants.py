@@ -149,7 +149,9 @@ def simulate(cfg: Config, name: str, data: dict[str, dict], cues: dict[str, list
         model, tokenizer, adapters = load_states(cfg, name)
     for culture, stage in tqdm(open_steps, desc="participants", unit="stage"):
         with (
-            make_step(folders[culture, stage], settings[culture, stage]) as work,
+            make_step(
+                folders[culture, stage], settings[culture, stage], remedy="lower participants.batch in the profile"
+            ) as work,
             use_adapter(model, adapters.get(find_state(cfg, culture, stage))),
         ):
             language, source = cfg.language_of(culture), data[culture]

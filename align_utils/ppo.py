@@ -17,10 +17,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from align_utils import lexical, prompts
-from align_utils.adapters import TrainingError, find_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
+from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
 from align_utils.curves import tabulate_log
+from align_utils.failures import TrainingError, require_space
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import Critic, NormReward
 from align_utils.sft import VERSION as SFT_VERSION
@@ -29,6 +31,11 @@ from align_utils.validation import ValidationReward, find_decoding
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 3
+# What must stay finite, by its key in trl's log.
+LOGGED = {
+    "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
+    "loss/value_avg": "value loss",
+}  # fmt: skip
 
 
 def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int | None = None) -> Path:
@@ -49,7 +56,8 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     MissingInput
         The SFT adapter is not there.
     TrainingError
-        Fewer training cues than episodes (trl would loop for ever), or a reward that is not finite.
+        Fewer training cues than episodes (trl would loop for ever), a reward or loss that ceases to be finite, or memory or disk
+        run out.
     """
     seed = cfg.profile.seed if seed is None else seed
     settings = _describe(cfg, model_name, culture, data, seed=seed)
@@ -61,9 +69,8 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     if len(cues) < ppo.episodes:
         raise TrainingError(f"culture '{culture}': {len(cues)} training cues, fewer than ppo.episodes = {ppo.episodes}")
     start = find_adapter(cfg, model_name, culture, "sft", seed)
-    with share_step(folder, settings) as work:
-        if PartialState().is_main_process:
-            shutil.rmtree(work / "trainer", ignore_errors=True)
+    what = f"{model_name}, {culture}, ppo"
+    with share_step(folder, settings, remedy=f"lower ppo.episodes in the profile (now {ppo.episodes})") as work:
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         policy = attach_adapter(model, start, "policy", trainable=True)
@@ -77,15 +84,14 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         trainer = PPOTrainer(
             args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
-            callbacks=[judge],
+            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
         )  # fmt: skip
+        require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.train()
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
         log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)
-        if log["reward"].iloc[1:].isna().any():
-            raise TrainingError(f"{model_name}, {culture}: a PPO reward is not finite; lower ppo.learning_rate in the profile")
         if PartialState().is_main_process:
             parts = reward.lists.tabulate_parts(trainer.args.per_device_train_batch_size)
             save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")

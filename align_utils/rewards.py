@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import torch
 from peft import PeftModel
@@ -9,14 +11,15 @@ from torch import nn
 
 from align_utils import lexical, prompts
 from align_utils.config import Config, Language, Reward
+from align_utils.failures import TrainingError
 from align_utils.passes import SharedBackbone
 
 # What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "wasted", "frequent")
 
 
-class RewardError(RuntimeError):
-    """A prompt came back from trl in a form that the reward does not know."""
+class RewardError(TrainingError):
+    """A prompt came back from trl in a form that the reward does not know, or the norms give no finite reward."""
 
 
 class ListReward:
@@ -37,7 +40,12 @@ class ListReward:
         """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`."""
         words = prompts.parse_list(self.language, text, cue=cue)
         self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
-        return lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+        reward = lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
+        if not math.isfinite(reward):
+            raise RewardError(
+                f"the reward of {words} for the cue '{cue}' is {reward}: its strengths in the norms are not numbers"
+            )
+        return reward
 
     def tabulate_parts(self, lists: int) -> pd.DataFrame:
         """`update` (from 1) and the mean of each of PARTS over the `lists` that this process scored in it."""

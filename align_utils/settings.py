@@ -107,6 +107,8 @@ class ModelSource(Strict):
     in_paper: str | None = None
     # For tokenizers that ship no pad token of their own.
     pad_token: str | None = None
+    # What a download needs, checked before it begins; none for a model that comes otherwise.
+    disk_gb: float | None = Field(default=None, gt=0)
     licence: str
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +9,23 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from safetensors import SafetensorError, safe_open
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
 from align_utils import prompts
-from align_utils.adapters import TrainingError, configure_lora, find_adapter, share_batch, share_step, show_progress
-from align_utils.artifacts import find_step, hash_file, hash_settings, save_frame
+from align_utils.adapters import configure_lora, find_adapter, share_batch, share_step, show_progress
+from align_utils.artifacts import find_step, hash_file, hash_settings, name_work, save_frame
+from align_utils.checkpoints import KEPT, Seal, Watch, find_checkpoint, measure_checkpoints
 from align_utils.config import Config, Language
 from align_utils.curves import tabulate_log
+from align_utils.failures import TrainingError, require_space
 from align_utils.loss import pick_trainer
 from align_utils.models import hash_base, load_base, pick_device
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 2
+# What must stay finite, by its key in the trainer's log.
+LOGGED = {"loss": "loss", "eval_loss": "validation loss"}
 
 
 def build_examples(
@@ -70,12 +70,13 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
     -------
     Path
         Adapter folder with `log.csv` (`step, loss, eval_loss`; nats per token). A finished step of the same settings is
-        returned as it is; an interrupted one goes on from its last whole checkpoint.
+        returned as it is; an interrupted one goes on from its last whole checkpoint, also with another `sft.device_batch`.
 
     Raises
     ------
     TrainingError
-        An example is longer than `sft.max_tokens`, the loss is not finite, or the batch cannot be dealt out to the processes.
+        An example is longer than `sft.max_tokens`, the loss ceases to be finite, the batch cannot be dealt out to the processes, or
+        memory or disk run out.
     """
     seed = cfg.profile.seed if seed is None else seed
     settings = describe_sft(cfg, model_name, culture, data, seed=seed)
@@ -83,7 +84,8 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
     if find_step(folder, settings):
         return folder
     sft, language = cfg.profile.sft, cfg.language_of(culture)
-    with share_step(folder, settings) as work:
+    what, checkpoints = f"{model_name}, {culture}, {stage}", _name_checkpoints(folder, settings)
+    with share_step(folder, settings, remedy=f"lower sft.device_batch in the profile (now {sft.device_batch})") as work:
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         tokenizer.padding_side = "right"
@@ -97,25 +99,21 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
         )  # fmt: skip
         _check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
         trainer = pick_trainer(model)(
-            model=model, args=configure_sft(cfg, work / "trainer", seed=seed), processing_class=tokenizer,
+            model=model, args=configure_sft(cfg, checkpoints, seed=seed), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
+            callbacks=[Seal(), Watch(what, LOGGED, f"sft.learning_rate (now {sft.learning_rate:g})")],
         )  # fmt: skip
+        require_space(what, folder.parent, measure_checkpoints(trainer.model), kind=TrainingError)
         _widen_adapter(trainer)
         show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
-        trainer.train(resume_from_checkpoint=_find_checkpoint(work / "trainer"))
+        trainer.train(resume_from_checkpoint=find_checkpoint(checkpoints))
         log = tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
-        losses = [
-            entry[name] for entry in [before, *trainer.state.log_history] for name in ("loss", "eval_loss") if name in entry
-        ]
-        if not all(map(math.isfinite, losses)):
-            raise TrainingError(f"{model_name}, {culture}: the loss is not finite; lower sft.learning_rate in the profile")
         trained = trainer.accelerator.unwrap_model(trainer.model)
         weights = trainer.accelerator.get_state_dict(trainer.model) if PartialState().num_processes > 1 else None
         if PartialState().is_main_process:
             trained.save_pretrained(work, safe_serialization=True, state_dict=weights)
             save_frame(log, work / "log.csv")
-            shutil.rmtree(work / "trainer", ignore_errors=True)
     return folder
 
 
@@ -129,7 +127,7 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=device_batch,
         learning_rate=sft.learning_rate, lr_scheduler_type="linear", warmup_steps=int(sft.warmup_share * sft.steps),
         max_length=sft.max_tokens, logging_steps=1, eval_strategy="steps", eval_steps=sft.eval_every, save_strategy="steps",
-        save_steps=sft.eval_every, save_total_limit=1, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
+        save_steps=sft.eval_every, save_total_limit=KEPT, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
         gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, use_cpu=device.type == "cpu", dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
     return SFTConfig(**settings | changes)
@@ -151,22 +149,12 @@ def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> Non
         raise TrainingError(f"the example {longest['prompt']!r} has {size} tokens, above sft.max_tokens = {limit}: raise it")
 
 
-def _find_checkpoint(folder: Path) -> str | None:
-    if not folder.is_dir():
-        return None
-    for path in folder.glob("checkpoint-*"):
-        # trainer_state.json is written last: without it, or with a cut weights file, the save was interrupted.
-        if not (path / "trainer_state.json").is_file() or not _is_whole(path / "adapter_model.safetensors"):
-            shutil.rmtree(path)
-    return get_last_checkpoint(str(folder))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
-        return False
+def _name_checkpoints(folder: Path, settings: dict) -> Path:
+    # Beside the work folder, so that they last until the step is in place. The rows a device takes at once are left out of the
+    # key: who lowers them because memory ran out goes on from the last checkpoint.
+    sft = {name: value for name, value in settings["sft"].items() if name != "device_batch"}
+    work = name_work(folder, settings | {"sft": sft})
+    return work.with_name(f"{work.name}-checkpoints")
 
 
 def describe_sft(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int) -> dict:

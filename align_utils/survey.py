@@ -160,7 +160,8 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     if open_states:
         model, tokenizer, adapters = load_states(cfg, name)
     for state in tqdm(open_states, desc="answerers", unit="model"):
-        with make_step(folders[state], settings[state]) as work, use_adapter(model, adapters.get(state)):
+        remedy = "lower survey.batch_tokens in the profile"
+        with make_step(folders[state], settings[state], remedy=remedy) as work, use_adapter(model, adapters.get(state)):
             label = " ".join(state)
             scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens, label=label)
             save_frame(_tabulate(asked, scores), work / "answers.parquet")

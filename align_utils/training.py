@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from align_utils import config, pairs
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.controls import build_control
+from align_utils.failures import StepError
 from align_utils.grpo import train_critic_free
 from align_utils.models import pick_device
 from align_utils.ppo import train_ppo
@@ -67,12 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Without being told of the processor, accelerate takes a launcher's processes on a machine without GPU for strangers.
     data, state = pairs.load_stage(cfg), PartialState(cpu=pick_device()[0].type == "cpu")
     state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
-    for model in options.model or known["model"]:
-        for culture in options.culture or known["culture"]:
-            for stage in options.stage or known["stage"]:
-                for seed in options.seed or cfg.seeds:
-                    folder = train_stage(cfg, model, culture, stage, data, seed=seed)
-                    state.print(folder.relative_to(cfg.root))
+    try:
+        for model in options.model or known["model"]:
+            for culture in options.culture or known["culture"]:
+                for stage in options.stage or known["stage"]:
+                    for seed in options.seed or cfg.seeds:
+                        folder = train_stage(cfg, model, culture, stage, data, seed=seed)
+                        state.print(folder.relative_to(cfg.root))
+    except StepError as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished steps and checkpoints are stored; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from align_utils import lexical
 from align_utils.config import Config, Decoding, Language
+from align_utils.failures import TrainingError, explain
 from align_utils.generation import generate_lists
 from align_utils.rewards import describe_list, find_common
 
@@ -55,9 +56,10 @@ class ValidationReward(TrainerCallback):
         """Mean reward on the validation cues, in [0, 1]; stored under the update's number."""
         was_training = self.policy.training
         self.policy.eval()
-        lists = generate_lists(
-            self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
-        )
+        with explain("validation", folder=self.work, remedy="lower lexical.batch in the profile", kind=TrainingError):
+            lists = generate_lists(
+                self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
+            )
         self.policy.train(was_training)
         settings = self.cfg.profile.ppo.reward
         parts = pd.DataFrame(

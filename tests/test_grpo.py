@@ -32,7 +32,8 @@ from align_utils import (
     stages,
     validation,
 )
-from align_utils.adapters import TrainingError, find_adapter
+from align_utils.adapters import find_adapter
+from align_utils.failures import TrainingError
 
 METHODS = ("rloo", "grpo")
 

@@ -19,10 +19,11 @@ ROOMS = [  # from the bottom to the top
     ["settings"],
     ["formats"],
     ["config"],
+    ["failures"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
-    ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
+    ["models", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
     ["passes"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["validation", "groups"],
@@ -75,6 +76,7 @@ def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
                 "survey",
                 "prefix",
                 "loss",
+                "checkpoints",
                 "colab",
             }, f"{name} imports {used}"
     assert len((ROOT / "align_utils" / f"{name}.py").read_text().splitlines()) <= 400

@@ -1,0 +1,248 @@
+"""The machine's own failures: one clear error, nothing half-done taken for finished, nothing that was finished lost."""
+
+import errno
+import shutil
+from collections import defaultdict, namedtuple
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import copy_project
+from safetensors import SafetensorError
+from test_training import prepare
+
+from align_utils import adapters, artifacts, config, failures, generation, lexical, models, participants, ppo, sft, survey
+from align_utils.adapters import find_adapter
+from align_utils.checkpoints import find_checkpoint
+from align_utils.loss import FusedTrainer
+
+SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("failures")))
+    return cfg, prepare(cfg)
+
+
+@pytest.fixture(scope="module")
+def adapter(project):
+    cfg, stage = project
+    return sft.train_sft(cfg, "tiny", "us", stage["us"])
+
+
+@pytest.fixture
+def change(project, monkeypatch):
+    """Settings of a part of the profile, changed for one test."""
+    cfg, _ = project
+
+    def apply(part, **values):
+        changed = getattr(cfg.profile, part).model_copy(update=values)
+        monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={part: changed}))
+
+    return apply
+
+
+def refuse(error):
+    def raising(*_, **__):
+        raise error
+
+    return raising
+
+
+def write_full(write):
+    # Opened for reading too, so that it is never created; only streams are given to the writers, never its path.
+    with Path("/dev/full").open("r+b", buffering=0) as stream:
+        write(stream)
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (lambda: torch.empty(10**14), "memory"),
+        (refuse(SHORT), "memory"),
+        (refuse(MemoryError()), "memory"),
+        (lambda: write_full(lambda stream: stream.write(b"x")), "disk"),
+        (lambda: write_full(lambda stream: torch.save(torch.zeros(9), stream)), "disk"),
+        (lambda: write_full(lambda stream: pd.DataFrame({"a": [1]}).to_csv(stream)), "disk"),
+        (refuse(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")), "disk"),
+        # As safetensors says it; not provoked: it renames its file into place, and would replace the device.
+        (refuse(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")), "disk"),
+        (refuse(OSError(errno.EDQUOT, "Disk quota exceeded")), "disk"),
+    ],
+)
+def test_libraries_say_it_in_many_ways_and_we_in_one(tmp_path, act, reason):
+    shown = {"memory": "step x: out of memory; lower y. ", "disk": f"step x: the disk of {tmp_path} is full"}[reason]
+    with pytest.raises(failures.StepError) as caught, failures.explain("step x", folder=tmp_path, remedy="lower y"):
+        act()
+    assert str(caught.value).startswith(shown) and failures.KEPT in str(caught.value) and caught.value.__cause__
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape"), FileNotFoundError(errno.ENOENT, "no"), KeyboardInterrupt()])
+def test_other_errors_pass_as_they_are(tmp_path, error):
+    with pytest.raises(type(error)) as caught, failures.explain("step x", folder=tmp_path, remedy="lower y"):
+        raise error
+    assert caught.value is error
+
+
+def find_checkpoints(folder):
+    (found,) = folder.parent.glob(".seed-*-checkpoints")
+    return found
+
+
+def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(project, change, monkeypatch):
+    cfg, stage = project
+    change("sft", steps=8, order="strength")
+    honest, seen = FusedTrainer.compute_loss, []
+
+    def spoil(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = honest(self, model, inputs, return_outputs, num_items_in_batch)
+        seen.extend([1] if model.training else [])
+        return loss * float("nan") if model.training and len(seen) == 3 else loss
+
+    monkeypatch.setattr(FusedTrainer, "compute_loss", spoil)
+    with pytest.raises(
+        adapters.TrainingError, match=r"tiny, cn, sft: not finite at step 3: loss \(nan\); lower sft.learning_rate"
+    ):
+        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+    folder = find_adapter(cfg, "tiny", "cn", "sft")
+    assert len(seen) == 3 and not folder.exists()
+    assert find_checkpoint(find_checkpoints(folder)).endswith("checkpoint-2")
+    monkeypatch.setattr(FusedTrainer, "compute_loss", honest)
+    assert pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")["step"].iloc[-1] == 8
+
+
+def test_weights_that_diverge_are_never_saved(project, change):
+    cfg, stage = project
+    change("sft", learning_rate=1e38)
+    with pytest.raises(adapters.TrainingError, match=r"not finite at step [123]: .*lower sft.learning_rate \(now 1e\+38\)"):
+        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+
+
+def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(project, change, monkeypatch):
+    cfg, stage = project
+    change("sft", steps=6)
+    step, seen = FusedTrainer.training_step, []
+
+    def count(self, *args, **kwargs):
+        seen.append(self.state.global_step)
+        if len(seen) == 4:
+            raise SHORT
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(FusedTrainer, "training_step", count)
+    with pytest.raises(adapters.TrainingError, match=r"seed-\d+: out of memory; lower sft.device_batch .*\(now 8\)"):
+        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+    change("sft", device_batch=4)
+    log = pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")
+    assert seen[4:] == [2, 2, 3, 3, 4, 4, 5, 5], "steps 1 and 2 were in the checkpoint; two halves a step now"
+    assert log["step"].tolist() == list(range(7))
+
+
+def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):
+    cfg, stage = project
+    change("sft", steps=5)
+    monkeypatch.setattr(sft, "save_frame", refuse(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+    folder = find_checkpoints(find_adapter(cfg, "tiny", "cn", "sft"))
+    for number, name in ((5, "optimizer.pt"), (4, "rng_state.pth")):
+        assert find_checkpoint(folder).endswith(f"checkpoint-{number}")
+        path = folder / f"checkpoint-{number}" / name
+        path.write_bytes(path.read_bytes()[:-1])
+    assert find_checkpoint(folder) is None
+
+
+def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, change, monkeypatch):
+    cfg, stage = project
+    folder = find_adapter(cfg, "tiny", "us", "ppo")
+    with monkeypatch.context() as patch, pytest.raises(adapters.TrainingError, match="for the cue '.*' is nan"):
+        patch.setattr(lexical, "score_reward", lambda *_: float("nan"))
+        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    change("ppo", learning_rate=1e38)
+    with pytest.raises(adapters.TrainingError, match=r"us, ppo: not finite at step [12]: .*lower ppo.learning_rate"):
+        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    assert not folder.exists() and (adapter / "step.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "shown"),
+    [
+        ("PPOTrainer.train", SHORT, "lower ppo.episodes"),
+        ("generate_lists", SHORT, "validation of PPO: out of memory; lower lexical.batch"),
+        ("save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
+        ("save_frame", KeyboardInterrupt(), None),
+    ],
+)
+def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, error, shown):
+    cfg, stage = project
+    owner, _, name = f"{ppo.__name__}.{place}".rpartition(".")
+    monkeypatch.setattr(f"{owner}.{name}", refuse(error))
+    expected = adapters.TrainingError if shown else KeyboardInterrupt
+    with pytest.raises(expected, match=shown):
+        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    assert not find_adapter(cfg, "tiny", "us", "ppo").exists() and (adapter / "step.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("module", "works", "setting", "call"),
+    [
+        (generation, "choose_decoding", "lexical.batch", lambda cfg, data: generation.associate(cfg, "tiny", data)),
+        (
+            participants, "sample_answers", "participants.batch",
+            lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
+        ),
+        (survey, "score_labels", "survey.batch_tokens", lambda cfg, data: survey.ask_survey(cfg, "tiny", pd.DataFrame())),
+    ],
+    ids=["lists", "participants", "survey"],
+)  # fmt: skip
+def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, module, works, setting, call):
+    cfg, stage = project
+    monkeypatch.setattr(module, "load_states", lambda *_: (None, None, defaultdict(lambda: None)))
+    for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
+        monkeypatch.setattr(module, works, refuse(error))
+        with pytest.raises(failures.StepError, match=shown):
+            call(cfg, stage)
+    assert not list((cfg.runs / "steps").rglob("step.json"))
+
+
+def test_too_small_a_disk_is_told_before_the_work(project, adapter, monkeypatch, tmp_path):
+    cfg, stage = project
+    with pytest.raises(failures.StepError, match=r"x: .*/new/folder needs 2000000000.0 GB free, and its disk has"):
+        failures.require_space("x", tmp_path / "new" / "folder", 2e18)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(9, 9, 100_000))
+    monkeypatch.setattr(FusedTrainer, "train", refuse(AssertionError("trained")))
+    with pytest.raises(adapters.TrainingError, match=r"tiny, cn, sft: .* needs .* MB free, and its disk has 0.1 MB"):
+        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+    hub = config.read_yaml(cfg.root / "notebooks" / "models" / "qwen2.5-7b.yaml")
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+    gguf = config.read_yaml(cfg.root / "notebooks" / "models" / "gemma-3-270m.yaml")
+    for source, shown in ((hub, r"needs 15.5 GB free.*HF_HOME"), (gguf, r"needs 3.0 GB free.*ALIGN_CACHE")):
+        monkeypatch.setattr(models, "try_to_load_from_cache", lambda *_: None)
+        with pytest.raises(models.ModelError, match=shown):
+            models.load_base(config.ModelSource(name="x", **source), seed=0)
+
+
+def test_what_a_kill_leaves_among_the_metrics_is_not_read(project):
+    cfg, _ = project
+    artifacts.save_metrics(cfg, [{"metric": "m", "value": 0.5}], "02")
+    (cfg.runs / "metrics" / ".02-half.json").write_text('[{"metr')
+    assert artifacts.load_metrics(cfg)["notebook"].tolist() == ["02"]
+
+
+def test_a_step_replaced_is_never_half_there(tmp_path, monkeypatch):
+    folder, first = tmp_path / "step", {"seed": 1}
+    with artifacts.make_step(folder, first) as work:
+        (work / "weights").write_text("first")
+
+    def stop(path):
+        (path / "weights").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt), artifacts.make_step(folder, {"seed": 2}) as work:
+        (work / "weights").write_text("second")
+    assert not artifacts.find_step(folder, first) and artifacts.find_step(folder, {"seed": 2})
+    assert (folder / "weights").read_text() == "second"
