@@ -23,9 +23,10 @@ ROOMS = [  # from the bottom to the top
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
     ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
-    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
+    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft", "variants"],
     ["ppo", "fluency", "participants", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
+    ["ablation"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.
