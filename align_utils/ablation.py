@@ -85,7 +85,8 @@ def run_ablation(
     ]
     costs = [estimate_minutes(cfg, job, len(data[job.culture]["cues"]["train"])) for job in jobs]
     print(
-        f"ablation {name}: {len(jobs)} of {len(every)} to train, about {sum(costs):.0f} min by the profile's budget", flush=True
+        f"ablation {name}: {len(jobs)} of {len(every)} to train, about {sum(costs):.0f} min by the profile's budget, and to judge",
+        flush=True,
     )
     start = time.perf_counter()
     for number, job in enumerate(jobs, start=1):
@@ -154,9 +155,10 @@ def train_variant(cfg: Config, job: Job, data: dict[str, dict]) -> Path:
     splits = job.cfg.runs / "norms" / "splits.csv"
     splits.parent.mkdir(exist_ok=True)
     shutil.copyfile(cfg.runs / "norms" / "splits.csv", splits)  # the controls read them there
-    _bring_sft(cfg, job, data)
-    if job.stage != "sft" and not job.stage.startswith("control"):
-        train_stage(job.cfg, job.model, job.culture, "sft", data)
+    if not job.stage.startswith("control"):
+        _bring_sft(cfg, job, data)
+        if job.stage != "sft":
+            train_stage(job.cfg, job.model, job.culture, "sft", data)
     folder = find_adapter(job.cfg, job.model, job.culture, job.stage)
     resumed, before = any(folder.parent.glob(f".{folder.name}-*")), _hash_adapter(folder)
     start = time.perf_counter()

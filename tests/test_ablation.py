@@ -88,14 +88,18 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
 
 def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
     cfg = project
-    tried = {"sft": {"reason": "start", "stage": "sft"}, "once": {"reason": "one update", "overlay": {"ppo": {"updates": 1}}}}
+    tried = {
+        "sft": {"reason": "start", "stage": "sft"},
+        "once": {"reason": "one update", "overlay": {"ppo": {"updates": 1}}},
+        "shuffled": {"reason": "wrong norms", "stage": "control_shuffled", "overlay": SHORT},
+    }
     name = write(cfg, "after", stage="ppo", reference="sft", variants=tried)
     table = ablation.run_ablation(cfg, name, cultures=["us"])
-    assert table["stage"].tolist() == ["sft", "ppo"]
-    paths = [cfg.runs, *(cfg.runs / "ablation" / name / variant for variant in tried)]
+    assert table["stage"].tolist() == ["sft", "ppo", "control_shuffled"]
+    paths = [cfg.runs, *(cfg.runs / "ablation" / name / variant for variant in ("sft", "once"))]
     found = [next((path / "adapters" / "tiny" / "us" / "sft").glob("seed-*/adapter_model.safetensors")) for path in paths]
     assert len({artifacts.hash_file(path) for path in found}) == 1
-    assert table["loss"].nunique() == 2, "the policy is judged, not where it started"
+    assert table["loss"].nunique() == 3, "the policy is judged, not where it started"
     assert not (cfg.runs / "adapters" / "tiny" / "us" / "ppo").exists(), "the run's own adapters are left alone"
 
 
