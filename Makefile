@@ -8,13 +8,13 @@ NUMBERS := $(foreach stem,$(STEMS),$(firstword $(subst _, ,$(stem))))
 LINKS := $(join $(addsuffix @,$(wordlist 2,99,$(STEMS))),$(wordlist 1,$(words $(wordlist 2,99,$(STEMS))),$(STEMS)))
 previous = $(patsubst $(1)@%,$(RUN)/done/%,$(filter $(1)@%,$(LINKS)))
 PACKAGE := $(wildcard align_utils/*.py align_utils/*.mplstyle)
-SETTINGS := $(wildcard notebooks/*/*.yaml)
+SETTINGS := $(filter-out notebooks/ablations/%,$(wildcard notebooks/*/*.yaml))
 export ALIGN_DATA ?= data/raw
 DATA := $(wildcard data/*.csv data/survey/* data/sample/*/*)
 # A profile on real files depends on them too, and on which folder ALIGN_DATA names: the file below changes with that alone.
 ifneq ($(shell grep -s '^data: real' notebooks/profiles/$(PROFILE).yaml),)
 DATA += $(wildcard $(ALIGN_DATA)/swow/* $(ALIGN_DATA)/ratings/* $(ALIGN_DATA)/wvs/*)
-ifneq ($(filter reproduce $(NUMBERS),$(MAKECMDGOALS)),)
+ifneq ($(filter reproduce ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
 $(shell mkdir -p $(RUN)/done; echo '$(ALIGN_DATA)' | cmp -s - $(FOLDER) || echo '$(ALIGN_DATA)' > $(FOLDER))
 endif
@@ -33,7 +33,7 @@ endif
 .SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke test test-extra test-gpu bench lint export publish clean $(NUMBERS)
+.PHONY: help reproduce plan summary smoke ablation test test-extra test-gpu bench lint export publish clean $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))))"
@@ -51,6 +51,9 @@ summary: $(READY)
 
 smoke: ## the whole companion with a tiny random model: a look at the machinery
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
+
+ablation: $(RUN)/done/$(firstword $(STEMS)) ## train and judge variants on validation cues (ABLATION=sft or another of notebooks/ablations)
+	$(PY) -m align_utils.ablation $(or $(ABLATION),sft) --profile $(PROFILE)
 
 test: $(READY) ## all tests, the smoke run of every notebook among them
 	@echo "Left to make test-extra (a package index) and make test-gpu (a CUDA device): what is marked extra or gpu."
@@ -78,6 +81,9 @@ clean: ## remove what runs made (the environment and the model cache stay)
 	rm -rf runs $(filter-out figures/cpu,$(wildcard figures/*))
 
 $(NUMBERS): $$(addprefix $(RUN)/done/,$$(filter $$@_%,$(STEMS)))
+
+# Notebook 02 shows the table of `make ablation`, where there is one.
+$(RUN)/done/02_sft: $(wildcard $(RUN)/ablation/sft.csv)
 
 # One rule runs every notebook: it needs the notebook, the package, the settings, the data and the stage before.
 $(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(FOLDER) \

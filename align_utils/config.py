@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from align_utils.formats import Format
-from align_utils.settings import ConfigError, Culture, Decoding, Language, ModelSource, Participants, Profile, Reward, Strict
+from align_utils.settings import (
+    Ablation,
+    ConfigError,
+    Culture,
+    Decoding,
+    Language,
+    ModelSource,
+    Participants,
+    Profile,
+    Reward,
+    Strict,
+)
 
 # The models that the rooms above know under this name.
 __all__ = ["Config", "ConfigError", "Culture", "Decoding", "Language", "ModelSource", "Participants", "Profile", "Reward"]
@@ -125,6 +136,40 @@ def read_profile(name: str, *, root: Path) -> Profile:
     return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _profile_path(root, name))
 
 
+def read_ablation(name: str, *, root: Path) -> Ablation:
+    """The file `notebooks/ablations/<name>.yaml` (see `load` for the errors)."""
+    return _read(root / "notebooks" / "ablations" / f"{name}.yaml", Ablation)
+
+
+def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
+    """The same run with some settings of its profile changed; what it computes goes to a folder of its own.
+
+    Parameters
+    ----------
+    *overlays : dict
+        Merged over the profile one after the other, as a profile is over what it extends.
+    source : str
+        Where the overlays stand, for the error.
+    runs : Path
+        Takes the place of `runs/<profile>`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key or a wrong value; names `source` and the field.
+
+    Examples
+    --------
+    >>> smoke = load("smoke")
+    >>> overlay_config(smoke, {"sft": {"list_length": 5}}, source="here", runs=smoke.runs / "short").profile.sft.list_length
+    5
+    """
+    settings = reduce(_merge, overlays, cfg.profile.model_dump())
+    changed = Config(_build(Profile, settings, source), cfg.root, cfg.data_dir)
+    changed.runs = runs
+    return changed
+
+
 def describe(cfg: Config) -> str:
     """One paragraph for the head of a notebook: profile, data, seed, cultures, models; the resolved profile is saved too."""
     save_resolved(cfg)
@@ -185,7 +230,7 @@ def _read(path: Path, kind: type[Strict]):
     return _build(kind, {"name": path.stem, **read_yaml(path)}, path)
 
 
-def _build(kind: type[Strict], content: dict, path: Path):
+def _build(kind: type[Strict], content: dict, path: Path | str):
     try:
         return kind.model_validate(content)
     except ValidationError as error:

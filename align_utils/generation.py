@@ -149,10 +149,14 @@ def choose_decoding(
     (Decoding, DataFrame)
         The choice; `decoding, precision` of all settings.
     """
+    label = f"{label}, choice of decoding"
+    tried = generate_lists(cfg, model, tokenizer, language, valid, cfg.profile.lexical.grid, examples=examples, label=label)
+    return rank_decodings(cfg, tried, norms, language)
+
+
+def rank_decodings(cfg: Config, tried: pd.DataFrame, norms: pd.DataFrame, language: Language) -> tuple[Decoding, pd.DataFrame]:
+    """The choice of `choose_decoding` from lists that were made with every setting of the grid (`generate_lists`)."""
     grid, scores = cfg.profile.lexical.grid, []
-    tried = generate_lists(
-        cfg, model, tokenizer, language, valid, grid, examples=examples, label=f"{label}, choice of decoding"
-    )
     for decoding in grid:
         lists = tried.loc[tried["decoding"] == decoding.name, ["cue", "responses"]]
         scored = lexical.score_lists(lists, norms, language, ks=[5], min_count=cfg.profile.lexical.min_count)

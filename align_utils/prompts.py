@@ -76,7 +76,9 @@ def count_parts(text: str) -> int:
     return sum(bool(part.strip()) for part in SEPARATORS.split(text.strip().split("\n", 1)[0]))
 
 
-def draw_lists(norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: str, seed: int) -> list[list[str]]:
+def draw_lists(
+    norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: str, seed: int, temperature: float = 1.0
+) -> list[list[str]]:
     """One training list a cue.
 
     Parameters
@@ -89,11 +91,20 @@ def draw_lists(norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: 
         The strongest in order, or drawn without replacement in proportion to strength (so that over passes the model sees the
         distribution, not one fixed list).
     seed : int
+    temperature : float
+        Above 0; of `sampled`: drawn in proportion to strength ** (1 / temperature). Near 0 the strongest come first, in order;
+        the higher, the more alike are the chances of all responses.
 
     Returns
     -------
     list of list of str
         Same order as `cues`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"cue": "dog", "response": ["cat", "bone", "bark"], "count": [50, 30, 20], "rank": [1, 2, 3]})
+    >>> draw_lists(table, ["dog"], length=2, order="sampled", seed=0, temperature=0.001)
+    [['cat', 'bone']]
     """
     rng = np.random.default_rng(seed)
     groups = dict(tuple(norms.groupby("cue", sort=False)))
@@ -102,10 +113,18 @@ def draw_lists(norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: 
         rows = groups[cue].sort_values("rank")
         words, size = rows["response"].to_numpy(), min(length, len(rows))
         if order == "sampled":
-            weights = rows["count"].to_numpy(float)
-            words = rng.choice(words, size=size, replace=False, p=weights / weights.sum())
+            words = words[_draw_places(rng, rows["count"].to_numpy(float), size, temperature)]
         lists.append([str(word) for word in words[:size]])
     return lists
+
+
+def _draw_places(rng: np.random.Generator, weights: np.ndarray, size: int, temperature: float) -> np.ndarray:
+    if temperature == 1:
+        return rng.choice(len(weights), size=size, replace=False, p=weights / weights.sum())
+    # The same draw without replacement by Gumbel noise (Kool et al. 2019), which no small temperature can underflow. Not for 1:
+    # the stored adapters were taught other draws of the same distribution.
+    keys = np.log(weights) / temperature + rng.gumbel(size=len(weights))
+    return np.argsort(-keys, kind="stable")[:size]
 
 
 def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:

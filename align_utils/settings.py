@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -134,11 +134,22 @@ class Sft(Strict):
     order: Literal["strength", "sampled"]
     max_tokens: int = Field(gt=0)
     eval_every: int = Field(gt=0)
+    # What follows came after the first stored adapters. A stored step's key leaves out fields at their default
+    # (`model_dump(exclude_defaults=True)`), so a new field must have one, and these must stay as they are.
+    passes: float | None = Field(default=None, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    lists: Literal["fresh", "fixed"] = "fresh"
 
     @model_validator(mode="after")
     def _whole_accumulation(self):
         if self.batch % self.device_batch:
             raise ValueError(f"batch {self.batch} is not a multiple of device_batch {self.device_batch}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_what_has_an_effect(self):
+        if self.order == "strength" and (self.temperature != 1 or self.lists != "fresh"):
+            raise ValueError("temperature and lists concern drawn lists: with order 'strength' leave them at 1.0 and 'fresh'")
         return self
 
 
@@ -256,4 +267,31 @@ class Profile(Strict):
         known = [decoding.name for decoding in self.lexical.grid]
         if self.ppo.eval_decoding not in known:
             raise ValueError(f"ppo.eval_decoding: '{self.ppo.eval_decoding}' is not in lexical.grid ({', '.join(known)})")
+        return self
+
+
+class Variant(Strict):
+    """One way of training that an ablation tries: what differs from the profile, and why it is tried."""
+
+    reason: str
+    # Default: the stage of the file.
+    stage: str | None = None
+    overlay: dict = {}
+
+
+class Ablation(Strict):
+    """Variants of the training, each compared with the reference on the validation cues (a file of notebooks/ablations)."""
+
+    name: str
+    stage: str
+    reference: str
+    # Overlay of every variant, the reference too, such as fewer steps than the profile's.
+    common: dict = {}
+    # Names of folders.
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant]
+
+    @model_validator(mode="after")
+    def _reference_is_there(self):
+        if self.reference not in self.variants:
+            raise ValueError(f"reference '{self.reference}' is none of the variants: {', '.join(self.variants)}")
         return self

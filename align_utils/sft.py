@@ -21,6 +21,7 @@ from align_utils.curves import tabulate_log
 from align_utils.failures import TrainingError, require_space
 from align_utils.loss import pick_trainer
 from align_utils.models import hash_base, load_base, pick_device
+from align_utils.settings import Sft
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 2
@@ -29,9 +30,26 @@ LOGGED = {"loss": "loss", "eval_loss": "validation loss"}
 
 
 def build_examples(
-    norms: pd.DataFrame, cues: Sequence[str], language: Language, *, rows: int, length: int, order: str, seed: int
+    norms: pd.DataFrame,
+    cues: Sequence[str],
+    language: Language,
+    *,
+    rows: int,
+    length: int,
+    order: str,
+    seed: int,
+    temperature: float = 1.0,
+    lists: str = "fresh",
 ) -> list[dict[str, str]]:
-    """Prompt and completion of `rows` training examples: passes over the shuffled cues, lists drawn afresh in each.
+    """Prompt and completion of `rows` training examples: passes over the cues, shuffled anew in each.
+
+    Parameters
+    ----------
+    rows : int
+    length, order, seed, temperature
+        See `prompts.draw_lists`.
+    lists : {'fresh', 'fixed'}
+        Drawn afresh in each pass, or once and the same in every pass.
 
     Returns
     -------
@@ -39,16 +57,29 @@ def build_examples(
         `prompt`, `completion`; the separating space belongs to the completion.
     """
     examples: list[dict[str, str]] = []
+    words: dict[str, list[str]] = {}
     cues, turn = sorted(cues), 0
     while len(examples) < rows:
         shuffled = pd.Series(cues).sample(frac=1, random_state=seed + turn).tolist()
-        lists = prompts.draw_lists(norms, shuffled, length=length, order=order, seed=seed + turn)
+        if turn == 0 or lists == "fresh":
+            drawn = prompts.draw_lists(norms, shuffled, length=length, order=order, seed=seed + turn, temperature=temperature)
+            words = dict(zip(shuffled, drawn, strict=True))
         examples += [
-            {"prompt": prompts.build_list_prompt(language, cue), "completion": prompts.format_list(language, words)}
-            for cue, words in zip(shuffled, lists, strict=True)
+            {"prompt": prompts.build_list_prompt(language, cue), "completion": prompts.format_list(language, words[cue])}
+            for cue in shuffled
         ]
         turn += 1
     return examples[:rows]
+
+
+def plan_steps(sft: Sft, cues: int) -> int:
+    """Optimiser steps for so many training cues: `sft.steps`, or, where `sft.passes` is set, as many as make those passes."""
+    return sft.steps if sft.passes is None else math.ceil(sft.passes * cues / sft.batch)
+
+
+def count_passes(sft: Sft, cues: int) -> float:
+    """How often training goes over its cues: steps * batch / cues."""
+    return plan_steps(sft, cues) * sft.batch / cues
 
 
 def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: str = "sft", seed: int | None = None) -> Path:
@@ -89,17 +120,19 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         tokenizer.padding_side = "right"
-        rows = sft.steps * sft.batch
+        steps = plan_steps(sft, len(data["cues"]["train"]))
         train = build_examples(
-            data["norms"], data["cues"]["train"], language, rows=rows, length=sft.list_length, order=sft.order, seed=seed
-        )
+            data["norms"], data["cues"]["train"], language, rows=steps * sft.batch, length=sft.list_length, order=sft.order,
+            seed=seed, temperature=sft.temperature, lists=sft.lists,
+        )  # fmt: skip
         valid = build_examples(
             data["norms"], data["cues"]["valid"], language, rows=len(data["cues"]["valid"]), length=sft.list_length,
             order="strength", seed=seed,
         )  # fmt: skip
         _check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
+        plan = {"seed": seed, "max_steps": steps, "warmup_steps": int(sft.warmup_share * steps)}
         trainer = pick_trainer(model)(
-            model=model, args=configure_sft(cfg, checkpoints, seed=seed), processing_class=tokenizer,
+            model=model, args=configure_sft(cfg, checkpoints, **plan), processing_class=tokenizer,
             train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(cfg),
             callbacks=[Seal(), Watch(what, LOGGED, f"sft.learning_rate (now {sft.learning_rate:g})")],
         )  # fmt: skip
@@ -108,6 +141,8 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
         show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=find_checkpoint(checkpoints))
+        if steps % sft.eval_every:
+            trainer.evaluate()
         log = tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
         trained = trainer.accelerator.unwrap_model(trainer.model)
         weights = trainer.accelerator.get_state_dict(trainer.model) if PartialState().num_processes > 1 else None
@@ -131,6 +166,37 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
         gradient_checkpointing=torch.cuda.is_available(), report_to="none", seed=cfg.profile.seed, use_cpu=device.type == "cpu", dataloader_num_workers=0, logging_nan_inf_filter=False,
     )  # fmt: skip
     return SFTConfig(**settings | changes)
+
+
+@torch.inference_mode()
+def measure_loss(model, tokenizer, examples: Sequence[dict[str, str]], *, batch: int) -> float:
+    """Mean negative log-likelihood of the completions' tokens, the end token among them, in nats per token.
+
+    Parameters
+    ----------
+    examples : sequence of dict
+        From `build_examples`.
+    batch : int
+        Rows at once; the result does not depend on it.
+    """
+    total = count = 0
+    for first in range(0, len(examples), batch):
+        part = examples[first : first + batch]
+        starts = [len(tokenizer(row["prompt"])["input_ids"]) for row in part]
+        rows = [tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id] for row in part]
+        width, lowest = max(map(len, rows)), min(starts)
+        # Padded on the right, where a causal model cannot see it; the prompt and the padding do not count.
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows], device=model.device)
+        places = torch.arange(width, device=model.device)
+        ends = torch.tensor([len(row) for row in rows], device=model.device)[:, None]
+        counted = (places >= torch.tensor(starts, device=model.device)[:, None]) & (places < ends)
+        logits = model(
+            input_ids=ids, attention_mask=(places < ends).long(), logits_to_keep=width - lowest + 1
+        ).logits[:, :-1]  # fmt: skip
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, lowest:].flatten(), reduction="none")
+        total += float((losses.view(len(rows), -1) * counted[:, lowest:]).sum())
+        count += int(counted.sum())
+    return total / count
 
 
 def _widen_adapter(trainer) -> None:
@@ -162,6 +228,6 @@ def describe_sft(cfg: Config, model_name: str, culture: str, data: dict, *, seed
     return data.get("control", {}) | {
         "version": VERSION, "base": hash_base(cfg.models[model_name], seed=cfg.profile.seed), "culture": culture,
         "norms": hash_file(data["path"]), "cues": hash_settings(data["cues"]), "seed": seed,
-        "sft": cfg.profile.sft.model_dump(), "lora": cfg.profile.lora.model_dump(),
+        "sft": cfg.profile.sft.model_dump(exclude_defaults=True), "lora": cfg.profile.lora.model_dump(),
         "prompt": [getattr(cfg.language_of(culture), name) for name in ("list_prompt", "list_lead", "separator")],
     }  # fmt: skip

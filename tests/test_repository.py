@@ -25,10 +25,11 @@ ROOMS = [  # from the bottom to the top
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
     ["models", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
     ["passes"],
-    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
+    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft", "variants"],
     ["validation", "groups"],
     ["ppo", "grpo", "fluency", "participants", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
+    ["ablation"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.

@@ -1,0 +1,208 @@
+"""Variants of the training: judged on validation cues alone, stored, compared with the reference; the settings of SFT's lists."""
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import copy_project
+from test_training import prepare
+
+from align_utils import ablation, artifacts, config, models, pairs, prompts, sft, variants
+
+SHORT = {"sft": {"steps": 3, "eval_every": 2}}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("ablation")))
+    # Four test cues that stand nowhere else: as responses they would be words like others.
+    data = prepare(cfg)
+    frame, splits = data["us"]["norms"], artifacts.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01")
+    poisoned = {cue: f"poison{number}" for number, cue in enumerate(data["us"]["cues"]["test"][:4])}
+    artifacts.save_frame(frame.assign(cue=frame["cue"].replace(poisoned)), data["us"]["path"])
+    artifacts.save_frame(splits.assign(cue_en=splits["cue_en"].replace(poisoned)), cfg.runs / "norms" / "splits.csv")
+    assert set(poisoned.values()) <= set(pairs.load_stage(cfg)["us"]["cues"]["test"])
+    return cfg
+
+
+def write(cfg, name, **content):
+    path = cfg.root / "notebooks" / "ablations" / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return name
+
+
+def two(cfg, name="two", **changes):
+    tried = {"strength": {"reason": "in order", "overlay": {"sft": {"order": "strength"}}}, "default": {"reason": "as it is"}}
+    return write(cfg, name, **({"stage": "sft", "reference": "default", "common": SHORT, "variants": tried} | changes))
+
+
+def hash_adapters(cfg, name):
+    return {path: path.stat().st_mtime_ns for path in (cfg.runs / "ablation" / name).rglob("adapter_model.safetensors")}
+
+
+def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monkeypatch):
+    cfg, name, asked = project, two(project), []
+    build, judge = prompts.build_list_prompt, ablation.judge_variant
+
+    def record(language, cue):
+        asked.append(cue)
+        return build(language, cue)
+
+    def stop_at_the_second(cfg, job, *rest):
+        if job.variant == "strength":
+            raise KeyboardInterrupt
+        return judge(cfg, job, *rest)
+
+    monkeypatch.setattr(prompts, "build_list_prompt", record)
+    monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run_ablation(cfg, name, cultures=["us"])
+    assert variants.read_table(cfg, name)["variant"].tolist() == ["default"], (
+        "the reference comes first, and its row is written"
+    )
+    before = hash_adapters(cfg, name)
+    assert len(before) == 2
+    monkeypatch.setattr(ablation, "judge_variant", judge)
+    table = ablation.run_ablation(cfg, name, cultures=["us"])
+    assert hash_adapters(cfg, name) == before, "what was trained is not trained again"
+    assert table["variant"].tolist() == ["default", "strength"] and (table["culture"] == "us").all()
+    assert table["seconds"].gt(0).all() and table["steps"].eq(3).all() and table["loss"].nunique() == 2
+    assert table["changes"].tolist() == ["none", "sft.order=strength"] and table["attested_gap"].isna().tolist() == [
+        True,
+        False,
+    ]
+    data = pairs.load_stage(cfg)["us"]
+    assert set(asked) == {*data["cues"]["train"], *data["cues"]["valid"]}
+    assert (table["cues"] == len(data["cues"]["valid"])).all()
+
+    def fail(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(ablation, "train_stage", fail)
+    again = ablation.run_ablation(cfg, name, cultures=["us"])
+    pd.testing.assert_frame_equal(again, table)
+    pd.testing.assert_frame_equal(variants.read_table(cfg, name), table, check_dtype=False)
+    two(cfg, common={"sft": {"steps": 2, "eval_every": 2}})
+    with pytest.raises(AssertionError, match="trained again"):
+        ablation.run_ablation(cfg, name, cultures=["us"])
+
+
+def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
+    cfg = project
+    tried = {
+        "sft": {"reason": "start", "stage": "sft"},
+        "once": {"reason": "one update", "overlay": {"ppo": {"updates": 1}}},
+        "shuffled": {"reason": "wrong norms", "stage": "control_shuffled", "overlay": SHORT},
+    }
+    name = write(cfg, "after", stage="ppo", reference="sft", variants=tried)
+    table = ablation.run_ablation(cfg, name, cultures=["us"])
+    assert table["stage"].tolist() == ["sft", "ppo", "control_shuffled"]
+    paths = [cfg.runs, *(cfg.runs / "ablation" / name / variant for variant in ("sft", "once"))]
+    found = [next((path / "adapters" / "tiny" / "us" / "sft").glob("seed-*/adapter_model.safetensors")) for path in paths]
+    assert len({artifacts.hash_file(path) for path in found}) == 1
+    assert table["loss"].nunique() == 3, "the policy is judged, not where it started"
+    assert not (cfg.runs / "adapters" / "tiny" / "us" / "ppo").exists(), "the run's own adapters are left alone"
+
+
+def test_held_out_loss_is_that_of_the_trainer(project):
+    cfg = config.overlay_config(project, SHORT, source="test", runs=project.runs / "loss")
+    data = pairs.load_stage(project)["us"]
+    folder = sft.train_sft(cfg, "tiny", "us", data)
+    log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
+    assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
+    model = models.attach_adapter(model, folder, "x").eval()
+    cues, length = data["cues"]["valid"], cfg.profile.sft.list_length
+    rows = sft.build_examples(data["norms"], cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
+    assert len(rows) == cfg.profile.sft.device_batch, "one batch: the trainer's mean over batches is the mean over tokens"
+    losses = [sft.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
+    assert losses == pytest.approx([log["eval_loss"].iloc[-1]] * 2, abs=1e-5)
+
+
+def test_differences_are_paired_and_from_the_reference(project):
+    cfg, human = project, ["a", "b", "c", "d", "e", "f"]
+    rows = [(cue, word, 10 - rank, rank) for cue in ("one", "two") for rank, word in enumerate(human, start=1)]
+    frame = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"])
+    lists = pd.DataFrame(
+        [
+            ("ref", "one", ["a", "x", "y", "z", "w"]),
+            ("ref", "two", ["a", "b", "x"]),
+            ("new", "one", ["a", "b", "f"]),
+            ("new", "two", ["a", "b", "x"]),
+        ],
+        columns=["variant", "cue", "responses"],
+    ).assign(model="tiny", culture="us")
+    scored = variants.score_variants(cfg, lists, {"us": {"norms": frame}}, {("us", "one"): 1, ("us", "two"): 2})
+    table = variants.compare_variants(cfg, scored, "ref").set_index("variant")
+    assert table.loc["ref", ["attested", "top"]].tolist() == pytest.approx([0.3, 0.3])
+    assert table.loc["new", ["attested", "top"]].tolist() == pytest.approx([0.5, 0.4])
+    gaps = [f"attested_gap{end}" for end in ("", "_low", "_high")]
+    assert table.loc["new", gaps].tolist() == pytest.approx([0.2, 0.0, 0.4]) and table.loc["ref", gaps].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {"default": {"reason": "x", "overlay": {"sft": {"stepz": 1}}}}}, "variant 'default': field 'sft.stepz'"),
+        ({"common": {"norms": {"test_pairs": 3}}}, "'norms' cannot be changed"),
+        ({"stage": "dpo"}, "stage 'dpo' is not trained .*sft, ppo"),
+        ({"reference": "other"}, "reference 'other' is none of the variants"),
+        ({"variants": {"../x": {"reason": "x"}}}, "variants"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_error(project, changes, message):
+    with pytest.raises(config.ConfigError, match=message):
+        ablation.run_ablation(project, two(project, "wrong", **changes))
+
+
+def test_an_unknown_name_and_a_missing_table_say_what_to_do(project):
+    with pytest.raises(config.ConfigError, match="--variant none: .* has default, strength"):
+        ablation.run_ablation(project, two(project, "named"), variants=["none"])
+    (how,) = variants.read_table(project, "sft")["how"]
+    assert how.startswith("make ablation PROFILE=smoke")
+
+
+def test_files_of_the_project_fit_every_profile(project):
+    for path in (project.root / "notebooks" / "ablations").glob("[ps]*.yaml"):
+        for name in ("smoke", "cpu"):
+            cfg = config.load(name, root=project.root)
+            jobs = ablation.list_jobs(cfg, config.read_ablation(path.stem, root=project.root))
+            assert all(ablation.estimate_minutes(cfg, job, 300) > 0 for job in jobs)
+
+
+def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
+    data = pairs.load_stage(project)["us"]
+
+    def key(**changes):
+        cfg = config.overlay_config(project, {"sft": changes}, source="test", runs=project.runs)
+        return sft.describe_sft(cfg, "tiny", "us", data, seed=1)["sft"]
+
+    first = {
+        "steps", "batch", "device_batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every",
+    }  # fmt: skip
+    assert set(key()) == first
+    for change in ({"temperature": 2.0}, {"lists": "fixed"}, {"passes": 2.0}):
+        assert key(**change) == key() | change
+    with pytest.raises(config.ConfigError, match="drawn lists"):
+        key(order="strength", temperature=0.5)
+
+
+def test_passes_take_the_place_of_steps(project):
+    settings = project.profile.sft  # 4 steps of 8
+    assert sft.plan_steps(settings, 64) == 4 and sft.count_passes(settings, 64) == 0.5
+    two_passes = settings.model_copy(update={"passes": 2.0})
+    assert sft.plan_steps(two_passes, 65) == 17 and sft.count_passes(two_passes, 65) == pytest.approx(136 / 65)
+
+
+def test_fixed_lists_are_the_same_in_every_pass_and_fresh_ones_are_not(project):
+    data, english = pairs.load_stage(project)["us"], project.languages["en"]
+    cues = data["cues"]["train"][:12]
+    passes = {}
+    for lists in ("fixed", "fresh"):
+        rows = sft.build_examples(
+            data["norms"], cues, english, rows=36, length=4, order="sampled", seed=3, lists=lists, temperature=1.5
+        )
+        passes[lists] = [{row["prompt"]: row["completion"] for row in rows[i : i + 12]} for i in (0, 12, 24)]
+        assert rows[:12] != rows[12:24] != rows[24:], "the cues are shuffled anew"
+    assert passes["fixed"][0] == passes["fixed"][1] == passes["fixed"][2]
+    changed = [sum(first[p] != second[p] for p in first) for first, second in zip(passes["fresh"], passes["fresh"][1:])]  # noqa: B905
+    assert min(changed) >= 6
