@@ -17,14 +17,14 @@ from align_utils import plots, readme
 ROOMS = [  # from the bottom to the top
     ["rating_settings"],
     ["settings"],
-    ["formats"],
+    ["formats", "server_settings"],
     ["config"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
-    ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
+    ["models", "server", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
-    ["ppo", "fluency", "participants", "panels", "population_plots"],
+    ["ppo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
@@ -107,7 +107,7 @@ def test_installed_versions_are_the_pinned_ones():
     from importlib.metadata import PackageNotFoundError, version
 
     for name, pin in constraints().items():
-        if name in {"unsloth", "unsloth-zoo", "bitsandbytes"}:
+        if name in {"unsloth", "unsloth-zoo", "bitsandbytes", "xllamacpp"}:
             continue
         try:
             assert version(name).split("+")[0] == pin, name
