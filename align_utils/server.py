@@ -259,7 +259,9 @@ def _explain(error: Exception, source: ServerModel) -> str:
         return f"the answer is not JSON. Is {source.url_variable} the address of an OpenAI-compatible server (…/v1)?"
     code, said = error.response.status_code, " ".join(error.response.text.split())[:300]
     if code == 404:
-        return f"not found (404): expected a server that knows '{source.model}' and an address that ends in /v1. It said: {said}"
+        return (
+            f"not found (404): expected a server that knows '{source.model}' and an address that ends in /v1. It said: {said}"
+        )
     if code in {401, 403}:
         where = source.key_variable or "no variable: name one by `key_variable`"
         return f"the key is refused ({code}); it is read from {where}"

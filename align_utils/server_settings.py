@@ -26,7 +26,7 @@ class ServerModel(Strict):
     # How many of the likeliest next tokens to ask for. vLLM gives 20 unless it is started with --max-logprobs.
     top_logprobs: int = Field(default=20, ge=1)
     # More fields of every request, for what one server alone understands (llama.cpp: cache_prompt).
-    extra: dict[str, bool | int | float | str] = {}
+    extra: dict[str, bool | int | float | str] = Field(default_factory=dict)
     concurrency: int = Field(default=16, ge=1)
     # Seconds: for one answer, and before the first repetition (doubled with each).
     timeout: float = Field(default=120, gt=0)

