@@ -33,10 +33,17 @@ def llama(tmp_path_factory):
         yield running.listening_address
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Answers of the server, so that no prompt is asked twice in this file."""
+    return tmp_path_factory.mktemp("kept") / "requests.jsonl"
+
+
 def make_source(**changes):
-    # Without its prompt cache the same request gets the same numbers, whatever was asked before.
+    # One prompt at a time and without the prompt cache: then the same request gets the same numbers. What shares a batch moves
+    # llama.cpp's label probabilities by up to about 0.01.
     content = {"name": "llama", "loader": "server", "model": "any", "url_variable": "ALIGN_TEST_URL", "licence": "none"}
-    return ServerModel(**{**content, "concurrency": 2, "top_logprobs": 100, "extra": {"cache_prompt": False}, **changes})
+    return ServerModel(**{**content, "concurrency": 1, "top_logprobs": 100, "extra": {"cache_prompt": False}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def presentations():
     cfg = config.load("cpu", root=ROOT)
     items = wvs.choose_items(cfg)
     sizes = items["labels_en"].map(len)
-    chosen = pd.concat([items[sizes == k].head(1) for k in sorted(sizes.unique())])
+    chosen = pd.concat([items[sizes == k].head(1) for k in (4, 10)])
     return cfg, survey.list_questions(cfg, chosen)
 
 
@@ -59,13 +66,13 @@ def compare(direct, far, asked):
     }  # fmt: skip
 
 
-def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, presentations, tmp_path):
+def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, presentations, kept):
     cfg, asked = presentations
     base = models.load_base(cfg.models["gemma-3-270m"], seed=cfg.profile.seed)
     direct = survey.score_labels(*base, asked, batch_tokens=cfg.profile.survey.batch_tokens)
     said = {}
     for name, spaces in {"after a space, as read directly": (" ",), "with and without a space": baselines.SPACES}.items():
-        far, bounds = baselines.score_labels(make_source(), asked, tmp_path / "kept.jsonl", spaces=spaces, url=f"{llama}/v1")
+        far, bounds = baselines.score_labels(make_source(), asked, kept, spaces=spaces, url=f"{llama}/v1")
         said[name] = {
             **compare(direct, far, asked),
             "largest bound": bounds["error"].max(),
@@ -74,15 +81,16 @@ def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, 
     print(json.dumps(said, indent=1))
     strict, both = said.values()
     # llama.cpp multiplies with activations in 8 bits, transformers with the dequantised weights in fp32.
-    assert strict["mean"] < 0.02 and strict["largest"] < 0.15 and strict["correlation"] > 0.98
-    assert both["mean"] < 0.03 and both["correlation"] > 0.95
-    assert not strict["not seen"] and strict["largest bound"] < 0.05
+    assert strict["mean"] < 0.02 and strict["largest"] < 0.1 and strict["correlation"] > 0.99
+    assert both["mean"] < 0.03 and both["largest"] < 0.1 and both["correlation"] > 0.98
+    # After the space alone the bounds are wider: in Mandarin the model hardly writes one, so little mass is left to divide.
+    assert not strict["not seen"] and not both["not seen"] and both["largest bound"] < 0.1
 
 
-def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, tmp_path):
+def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, kept, tmp_path):
     _, asked = presentations
-    asked = [q for q in asked if len(q.order) == 10][:4] + [q for q in asked if len(q.order) == 4][:4]
-    full = baselines.score_labels(make_source(), asked, tmp_path / "long", url=f"{llama}/v1")[0]
+    asked = [q for q in asked if len(q.order) == 10][:2] + [q for q in asked if len(q.order) == 4][:2]
+    full = baselines.score_labels(make_source(), asked, kept, url=f"{llama}/v1")[0]
     source = make_source(top_logprobs=5)
     cache = tmp_path / "short"
     scores, bounds = baselines.score_labels(source, asked, cache, url=f"{llama}/v1")
@@ -92,7 +100,7 @@ def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, t
         tops |= server.ask_next(source, missing, cache)  # all kept: no address is given
     for q, truth in zip(asked, full, strict=True):
         low, high, _ = baselines.read_labels(q.prompt, list_labels(q), tops)
-        assert (low <= truth + 0.003).all() and (truth <= high + 0.003).all()
+        assert (low <= truth + 1e-6).all() and (truth <= high + 1e-6).all()
 
 
 def list_labels(q):
