@@ -59,7 +59,10 @@ test: $(READY) ## all tests, the smoke run of every notebook among them
 	@echo "Left to make test-extra (a package index) and make test-gpu (a CUDA device): what is marked extra or gpu."
 	$(PY) -m pytest
 
-test-extra: $(READY) ## the pinned unsloth read and Colab's set resolved; needs a package index (about 15 minutes)
+test-extra: $(READY) ## the pinned unsloth read, Colab's set resolved, a real server asked; needs a package index (about 15 minutes)
+ifndef USE_ENV
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[server-test]"
+endif
 	$(PY) -m pytest -m extra
 
 test-gpu: $(READY) ## a few 4-bit steps in the paper's architectures; needs a CUDA device and the extra gpu

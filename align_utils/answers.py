@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -15,8 +17,13 @@ SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
 
 def load_answers(cfg: Config) -> pd.DataFrame:
     """All answers of the run, one row an answer option of one presentation (see `survey.ask_survey`)."""
-    paths = [cfg.runs / "survey" / f"{model}.parquet" for model in cfg.models]
-    return pd.concat([read_frame(path, made_by="05_wvs_survey") for path in paths], ignore_index=True)
+    return pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
+
+
+def list_files(cfg: Config) -> list[Path]:
+    """Files of the run's answers: a file a model, and one for each baseline that was asked."""
+    paths = {name: cfg.runs / "survey" / f"{name}.parquet" for name in (*cfg.models, *cfg.baselines)}
+    return [path for name, path in paths.items() if name in cfg.models or path.is_file()]
 
 
 def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from align_utils.formats import Format
+from align_utils.server_settings import ServerModel
 from align_utils.settings import (
     Ablation,
     ConfigError,
@@ -48,6 +49,7 @@ class Config:
         self.languages = {n: _read(settings / "languages" / f"{n}.yaml", Language) for n in languages}
         self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
         self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
+        self.baselines = {n: _read(settings / "models" / f"{n}.yaml", ServerModel) for n in profile.baselines}
 
     @cached_property
     def runs(self) -> Path:
@@ -80,8 +82,8 @@ class Config:
         return self.profile.note or ("illustrative sample, not research data" if self.is_sample else "")
 
     def label(self, model: str, culture: str) -> str:
-        """Name of a panel or row: the culture, with the model in front when the run has several."""
-        return culture if len(self.models) == 1 else f"{model} {culture}"
+        """Name of a panel or row: the culture, with the model in front when the run has several (baselines count)."""
+        return culture if len(self.models) + len(self.baselines) == 1 else f"{model} {culture}"
 
     def language_of(self, culture: str) -> Language:
         """The language of a culture of this run."""

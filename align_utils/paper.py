@@ -17,6 +17,7 @@ COUNTS = (
     ("answers aligned with China", "Qwen2.5-7B", 13, 25),
     ("answers aligned with China (US bias falls)", "Llama-3.1-8B", 20, 24),
 )
+BASELINE = "tuned 7-8B models match or beat vanilla 70B"
 COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
 
 
@@ -49,19 +50,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 _row(cfg, model, claim, f"{before} -> {after} of 50 (Fisher p = {p:.3f} as if independent)", *_aligned(mine))
             )
-        rows.append(
-            _row(
-                cfg,
-                model,
-                "tuned 7-8B models match or beat vanilla 70B",
-                "match or beat",
-                "no 70B baseline in this run",
-                None,
-                None,
-                None,
-                "",
-            )
-        )
+        rows += [_row(cfg, model, BASELINE, "match or beat", *result) for result in _beside_baselines(cfg, mine, metrics)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -126,6 +115,23 @@ def _aligned(metrics: pd.DataFrame) -> tuple:
     text += f" (McNemar p = {p:.2f})"
     verdict = "same direction" if counts[1] > counts[0] and p < 0.05 else "not seen"
     return text, after["low"], after["high"], after["n"], verdict
+
+
+def _beside_baselines(cfg: Config, mine: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
+    # Only the survey: a baseline writes no lists, and the paper's own comparison may be of those.
+    mine, shares = (f[(f["metric"] == "aligned_with_china") & (f["language"] == "zh")] for f in (mine, metrics))
+    tuned = mine[(mine["culture"] == "cn") & (mine["stage"] == "ppo")]
+    results = []
+    for name in cfg.baselines:
+        vanilla = shares[(shares["model"] == name) & (shares["stage"] == "zero_shot")]
+        if tuned.empty or vanilla.empty:
+            continue
+        after, before = tuned.iloc[0], vanilla.iloc[0]
+        counts = [round(row["value"] * row["n"]) for row in (after, before)]
+        text = f"answers aligned with China, asked in Mandarin: {counts[0]} of {after['n']:.0f}, {name} {counts[1]}"
+        verdict = "same direction" if counts[0] >= counts[1] else "not seen"
+        results.append((text, after["low"], after["high"], after["n"], verdict))
+    return results or [("no 70B baseline in this run", None, None, None, "")]
 
 
 def _judge(gap: pd.Series, gain: float, goal: float) -> str:

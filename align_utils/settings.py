@@ -245,6 +245,8 @@ class Profile(Strict):
     data: Literal["sample", "real"]
     note: str = ""
     models: list[str] = Field(min_length=1)
+    # Untuned models behind a URL, asked in notebook 05 alone (align_utils.server_settings).
+    baselines: list[str] = []
     cultures: list[str] = Field(min_length=1)
     seed: int
     # More seeds to train and judge beside `seed`.

@@ -476,7 +476,6 @@ def main() -> None:
             "ours_mb": round(ours["mb"]), "baseline_mb": round(baseline["mb"]),
             "equal": agree(ours["result"], baseline["result"]),
             "note": "; ".join([RACES[race], *(f"{side}: {found['note']}" for side, found in sides.items() if "note" in found)]),
-            "note": "; ".join([RACES[race], *(f"{who}: {side['note']}" for who, side in (("ours", ours), ("baseline", baseline)) if "note" in side)]),
         })  # fmt: skip
         shown = rows[-1]
         print(

@@ -17,17 +17,17 @@ from align_utils import plots, readme
 ROOMS = [  # from the bottom to the top
     ["rating_settings"],
     ["settings"],
-    ["formats"],
+    ["formats", "server_settings"],
     ["config"],
     ["failures"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
-    ["models", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
+    ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
     ["passes"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft", "variants"],
     ["validation", "groups"],
-    ["ppo", "grpo", "fluency", "participants", "panels", "population_plots"],
+    ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
     ["ablation"],
 ]  # fmt: skip
@@ -116,7 +116,7 @@ def test_installed_versions_are_the_pinned_ones():
     from importlib.metadata import PackageNotFoundError, version
 
     for name, pin in constraints().items():
-        if name in {"unsloth", "unsloth-zoo", "bitsandbytes"}:
+        if name in {"unsloth", "unsloth-zoo", "bitsandbytes", "xllamacpp"}:
             continue
         try:
             assert version(name).split("+")[0] == pin, name

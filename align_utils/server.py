@@ -1,0 +1,272 @@
+"""Models behind a URL: the likeliest next tokens that an OpenAI-compatible server gives, asked with patience, kept as they come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tqdm import tqdm
+
+from align_utils.artifacts import hash_settings
+from align_utils.server_settings import ServerModel
+
+# Bumped when what is asked of a server changes.
+VERSION = 1
+# Seconds; no repetition waits longer, whatever the server asks for.
+LONGEST_WAIT = 60.0
+
+
+class ServerError(RuntimeError):
+    """A server cannot be reached, refuses, or answers something else than log-probabilities."""
+
+
+def find_url(source: ServerModel) -> str | None:
+    """Address of a model's server, or None where neither its environment variable nor its YAML names one.
+
+    Returns
+    -------
+    str or None
+        Without a slash at the end; an address without a path gets `/v1`.
+
+    Raises
+    ------
+    ServerError
+        The address is no http or https URL.
+    """
+    given = os.environ.get(source.url_variable) or source.base_url
+    if not given:
+        return None
+    try:
+        url = httpx.URL(given)
+    except httpx.InvalidURL as error:
+        raise ServerError(f"model '{source.name}': {source.url_variable} holds no address: {error}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ServerError(
+            f"model '{source.name}': expected an address such as http://localhost:8000/v1 in {source.url_variable}, found {given!r}"
+        )
+    return given.rstrip("/") + ("/v1" if url.path in {"", "/"} else "")
+
+
+def hash_source(source: ServerModel) -> str:
+    """What the answers depend on, for keys: model name, length of the top list, further fields; not the address, nor the pace."""
+    return hash_settings({"version": VERSION, **source.model_dump(include={"model", "top_logprobs", "extra"})})
+
+
+def ask_next(
+    source: ServerModel, prompts: Sequence[str], cache: Path, *, url: str | None = None, label: str = ""
+) -> dict[str, dict[str, float]]:
+    """The likeliest next tokens after each prompt; what the cache holds is not asked again.
+
+    Parameters
+    ----------
+    prompts : sequence of str
+        Any number; asked `source.concurrency` at a time, each once.
+    cache : Path
+        JSON lines, one an answer, appended as it comes. It belongs to one `hash_source`.
+    url : str, optional
+        Default `find_url(source)`.
+    label : str
+        Shown beside the progress bar.
+
+    Returns
+    -------
+    dict
+        Prompt to {token's text: log-probability}, in the order of `prompts`.
+
+    Raises
+    ------
+    ServerError
+        One sentence: server down or slow after all repetitions, model unknown, key refused, request refused, no
+        log-probabilities. Answers that came before it stay in the cache.
+    """
+    known = read_cache(cache)
+    wanted = [prompt for prompt in dict.fromkeys(prompts) if _hash_prompt(prompt) not in known]
+    if wanted:
+        url = url or find_url(source)
+        if url is None:
+            raise ServerError(f"model '{source.name}': no address; set {source.url_variable}=http://<host>:<port>/v1")
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            httpx.Client(headers=_sign(source), timeout=source.timeout) as client,
+            ThreadPoolExecutor(source.concurrency) as pool,
+            cache.open("a", encoding="utf-8") as file,
+        ):
+            futures = {pool.submit(_fetch, client, source, url, prompt): prompt for prompt in wanted}
+            try:
+                for future in tqdm(
+                    as_completed(futures), total=len(wanted), desc=label or source.name, unit="prompt", leave=False
+                ):
+                    key, top = _hash_prompt(futures[future]), future.result()
+                    file.write(json.dumps({"prompt": key, "top": top}, ensure_ascii=False) + "\n")
+                    file.flush()
+                    known[key] = top
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return {prompt: known[_hash_prompt(prompt)] for prompt in prompts}
+
+
+def read_cache(path: Path) -> dict[str, dict[str, float]]:
+    """Answers kept so far (none if there is no file); a last line that a crash cut off is taken away from the file.
+
+    Raises
+    ------
+    ServerError
+        Another line is damaged.
+    """
+    if not path.is_file():
+        return {}
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if len(whole) < len(raw):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    known = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            known[entry["prompt"]] = {str(token): float(value) for token, value in entry["top"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ServerError(
+                f"{path}, line {number}: not an answer that was kept here ({error}); delete the line to ask it again"
+            ) from error
+    return known
+
+
+def parse_top(answer) -> dict[str, float]:
+    """The top list of the first token of a completion.
+
+    Parameters
+    ----------
+    answer : dict
+        Body of `/v1/completions`. `logprobs` of its choice holds `top_logprobs`, a list with a mapping for each token (OpenAI,
+        vLLM), or `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
+
+    Returns
+    -------
+    dict
+        Token's text to log-probability; tokens of the same text are added up.
+
+    Raises
+    ------
+    ServerError
+        There is none, or the numbers are no log-probabilities.
+
+    Source
+    ------
+    OpenAI's API reference (legacy completions); llama.cpp's server.
+
+    Examples
+    --------
+    >>> parse_top({"choices": [{"logprobs": {"top_logprobs": [{" 1": -0.5}]}}]})
+    {' 1': -0.5}
+    >>> parse_top({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": " 1", "logprob": -0.5}]}]}}]})
+    {' 1': -0.5}
+    """
+    try:
+        held = answer["choices"][0]["logprobs"]
+        first = held["content"][0]["top_logprobs"] if held.get("content") else held["top_logprobs"][0]
+        pairs = first.items() if isinstance(first, dict) else [(_read_text(entry), entry["logprob"]) for entry in first]
+        pairs = [(token, float(value)) for token, value in pairs if value is not None]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        pairs = []
+    if not pairs:
+        raise ServerError("the answer holds no log-probabilities of the likeliest tokens")
+    shares: dict[str, float] = {}
+    for token, value in pairs:
+        shares[token] = shares.get(token, 0.0) + math.exp(min(value, 50.0))
+    # Rounding may lift the sum a little above one; logits in their place lift it far.
+    if not sum(shares.values()) < 1.01:
+        raise ServerError("the answer holds numbers that are no log-probabilities: as probabilities they sum to more than one")
+    return {token: math.log(max(share, 1e-300)) for token, share in shares.items()}
+
+
+def _read_text(entry: dict) -> str:
+    # Where bytes are given they are the token; its text may stand for them only roughly.
+    return bytes(entry["bytes"]).decode("utf-8", "replace") if entry.get("bytes") else entry["token"]
+
+
+def _hash_prompt(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()[:24]
+
+
+def _sign(source: ServerModel) -> dict[str, str]:
+    if source.key_variable is None:
+        return {}
+    key = os.environ.get(source.key_variable)
+    if not key:
+        raise ServerError(f"model '{source.name}': the server's key is read from {source.key_variable}, which is not set")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _fetch(client: httpx.Client, source: ServerModel, url: str, prompt: str) -> dict[str, float]:
+    body = {"model": source.model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": source.top_logprobs}
+    first = wait_exponential_jitter(multiplier=source.backoff, max=LONGEST_WAIT, jitter=source.backoff)
+    patience = Retrying(
+        stop=stop_after_attempt(source.retries + 1), wait=lambda state: _wait(state, first), retry=retry_if_exception(_passes),
+        reraise=True,
+    )  # fmt: skip
+    try:
+        return parse_top(patience(_post, client, f"{url}/completions", {**body, **source.extra}))
+    except (httpx.HTTPError, ServerError, ValueError) as error:
+        raise ServerError(f"model '{source.name}' at {_show(url)}: {_explain(error, source)}") from error
+
+
+def _post(client: httpx.Client, address: str, body: dict):
+    response = client.post(address, json=body)
+    response.raise_for_status()
+    return response.json()
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether a fault may pass: connection, time, too many requests, the server's own."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)
+
+
+def _wait(state: RetryCallState, first) -> float:
+    error = state.outcome.exception()
+    asked = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
+    return min(LONGEST_WAIT, max(first(state), float(asked) if asked.isdecimal() else 0.0))
+
+
+def _show(url: str) -> str:
+    # An address may hold a user and a password.
+    parsed = httpx.URL(url)
+    return f"{parsed.scheme}://{parsed.host}{f':{parsed.port}' if parsed.port else ''}{parsed.path}"
+
+
+def _explain(error: Exception, source: ServerModel) -> str:
+    often = f"{source.retries + 1} times" if source.retries else "once"
+    goes_on = "Answers so far are kept: run again to go on"
+    if isinstance(error, ServerError):
+        return (
+            f"{error}. vLLM and llama.cpp give them through /v1/completions; chat servers and text-generation-inference do not"
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return f"the server is slow: no answer within {source.timeout:g} s, asked {often}. Raise `timeout` or lower `concurrency`. {goes_on}"
+    if isinstance(error, httpx.TransportError):
+        return f"the server is down: {error or type(error).__name__}, tried {often}. Start it or correct {source.url_variable}. {goes_on}"
+    if not isinstance(error, httpx.HTTPStatusError):
+        return f"the answer is not JSON. Is {source.url_variable} the address of an OpenAI-compatible server (…/v1)?"
+    code, said = error.response.status_code, " ".join(error.response.text.split())[:300]
+    if code == 404:
+        return (
+            f"not found (404): expected a server that knows '{source.model}' and an address that ends in /v1. It said: {said}"
+        )
+    if code in {401, 403}:
+        where = source.key_variable or "no variable: name one by `key_variable`"
+        return f"the key is refused ({code}); it is read from {where}"
+    if code == 429:
+        return f"too many requests (429), asked {often}. Lower `concurrency` or wait. {goes_on}"
+    if code >= 500:
+        return f"the server fails ({code}), asked {often}. It said: {said}. {goes_on}"
+    return f"the request is refused ({code}). It said: {said}. If it is about logprobs, lower `top_logprobs` ({source.top_logprobs})"

@@ -1,0 +1,344 @@
+"""Models behind a URL: label probabilities from top lists, patience with a faulty server, answers kept, baselines of the survey."""
+
+import json
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, copy_project
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from align_utils import answers, baselines, config, models, paper, server, survey, values, wvs
+from align_utils.server_settings import ServerModel
+
+SOURCE = ServerModel(
+    name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
+    concurrency=3, timeout=5, backoff=0.01, retries=2, top_logprobs=7,
+)  # fmt: skip
+KEY = "a-key-that-no-one-may-read"
+GOOD = {"1": -0.5, " ": -1.5}
+
+
+@contextmanager
+def serve(script):
+    """A server on loopback whose answer to request number n (from 1) is `script(n, body)`: (status, content, headers)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                seen.append((self.path, self.headers.get("Authorization"), body))
+                number, state["now"] = len(seen), state["now"] + 1
+                state["most"] = max(state["most"], state["now"])
+            status, content, headers = script(number, body)
+            with lock:
+                state["now"] -= 1
+            raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+            try:
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(raw)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(raw)
+            except OSError:
+                pass  # who asked has gone
+
+        def log_message(self, *_):
+            pass
+
+    lock, seen, state = threading.Lock(), [], {"now": 0, "most": 0}
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}/v1", seen, state
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def complete(top):
+    return 200, {"choices": [{"text": "1", "logprobs": {"top_logprobs": [top]}}]}, {}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv(SOURCE.key_variable, KEY)
+    monkeypatch.delenv(SOURCE.url_variable, raising=False)
+
+
+# Labels from top lists, against an enumeration of all ways to write them.
+
+TOKENS = [" ", "1", "2", "0", "10", " 1", " 10", "x", "xx"]
+FORMS = {"1": 0, " 1": 0, "2": 1, " 2": 1, "10": 2, " 10": 2}
+
+
+def list_ways(text):
+    if not text:
+        yield ()
+    for token in TOKENS:
+        if text.startswith(token):
+            yield from ((token, *more) for more in list_ways(text[len(token) :]))
+
+
+def enumerate_labels(lists):
+    total = np.zeros(3)
+    for form, index in FORMS.items():
+        for way in list_ways(form):
+            share = np.prod([lists["".join(way[:i])][token] for i, token in enumerate(way)])
+            total[index] += share
+            # Written on from a whole '1': no answer '1'.
+            if index == 2 and any("".join(way[:i]) in {"1", " 1"} for i in range(1, len(way))):
+                total[0] -= share
+    return total
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 1.0, 4.0]), st.integers(2, len(TOKENS)))
+def test_bounds_hold_and_close_when_the_lists_are_whole(seed, sharpness, kept):
+    rng = np.random.default_rng(seed)
+    lists = {b: dict(zip(TOKENS, rng.dirichlet([1 / sharpness] * 9) + 1e-9, strict=True)) for b in ("", " ", "1", " 1")}
+    truth = enumerate_labels(lists)
+    for size in (kept, len(TOKENS)):
+        tops = {f"Q{b}": {t: np.log(p) for t, p in Counter(top).most_common(size)} for b, top in lists.items()}
+        low, high, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+        assert not missing and (low <= truth + 1e-7).all() and (truth <= high + 1e-7).all()
+    # What is left open by whole lists is only what began too rarely to be followed.
+    assert (high - low).max() <= 4 * baselines.FOLLOW
+
+
+def test_ten_is_asked_for_by_a_second_request_and_taken_off_one():
+    tops = {"Q": {" ": np.log(0.5), "1": np.log(0.25), "2": np.log(0.2)}}
+    low, _, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    assert missing == ["Q ", "Q1"]
+    tops |= {"Q ": {"1": np.log(0.8), "2": np.log(0.2)}, "Q1": {"0": np.log(0.4), ".": np.log(0.6)}}
+    low, _, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    assert missing == ["Q 1"]
+    tops |= {"Q 1": {"0": np.log(0.1), "\n": np.log(0.9)}}
+    low, high, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    assert not missing and low == pytest.approx([0.25 * 0.6 + 0.5 * 0.8 * 0.9, 0.2 + 0.5 * 0.2, 0.25 * 0.4 + 0.5 * 0.8 * 0.1])
+    assert high[1] == pytest.approx(low[1] + 0.05)  # only ' 2' is not listed, and the first list leaves 0.05
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"top_logprobs": [{"1": -0.5, " ": -1.5}]},
+        {"content": [{"token": "1", "top_logprobs": [{"token": "1", "bytes": [49], "logprob": -0.5}, {"token": " ", "logprob": -1.5}]}]},
+        {"tokens": ["1"], "top_logprobs": [[{"token": "1", "logprob": -0.5}, {"token": " ", "logprob": -1.5}]]},
+    ],
+)  # fmt: skip
+def test_every_known_form_of_the_answer_is_read(logprobs):
+    assert server.parse_top({"choices": [{"logprobs": logprobs}]}) == pytest.approx(GOOD)
+
+
+# A faulty server.
+
+
+def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
+    def script(_, body):
+        time.sleep(0.03)
+        return complete({body["prompt"]: -0.5})
+
+    with serve(script) as (url, seen, state):
+        got = server.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c", url=url)
+    assert list(got) == [f"p{i}" for i in range(12)] and all(top == {p: pytest.approx(-0.5)} for p, top in got.items())
+    assert len(seen) == 12 and 1 < state["most"] <= 3
+    path, key, body = seen[0]
+    assert path == "/v1/completions" and key == f"Bearer {KEY}"
+    assert {**body, "prompt": ""} == {"model": "m", "prompt": "", "max_tokens": 1, "temperature": 0, "logprobs": 7}
+
+
+@pytest.mark.parametrize(("status", "headers"), [(429, {}), (503, {}), (429, {"Retry-After": "1"})])
+def test_a_passing_fault_is_sat_out(tmp_path, status, headers):
+    start = time.monotonic()
+    with serve(lambda n, _: (status, {}, headers) if n == 1 else complete(GOOD)) as (url, seen, _):
+        assert server.ask_next(SOURCE, ["p"], tmp_path / "c", url=url)["p"] == pytest.approx(GOOD)
+    assert len(seen) == 2 and (time.monotonic() - start >= 1) == bool(headers)
+
+
+def sleep(_, __):
+    time.sleep(0.6)
+    return complete(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("script", "requests", "words"),
+    [
+        (lambda *_: (429, {}, {}), 3, ["too many requests", "3 times", "concurrency"]),
+        (lambda *_: (500, {"error": "broken"}, {}), 3, ["fails (500)", "broken"]),
+        (sleep, 3, ["slow", "0.2 s", "timeout"]),
+        (lambda *_: (404, {"message": "The model `m` does not exist"}, {}), 1, ["404", "knows 'm'", "/v1", "does not exist"]),
+        (lambda *_: (401, {}, {}), 1, ["key is refused", SOURCE.key_variable]),
+        (lambda *_: (400, {"message": "logprobs: 7 > 5"}, {}), 1, ["refused (400)", "7 > 5", "top_logprobs"]),
+        (lambda *_: (200, {"choices": [{"text": "1", "logprobs": None}]}, {}), 1, ["no log-probabilities", "/v1/completions"]),
+        (lambda *_: complete({"1": 3.0, "2": 2.0}), 1, ["no log-probabilities", "more than one"]),
+        (lambda *_: (200, b"<html>", {}), 1, ["not JSON", SOURCE.url_variable]),
+        (lambda *_: (200, [], {}), 1, ["no log-probabilities"]),
+    ],
+)
+def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
+    source = SOURCE.model_copy(update={"timeout": 0.2 if script is sleep else 5})
+    with serve(script) as (url, seen, _), pytest.raises(server.ServerError) as error:
+        server.ask_next(source, ["p"], tmp_path / "c", url=url)
+    for word in ["model 'far' at http://127.0.0.1", *words]:
+        assert word in str(error.value)
+    assert len(seen) == requests and "\n" not in str(error.value) and KEY not in str(error.value)
+
+
+def test_a_server_that_is_down_is_said_without_the_password_of_its_address(tmp_path):
+    with serve(lambda *_: complete(GOOD)) as (url, _, _):
+        pass
+    with pytest.raises(server.ServerError, match=r"down.*3 times.*ALIGN_TEST_URL") as error:
+        server.ask_next(SOURCE, ["p"], tmp_path / "c", url=url.replace("//", "//me:secret@"))
+    assert "secret" not in str(error.value)
+
+
+def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
+    assert server.find_url(SOURCE) is None
+    for given_, used in [("http://h:1", "http://h:1/v1"), ("https://h/api/v1/", "https://h/api/v1")]:
+        monkeypatch.setenv(SOURCE.url_variable, given_)
+        assert server.find_url(SOURCE) == used
+    monkeypatch.setenv(SOURCE.url_variable, "localhost:8000")
+    with pytest.raises(server.ServerError, match="ALIGN_TEST_URL.*found 'localhost:8000'"):
+        server.find_url(SOURCE)
+    monkeypatch.delenv(SOURCE.key_variable)
+    with pytest.raises(server.ServerError, match="ALIGN_TEST_KEY, which is not set"):
+        server.ask_next(SOURCE, ["p"], tmp_path / "c", url="http://127.0.0.1:9/v1")
+    with pytest.raises(ValueError, match="api_key"):
+        ServerModel(**{**SOURCE.model_dump(), "api_key": KEY})
+
+
+def test_an_interrupted_run_goes_on_and_a_half_written_line_is_dropped(tmp_path):
+    prompts, cache = [f"p{i}" for i in range(10)], tmp_path / "c.jsonl"
+    with serve(lambda n, _: complete(GOOD) if n <= 4 else (500, {}, {})) as (url, _, _), pytest.raises(server.ServerError):
+        server.ask_next(SOURCE, prompts, cache, url=url)
+    kept = cache.read_bytes()
+    done = kept.count(b"\n")
+    assert 1 <= done <= 4
+    cache.write_bytes(kept + b'{"prompt": "ab", "to')
+    with serve(lambda *_: complete(GOOD)) as (url, seen, _):
+        got = server.ask_next(SOURCE, prompts, cache, url=url)
+    assert len(got) == 10 and len(seen) == 10 - done and cache.read_bytes().startswith(kept)
+    assert server.ask_next(SOURCE, prompts, cache) == got, "no address needed any more"
+    cache.write_bytes(kept[1:] + kept)
+    with pytest.raises(server.ServerError, match="line 1"):
+        server.ask_next(SOURCE, prompts, cache)
+
+
+# A real (tiny) model behind a URL, and the survey's baselines.
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return models.load_base(config.load("smoke", root=ROOT).models["tiny"], seed=3)
+
+
+def answer_with(tiny, size):
+    model, tokenizer = tiny
+    names = [token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    lock = threading.Lock()
+
+    def script(_, body):
+        with lock, torch.inference_mode():
+            logits = model(torch.tensor([tokenizer(body["prompt"])["input_ids"]])).logits[0, -1]
+        logs = torch.log_softmax(logits.float(), -1).tolist()
+        return complete(dict(sorted(zip(names, logs, strict=True), key=lambda pair: -pair[1])[:size]))
+
+    return script
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = copy_project(tmp_path_factory.mktemp("far"))
+    (root / "notebooks" / "profiles" / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": ["far"]}))
+    content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
+    (root / "notebooks" / "models" / "far.yaml").write_text(yaml.safe_dump(content))
+    cfg = config.load("far", root=root)
+    items = wvs.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    return cfg, items
+
+
+def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_path, monkeypatch):
+    cfg, items = project
+    asked = survey.list_questions(cfg, items)[::2]
+    direct = survey.score_labels(*tiny, asked, batch_tokens=2000)
+    # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
+    monkeypatch.setattr(baselines, "FOLLOW", 0.0)
+    with serve(answer_with(tiny, 5000)) as (url, _, _):
+        far, bounds = baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "c", spaces=(" ",), url=url)
+    for one, other in zip(direct, far, strict=True):
+        assert other / other.sum() == pytest.approx(one / one.sum(), abs=1e-5)
+    assert not bounds["missing"].any()
+
+
+def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models(tiny, project, monkeypatch):
+    cfg, items = project
+    paths, sentences = baselines.ask_baselines(cfg, items)
+    assert not paths and len(sentences) == 1 and "set ALIGN_TEST_URL=http" in sentences[0]
+    assert baselines.describe_bounds(cfg).empty
+    with serve(answer_with(tiny, 5000)) as (url, seen, _):
+        monkeypatch.setenv(SOURCE.url_variable, url)
+        (path,), sentences = baselines.ask_baselines(cfg, items)
+        first = len(seen)
+    # The server is gone: what is stored serves.
+    monkeypatch.delenv(SOURCE.url_variable)
+    assert baselines.ask_baselines(cfg, items) == ([path], []) and not sentences and first >= 14
+    frame = pd.read_parquet(path)
+    assert set(frame["stage"]) == {"zero_shot"} and set(frame["adapter"]) == {"none"} and set(frame["model"]) == {"far"}
+    sums = frame.groupby(["language", "question", "order"])["probability"].sum()
+    assert len(sums) == 14 and sums.to_numpy() == pytest.approx(1)
+    bounds = baselines.describe_bounds(cfg).set_index("language")
+    assert bounds["n"].to_dict() == {"en": 7, "zh": 7} and bounds["largest error"].between(0, 1).all()
+    # Beside a model of the run, in 05 and 06.
+    turned = frame.groupby(["language", "question", "order"])["probability"].transform(lambda shares: shares.to_numpy()[::-1])
+    tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
+    pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
+    given_ = answers.load_answers(cfg)
+    human = wvs.load_distributions(cfg, items)[0]
+    shares = answers.average_orders(given_)
+    heat = answers.tabulate_means(cfg, shares, human)
+    assert {"far base en", "tiny base zh"} <= set(heat.columns) and heat.max().max() <= 1
+    counts = answers.count_nearer(
+        values.measure_distances(shares, human), values.rank_tension(human, "us", "cn", size=1), toward="cn", away="us"
+    )
+    metrics = pd.DataFrame(answers.list_metrics(counts)).assign(subset="all")
+    row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.BASELINE]
+    assert "asked in Mandarin" in row["ours"] and ", far " in row["ours"]
+    # Another instrument: the stored answers are of other questions and leave the tables.
+    assert baselines.ask_baselines(cfg, items.head(1))[1] and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
+
+
+def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_counted(project, tmp_path):
+    cfg, items = project
+    asked = survey.list_questions(cfg, items)
+    with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(server.ServerError, match=r"no label.*Well"):
+        baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "a", url=url)
+    odd = asked[3].prompt
+    with serve(lambda _, body: complete({"Well": -0.1} if body["prompt"] == odd else {"1": -0.5, "2": -1.0})) as (url, _, _):
+        scores, bounds = baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "b", url=url)
+    assert bounds.index[bounds["seen"] == 0].tolist() == [3] and bounds.loc[3, "error"] == 1
+    assert scores[3] / scores[3].sum() == pytest.approx(np.full(len(asked[3].order), 1 / len(asked[3].order)))
+
+
+def test_a_wrong_name_of_a_baseline_names_the_file(tmp_path):
+    root = copy_project(tmp_path)
+    profiles = root / "notebooks" / "profiles"
+    for name, words in {"nobody": "nobody.yaml: no such file", "tiny": "tiny.yaml: field 'loader'"}.items():
+        (profiles / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": [name]}))
+        with pytest.raises(config.ConfigError, match=words):
+            config.load("far", root=root)
+
+
+def test_every_server_of_notebooks_models_reads_its_key_from_a_variable_of_its_own():
+    sources = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "notebooks" / "models").glob("*.yaml"))]
+    variables = [source["url_variable"] for source in sources if source["loader"] == "server"]
+    assert len(variables) == len(set(variables)) >= 2
