@@ -55,15 +55,15 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
     if shared and len(rows) > 1:
         # No position is kept for the output layer: of the common beginning only keys and values are wanted.
         none = torch.empty(0, dtype=torch.long, device=model.device)
-        cache = _wrap_cache(model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values)
+        cache = wrap_cache(model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values)
         cache.batch_repeat_interleave(len(rows))
     else:
         shared = 0
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
 
 
-def _wrap_cache(pairs) -> Cache:
-    # unsloth's models answer with a plain tuple, the keys and values of each layer, which cannot be repeated or handed on.
+def wrap_cache(pairs) -> Cache:
+    """A model's cache as transformers' own kind: unsloth's is a plain tuple, which cannot be repeated or handed on."""
     if isinstance(pairs, Cache):
         return pairs
     cache = DynamicCache()
