@@ -25,7 +25,7 @@ def observe(contents, priors):
     return pd.DataFrame(rows)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.lists(st.lists(positive, min_size=4, max_size=4), min_size=2, max_size=4),
     st.lists(st.lists(positive, min_size=2, max_size=2), min_size=2, max_size=3),

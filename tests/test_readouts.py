@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from conftest import copy_project
 
 from align_utils import answers, config, continuations, crosschecks, models, prompts, readouts, survey, wvs
