@@ -128,6 +128,7 @@ def share_texts(
     read : sequence of (tokens, log-probabilities)
         Of each option text.
     texts : sequence of str
+        Without what stands before them; their characters are counted.
     bare : sequence of float
         Log-probability of each text after the bare lead.
     """

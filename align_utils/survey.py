@@ -115,21 +115,21 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, l
         {"batch_tokens": cfg.profile.survey.batch_tokens, "label": f"{label} text"},
     )
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
-    rows = readouts.read_texts(
-        model, tokenizer, list(zip([q.open_prompt for q in asked], texts, strict=True)), _group(asked), **settings
-    )
-    every: dict[str, dict[str, None]] = {}
-    for q, given in zip(asked, texts, strict=True):
-        language = cfg.languages[q.language]
-        every.setdefault(language.text_lead or language.answer_lead, {}).update(dict.fromkeys(given))
+    given = list(zip([q.open_prompt for q in asked], texts, strict=True))
+    rows = readouts.read_texts(model, tokenizer, given, _group(asked), **settings)
+    # The same texts after the lead alone, each once: what the fourth reading takes off.
+    leads = {name: language.text_lead or language.answer_lead for name, language in cfg.languages.items()}
+    pairs = dict.fromkeys((leads[q.language], text) for q, row in zip(asked, texts, strict=True) for text in row)
+    every = {lead: [text for other, text in pairs if other == lead] for lead in leads.values()}
     bare = readouts.read_texts(model, tokenizer, list(every.items()), list(every), **settings)
     unasked = {
-        text: logs.sum()
-        for given, row in zip(every.values(), bare, strict=True)
-        for text, (_, logs) in zip(given, row, strict=True)
+        (lead, text): logs.sum()
+        for (lead, listed), row in zip(every.items(), bare, strict=True)
+        for text, (_, logs) in zip(listed, row, strict=True)
     }
     shares = [
-        readouts.share_texts(row, given, [unasked[text] for text in given]) for row, given in zip(rows, texts, strict=True)
+        readouts.share_texts(row, q.options, [unasked[leads[q.language], text] for text in listed])
+        for row, q, listed in zip(rows, asked, texts, strict=True)
     ]
     masses = [readouts.exclude_longer(row).sum() for row in rows]
     return pd.concat(

@@ -83,16 +83,13 @@ def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language,
     for q, given, row in zip(asked, texts, rows, strict=True):
         slow = [read_plainly(*tiny, q.open_prompt, text) for text in given]
         assert [logs.sum() for _, logs in row] == pytest.approx(slow, abs=1e-4)
-    first = readouts.share_texts(rows[0], texts[0], [0.5, 0.0, 0.0, 0.0])
-    slow = np.array([read_plainly(*tiny, asked[0].open_prompt, text) for text in texts[0]])
-    for name, values in {
-        "text_sum": slow,
-        "text_characters": slow / [len(t) for t in texts[0]],
-        "text_pmi": slow - [0.5, 0, 0, 0],
-    }.items():
-        assert first[name] == pytest.approx(np.exp(values) / np.exp(values).sum(), rel=1e-3)
-    # One token a character, so the two normalised readings agree but for the context's own tokens.
-    assert first["text_tokens"] == pytest.approx(first["text_characters"], rel=1e-3)
+    q, bare = asked[0], np.array([0.5, 0.0, 0.0, 0.0])
+    slow = np.array([read_plainly(*tiny, q.open_prompt, text) for text in texts[0]])
+    tokens = [len(tiny[1](q.open_prompt + text)["input_ids"]) - len(tiny[1](q.open_prompt)["input_ids"]) for text in texts[0]]
+    expected = [slow, slow / tokens, slow / [len(option) for option in q.options], slow - bare]
+    shares = readouts.share_texts(rows[0], q.options, bare)
+    for name, values in zip(["text_sum", "text_tokens", "text_characters", "text_pmi"], expected, strict=True):
+        assert shares[name] == pytest.approx(np.exp(values) / np.exp(values).sum(), rel=1e-3)
 
 
 def test_a_context_is_read_once_however_many_tails(tiny):
@@ -166,6 +163,12 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     assert len(paths) == 2 and len(written) == 2 * 2 and written["place"].between(0, 4).all()
     table = crosschecks.compare_readouts(every, written)
     assert list(table["readout"].unique()) == [*readouts.TEXT_READINGS, "generated"]
+    text = every.query("readout == 'text_pmi' and language == 'zh' and question == 'Q2' and order == 0")["probability"]
+    gain = [
+        read_plainly(*tiny, asked.open_prompt, t) - read_plainly(*tiny, mine.languages["zh"].text_lead, t)
+        for t in asked.options
+    ]
+    assert text.to_numpy() == pytest.approx(np.exp(gain) / np.exp(gain).sum(), rel=1e-3)
     assert (crosschecks.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
 
 
