@@ -18,8 +18,8 @@ def score_tails(
 ) -> list[list[np.ndarray]]:
     """Log-probability of every token of every tail after its context.
 
-    What the contexts have in common is read once, then each context once, then the tails, short ones first, from copies of
-    their context's cache. The output layer works at the scored positions alone.
+    What the contexts have in common is read once, then each context once, together with its longest tail, then the other tails,
+    short ones first, from copies of their context's cache. The output layer works at the scored positions alone.
 
     Parameters
     ----------
@@ -56,48 +56,70 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
                 nodes.setdefault((row, tail[:end]), {})[token] = None
     # A beginning that another goes through is read with it.
     inner = {(row, path[:end]) for row, path in nodes for end in range(len(path))}
-    heads = sorted((node for node in nodes if node not in inner and node[1]), key=lambda node: len(node[1]))
+    heads = sorted((node for node in nodes if node not in inner), key=lambda node: len(node[1]))
+    # The longest of a row is read together with its context, in one pass.
+    trunks = dict(heads)
+    rest = [(row, path) for row, path in heads if path != trunks[row]]
 
-    given = read_batch(model, pad, [context for context, _ in asked])
-    output = model(
-        input_ids=given.ids[:, given.shared :], attention_mask=given.mask, position_ids=given.positions[:, given.shared :],
-        past_key_values=given.cache, logits_to_keep=1, use_cache=bool(heads) or given.cache is not None,
-    )  # fmt: skip
+    rows = [(*context, *trunks[row]) for row, (context, _) in enumerate(asked)]
+    keep = 1 + max(map(len, trunks.values()))
+    given = read_batch(model, pad, rows, keep=keep)
     logs: dict[tuple[int, Tokens], dict[int, float]] = {}
-    _keep(logs, nodes, [(row, ()) for row in range(len(asked))], output.logits[:, -1])
-    width = given.ids.shape[1]
-    size = max(1, batch_tokens // (width + max((len(path) for _, path in heads), default=0)))
-    for start in range(0, len(heads), size):
-        part = heads[start : start + size]
-        cache = _copy_rows(wrap_cache(output.past_key_values), torch.tensor([row for row, _ in part], device=given.ids.device))
-        _keep(logs, nodes, *_read_heads(model, pad, given, cache, part, nodes, logs))
+    order, wanted = _mark(nodes, logs, list(enumerate(trunks[row] for row in range(len(rows)))), keep, left=True)
+    logits, cache = _project(
+        model, wanted.to(given.ids.device), input_ids=given.ids[:, given.shared :], attention_mask=given.mask,
+        position_ids=given.positions[:, given.shared :], past_key_values=given.cache, logits_to_keep=keep,
+        use_cache=bool(rest) or given.cache is not None,
+    )  # fmt: skip
+    _keep(logs, nodes, order, logits)
+
+    size = max(1, batch_tokens // (given.ids.shape[1] + keep))
+    for start in range(0, len(rest), size):
+        part = rest[start : start + size]
+        logits, order = _read_heads(model, pad, given, _copy_rows(wrap_cache(cache), part), part, trunks, nodes, logs)
+        _keep(logs, nodes, order, logits)
     return logs
 
 
-def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens]], nodes: dict, logs: dict):
-    """The beginnings that end within these heads and are still to be read, and the logits after each."""
+def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens]], trunks: dict, nodes: dict, logs: dict):
     device, width = given.ids.device, max(len(path) for _, path in heads)
-    rows = torch.tensor([row for row, _ in heads], device=device)
     ids = torch.tensor([[*path, *[pad] * (width - len(path))] for _, path in heads], device=device)
     real = torch.tensor([[place < len(path) for place in range(width)] for _, path in heads], device=device)
-    wanted = torch.zeros_like(real)
-    found: dict[tuple[int, Tokens], None] = {}
+    rows = [row for row, _ in heads]
+    mask, ends = given.mask[rows], given.positions[rows, -1:].clone()
+    for index, row in enumerate(rows):
+        # What was read with the context is not part of it.
+        mask[index, mask.shape[1] - len(trunks[row]) :] = 0
+        ends[index] -= len(trunks[row])
+    order, wanted = _mark(nodes, logs, heads, width, left=False)
+    logits, _ = _project(
+        model, wanted.to(device), input_ids=ids, attention_mask=torch.cat([mask, real.to(mask)], dim=1),
+        position_ids=ends + 1 + torch.arange(width, device=device), past_key_values=cache, use_cache=True, logits_to_keep=0,
+    )  # fmt: skip
+    return logits, order
+
+
+def _mark(nodes: dict, logs: dict, heads: Sequence[tuple[int, Tokens]], width: int, *, left: bool):
+    """Beginnings that end within these heads and are still to be read, in reading order, and where in `width` columns they end."""
+    wanted, found = torch.zeros(len(heads), width, dtype=torch.bool), {}
     for index, (row, path) in enumerate(heads):
-        for end in range(1, len(path) + 1):
+        for end in range(0 if left else 1, len(path) + 1):
             node = (row, path[:end])
             if node in nodes and node not in logs and node not in found:
-                found[node], wanted[index, end - 1] = None, True
-    # Only the wanted positions reach the output layer, which is the dear part in a vocabulary of 262,144.
+                found[node] = None
+                wanted[index, width - 1 - len(path) + end if left else end - 1] = True
+    return list(found), wanted
+
+
+def _project(model, wanted: torch.Tensor, **inputs):
+    """Logits after the wanted positions alone, which keeps the output layer, the dear part in a vocabulary of 262,144, small."""
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][wanted],))
     try:
-        logits = model(
-            input_ids=ids, attention_mask=torch.cat([given.mask[rows], real.to(given.mask)], dim=1),
-            position_ids=given.positions[rows, -1:] + 1 + torch.arange(width, device=device), past_key_values=cache,
-        ).logits  # fmt: skip
+        output = model(**inputs)
     finally:
         hook.remove()
     # A model that multiplies with the layer's weights itself (unsloth) passes the hook by.
-    return list(found), logits if logits.dim() == 2 else logits[wanted]
+    return output.logits if output.logits.dim() == 2 else output.logits[wanted], output.past_key_values
 
 
 def _keep(logs: dict, nodes: dict, order: Sequence[tuple[int, Tokens]], logits: torch.Tensor) -> None:
@@ -108,9 +130,9 @@ def _keep(logs: dict, nodes: dict, order: Sequence[tuple[int, Tokens]], logits: 
         logs[node] = dict(zip(tokens, (scores[tokens] - whole).tolist(), strict=True))
 
 
-def _copy_rows(cache, rows: torch.Tensor):
-    """The chosen rows of a cache, a row as often as it is named; the cache itself stays as it is."""
+def _copy_rows(cache, heads: Sequence[tuple[int, Tokens]]):
+    """The rows of a cache that the heads go on from; the cache itself stays as it is."""
     chosen = copy.copy(cache)
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(rows)
+    chosen.batch_select_indices(torch.tensor([row for row, _ in heads], device=cache.layers[0].keys.device))
     return chosen

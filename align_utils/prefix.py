@@ -30,19 +30,19 @@ class Batch:
     cache: Cache | None
 
 
-def measure_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Number of tokens all rows begin with; the last token of the shortest row never counts, since a model goes on from it."""
-    limit = min(map(len, rows)) - 1
+def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
+    """Number of tokens all rows begin with; the last `keep` of the shortest never count, since something is read after them."""
+    limit = min(map(len, rows)) - keep
     return next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
 
 
 @torch.inference_mode()
-def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
+def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1) -> Batch:
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
 
     The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
     """
-    shared, width = measure_prefix(rows), max(map(len, rows))
+    shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.ones_like(ids)
     for index, row in enumerate(rows):

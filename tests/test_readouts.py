@@ -103,8 +103,8 @@ def test_a_context_is_read_once_however_many_tails(tiny):
     continuations.score_tails(model, 0, [(context, [(7, 8), (7, 9), (10, 11, 12)])], batch_tokens=1000)
     hook.remove()
     second.remove()
-    # The context, then the beginnings (7,) and (10, 11) as two rows of two; after (7,), (10,) and (10, 11) something is scored.
-    assert seen == [len(context), 4] and heads == [1, 3]
+    # The context with the beginning (10, 11), then (7,); something is scored after (), (10,), (10, 11) and after (7,).
+    assert seen == [len(context) + 2, 1] and heads == [3, 1]
 
 
 @pytest.mark.parametrize(
