@@ -32,7 +32,7 @@ class Batch:
 
 def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
     """Number of tokens all rows begin with; the last `keep` of the shortest never count, since something is read after them."""
-    limit = min(map(len, rows)) - keep
+    limit = max(0, min(map(len, rows)) - keep)
     return next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
 
 

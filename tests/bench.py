@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = 1_200_000  # ALIGN_BENCH_TRIALS: another size, the same for both sides
 ITEMS = 4  # ALIGN_BENCH_ITEMS: items of the survey races; 60 are all
-# The fastest of 1, 4 and 16 on one core: the harness computes the whole vocabulary at every position of a batch.
+# ALIGN_BENCH_BATCH: the harness's batch; it computes the whole vocabulary at every position, so large ones take much memory.
 HARNESS_BATCH = int(os.environ.get("ALIGN_BENCH_BATCH", 4))
 RACES = {
     "norms": "load, check, strengths, ranks and split of a synthetic strength file as long as the English R1 release (483,636 rows) against a plain groupby-apply over cues",

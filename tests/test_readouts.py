@@ -107,6 +107,18 @@ def test_a_context_is_read_once_however_many_tails(tiny):
     assert seen == [len(context) + 2, 1] and heads == [3, 1]
 
 
+def test_a_short_context_beside_a_long_tail_is_read_alike(tiny):
+    model, tokenizer = tiny
+    asked = [((2, 300), [(301, 302), (303,)]), ((2, 300), [(304, 305, 306, 307), (304, 308)]), ((2, 300, 309), [(301,)])]
+    together = continuations.score_tails(model, 0, asked, batch_tokens=1000)
+    for (context, tails), rows in zip(asked, together, strict=True):
+        for tail, logs in zip(tails, rows, strict=True):
+            with torch.no_grad():
+                whole = torch.log_softmax(model(torch.tensor([[*context, *tail]])).logits[0].float(), -1)
+            slow = [whole[len(context) - 1 + i, token].item() for i, token in enumerate(tail)]
+            assert logs == pytest.approx(slow, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
