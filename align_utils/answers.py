@@ -10,14 +10,15 @@ import pandas as pd
 from align_utils import stats, values
 from align_utils.artifacts import list_records, read_frame
 from align_utils.config import Config
+from align_utils.debias import ANSWERER, drop_extra_order
 
-ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
 
 
-def load_answers(cfg: Config) -> pd.DataFrame:
-    """All answers of the run, one row an answer option of one presentation (see `survey.ask_survey`)."""
-    return pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
+def load_answers(cfg: Config, *, readout: str | None = "label") -> pd.DataFrame:
+    """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`)."""
+    frame = pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
+    return frame if readout is None else frame[frame["readout"] == readout].reset_index(drop=True)
 
 
 def list_files(cfg: Config) -> list[Path]:
@@ -46,15 +47,6 @@ def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.Data
         answers = drop_extra_order(answers)
     keys = [*ANSWERER, "question", "code"]
     return answers.groupby(keys, sort=False)["probability"].mean().rename("share").reset_index()
-
-
-def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
-    """The orders in which every option stands in every place equally often: all rotations, or both directions.
-
-    `prompts.list_orders` adds the descending order to the rotations for the pair reading; averaged with them it would put the
-    last option first too often.
-    """
-    return answers[answers["order"] < answers.groupby("question")["place"].transform("max")]
 
 
 def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:

@@ -166,10 +166,10 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
             with make_step(folder, settings) as work:
                 scores, bounds = score_labels(source, asked, cache)
                 save_frame(bounds, work / "bounds.parquet")
-                save_frame(survey._tabulate(asked, scores), work / "answers.parquet")
+                frame = survey.tabulate_answers(asked, scores, [score.sum() for score in scores])
+                save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
         frame = pd.read_parquet(folder / "answers.parquet").assign(model=name, adapter="none", stage="zero_shot")
-        names = ["model", "adapter", "stage"]
-        paths.append(save_frame(frame[[*names, *frame.columns.drop(names)]], path))
+        paths.append(save_frame(survey.add_priors(frame), path))
     return paths, sentences
 
 

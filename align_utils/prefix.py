@@ -30,19 +30,19 @@ class Batch:
     cache: Cache | None
 
 
-def measure_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Number of tokens all rows begin with; the last token of the shortest row never counts, since a model goes on from it."""
-    limit = min(map(len, rows)) - 1
+def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
+    """Number of tokens all rows begin with; the last `keep` of the shortest never count, since something is read after them."""
+    limit = max(0, min(map(len, rows)) - keep)
     return next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
 
 
 @torch.inference_mode()
-def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
+def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1) -> Batch:
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
 
     The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
     """
-    shared, width = measure_prefix(rows), max(map(len, rows))
+    shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.ones_like(ids)
     for index, row in enumerate(rows):
@@ -55,15 +55,15 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]]) -> Batch:
     if shared and len(rows) > 1:
         # No position is kept for the output layer: of the common beginning only keys and values are wanted.
         none = torch.empty(0, dtype=torch.long, device=model.device)
-        cache = _wrap_cache(model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values)
+        cache = wrap_cache(model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=none).past_key_values)
         cache.batch_repeat_interleave(len(rows))
     else:
         shared = 0
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
 
 
-def _wrap_cache(pairs) -> Cache:
-    # unsloth's models answer with a plain tuple, the keys and values of each layer, which cannot be repeated or handed on.
+def wrap_cache(pairs) -> Cache:
+    """A model's cache as transformers' own kind: unsloth's is a plain tuple, which cannot be repeated or handed on."""
     if isinstance(pairs, Cache):
         return pairs
     cache = DynamicCache()

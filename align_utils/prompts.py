@@ -147,16 +147,17 @@ def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:
 
 
 def build_survey_prompt(
-    language: Language, question: str, options: Sequence[str], order: Sequence[int], *, persona: str = ""
+    language: Language, question: str, options: Sequence[str], order: Sequence[int], *, persona: str = "", lead: str = ""
 ) -> str:
     """A survey question with its options in one order; labels 1..n name the places, not the codes.
 
-    Options whose text is a bare numeral (inner points of a ten-point scale) are shown as the label alone.
+    Options whose text is a bare numeral (inner points of a ten-point scale) are shown as the label alone. `lead` stands in the
+    place of the language's `answer_lead`.
     """
     lines = []
     for place, index in enumerate(order, start=1):
         text = "" if options[index].isdigit() else options[index]
         lines.append(language.option_line.format(label=place, text=text).rstrip())
     return language.survey_prompt.format(
-        persona=persona, question=question, options="\n".join(lines), lead=language.answer_lead
+        persona=persona, question=question, options="\n".join(lines), lead=lead or language.answer_lead
     )

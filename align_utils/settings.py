@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from align_utils.rating_settings import Rating, RatingRules, Script
 
@@ -76,7 +76,12 @@ class Language(Strict):
     list_lead: str
     survey_prompt: str
     option_line: str
+    # What the label of an option follows, and the ways of writing that are added up: what stands between lead and label.
     answer_lead: str
+    answer_forms: list[str] = Field(default=[" ", ""], min_length=1)
+    # What an answer in words follows (option texts, refusals, generated text), after the first of the forms; default answer_lead.
+    text_lead: str = ""
+    refusals: list[str] = []
     personas: dict[str, str] = {}
     missing: list[str] = []
     ratings: dict[str, Rating] = {}
@@ -228,8 +233,18 @@ class Survey(Strict):
     items: Literal["core", "all"]
     wording: Literal["ours", "file"]
     personas: list[str]
+    readouts: list[Literal["label", "text", "generated"]] = Field(min_length=1)
+    generated_items: int = Field(gt=0)
+    generated_tokens: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
     high_tension: int = Field(gt=0)
+
+    @field_validator("readouts")
+    @classmethod
+    def _label_first(cls, readouts: list[str]) -> list[str]:
+        if "label" not in readouts:
+            raise ValueError("'label' is the read-out that the others are compared with and cannot be left out")
+        return readouts
 
 
 class Stats(Strict):

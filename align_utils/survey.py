@@ -8,20 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from align_utils import prompts
+from align_utils import debias, prompts, readouts
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, save_frame
 from align_utils.config import Config
-from align_utils.generation import load_states
+from align_utils.decoder import continue_rows
+from align_utils.generation import find_stop_tokens, load_states
 from align_utils.models import hash_base, use_adapter
-from align_utils.prefix import read_batch
 from align_utils.stages import list_trained
 
 # Bumped when this module's results change for the same settings.
-VERSION = 2
+VERSION = 3
+
+COLUMNS = [
+    *debias.ANSWERER, "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass", "place_prior",
+]  # fmt: skip
+GENERATED = [*debias.ANSWERER, "question", "text", "place", "code"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ class Question:
     order: tuple[int, ...]
     codes: tuple[int, ...]
     prompt: str
+    # The same question with the lead of an answer in words, the option texts in their order, and what may stand before an answer.
+    open_prompt: str = ""
+    options: tuple[str, ...] = ()
+    forms: tuple[str, ...] = (" ", "")
+
+    @property
+    def worded(self) -> bool:
+        """Whether every option has words (inner points of a ten-point scale are bare numerals)."""
+        return not any(option.isdigit() for option in self.options)
 
 
 def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
@@ -46,55 +59,17 @@ def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
                 labels = item[f"labels_{language.name}"]
                 numeric = any(label.isdigit() for label in labels)
                 for order in prompts.list_orders(len(labels), numeric=numeric):
-                    text = prompts.build_survey_prompt(language, item[f"text_{language.name}"], labels, order, persona=lead)
-                    asked.append(Question(item["question"], language.name, persona, tuple(order), tuple(item["codes"]), text))
+                    closed, opened = (
+                        prompts.build_survey_prompt(
+                            language, item[f"text_{language.name}"], labels, order, persona=lead, lead=last
+                        )
+                        for last in (language.answer_lead, language.text_lead)
+                    )
+                    asked.append(Question(
+                        item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
+                        tuple(labels[index] for index in order), tuple(language.answer_forms),
+                    ))  # fmt: skip
     return asked
-
-
-def plan_contexts(tokenizer, prompt: str, labels: Sequence[str]) -> dict[tuple[int, ...], dict[int, list[int]]]:
-    """Which next-token probabilities give the probability of each label after a prompt.
-
-    The prompt and each label are tokenised as one string, since a tokeniser may join them; the longest common prefix of those
-    is the context. A label of several tokens needs a context for each of its tokens; a label that is a proper prefix of
-    another ('1' of '10') needs the next context too, to subtract what goes on.
-
-    Returns
-    -------
-    dict
-        Context (token ids) to {next token id: indices of the labels that pass through it}.
-
-    Examples
-    --------
-    See tests/test_survey.py: hand-made tokenisers in which ' 1' is one token, two tokens, and a prefix of ' 10'.
-    """
-    joined = [tokenizer(f"{prompt} {label}")["input_ids"] for label in labels]
-    common = 0
-    while all(len(ids) > common for ids in joined) and len({ids[common] for ids in joined}) == 1:
-        common += 1
-    # A label whose tokens are all common (it is a prefix of every other) keeps its last token for itself.
-    common = min(common, min(map(len, joined)) - 1)
-    plan: dict[tuple[int, ...], dict[int, list[int]]] = {}
-    for index, ids in enumerate(joined):
-        for end in range(common, len(ids)):
-            plan.setdefault(tuple(ids[:end]), {}).setdefault(ids[end], []).append(index)
-    return plan
-
-
-@torch.inference_mode()
-def read_next(model, tokenizer, contexts: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Log-probabilities of the next token after each context; what they have in common is read once.
-
-    Returns
-    -------
-    list of ndarray, shape (vocabulary,)
-        float32, in the order of `contexts`.
-    """
-    given = read_batch(model, tokenizer.pad_token_id, contexts)
-    output = model(
-        input_ids=given.ids[:, given.shared :], attention_mask=given.mask, position_ids=given.positions[:, given.shared :],
-        past_key_values=given.cache, logits_to_keep=1, use_cache=given.cache is not None,
-    )  # fmt: skip
-    return list(torch.log_softmax(output.logits[:, -1].float(), dim=-1).cpu().numpy())
 
 
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
@@ -106,99 +81,189 @@ def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: i
     -------
     list of ndarray, shape (n_options,)
     """
-    plans = [plan_contexts(tokenizer, q.prompt, [str(place + 1) for place in range(len(q.order))]) for q in asked]
-    # Rows of the whole vocabulary are large: only what the plans ask for is kept.
-    wanted: dict[tuple[int, ...], list[int]] = {}
-    groups: dict[tuple[str, ...], dict[tuple[int, ...], None]] = {}
-    for q, plan in zip(asked, plans, strict=True):
-        for context, tokens in plan.items():
-            wanted.setdefault(context, []).extend(tokens)
-            groups.setdefault((q.language, q.persona, q.question), {})[context] = None
-    logs: dict[tuple[int, ...], dict[int, float]] = {}
-    for group in tqdm(groups.values(), desc=label or "survey", unit="item", leave=False):
-        contexts = list(group)
-        size = max(1, batch_tokens // max(map(len, contexts)))
-        for start in range(0, len(contexts), size):
-            part = contexts[start : start + size]
-            for context, row in zip(part, read_next(model, tokenizer, part), strict=True):
-                logs[context] = {token: float(row[token]) for token in wanted[context]}
-    return [_resolve(plan, logs, len(q.order)) for q, plan in zip(asked, plans, strict=True)]
+    return readouts.score_labels(
+        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], _group(asked),
+        batch_tokens=batch_tokens, label=label,
+    )  # fmt: skip
 
 
-def _resolve(plan: dict, logs: dict, n: int) -> np.ndarray:
-    total = np.zeros(n)
-    last: dict[int, tuple[int, ...]] = {}
-    for context in sorted(plan, key=len):
-        for token, indices in plan[context].items():
-            for index in indices:
-                total[index] += logs[context][token]
-                last[index] = (*context, token)
-    probability = np.exp(total)
-    # '1' and '10': the mass that goes on from '1' to '10' is not an answer '1'.
-    for index, path in last.items():
-        for other, longer in last.items():
-            if other != index and longer[: len(path)] == path:
-                probability[index] = max(0.0, probability[index] - np.exp(total[other]))
-    return probability
+def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> dict[tuple, float]:
+    """Probability of the language's refusals ('I don't know') after the open lead, in each question's first order.
+
+    Returns
+    -------
+    dict
+        (language, persona, question) to a probability; NaN in a language that lists no refusals.
+    """
+    first = {key: q for key, q in reversed(list(zip(_group(asked), asked, strict=True)))}
+    listed = {key: q for key, q in first.items() if cfg.languages[q.language].refusals}
+    rows = readouts.read_texts(
+        model, tokenizer, [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in listed.values()],
+        list(listed), batch_tokens=cfg.profile.survey.batch_tokens, label=f"{label} refusals",
+    )  # fmt: skip
+    found = {key: float(readouts.exclude_longer(row).sum()) for key, row in zip(listed, rows, strict=True)}
+    return {key: found.get(key, np.nan) for key in first}
+
+
+def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> pd.DataFrame:
+    """Shares of the options by the probability of their whole text, one read-out a reading (`readouts.TEXT_READINGS`).
+
+    Questions with options that are bare numerals have no texts and are left out.
+    """
+    asked, settings = (
+        [q for q in asked if q.worded],
+        {"batch_tokens": cfg.profile.survey.batch_tokens, "label": f"{label} text"},
+    )
+    texts = [[q.forms[0] + option for option in q.options] for q in asked]
+    given = list(zip([q.open_prompt for q in asked], texts, strict=True))
+    rows = readouts.read_texts(model, tokenizer, given, _group(asked), **settings)
+    # The same texts after the lead alone, each once: what the fourth reading takes off.
+    leads = {name: language.text_lead or language.answer_lead for name, language in cfg.languages.items()}
+    pairs = dict.fromkeys((leads[q.language], text) for q, row in zip(asked, texts, strict=True) for text in row)
+    every = {lead: [text for other, text in pairs if other == lead] for lead in leads.values()}
+    bare = readouts.read_texts(model, tokenizer, list(every.items()), list(every), **settings)
+    unasked = {
+        (lead, text): logs.sum()
+        for (lead, listed), row in zip(every.items(), bare, strict=True)
+        for text, (_, logs) in zip(listed, row, strict=True)
+    }
+    shares = [
+        readouts.share_texts(row, q.options, [unasked[leads[q.language], text] for text in listed])
+        for row, q, listed in zip(rows, asked, texts, strict=True)
+    ]
+    masses = [readouts.exclude_longer(row).sum() for row in rows]
+    return pd.concat(
+        [
+            tabulate_answers(asked, [share[name] for share in shares], masses).assign(readout=name)
+            for name in readouts.TEXT_READINGS
+        ],
+        ignore_index=True,
+    )
+
+
+def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
+    """Greedy answers in the model's own words to a sample of the items in their first order, parsed into options.
+
+    Returns
+    -------
+    DataFrame
+        `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
+    """
+    settings = cfg.profile.survey
+    items = list(dict.fromkeys(q.question for q in asked))
+    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(settings.generated_items, len(items)))}
+    first = {key: q for key, q in reversed(list(zip(_group(asked), asked, strict=True))) if q.question in sample}
+    chosen, stops = sorted(first.values(), key=asked.index), find_stop_tokens(tokenizer)
+
+    def ends(_: int, tokens: list[int]) -> bool:
+        # Empty lines before the answer are not the answer.
+        last = tokens[-1]
+        return last == tokenizer.eos_token_id or (last in stops and bool(tokenizer.decode(tokens).strip()))
+
+    new = continue_rows(
+        model, tokenizer.pad_token_id, [tokenizer(q.open_prompt)["input_ids"] for q in chosen],
+        pick=lambda scores, *_: scores.argmax(dim=-1), ends=ends, max_new_tokens=settings.generated_tokens,
+    )  # fmt: skip
+    rows = []
+    for q, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+        place = readouts.parse_answer(text, q.options, cfg.languages[q.language].normalise) or 0
+        rows.append({
+            "language": q.language, "persona": q.persona, "question": q.question, "text": text, "place": place,
+            "code": q.codes[q.order[place - 1]] if place else pd.NA,
+        })  # fmt: skip
+    return pd.DataFrame(rows).astype({"code": "Int64"})
 
 
 def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
-    """Ask the base model and every adapter of the run all presentations of the items.
+    """Ask the base model and every adapter of the run all presentations of the items, by every read-out of the profile.
 
     Returns
     -------
     list of Path
         `runs/<profile>/survey/<model>.parquet`, one row an answer option: `model, adapter` (culture of the norms, or 'none'),
-        `stage, language, persona, question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
-        `option_mass`.
+        `stage, language, persona, readout` ('label' or one of `readouts.TEXT_READINGS`), `question, order` (index), `place`
+        (1..n), `code, probability` (share of the option mass), `option_mass, refusal_mass` (of the question's first order; with
+        the label alone), `place_prior` (`debias.estimate_prior` over all items). With the read-out `generated` also
+        `<model>_generated.parquet` (`write_answers`).
     """
     states = [("none", "zero_shot"), *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
     asked = list_questions(cfg, items)
-    settings = {state: _describe(cfg, name, state, asked) for state in states}
-    folders = {state: cfg.runs / "steps" / "survey" / f"{name}_{state[0]}_{state[1]}" for state in states}
-    open_states = [state for state in states if not find_step(folders[state], settings[state])]
-    if open_states:
+    # A step a read-out: one more read-out leaves the others as they are.
+    cells = [(state, readout) for state in states for readout in cfg.profile.survey.readouts]
+    settings = {cell: _describe(cfg, name, *cell, asked) for cell in cells}
+    folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1]]) for cell in cells}
+    open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
+    if open_cells:
         model, tokenizer, adapters = load_states(cfg, name)
-    for state in tqdm(open_states, desc="answerers", unit="model"):
+    for cell in tqdm(open_cells, desc="answerers", unit="read-out"):
         remedy = "lower survey.batch_tokens in the profile"
-        with make_step(folders[state], settings[state], remedy=remedy) as work, use_adapter(model, adapters.get(state)):
-            label = " ".join(state)
-            scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens, label=label)
-            save_frame(_tabulate(asked, scores), work / "answers.parquet")
-    frames = [pd.read_parquet(folders[a, s] / "answers.parquet").assign(adapter=a, stage=s) for a, s in states]
-    frame = pd.concat(frames, ignore_index=True).assign(model=name)
-    columns = [
-        "model",
-        "adapter",
-        "stage",
-        "language",
-        "persona",
-        "question",
-        "order",
-        "place",
-        "code",
-        "probability",
-        "option_mass",
-    ]
-    return [save_frame(frame[columns], cfg.runs / "survey" / f"{name}.parquet")]
+        with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
+            save_frame(_ask(cfg, model, tokenizer, asked, cell[1], label=" ".join(cell[0])), work / "answers.parquet")
+
+    def collect(wanted: list[str]) -> pd.DataFrame:
+        frames = [
+            pd.read_parquet(folders[state, readout] / "answers.parquet").assign(adapter=state[0], stage=state[1])
+            for state, readout in cells
+            if readout in wanted
+        ]
+        return pd.concat(frames, ignore_index=True).assign(model=name)
+
+    frame = add_priors(collect(["label", "text"]))
+    paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
+    if "generated" in cfg.profile.survey.readouts:
+        path = cfg.runs / "survey" / f"{name}_generated.parquet"
+        paths.append(save_frame(collect(["generated"])[GENERATED], path))
+    return paths
 
 
-def _tabulate(asked: Sequence[Question], scores: Sequence[np.ndarray]) -> pd.DataFrame:
+def add_priors(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS."""
+    frame = answers.assign(options=answers.groupby("question")["place"].transform("max"))
+    priors = [debias.estimate_prior(part).assign(readout=key) for key, part in frame.groupby("readout", sort=False)]
+    by = ["readout", *debias.ANSWERER, "options", "place"]
+    priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
+    return frame.merge(priors, on=by, how="left")[COLUMNS]
+
+
+def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str, *, label: str) -> pd.DataFrame:
+    if readout == "generated":
+        return write_answers(cfg, model, tokenizer, asked)
+    if readout == "text":
+        return score_options(cfg, model, tokenizer, asked, label=label).assign(refusal_mass=np.nan)
+    scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens, label=label)
+    refusals = score_refusals(cfg, model, tokenizer, asked, label=label)
+    frame = tabulate_answers(asked, scores, [score.sum() for score in scores]).assign(readout="label")
+    keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
+    return frame.assign(refusal_mass=[refusals[key] for key in keys])
+
+
+def _group(asked: Sequence[Question]) -> list[tuple[str, str, str]]:
+    return [(q.language, q.persona, q.question) for q in asked]
+
+
+def tabulate_answers(asked: Sequence[Question], scores: Sequence[np.ndarray], masses: Sequence[float]) -> pd.DataFrame:
+    """One row an answer option of each presentation: `language, persona, question, order, place, code, probability, option_mass`."""
     rows, seen = [], {}
-    for q, score in zip(asked, scores, strict=True):
+    for q, score, mass in zip(asked, scores, masses, strict=True):
         number = seen[q.language, q.persona, q.question] = seen.get((q.language, q.persona, q.question), -1) + 1
         for place, index in enumerate(q.order):
             rows.append({
                 "language": q.language, "persona": q.persona, "question": q.question, "order": number, "place": place + 1,
-                "code": q.codes[index], "probability": score[place] / score.sum(), "option_mass": score.sum(),
+                "code": q.codes[index], "probability": score[place] / score.sum(), "option_mass": mass,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _describe(cfg: Config, name: str, state: tuple[str, str], asked: Sequence[Question]) -> dict:
+def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question]) -> dict:
     weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
-    return {
-        "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state),
+    used = {"label": [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]}
+    settings = {
+        "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state), "readout": readout,
         "adapter": hash_file(weights) if weights.is_file() else None,
-        "questions": hash_settings({"asked": [[q.prompt, list(q.order), list(q.codes)] for q in asked]}),
+        "questions": hash_settings({"asked": used.get(readout, [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked])}),
     }  # fmt: skip
+    if readout == "label":
+        return settings | {"refusals": {language.name: language.refusals for language in cfg.languages.values()}}
+    if readout == "generated":
+        return settings | cfg.profile.survey.model_dump(include={"generated_items", "generated_tokens"})
+    return settings

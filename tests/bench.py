@@ -12,16 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = 1_200_000  # ALIGN_BENCH_TRIALS: another size, the same for both sides
+ITEMS = 4  # ALIGN_BENCH_ITEMS: items of the survey races; 60 are all
+# ALIGN_BENCH_BATCH: the harness's batch; it computes the whole vocabulary at every position, so large ones take much memory.
+HARNESS_BATCH = int(os.environ.get("ALIGN_BENCH_BATCH", 4))
 RACES = {
     "norms": "load, check, strengths, ranks and split of a synthetic strength file as long as the English R1 release (483,636 rows) against a plain groupby-apply over cues",
     "norms_trials": "1.2 million synthetic trials of the English complete file through cleaning into strengths against plain groupby-apply over participants and cues",
     "generation": "few-shot lists for 48 cues against transformers' generate, one cue at a time",
     "participants": "10 sampled answers of three words to each of 12 cues, few-shot, against transformers' generate, one cue at a time with num_return_sequences=10, ended at the line's end",
-    "survey_labels": "label probabilities of 4 items in both languages against one plain forward pass per label",
+    "survey_labels": "label probabilities, with and without a space, of some items (ALIGN_BENCH_ITEMS) in both languages and all orders against lm-evaluation-harness",
+    "survey_texts": "probabilities of the whole option texts of the same items against lm-evaluation-harness",
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
     "ppo_update": "a PPO update of 8 lists, two epochs, against trl's PPO as it comes: the critic with a pass of its own over the backbone, logits of every position",
     "sft_step_trimmed": "a step of 16 lists with the vocabulary cut to Latin and Han script against our step with all of it",
@@ -237,30 +243,65 @@ def _ask_few_shot(cfg, count: int):
 
 
 def race_survey_labels(side: str) -> dict:
+    cfg, model, tokenizer = _load_model()
+    asked = _ask_survey(cfg)
+    texts = [[f"{form}{place}" for form in q.forms for place in range(1, len(q.order) + 1)] for q in asked]
+    return _race_texts(side, cfg, model, tokenizer, asked, [q.prompt for q in asked], texts)
+
+
+def race_survey_texts(side: str) -> dict:
+    cfg, model, tokenizer = _load_model()
+    asked = [q for q in _ask_survey(cfg) if q.worded]
+    texts = [[q.forms[0] + option for option in q.options] for q in asked]
+    return _race_texts(side, cfg, model, tokenizer, asked, [q.open_prompt for q in asked], texts)
+
+
+def _ask_survey(cfg):
+    """Presentations of ALIGN_BENCH_ITEMS items of the 60, spread over them."""
     import numpy as np
-    import torch
 
     from align_utils import survey, wvs
 
-    cfg, model, tokenizer = _load_model()
     items = wvs.load_items(cfg.root / "data" / "survey")
-    short = items[items["codes"].map(len) < 10].head(4)
-    asked = survey.list_questions(cfg, short)
-    start = time.perf_counter()
+    count = int(os.environ.get("ALIGN_BENCH_ITEMS", ITEMS))
+    return survey.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
+
+
+def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict:
+    """Log-probability of every text after its prompt."""
+    import torch
+
+    from align_utils import readouts
+
+    given = list(zip(prompts, texts, strict=True))
+    start, name = time.perf_counter(), None
     if side == "ours":
-        scores = survey.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
+        keys = [(q.language, q.question) for q in asked]
+        read = readouts.read_texts(model, tokenizer, given, keys, batch_tokens=cfg.profile.survey.batch_tokens)
+        result = [[float(logs.sum()) for _, logs in row] for row in read]
+    elif find_spec("lm_eval"):
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.huggingface import HFLM
+
+        name = f"lm-evaluation-harness {version('lm-eval')} (hf backend, batches of {HARNESS_BATCH})"
+        harness = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", device="cpu", batch_size=HARNESS_BATCH)
+        start = time.perf_counter()
+        pairs = [(prompt, text) for prompt, row in given for text in row]
+        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+        found = iter(harness.loglikelihood(requests, disable_tqdm=True))
+        result = [[next(found)[0] for _ in row] for row in texts]
     else:
-        scores = []
-        for question in asked:
-            prefix = len(tokenizer(f"{question.prompt} ")["input_ids"])
-            row = []
-            for place in range(1, len(question.order) + 1):
-                ids = torch.tensor([tokenizer(f"{question.prompt} {place}")["input_ids"]])
+        name = "one plain forward pass a text (lm-evaluation-harness is not installed: extra `bench`)"
+        result = []
+        for prompt, row in given:
+            begin, scores = len(tokenizer(prompt)["input_ids"]), []
+            for text in row:
+                ids = torch.tensor([tokenizer(prompt + text)["input_ids"]])
                 with torch.inference_mode():
                     logs = torch.log_softmax(model(ids).logits[0], dim=-1)
-                row.append(float(sum(logs[at - 1, ids[0, at]] for at in range(prefix, ids.shape[1])).exp()))
-            scores.append(np.array(row))
-    return {"seconds": time.perf_counter() - start, "result": [row.tolist() for row in scores]}
+                scores.append(float(sum(logs[at - 1, ids[0, at]] for at in range(begin, ids.shape[1]))))
+            result.append(scores)
+    return {"seconds": time.perf_counter() - start, "result": result, "baseline": name}
 
 
 def race_sft_step(side: str) -> dict:
@@ -471,7 +512,7 @@ def main() -> None:
         sides = {side: run_side(race, side) for side in ("ours", "baseline")}
         ours, baseline = sides["ours"], sides["baseline"]
         rows.append({
-            "race": race, "baseline": RACES[race].split("against ")[-1], "ours_s": round(ours["seconds"], 3),
+            "race": race, "baseline": baseline.get("baseline") or RACES[race].split("against ")[-1], "ours_s": round(ours["seconds"], 3),
             "baseline_s": round(baseline["seconds"], 3), "ratio": round(baseline["seconds"] / ours["seconds"], 2),
             "ours_mb": round(ours["mb"]), "baseline_mb": round(baseline["mb"]),
             "equal": agree(ours["result"], baseline["result"]),
@@ -480,7 +521,7 @@ def main() -> None:
         shown = rows[-1]
         print(
             f"  {shown['ratio']} times faster ({shown['ours_s']} s against {shown['baseline_s']} s; {shown['ours_mb']} against "
-            f"{shown['baseline_mb']} MB); same result: {shown['equal']}",
+            f"{shown['baseline_mb']} MB); same result: {shown['equal']}; baseline: {shown['baseline']}",
             flush=True,
         )
     (ROOT / "runs").mkdir(exist_ok=True)

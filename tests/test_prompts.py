@@ -58,7 +58,9 @@ def test_option_orders_cancel_place_and_hold_both_directions(n):
 
 def test_survey_prompt_names_places_and_leaves_numerals_bare(english):
     text = prompts.build_survey_prompt(english, "How?", ["Never", "2", "Always"], [2, 1, 0], persona="You are X.\n")
-    assert text == "You are X.\nHow?\n1. Always\n2.\n3. Never\nAnswer:"
+    assert text == "You are X.\nHow?\n1. Always\n2.\n3. Never\nMy answer is option"
+    opened = prompts.build_survey_prompt(english, "How?", ["Never", "Always"], [0, 1], lead=english.text_lead)
+    assert opened == "How?\n1. Never\n2. Always\nAnswer:"
 
 
 COUNTS = st.lists(st.integers(1, 200), min_size=1, max_size=12).map(lambda counts: sorted(counts, reverse=True))

@@ -22,10 +22,10 @@ ROOMS = [  # from the bottom to the top
     ["failures"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
-    ["norms", "stats", "matching", "wvs", "links", "prefix"],
-    ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
+    ["norms", "stats", "matching", "wvs", "links", "prefix", "debias"],
+    ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations"],
     ["passes"],
-    ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "paper", "sft", "variants"],
+    ["generation", "survey", "readouts", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants"],
     ["validation", "groups"],
     ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
@@ -33,7 +33,14 @@ ROOMS = [  # from the bottom to the top
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.
-ALLOWED = {("survey", "generation"), ("participants", "generation"), ("populations", "lexical"), ("population_plots", "plots")}
+ALLOWED = {
+    ("survey", "generation"),
+    ("survey", "readouts"),
+    ("crosschecks", "answers"),
+    ("participants", "generation"),
+    ("populations", "lexical"),
+    ("population_plots", "plots"),
+}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 MODULES = sorted(p.stem for p in (ROOT / "align_utils").glob("*.py") if p.stem != "__init__")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -76,6 +83,7 @@ def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
                 "generation",
                 "survey",
                 "prefix",
+                "continuations",
                 "loss",
                 "checkpoints",
                 "colab",

@@ -1,0 +1,208 @@
+"""Read-outs of the survey: written forms, refusals, whole texts and greedy answers, against plain uncached loops."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import copy_project
+
+from align_utils import answers, config, continuations, crosschecks, models, prompts, readouts, survey, wvs
+
+
+def letters(text):
+    """A tokeniser of one token a character."""
+    return {"input_ids": [ord(c) for c in text]}
+
+
+def joined(text):
+    """' 1' and ':1' are one token each."""
+    return letters(text.replace(" 1", "!").replace(":1", "?"))
+
+
+def test_a_label_joined_with_what_stands_before_it_is_found():
+    context, tails = readouts.split_texts(joined, "Q:", [" 1", " 2"])
+    assert context == tuple(map(ord, "Q:")) and tails == [(ord("!"),), (ord(" "), ord("2"))]
+    context, tails = readouts.split_texts(joined, "Q:", ["1", "2"])
+    assert context == (ord("Q"),) and tails == [(ord("?"),), (ord(":"), ord("2"))]
+
+
+def test_a_text_that_goes_on_is_not_the_shorter_one():
+    read = [((1,), np.log([0.5])), ((1, 2), np.log([0.5, 0.5])), ((1, 2, 3), np.log([0.5, 0.5, 0.2])), ((4,), np.log([0.3]))]
+    assert readouts.exclude_longer(read) == pytest.approx([0.25, 0.2, 0.05, 0.3])
+
+
+@pytest.fixture(scope="module")
+def tiny(cfg):
+    return models.load_base(cfg.models["tiny"], seed=3)
+
+
+def ask(cfg, language, k):
+    labels = ["Very", *(f"Point {i}" if k < 10 else str(i) for i in range(2, k)), "Very little"]
+    spoken = cfg.languages[language]
+    return [
+        survey.Question(
+            "Q", language, "none", tuple(order), tuple(range(1, k + 1)),
+            *(prompts.build_survey_prompt(spoken, "Well?", labels, order, lead=lead) for lead in (spoken.answer_lead, spoken.text_lead)),
+            tuple(labels[i] for i in order), tuple(spoken.answer_forms),
+        )
+        for order in prompts.list_orders(k, numeric=k == 10)
+    ]  # fmt: skip
+
+
+def read_plainly(model, tokenizer, prompt, text):
+    """Log-probability of a text after a prompt: one whole uncached pass."""
+    whole, start = tokenizer(prompt + text)["input_ids"], len(tokenizer(prompt)["input_ids"])
+    with torch.no_grad():
+        logs = torch.log_softmax(model(torch.tensor([whole])).logits[0].float(), -1)
+    return sum(logs[i - 1, whole[i]].item() for i in range(start, len(whole)))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("k", [2, 4, 10])
+def test_labels_add_up_their_written_forms(cfg, tiny, language, k):
+    asked = ask(cfg, language, k)
+    fast = survey.score_labels(*tiny, asked, batch_tokens=400)
+    for question, scores in zip(asked, fast, strict=True):
+        slow = np.zeros(k)
+        for form in ("", " "):
+            part = np.exp([read_plainly(*tiny, question.prompt, f"{form}{place}") for place in range(1, k + 1)])
+            if k == 10:
+                part[0] -= part[9]
+            slow += part
+        assert np.abs(np.log(scores) - np.log(slow)).max() < 1e-4
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
+def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language, batch_tokens):
+    asked = ask(cfg, language, 4)
+    texts = [[f"{q.forms[0]}{option}" for option in q.options] for q in asked]
+    rows = readouts.read_texts(
+        *tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), ["Q"] * len(asked), batch_tokens=batch_tokens
+    )
+    for q, given, row in zip(asked, texts, rows, strict=True):
+        slow = [read_plainly(*tiny, q.open_prompt, text) for text in given]
+        assert [logs.sum() for _, logs in row] == pytest.approx(slow, abs=1e-4)
+    q, bare = asked[0], np.array([0.5, 0.0, 0.0, 0.0])
+    slow = np.array([read_plainly(*tiny, q.open_prompt, text) for text in texts[0]])
+    tokens = [len(tiny[1](q.open_prompt + text)["input_ids"]) - len(tiny[1](q.open_prompt)["input_ids"]) for text in texts[0]]
+    expected = [slow, slow / tokens, slow / [len(option) for option in q.options], slow - bare]
+    shares = readouts.share_texts(rows[0], q.options, bare)
+    for name, values in zip(["text_sum", "text_tokens", "text_characters", "text_pmi"], expected, strict=True):
+        assert shares[name] == pytest.approx(np.exp(values) / np.exp(values).sum(), rel=1e-3)
+
+
+def test_a_context_is_read_once_however_many_tails(tiny):
+    model, tokenizer = tiny
+    context, seen = tuple(tokenizer("What is it? Answer:")["input_ids"]), []
+    heads = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    second = model.lm_head.register_forward_hook(lambda _, args, output: heads.append(output.flatten(0, -2).shape[0]))
+    continuations.score_tails(model, 0, [(context, [(7, 8), (7, 9), (10, 11, 12)])], batch_tokens=1000)
+    hook.remove()
+    second.remove()
+    # The context with the beginning (10, 11), then (7,); something is scored after (), (10,), (10, 11) and after (7,).
+    assert seen == [len(context) + 2, 1] and heads == [3, 1]
+
+
+def test_a_short_context_beside_a_long_tail_is_read_alike(tiny):
+    model, tokenizer = tiny
+    asked = [((2, 300), [(301, 302), (303,)]), ((2, 300), [(304, 305, 306, 307), (304, 308)]), ((2, 300, 309), [(301,)])]
+    together = continuations.score_tails(model, 0, asked, batch_tokens=1000)
+    for (context, tails), rows in zip(asked, together, strict=True):
+        for tail, logs in zip(tails, rows, strict=True):
+            with torch.no_grad():
+                whole = torch.log_softmax(model(torch.tensor([[*context, *tail]])).logits[0].float(), -1)
+            slow = [whole[len(context) - 1 + i, token].item() for i, token in enumerate(tail)]
+            assert logs == pytest.approx(slow, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (" 2", 2),
+        ("(3) Never.", 3),
+        ("\n\nAlways, I think", 1),
+        ("not often\n1", 2),
+        ("4", None),
+        ("10", None),
+        ("Perhaps", None),
+    ],
+)
+def test_generated_answers_are_parsed(cfg, text, place):
+    assert readouts.parse_answer(text, ["Always", "Not often", "Never"], cfg.languages["en"].normalise) == place
+
+
+def test_chinese_texts_are_parsed_by_the_longest(cfg):
+    options = ["同意", "非常同意", "不同意"]
+    parse = [
+        readouts.parse_answer(text, options, cfg.languages["zh"].normalise)
+        for text in ("非常同意。", "不同意", "同意吧", "第2")
+    ]
+    assert parse == [2, 3, 1, None]
+
+
+def test_a_read_out_never_goes_without_the_label(cfg):
+    given = cfg.profile.survey.model_dump()
+    with pytest.raises(ValueError, match="cannot be left out"):
+        type(cfg.profile.survey)(**(given | {"readouts": ["text"]}))
+
+
+def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
+    wanted = {"readouts": ["label", "text", "generated"], "generated_items": 2}
+    profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
+    mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
+    monkeypatch.setattr(survey, "load_states", lambda *_: (*tiny, {}))
+    monkeypatch.setattr(survey, "list_trained", lambda *_: ())
+    items = wvs.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    paths = survey.ask_survey(mine, "tiny", items)
+    label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
+    sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
+    assert sums.to_numpy() == pytest.approx(1)
+    assert set(every["readout"]) == {"label", *readouts.TEXT_READINGS} and set(label["readout"]) == {"label"}
+    # Q48 has ten points, of which eight have no words: no text to read.
+    assert set(label["question"]) == {"Q2", "Q48", "Q66"} and set(every.loc[every["readout"] != "label", "question"]) == {
+        "Q2",
+        "Q66",
+    }
+    asked = next(q for q in survey.list_questions(mine, items) if q.language == "zh" and q.question == "Q2")
+    slow = sum(np.exp(read_plainly(*tiny, asked.open_prompt, text)) for text in mine.languages["zh"].refusals)
+    stored = label.query("language == 'zh' and question == 'Q2'")["refusal_mass"]
+    assert stored.nunique() == 1 and stored.iloc[0] == pytest.approx(slow, rel=1e-3)
+    written = crosschecks.load_generated(mine)
+    assert len(paths) == 2 and len(written) == 2 * 2 and written["place"].between(0, 4).all()
+    table = crosschecks.compare_readouts(every, written)
+    assert list(table["readout"].unique()) == [*readouts.TEXT_READINGS, "generated"]
+    text = every.query("readout == 'text_pmi' and language == 'zh' and question == 'Q2' and order == 0")["probability"]
+    gain = [
+        read_plainly(*tiny, asked.open_prompt, t) - read_plainly(*tiny, mine.languages["zh"].text_lead, t)
+        for t in asked.options
+    ]
+    assert text.to_numpy() == pytest.approx(np.exp(gain) / np.exp(gain).sum(), rel=1e-3)
+    assert (crosschecks.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
+
+
+def test_agreement_of_read_outs_by_hand():
+    def rows(readout, question, shares):
+        return [
+            {**dict.fromkeys(answers.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
+             "code": place if order == 0 else 3 - place, "probability": shares[(place - 1) if order == 0 else (2 - place)]}
+            for order in (0, 1) for place in (1, 2)
+        ]  # fmt: skip
+
+    given = pd.DataFrame(
+        rows("label", "A", [0.8, 0.2])
+        + rows("label", "B", [0.4, 0.6])
+        + rows("text", "A", [0.6, 0.4])
+        + rows("text", "B", [0.9, 0.1])
+    )
+    written = pd.DataFrame(
+        [{**dict.fromkeys(answers.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
+    )
+    table = crosschecks.compare_readouts(given, written).set_index("readout")
+    assert table.loc["text", ["same mode", "distance", "n"]].tolist() == pytest.approx([0.5, (0.2 + 0.5) / 2, 2])
+    assert table.loc["generated", ["same mode", "distance", "parsed", "chance", "n"]].tolist() == pytest.approx(
+        [1, 0.4, 0.5, 0.5, 1]
+    )
