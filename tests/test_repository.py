@@ -21,15 +21,22 @@ ROOMS = [  # from the bottom to the top
     ["config"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
+    ["microdata", "opinions"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
-    ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
+    ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "respondents"],
     ["generation", "survey", "rewards", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["ppo", "fluency", "participants", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # Beside each other on one floor, yet one reads what the other makes.
-ALLOWED = {("survey", "generation"), ("participants", "generation"), ("populations", "lexical"), ("population_plots", "plots")}
+ALLOWED = {
+    ("survey", "generation"),
+    ("participants", "generation"),
+    ("populations", "lexical"),
+    ("respondents", "values"),
+    ("population_plots", "plots"),
+}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
 MODULES = sorted(p.stem for p in (ROOT / "align_utils").glob("*.py") if p.stem != "__init__")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
