@@ -233,6 +233,8 @@ def _stream(path: Path, separator: str, header: list[str], names: dict, texts: s
             parts.append(batch.append_column("", lines).filter(keep))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(_explain(path, str(error), header)) from error
+    if not parts:
+        raise DataError(f"{path}: a header and no respondent below it: fetch the file again")
     frame = pa.Table.from_batches(parts).to_pandas()
     frame.columns = [*names, "line"]
     return frame.set_index("line")

@@ -57,7 +57,7 @@ def write_official(path: Path, items: pd.DataFrame, *, rows: int = 97_000, colum
     table |= {name: people[name].to_numpy() for name in people if name in HEAD}
     table |= {name: people[name].to_numpy() for name in people if name not in HEAD}
     for number in range(columns - len(table)):
-        table[f"Y{number:03d}"] = rng.integers(-4, 10, size=rows) if number % 8 else rng.random(rows).round(6)
+        table[f"Y{number:03d}"] = rng.integers(-4, 10, size=rows) if number % 3 else rng.random(rows).round(6)
     with path.open("wb") as file:
         file.write(b"\xef\xbb\xbf")
         arrow.write_csv(pa.table(table), file)
