@@ -17,7 +17,7 @@ from align_utils.tables import SEPARATORS, DataError, read_header
 from align_utils.wording import read_label
 
 COUNTRY, WEIGHT, NUMBER, UNIT = "B_COUNTRY_ALPHA", "W_WEIGHT", "D_INTERVIEW", "I_PSU"
-# Columns that the joint EVS/WVS files and the trend files have and wave 7 has not.
+# Columns of the joint EVS/WVS and the trend files alone.
 JOINT = {"CNTRY_AN", "GWGHT", "S002VS", "S020", "F120", "E035"}
 # With fewer primary sampling units than this their bootstrap says little, and respondents are drawn instead.
 FEWEST_UNITS = 20
@@ -38,14 +38,12 @@ class Respondents(NamedTuple):
         What was put right or left out, counted.
     refused : dict
         Question: why its answers cannot be read.
-    paths : list of Path
     """
 
     answers: pd.DataFrame
     units: dict[str, str]
     repairs: list[str]
     refused: dict[str, str]
-    paths: list[Path]
 
 
 def read_respondents(
@@ -64,21 +62,15 @@ def read_respondents(
     labels : dict
         Question: folded label to code (`wording.read_options`), for files that hold labels in place of codes; may be empty.
 
-    Returns
-    -------
-    Respondents
-
     Raises
     ------
     DataError
         A joint, trend or inverted file or another wave; no weights; a weight that is negative or infinite; a cell that is no
         code; a row that is cut off; labels without the list that explains them; a country without respondents.
     """
-    read = [_read_people(path, countries, questions, labels) for path in paths]
-    frame = pd.concat([part for part, _, _ in read], ignore_index=True)
-    repairs, refused = [note for _, notes, _ in read for note in notes], {}
-    for _, _, unread in read:
-        refused |= unread
+    parts, notes, unread = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
+    frame = pd.concat(parts, ignore_index=True)
+    repairs, refused = [one for part in notes for one in part], {q: why for part in unread for q, why in part.items()}
     for country in countries:
         if not (frame["country"] == country).any():
             raise DataError(
@@ -91,7 +83,7 @@ def read_respondents(
         unit[rows], units[country] = _number_units(frame.loc[rows, UNIT] if UNIT in frame else None, rows.sum())
     kept = [question for question in questions if question in frame and question not in refused]
     answers = pd.concat([frame[["country", "weight"]], pd.Series(unit, name="unit"), frame[kept]], axis=1)
-    return Respondents(answers, units, repairs, refused, list(paths))
+    return Respondents(answers, units, repairs, refused)
 
 
 def count_answers(people: Respondents, items: pd.DataFrame) -> pd.DataFrame:
@@ -105,12 +97,8 @@ def count_answers(people: Respondents, items: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `question, country, answer` (the file's code), `share`, `n` (respondents with an answer), `n_effective` (Kish: the square of
-        the weights' sum over the sum of their squares).
-
-    Source
-    ------
-    Kish (1965), Survey Sampling, section 11.7.
+        `question, country, answer` (the file's code), `share`, `n` (respondents with an answer), `n_effective` (Kish 1965,
+        section 11.7: the square of the weights' sum over the sum of their squares).
     """
     rows = []
     asked = [item for item in items.itertuples() if item.question in people.answers]

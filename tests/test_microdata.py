@@ -96,7 +96,7 @@ FATAL = {  # the change at a row, and what the error says besides the file
     "half a code": (lambda frame, row: write(change(frame, row, Q247=2.5)), "line {line}, column 'Q247': .*whole code, found 2.5"),
     "negative weight": (lambda frame, row: write(change(frame, row, W_WEIGHT=-1)), "line {line}, column 'W_WEIGHT': .*found -1"),
     "infinite weight": (lambda frame, row: write(change(frame, row, W_WEIGHT="inf")), "line {line}, column 'W_WEIGHT': .*found inf"),
-    "cut off": (lambda frame, row: "\n".join(write(frame).split("\n")[: row + 1] + ["USA,1"]), "line {line}: Expected 7 columns, got 2"),
+    "cut off": (lambda frame, row: "\n".join([*write(frame).split("\n")[: row + 1], "USA,1"]), "line {line}: Expected 7 columns, got 2"),
     "a field too many": (lambda frame, row: write(change(frame, row, N_TOWN="\x00")).replace("\x00", "a,b"), "line {line}: Expected 7 col"),
     "Latin-1 header": (lambda frame, row: write(frame.rename(columns={"N_TOWN": "Años"})).encode("latin-1"), "line 1: not UTF-8"),
     "no one of a country": (lambda frame, row: write(frame[frame["B_COUNTRY_ALPHA"] != "CHN"]), "no respondent of CHN"),
@@ -144,7 +144,9 @@ def test_repeated_rows_go_and_shared_numbers_stay_both_counted(folder, rows):
     rows = sorted(rows)
     _, rejected, _ = both = load(folder, write(pd.concat([PEOPLE, PEOPLE.loc[rows]])))
     agree(both[0], PEOPLE)
-    assert rejected["reason"].tolist() == [f"{NAME}: {len(rows)} rows that repeat another row with the same D_INTERVIEW left out"]
+    assert rejected["reason"].tolist() == [
+        f"{NAME}: {len(rows)} rows that repeat another row with the same D_INTERVIEW left out"
+    ]
     twin = PEOPLE.loc[rows].assign(W_WEIGHT=7.5)
     shares, rejected, _ = load(folder, write(pd.concat([PEOPLE, twin])))
     agree(shares, pd.concat([PEOPLE, twin]))
@@ -222,7 +224,7 @@ SHARES = {  # what is done to a row's file, and the error, or the reason to reje
     "percent": (lambda f, r: write(change(f, r, share=40)), "line {line}, column 'share'"),
     "n of nobody": (lambda f, r: write(change(f, r, n=0)), "line {line}, column 'n'"),
     "twice": (lambda f, r: write(pd.concat([f, f.loc[[r]]])), "line 18: .*stand twice"),
-    "cut off": (lambda f, r: "\n".join(write(f).split("\n")[: r + 1] + ["Q2,USA"]), "line {line}: Expected 5"),
+    "cut off": (lambda f, r: "\n".join([*write(f).split("\n")[: r + 1], "Q2,USA"]), "line {line}: Expected 5"),
     "Latin-1": (lambda f, r: write(change(f, r, country="España")).encode("latin-1"), "line {line}: not UTF-8"),
 }  # fmt: skip
 
@@ -259,7 +261,7 @@ def test_the_weights_move_shares_as_statsmodels_says():
     weighted = pytest.importorskip("statsmodels.stats.weightstats", reason="statsmodels, the oracle, is not installed")
     people = PEOPLE[(PEOPLE["B_COUNTRY_ALPHA"] == "USA") & (PEOPLE["Q2"] >= 0)]
     respondents = microdata.Respondents(
-        people.rename(columns={"B_COUNTRY_ALPHA": "country", "W_WEIGHT": "weight"}).astype({"Q2": float}), {}, [], {}, []
+        people.rename(columns={"B_COUNTRY_ALPHA": "country", "W_WEIGHT": "weight"}).astype({"Q2": float}), {}, [], {}
     )
     shares = microdata.count_answers(respondents, ITEMS[ITEMS["question"] == "Q2"])
     for row in shares.itertuples():

@@ -31,16 +31,28 @@ def load(tmp_path, rows, wording=WORDING):
 
 
 FOUR = "['Very', 'Rather', 'Not very', 'Not at all', \"Don't know\", 'Missing; Unknown']"
-GOOD = ("How  important are friends", pick(United_States=[0.4, 0.2, 0.1, 0.1, 0.2, 0], China=[0.1, 0.2, 0.3, 0.4, 0, 0], Chile=[1]), FOUR, "WVS")
+GOOD = (
+    "How  important are friends",
+    pick(United_States=[0.4, 0.2, 0.1, 0.1, 0.2, 0], China=[0.1, 0.2, 0.3, 0.4, 0, 0], Chile=[1]),
+    FOUR,
+    "WVS",
+)
 
 
 def test_answers_are_matched_and_what_is_no_answer_left_out(tmp_path):
     other = ("How proud?", pick(United_States=[1]), "['Very']", "GAS")  # another survey's row of the same words
-    proud = ("How proud?", pick(United_States=[0.5, 0, 0, 0.25, 0.25], China=[0.25] * 4 + [0]), "['Very','Quite','Little','Not at all','I am no national']", "WVS")
+    proud = (
+        "How proud?",
+        pick(United_States=[0.5, 0, 0, 0.25, 0.25], China=[0.25] * 4 + [0]),
+        "['Very','Quite','Little','Not at all','I am no national']",
+        "WVS",
+    )
     one = ("Can people be trusted?", pick(United_States=[1.0], China=[1.0]), "['Most can']", "WVS")
     shares, rejected, _ = load(tmp_path, [GOOD, other, proud, one])
     wide = shares.set_index(["question", "culture", "code"])["share"]
-    assert wide["Q2", "us"].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125]) and wide["Q2", "cn"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert wide["Q2", "us"].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125]) and wide["Q2", "cn"].tolist() == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4]
+    )
     assert wide["Q254", "us"].tolist() == pytest.approx([2 / 3, 0, 0, 1 / 3]) and shares["n"].isna().all()
     reasons = rejected.set_index("question")["reason"]
     assert "1 options are not two" in reasons["Q57"] and "0 rows" in reasons["Q4"] and len(reasons) == 2

@@ -75,7 +75,9 @@ def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
         halves = respondents.measure_halves(cfg, TWO, human, source, repeats=2000).set_index("to")
         for culture, part in human.groupby("culture"):
             p, n = part["share"].iloc[0], part["n"].iloc[0]
-            assert halves.loc[culture, "wasserstein"] == pytest.approx((2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06)
+            assert halves.loc[culture, "wasserstein"] == pytest.approx(
+                (2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06
+            )
     means = answers.summarise_distances(
         cfg, pd.DataFrame([("m", "none", "zero_shot", "en", "none", "Q57", 0, place, code, 0.5) for place, code in ((1, 1), (2, 2))],
         columns=[*answers.ANSWERER, "question", "order", "place", "code", "probability"]), human,
@@ -103,12 +105,16 @@ def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
     # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
     heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
     cfg, human, drawn = load(tmp_path, heavy, items)
-    assert respondents.draw_choice(cfg, items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(axis=None)
+    assert respondents.draw_choice(cfg, items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(
+        axis=None
+    )
 
 
 def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(tmp_path):
     items = ALL[ALL["codes"].map(len) == 4].head(12)
-    cfg, human, drawn = load(tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items)
+    cfg, human, drawn = load(
+        tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items
+    )
     rates = [respondents.draw_choice(cfg, items, human, source, "us", "cn", draws=1500).mean() for source in (drawn, None)]
     assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06
 
