@@ -57,6 +57,8 @@ class Culture(Strict):
     label: str
     language: str
     survey_country: str
+    # The country's name in files that have no code for it; default the label.
+    survey_name: str = ""
     survey_n: int = Field(gt=0)
     norms: NormFiles
 

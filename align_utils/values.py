@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy.spatial import distance
+from scipy.special import rel_entr
 
 MEASURES = ("wasserstein", "jensen_shannon")
 
@@ -36,6 +37,25 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     return float(distance.jensenshannon(_check(p), _check(q), base=2) ** 2)
 
 
+def measure_rows(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both of MEASURES, row by row, for two arrays of distributions drawn anew.
+
+    Parameters
+    ----------
+    p, q : ndarray, shape (draws, k)
+        Rows sum to 1 (not checked); a row with NaN gives NaN.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Wasserstein and Jensen-Shannon as in the functions of those names, shape (draws,).
+    """
+    moved = np.abs(np.cumsum(p - q, axis=1)[:, :-1]).sum(axis=1) / (p.shape[1] - 1)
+    middle = (p + q) / 2
+    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / (2 * np.log(2))
+    return moved, np.maximum(divergence, 0.0)  # alike rows may come out at minus a rounding error
+
+
 def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     """Distance of every answerer to every culture, per item.
 
@@ -51,7 +71,7 @@ def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFram
     DataFrame
         The answerer's columns, `question`, `to` (culture) and one column for each of MEASURES.
     """
-    names = [column for column in answers.columns if column not in {"code", "share", "n", "question"}]
+    names = [column for column in answers.columns if column not in {"code", "share", "n", "n_effective", "question"}]
     people = {key: group["share"].to_numpy() for key, group in human.groupby(["question", "culture"], sort=False)}
     codes = {question: group["code"].tolist() for (question, _), group in human.groupby(["question", "culture"], sort=False)}
     cultures = list(dict.fromkeys(human["culture"]))

@@ -14,6 +14,19 @@ from align_utils.tables import DataError, read_table
 ORIGINS = ("official", "own", "machine")
 # Abbreviations in another script (WHO) are common in a sound text, a whole sentence in it is another language.
 FOREIGN_SHARE = 0.1
+# How the survey's files word what is no answer on a scale (folded, beginnings).
+MISSING = (
+    "dontknow",
+    "dk",
+    "noanswer",
+    "refused",
+    "notapplicable",
+    "inapplicable",
+    "notasked",
+    "missing",
+    "othermissing",
+    "na",
+)
 
 
 def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
@@ -66,6 +79,48 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
             f"{path}: no item is sound in {', '.join(languages)}; most often: {reasons.index[0]} ({reasons.iloc[0]})"
         )
     return result
+
+
+def read_options(path: Path, language: str = "en") -> pd.DataFrame:
+    """What the survey's own labels stand for, for files that hold labels in place of codes.
+
+    Parameters
+    ----------
+    path : Path
+        As in `read_wording`; rows of any origin serve, for here they are only compared.
+
+    Returns
+    -------
+    DataFrame
+        `question, text`, `labels` (dict: label folded by `fold_label` to code); rows without readable options are left out.
+    """
+    rows = read_table(path, ["question", "language", "text", "options"])
+    rows = rows[rows["language"] == language].drop_duplicates("question", keep=False)
+    parts = [[re.fullmatch(r"\s*(\d+)\s*\.\s*(.*?)\s*", one) for one in options.split("|")] for options in rows["options"]]
+    rows["labels"] = [{fold_label(one[2]): int(one[1]) for one in row} if all(row) else {} for row in parts]
+    return rows.loc[rows["labels"].map(len) > 1, ["question", "text", "labels"]].reset_index(drop=True)
+
+
+def read_label(text: str, labels: dict[str, int]) -> int | None:
+    """Code of a label: -1 where it says that there is no answer, None where nothing explains it; a bare numeral is its own code.
+
+    Examples
+    --------
+    >>> labels = {"agree": 1, "disagree": 2}
+    >>> read_label("Agree", labels), read_label("2", labels), read_label("Don't know", labels), read_label("Perhaps", labels)
+    (1, 2, -1, None)
+    """
+    folded = fold_label(text)
+    if re.fullmatch(r"-?\d+", text.strip()):
+        return max(int(text), -1)
+    if folded in labels:
+        return labels[folded]
+    return -1 if not folded or folded in MISSING or folded.startswith(tuple(one for one in MISSING if len(one) > 2)) else None
+
+
+def fold_label(text: str) -> str:
+    """Letters and digits of a label or a question alone, in small letters, to compare by."""
+    return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
 
 
 def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -> str:

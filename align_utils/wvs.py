@@ -7,14 +7,17 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from align_utils import microdata, opinions
 from align_utils.config import Config
 from align_utils.tables import DataError, find_file, parse_numbers, read_table
-from align_utils.wording import read_wording
+from align_utils.wording import read_options, read_wording
 
 # Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (a copy that was damaged on the way).
 SUM_LOW, SUM_HIGH = 0.97, 1.03
+CROSS_NATIONAL = ["*WVS_Cross-National_Wave_7*.csv"]
 AGGREGATED = ["distributions*.csv"]
-MICRODATA = ["WVS_Cross-National_Wave_7*csv*.csv"]
+OPINIONS = ["global_opinions*.csv"]
+OTHERS = ["*Joint*.csv", "*Trend*.csv", "*TimeSeries*.csv", "*Time_Series*.csv", "*WV[1-6]*.csv", "*Wave_[1-6]*.csv"]
 # What a scale holds besides its labels by language.
 SCALE_KEYS = ("codes", "recode", "drop", "direction")
 
@@ -102,6 +105,8 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
 
 def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
     codes, gone = scale["codes"], [*scale.get("recode", {}), *scale.get("drop", [])]
+    if len(codes) < 2:
+        raise DataError(f"{place}: {len(codes)} code; a scale has two or more")
     if len({*codes, *gone}) != len(codes) + len(gone) or not set(scale.get("recode", {}).values()) <= set(codes):
         raise DataError(f"{place}: each code once in codes, recode or drop, and recode into codes, please")
     if scale.get("direction", "high_to_low") not in {"high_to_low", "low_to_high"}:
@@ -123,66 +128,131 @@ def load_distributions(cfg: Config, items: pd.DataFrame) -> tuple[pd.DataFrame, 
     Returns
     -------
     shares : DataFrame
-        `question, culture, code, share, n`; per question and culture the codes of the item in scale order, shares sum to 1.
+        `question, culture, code, share, n, n_effective`; per question and culture the codes of the item in scale order, shares sum
+        to 1. `n_effective` is Kish's, from the weights; NaN where the file has shares alone.
     rejected : DataFrame
-        `question, reason` of items that cannot be used: not in the file, or damaged in it.
+        `question, reason` of items that cannot be used: not in the file, or damaged in it. Repairs of the file as a whole stand
+        there too, counted, as the question '(file)'.
     path : Path
-        The file read.
+        The file read (of several, one a country, the first).
 
     Raises
     ------
     DataError
-        No survey file, a joint or trend file, or no usable item.
+        No survey file, a joint or trend file, no usable item, or what `microdata.read_respondents` and `opinions.read_opinions` raise.
     """
-    folder = cfg.data_dir / "wvs"
     countries = {culture.survey_country: name for name, culture in cfg.cultures.items()}
-    microdata, aggregated = find_file(folder, MICRODATA), find_file(folder, AGGREGATED)
-    if microdata is not None:
-        path, shares = microdata, _count_microdata(microdata, list(countries), items)
-    elif aggregated is not None:
-        path, shares = aggregated, _read_aggregated(aggregated)
-    else:
-        raise DataError(
-            f"{folder}: no survey file; expected {', '.join([*MICRODATA, *AGGREGATED])}. Source: worldvaluessurvey.org, wave 7 "
-            "(free registration); set ALIGN_DATA=<folder>"
+    paths, kind = _find_source(cfg)
+    refused: dict[str, str] = {}
+    notes: list[str] = []
+    if kind == "respondents":
+        people = load_respondents(cfg, items)
+        shares, refused, notes = microdata.count_answers(people, items), people.refused, people.repairs
+    elif kind == "opinions":
+        options = _read_options(cfg)
+        shares, refused = opinions.read_opinions(
+            paths[0], _name_countries(cfg), options[options["question"].isin(items["question"])]
         )
-    shares = shares[shares["country"].isin(countries)]
-    kept, rejected = [], []
+    else:
+        shares = _read_aggregated(paths[0])
+    shares = shares.reindex(columns=["question", "country", "answer", "share", "n", "n_effective"])
+    rows: dict = {}
+    for row in shares[shares["country"].isin(list(countries))].itertuples(index=False):
+        rows.setdefault(row.question, {}).setdefault(row.country, []).append(row)
+    kept, rejected = [], [{"question": "(file)", "reason": note} for note in notes]
     for item in items.itertuples():
-        part = shares[shares["question"] == item.question]
-        reason = _judge_item(part, item, list(countries)) if len(part) else f"not in {path.name}"
+        found = rows.get(item.question)
+        reason = refused.get(item.question) or (
+            _judge_item(found, item, list(countries)) if found else f"not in {paths[0].name}"
+        )
         if reason:
             rejected.append({"question": item.question, "reason": reason})
             continue
-        part = part.assign(answer=part["answer"].replace(item.recode))
-        wide = part.pivot_table(index="country", columns="answer", values="share", aggfunc="sum").reindex(columns=item.codes)
-        wide = wide.fillna(0.0)
-        wide = wide.div(wide.sum(axis=1), axis=0)
-        n = part.groupby("country")["n"].first()
-        for country, row in wide.iterrows():
-            kept += [
-                {"question": item.question, "culture": countries[country], "code": code, "share": row[code], "n": n[country]}
-                for code in item.codes
-            ]
+        for country, name in sorted(countries.items()):
+            mass = dict.fromkeys(item.codes, 0.0)
+            for row in found[country]:
+                code = item.recode.get(row.answer, row.answer)
+                mass |= {code: mass[code] + row.share} if code in mass else {}
+            total, first = sum(mass.values()), found[country][0]
+            kept += [(item.question, name, code, mass[code] / total, first.n, first.n_effective) for code in item.codes]
     if not kept:
-        raise DataError(f"{path}: none of our {len(items)} items is usable in all of {', '.join(countries)}")
-    return pd.DataFrame(kept), pd.DataFrame(rejected, columns=["question", "reason"]), path
+        first = f" (of {rejected[-1]['question']}: {rejected[-1]['reason']})" if rejected else ""
+        raise DataError(f"{paths[0]}: none of our {len(items)} items is usable in all of {', '.join(countries)}{first}")
+    columns = ["question", "culture", "code", "share", "n", "n_effective"]
+    return pd.DataFrame(kept, columns=columns), pd.DataFrame(rejected, columns=["question", "reason"]), paths[0]
 
 
-def _judge_item(part: pd.DataFrame, item: tuple, countries: list[str]) -> str:
+def load_respondents(cfg: Config, items: pd.DataFrame) -> microdata.Respondents | None:
+    """The people behind the shares, for what needs them (intervals, half-samples); None where the file has shares alone.
+
+    Parameters
+    ----------
+    items : DataFrame
+        From `choose_items`: the questions read. Errors as in `load_distributions`.
+    """
+    paths, kind = _find_source(cfg)
+    if kind != "respondents":
+        return None
+    options = _read_options(cfg)
+    labels = dict(zip(options["question"], options["labels"], strict=True))
+    return microdata.read_respondents(paths, _name_countries(cfg), items["question"].tolist(), labels)
+
+
+def _find_source(cfg: Config) -> tuple[list[Path], str]:
+    """Files of the human side in order of preference, and what they hold: respondents, shares or opinions."""
+    folder = cfg.data_dir / "wvs"
+    if path := find_file(folder, CROSS_NATIONAL):
+        return [path], "respondents"
+    names = [name.replace(" ", "_") for name in _name_countries(cfg).values()]
+    if any(paths := [find_file(folder, [f"*Wave_7_{name}_*.csv"]) for name in names]):
+        lacking = [name for name, path in zip(names, paths, strict=True) if path is None]
+        if lacking:
+            raise DataError(
+                f"{folder}: {', '.join(p.name for p in paths if p)} but no *Wave_7_{lacking[0]}_*.csv: every country, please"
+            )
+        return paths, "respondents"
+    for kind, patterns in {"shares": AGGREGATED, "opinions": OPINIONS}.items():
+        if path := find_file(folder, patterns):
+            return [path], kind
+    known = [*CROSS_NATIONAL, "*Wave_7_<Country>_*.csv", *AGGREGATED, *OPINIONS]
+    if path := find_file(folder, OTHERS):
+        raise DataError(
+            f"{path}: a joint EVS/WVS, trend or other wave's file: its question codes are not those of wave 7 and it cannot be used; "
+            f"expected {', '.join(known)}"
+        )
+    raise DataError(
+        f"{folder}: no survey file; expected {', '.join(known)}. Source: worldvaluessurvey.org, wave 7 (free registration); set "
+        "ALIGN_DATA=<folder>"
+    )
+
+
+def _name_countries(cfg: Config) -> dict[str, str]:
+    return {culture.survey_country: culture.survey_name or culture.label for culture in cfg.cultures.values()}
+
+
+def _read_options(cfg: Config) -> pd.DataFrame:
+    path = cfg.data_dir / "wvs" / "questions.csv"
+    return read_options(path) if path.is_file() else pd.DataFrame(columns=["question", "text", "labels"])
+
+
+def _judge_item(found: dict, item: tuple, countries: list[str]) -> str:
     """Reason to reject an item, or an empty string: every country's shares near 1 and only codes that the scale knows."""
     for country in countries:
-        rows = part[part["country"] == country]
-        if rows.empty:
+        rows = found.get(country, [])
+        if not rows:
             return f"no answers from {country}"
-        total = round(rows["share"].sum(), 6)  # shares have two decimals: 0.97 must not fail by a float
+        total = round(sum(row.share for row in rows), 6)  # shares have two decimals: 0.97 must not fail by a float
         if not SUM_LOW <= total <= SUM_HIGH:
             return f"shares of {country} sum to {total:.2f}"
-        seen = set(rows["answer"].replace(item.recode)) - set(item.drop)
+        seen = {item.recode.get(row.answer, row.answer) for row in rows} - set(item.drop)
         expected = set(item.codes)
         if seen - expected:
             return f"{country} has codes {sorted(seen - expected)} outside the scale"
-        if rows["n"].isna().all() and len(seen) < len(expected):
+        if not sum(row.share for row in rows if row.answer not in item.drop) > 0:
+            return f"nobody in {country} gave an answer on the scale"
+        if len({str(row.n) for row in rows}) > 1:
+            return f"{country} has different n in the rows of one question"
+        if pd.isna(rows[0].n) and len(seen) < len(expected):
             return f"{country} lacks codes {sorted(expected - seen)}"
     return ""
 
@@ -196,26 +266,3 @@ def _read_aggregated(path: Path) -> pd.DataFrame:
     if len(twice):
         raise DataError(f"{path}, line {twice[0]}: this question, country and answer stand twice")
     return frame
-
-
-def _count_microdata(path: Path, countries: list[str], items: pd.DataFrame) -> pd.DataFrame:
-    """Weighted shares (W_WEIGHT) of the official cross-national file; codes below 0 and dropped ones are missing."""
-    header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-    if "B_COUNTRY_ALPHA" not in header or "W_WEIGHT" not in header:
-        raise DataError(
-            f"{path}: no B_COUNTRY_ALPHA and W_WEIGHT: not the cross-national wave-7 file (joint EVS/WVS and trend files use "
-            "other question codes and cannot be used)"
-        )
-    questions = [q for q in items["question"] if q in header]
-    columns = ["B_COUNTRY_ALPHA", "W_WEIGHT", *questions]
-    frame = pd.read_csv(path, usecols=columns, encoding="utf-8-sig")
-    frame = frame[frame["B_COUNTRY_ALPHA"].isin(countries)]
-    long = frame.melt(["B_COUNTRY_ALPHA", "W_WEIGHT"], var_name="question", value_name="answer")
-    long = long.rename(columns={"B_COUNTRY_ALPHA": "country"})
-    long = long[long["answer"] >= 0]
-    dropped = {(item.question, code) for item in items.itertuples() for code in item.drop}
-    long = long[[pair not in dropped for pair in zip(long["question"], long["answer"], strict=True)]]
-    counts = long.groupby(["question", "country", "answer"])["W_WEIGHT"].sum().rename("weight").reset_index()
-    counts["share"] = counts["weight"] / counts.groupby(["question", "country"])["weight"].transform("sum")
-    respondents = long.groupby(["question", "country"]).size().rename("n").reset_index()
-    return counts.merge(respondents).astype({"answer": int, "n": float})

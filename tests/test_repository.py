@@ -22,8 +22,9 @@ ROOMS = [  # from the bottom to the top
     ["failures"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
+    ["microdata", "opinions"],
     ["norms", "stats", "matching", "wvs", "links", "prefix", "debias"],
-    ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations"],
+    ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations", "respondents"],
     ["passes"],
     ["generation", "survey", "readouts", "rewards", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants"],
     ["validation", "groups"],
@@ -39,6 +40,7 @@ ALLOWED = {
     ("crosschecks", "answers"),
     ("participants", "generation"),
     ("populations", "lexical"),
+    ("respondents", "values"),
     ("population_plots", "plots"),
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}

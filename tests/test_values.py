@@ -32,6 +32,25 @@ def test_wasserstein_agrees_with_scipy_and_is_a_distance(pair):
     assert values.jensen_shannon(p, q) == pytest.approx(entropy(middle) - (entropy(p) + entropy(q)) / 2, abs=1e-9)
 
 
+def test_closed_forms():
+    for k in range(2, 11):
+        ends, uniform, step = np.eye(k)[[0, -1]], np.full(k, 1 / k), np.eye(k)[1]
+        assert values.wasserstein(*ends) == pytest.approx(1) and values.jensen_shannon(*ends) == pytest.approx(1)
+        assert values.wasserstein(ends[0], uniform) == pytest.approx(1 / 2), "the mean of 0 ... 1"
+        assert values.wasserstein(ends[0], step) == pytest.approx(1 / (k - 1))
+        assert values.wasserstein(ends.mean(axis=0), uniform) == pytest.approx(((k + 1) // 2 - 1) * (k // 2) / (k * (k - 1)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 10), st.data())
+def test_unweighted_answers_lie_as_far_apart_as_worldvaluesbench_says(k, data):
+    """Its formula: both sets of answers rescaled to 0 ... 1 by the scale's ends, then the Wasserstein distance of the two samples."""
+    first, second = (np.array(data.draw(st.lists(st.integers(1, k), min_size=1, max_size=40))) for _ in range(2))
+    benchmark = scipy_stats.wasserstein_distance((first - 1) / (k - 1), (second - 1) / (k - 1))
+    shares = [np.bincount(given, minlength=k + 1)[1:] / len(given) for given in (first, second)]
+    assert values.wasserstein(*shares) == pytest.approx(benchmark, abs=1e-9)
+
+
 @pytest.mark.parametrize("bad", [[0.5, 0.6], [1.0], [-0.1, 1.1], [float("nan"), 1.0]])
 def test_what_is_no_distribution_is_refused(bad):
     with pytest.raises(ValueError, match="not a distribution"):

@@ -1,0 +1,63 @@
+"""Made-up files in the formats of the World Values Survey, for tests and for `make bench`; nothing in them is anybody's answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as arrow
+
+# 66 countries or territories of about 1,470 respondents, the two of the run larger: 97,000 rows.
+OTHERS = [f"X{a}{b}" for a in "ABCDEFGH" for b in "ABCDEFGH"]
+HEAD = [
+    "version",
+    "doi",
+    "A_WAVE",
+    "A_YEAR",
+    "A_STUDY",
+    "B_COUNTRY",
+    "B_COUNTRY_ALPHA",
+    "D_INTERVIEW",
+    "LNGE_ISO",
+    "W_WEIGHT",
+    "S018",
+]
+
+
+def make_people(items: pd.DataFrame, *, sizes: dict[str, int], seed: int, missing: float = 0.03) -> pd.DataFrame:
+    """Respondents with weights of mean 1 and an answer, or a missing code, to every item; a country leans to one end of the scales."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number, (country, size) in enumerate(sizes.items()):
+        part = {"B_COUNTRY_ALPHA": np.repeat(country, size), "D_INTERVIEW": 1_000_000 * (number + 1) + np.arange(size)}
+        weight = rng.lognormal(0, 0.5, size)
+        part["W_WEIGHT"] = (weight / weight.mean()).round(6)
+        for item in items.itertuples():
+            lean = rng.dirichlet(np.ones(len(item.codes)))
+            codes = rng.choice(item.codes, size=size, p=lean)
+            gone = rng.random(size) < missing
+            part[item.question] = np.where(gone, rng.choice([-1, -2], size=size), codes)
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_official(path: Path, items: pd.DataFrame, *, rows: int = 97_000, columns: int = 600, seed: int = 1) -> None:
+    """A file of the cross-national release's size and looks: BOM, comma, many columns that nobody here reads."""
+    sizes = {"USA": 2596, "CHN": 3036}
+    rest = rows - sum(sizes.values())
+    sizes |= {country: rest // len(OTHERS) + (number < rest % len(OTHERS)) for number, country in enumerate(OTHERS)}
+    people = make_people(items, sizes=sizes, seed=seed)
+    rng = np.random.default_rng(seed)
+    table = {
+        name: np.repeat({"version": "6-0-0 (made up)", "doi": "doi.org/10.14281/18241.24"}.get(name, "7"), rows)
+        for name in HEAD
+    }
+    table |= {name: people[name].to_numpy() for name in people if name in HEAD}
+    table |= {name: people[name].to_numpy() for name in people if name not in HEAD}
+    for number in range(columns - len(table)):
+        table[f"Y{number:03d}"] = rng.integers(-4, 10, size=rows) if number % 3 else rng.random(rows).round(6)
+    with path.open("wb") as file:
+        file.write(b"\xef\xbb\xbf")
+        arrow.write_csv(pa.table(table), file)

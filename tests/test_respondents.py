@@ -1,0 +1,145 @@
+"""How firm the human side is, against formulas worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from surveys import make_people
+
+from align_utils import answers, config, microdata, respondents, values, wvs
+
+ALL = wvs.load_items(ROOT / "data" / "survey", choice="all")
+TWO, FOUR = ALL[ALL["question"] == "Q57"], ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])]
+SIZES = {"USA": 900, "CHN": 1200}
+
+
+def load(tmp_path, frame, items):
+    for name in ("swow", "wvs"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    frame.to_csv(tmp_path / "wvs" / "WVS_Cross-National_Wave_7_csv_v6_0.csv", index=False)
+    cfg = config.load("cpu_real", data_dir=tmp_path)
+    human, rejected, _ = wvs.load_distributions(cfg, items)
+    assert rejected.empty
+    return cfg, human, wvs.load_respondents(cfg, items)
+
+
+def linearise(frame, question, unit):
+    """Taylor-linearised standard error of a weighted mean over units (Cochran 1977, section 6.5), in the file's codes."""
+    frame = frame[frame[question] >= 0]
+    w = frame["W_WEIGHT"]
+    scores = (w * (frame[question] - (w * frame[question]).sum() / w.sum()) / w.sum()).groupby(frame[unit]).sum()
+    return float((len(scores) / (len(scores) - 1) * (scores**2).sum()) ** 0.5)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_intervals_are_as_wide_as_linearised_errors_over_what_is_drawn(tmp_path, clustered):
+    people = make_people(FOUR, sizes=SIZES, seed=2)
+    people["I_PSU"] = np.arange(len(people)) // 15 if clustered else -4
+    if clustered:  # neighbours answer alike
+        people["Q2"] = people.groupby("I_PSU")["Q2"].transform("first").where(people.index % 3 > 0, people["Q2"])
+        people.loc[people["Q2"] < 0, "Q2"] = 1
+    cfg, human, drawn = load(tmp_path, people, FOUR)
+    table = respondents.describe_people(cfg, FOUR, human, drawn).set_index(["question", "culture"])
+    for culture, country in (("us", "USA"), ("cn", "CHN")):
+        part = people[people["B_COUNTRY_ALPHA"] == country]
+        row = table.loc["Q2", culture]
+        valid = part[part["Q2"] >= 0]
+        assert row["value"] == pytest.approx((np.average(valid["Q2"], weights=valid["W_WEIGHT"]) - 1) / 3)
+        assert row["n"] == len(valid) and row["n_effective"] == pytest.approx(microdata.measure_effective(valid["W_WEIGHT"]))
+        expected = linearise(part, "Q2", "I_PSU" if clustered else "D_INTERVIEW") / 3
+        assert (row["high"] - row["low"]) / (2 * 1.96) == pytest.approx(expected, rel=0.09)
+        assert row["low"] < row["value"] < row["high"]
+        alone = linearise(part, "Q2", "D_INTERVIEW") / 3
+        assert (expected > 1.5 * alone) == clustered, "the clusters matter, or the test says nothing"
+        assert ("I_PSU" in row["interval"]) == clustered
+
+
+def test_shares_alone_are_drawn_at_their_n(tmp_path):
+    cfg, human, _ = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2).assign(W_WEIGHT=1), FOUR)
+    row = respondents.describe_people(cfg, FOUR, human, None).set_index(["question", "culture"]).loc["Q2", "us"]
+    part = human[(human["question"] == "Q2") & (human["culture"] == "us")]
+    x = np.linspace(0, 1, 4)
+    spread = (part["share"] @ x**2 - (part["share"] @ x) ** 2) ** 0.5 / part["n"].iloc[0] ** 0.5
+    assert (row["high"] - row["low"]) / (2 * 1.96) == pytest.approx(spread, rel=0.09)
+    assert row["interval"] == "multinomial draws at the file's n"
+    unsized = human.assign(n=np.nan)
+    row = respondents.describe_people(cfg, FOUR, unsized, None).iloc[0]
+    assert row["n"] == cfg.cultures[row["culture"]].survey_n and "as if n" in row["interval"]
+
+
+def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
+    """Two options: the distance is |p1 - p2|, near normal, of mean 0 and variance 4 p (1 - p) / n: its mean is that of a half-normal."""
+    people = make_people(TWO, sizes=SIZES, seed=4, missing=0).assign(W_WEIGHT=1)
+    cfg, human, drawn = load(tmp_path, people, TWO)
+    for source in (drawn, None):
+        halves = respondents.measure_halves(cfg, TWO, human, source, repeats=2000).set_index("to")
+        for culture, part in human.groupby("culture"):
+            p, n = part["share"].iloc[0], part["n"].iloc[0]
+            assert halves.loc[culture, "wasserstein"] == pytest.approx(
+                (2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06
+            )
+    means = answers.summarise_distances(
+        cfg, pd.DataFrame([("m", "none", "zero_shot", "en", "none", "Q57", 0, place, code, 0.5) for place, code in ((1, 1), (2, 2))],
+        columns=[*answers.ANSWERER, "question", "order", "place", "code", "probability"]), human,
+    )  # fmt: skip
+    both = respondents.append_halves(means, respondents.measure_halves(cfg, TWO, human, drawn))
+    assert both.columns.tolist() == means.columns.tolist() and len(both) == len(means) + 2
+    assert (both[both["stage"] == "human"].groupby(["adapter", "to"]).size() == 1).all(), "people to both countries, once each"
+
+
+def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
+    items = ALL[ALL["codes"].map(len) == 2].head(9)
+    people = make_people(items, sizes=SIZES, seed=1, missing=0)
+    is_us, rng = people["B_COUNTRY_ALPHA"] == "USA", np.random.default_rng(0)
+    for number, question in enumerate(items["question"]):
+        far = 0.8 if number < 2 else 0.5
+        people[question] = 2 - (rng.random(len(people)) < np.where(is_us, 0.2, far))
+    cfg, human, drawn = load(tmp_path, people, items)
+    chosen = respondents.draw_choice(cfg, items, human, drawn, "us", "cn")
+    assert chosen.attrs["size"] == 3 and (chosen.sum(axis=1) == 3).all()
+    assert set(chosen.columns[:2]) == set(items["question"][:2]) and chosen.iloc[:, :2].all(axis=None)
+    assert 0.2 < chosen.iloc[:, 2].mean() < 1, "a choice among equals is not stable"
+    assert chosen.mean().sum() == pytest.approx(3)
+    said = respondents.describe_choice(cfg, chosen, human, drawn, "us", "cn")
+    assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said
+    # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
+    heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
+    cfg, human, drawn = load(tmp_path, heavy, items)
+    assert respondents.draw_choice(cfg, items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(
+        axis=None
+    )
+
+
+def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(tmp_path):
+    items = ALL[ALL["codes"].map(len) == 4].head(12)
+    cfg, human, drawn = load(
+        tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items
+    )
+    rates = [respondents.draw_choice(cfg, items, human, source, "us", "cn", draws=1500).mean() for source in (drawn, None)]
+    assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06
+
+
+def test_same_seed_same_table(tmp_path):
+    cfg, human, drawn = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2), FOUR)
+    first, second = (respondents.describe_people(cfg, FOUR, human, drawn) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_rows_agree_with_the_single_distances():
+    p, q = np.random.default_rng(0).dirichlet(np.ones(5), size=(2, 20))
+    w, js = values.measure_rows(p, q)
+    assert w == pytest.approx([values.wasserstein(a, b) for a, b in zip(p, q, strict=True)])
+    assert js == pytest.approx([values.jensen_shannon(a, b) for a, b in zip(p, q, strict=True)])
+    assert values.measure_rows(p, p)[1].tolist() == [0.0] * 20
+
+
+def test_research_shares_have_intervals_and_halves(real_data):
+    cfg = config.load("cpu_real", data_dir=real_data)
+    items = wvs.choose_items(cfg)
+    human, _, _ = wvs.load_distributions(cfg, items)
+    assert wvs.load_respondents(cfg, items) is None
+    table = respondents.describe_people(cfg, items, human, None)
+    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+    halves = respondents.measure_halves(cfg, items, human, None)
+    between = values.measure_distances(human.assign(adapter=human["culture"]).drop(columns="culture"), human)
+    assert halves["wasserstein"].mean() < 0.1 * between.loc[between["adapter"] != between["to"], "wasserstein"].mean()
