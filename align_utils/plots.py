@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 # One colour a condition, the same in every figure (Okabe and Ito's palette, safe for colour-blind readers).
 COLOURS = {
     "human": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9", "sft": "#E69F00", "ppo": "#D55E00",
-    "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#D55E00", "uniform": "#CC79A7",
+    "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
     "human": "human", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot", "sft": "SFT", "ppo": "PPO",
