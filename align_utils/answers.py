@@ -11,7 +11,6 @@ from align_utils.baselines import ANSWERER, measure_baselines
 from align_utils.config import Config
 
 
-
 def load_answers(cfg: Config) -> pd.DataFrame:
     """All answers of the run, one row an answer option of one presentation (see `survey.ask_survey`)."""
     paths = [cfg.runs / "survey" / f"{model}.parquet" for model in cfg.models]

@@ -77,3 +77,9 @@ def measure_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame
     distances = values.measure_distances(rows[~is_half], human)
     distances = distances[(distances["stage"] != "human") | (distances["adapter"] != distances["to"])]
     return pd.concat([distances, values.measure_distances(rows[is_half], halves[halves["half"] == 2])], ignore_index=True)
+
+
+def pick_model(frame: pd.DataFrame, model: str, persona: str) -> pd.DataFrame:
+    """Rows of one model asked in one persona, and of the baselines."""
+    mine = (frame["model"] == model) & (frame["persona"] == persona)
+    return frame[mine | (frame["model"] == _NAMES["model"])]

@@ -70,7 +70,8 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
     items : DataFrame
         The items asked: `question, codes` in scale order.
     answers : DataFrame
-        ANSWERER, `question, code, share`, of models and baselines; items that are not on the map are passed over.
+        ANSWERER, `question, code, share`, of models and baselines; items that are not on the map, or that some of them did not
+        answer, are passed over.
 
     Returns
     -------
@@ -79,15 +80,25 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
     """
     codes = dict(zip(items["question"], items["codes"], strict=True))
     weights = [
-        {"axis": axis, "component": name, "question": question, "code": code, "weight": _weigh(weight, place, code, codes[question])}
+        {
+            "axis": axis,
+            "component": name,
+            "question": question,
+            "code": code,
+            "weight": _weigh(weight, place, code, codes[question]),
+        }
         for axis, content in axes.items()
         for name, component in content["components"].items()
         for question, weight in component.items()
         if question in codes
         for place, code in enumerate(codes[question])
     ]
+    # Only what everyone answered: places on indices of different items cannot be compared.
+    asked = answers.drop_duplicates([*ANSWERER, "question"])["question"].value_counts()
+    common = set(asked.index[asked == len(answers.drop_duplicates(ANSWERER))])
+    weights = [row for row in weights if row["question"] in common]
     if not weights:
-        raise DataError("none of the map's items is among the items asked")
+        raise DataError("none of the map's items was answered by everyone")
     both = answers.merge(pd.DataFrame(weights), on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
     keys = [*ANSWERER, "axis", "component"]
@@ -114,9 +125,7 @@ def summarise_map(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     moves = scored.merge(base, on=asked, suffixes=("", "_base"))
     moves = moves[moves["stage"] != "zero_shot"].assign(move=lambda frame: frame["value"] - frame["value_base"])
     moves = stats.summarise(moves, keys, "move", unit="component", **cfg.bootstrap).drop(columns="n")
-    return table.merge(
-        moves.rename(columns={"value": "move", "low": "move_low", "high": "move_high"}), on=keys, how="left"
-    )
+    return table.merge(moves.rename(columns={"value": "move", "low": "move_low", "high": "move_high"}), on=keys, how="left")
 
 
 def describe_axes(axes: dict[str, dict], scored: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from align_utils import stats
+from align_utils.artifacts import list_records
 from align_utils.config import Config
 from align_utils.stages import FOREIGN
 
@@ -46,6 +47,8 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
         own = rows["adapter"] == rows["culture"]
         rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
         rows = rows.assign(stage=rows["stage"].map(BASELINES))
+        if "seed" in tuned:
+            rows["seed"] = 0  # no training run: one level alone
         parts.append(rows.merge(base, on=["question", "to"], suffixes=("", "_base")))
     both = pd.concat(parts, ignore_index=True)
     both["shift"] = both[f"{measure}_base"] - both[measure]
@@ -185,7 +188,9 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
             reasons.append(f"not above {', '.join(names[~beaten])}")
         if not set(names) - {FOREIGN}:
             claimed = "cannot be claimed"
-            text = "that these norms move the answers cannot be claimed, as this run has no adapter trained alike on wrong norms"
+            text = (
+                "that these norms move the answers cannot be claimed, as this run has no adapter trained alike on wrong norms"
+            )
             text += f" (besides: {'; '.join(reasons)})" if reasons else ""
         elif reasons:
             claimed, text = "no", f"not shown that these norms move the answers: {'; '.join(reasons)}"
@@ -197,6 +202,15 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
         who += "" if cell["persona"] == "none" else f", persona {cell['persona']}"
         rows.append({**cell, "claimed": claimed, "sentence": f"{who}: {text}."})
     return pd.DataFrame(rows, columns=[*CELL, "claimed", "sentence"])
+
+
+def list_metrics(table: pd.DataFrame, controls: pd.DataFrame) -> list[dict]:
+    """Metric records: `shift_toward_target`, `shift_contrast`, and `shift_over_control` with the comparison as its method."""
+    trained = table[~table["stage"].isin(BASELINES.values())]
+    records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
+    records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
+    over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
+    return records + list_records(over, "shift_over_control", unit="distance")
 
 
 def _adjust(table: pd.DataFrame) -> pd.Series:

@@ -113,7 +113,9 @@ def count_aligned(judged: pd.DataFrame) -> pd.DataFrame:
 def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
     """An answerer in words: 'cn sft, asked in zh', 'people of cn', 'uniform answers'; the model where it is no baseline."""
     if stage in STAGES:
-        return {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}[stage]
+        return {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}[
+            stage
+        ]
     name = "base" if culture == "none" else f"{culture} {stage}"
     return f"{model} {name}, asked in {language}" + ("" if persona == "none" else f", persona {persona}")
 

@@ -134,8 +134,12 @@ def plot_map(frame: pd.DataFrame, axes_names: dict[str, dict], *, mark: str = ""
     for (culture, _, _), row in people.iterrows():
         _draw_cross(whole, row, up, across, pick_colour(culture))
         whole.plot(row["value", across], row["value", up], "s", ms=8, color=pick_colour(culture), zorder=4)
-        whole.annotate(f"people, {culture}", (row["value", across], row["value", up]), (7, -12), textcoords="offset points", fontsize=8)
-    whole.plot(even["value"][across], even["value"][up], "x", ms=7, color=pick_colour("uniform"), zorder=5, label="uniform answers")
+        whole.annotate(
+            f"people, {culture}", (row["value", across], row["value", up]), (7, -12), textcoords="offset points", fontsize=8
+        )
+    whole.plot(
+        even["value"][across], even["value"][up], "x", ms=7, color=pick_colour("uniform"), zorder=5, label="uniform answers"
+    )
     for number, language in enumerate(languages):
         part = models.xs(language, level="language")
         whole.plot(
@@ -189,7 +193,15 @@ def _draw_paths(axes, values: pd.DataFrame, up: str, across: str) -> None:
         for stage in controls:
             to = values.loc[(culture, stage)]
             label = f"{culture}, {stage.removeprefix('control_').replace('_', ' ')}"
-            axes.plot(to[across], to[up], "P" if "shuffled" in stage else "X", ms=6, mfc="none", color=pick_colour(culture), label=label)
+            axes.plot(
+                to[across],
+                to[up],
+                "P" if "shuffled" in stage else "X",
+                ms=6,
+                mfc="none",
+                color=pick_colour(culture),
+                label=label,
+            )
 
 
 def _draw_cross(axes, row: pd.Series, up: str, across: str, colour: str) -> None:
