@@ -48,7 +48,7 @@ def find_smallest(sd: float, n: int, *, power: float = POWER, alpha: float = 0.0
     Examples
     --------
     >>> round(find_smallest(1.0, 34), 2), find_smallest(0.0, 34)
-    (0.49, 0.0)
+    (0.5, 0.0)
     """
     if n < 2 or not np.isfinite(sd):
         return float("nan")
