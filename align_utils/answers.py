@@ -7,7 +7,7 @@ import pandas as pd
 
 from align_utils import stats, values
 from align_utils.artifacts import read_frame
-from align_utils.baselines import ANSWERER, measure_baselines
+from align_utils.yardsticks import ANSWERER, measure_baselines
 from align_utils.config import Config
 
 
@@ -97,12 +97,12 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
 
 
 def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Mean distance of every answerer to every country, both order readings, with the baselines of `baselines`.
+    """Mean distance of every answerer to every country, both order readings, with the yardsticks of `yardsticks`.
 
     Parameters
     ----------
     halves : DataFrame
-        Split halves of the people, see `baselines.build_baselines`.
+        Split halves of the people, see `yardsticks.build_baselines`.
 
     Returns
     -------

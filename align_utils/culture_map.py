@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils import stats
-from align_utils.baselines import ANSWERER
+from align_utils.yardsticks import ANSWERER
 from align_utils.config import Config, read_yaml
 from align_utils.tables import DataError
 

@@ -27,7 +27,7 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
         From `values.measure_distances`: `model, adapter, stage, language, persona, question, to`, the measure, and `seed` where
         the tuned answers are of several training runs.
     baselines : DataFrame, optional
-        From `baselines.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
+        From `yardsticks.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
         does (`other_country`) or as half of the target's own people do (`human_half`, the most that can be hoped for).
 
     Returns

@@ -7,7 +7,7 @@ import pandas as pd
 
 from align_utils import stats, values
 from align_utils.artifacts import list_records
-from align_utils.baselines import STAGES
+from align_utils.yardsticks import STAGES
 
 # The paper's counts of 50 answers aligned with China: before, after.
 PAPER = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}

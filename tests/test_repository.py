@@ -23,7 +23,7 @@ ROOMS = [  # from the bottom to the top
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["norms", "stats", "matching", "wvs", "links", "prefix"],
     ["models", "adapters", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations"],
-    ["baselines", "shifts"],
+    ["yardsticks", "shifts"],
     ["tension", "styles", "culture_map", "power"],
     ["generation", "survey", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "survey_plots", "norm_plots", "answers", "paper", "sft"],
     ["ppo", "fluency", "participants", "panels", "population_plots"],

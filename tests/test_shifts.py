@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align_utils import baselines, power, shifts, values
+from align_utils import yardsticks, power, shifts, values
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -27,9 +27,9 @@ def answer(adapter, stage, shares, *, seed=None):
 
 
 def measure(*answers):
-    halves = baselines.draw_halves(CFG[0], HUMAN)
+    halves = yardsticks.draw_halves(CFG[0], HUMAN)
     found = shifts.measure_shifts(
-        values.measure_distances(pd.concat(answers), HUMAN), baselines.measure_baselines(HUMAN, halves)
+        values.measure_distances(pd.concat(answers), HUMAN), yardsticks.measure_baselines(HUMAN, halves)
     )
     return shifts.add_contrast(shifts.find_controls(CFG[0], found))
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils import baselines, tension, values
+from align_utils import yardsticks, tension, values
 
 CULTURES = ("us", "cn")
 # Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -34,10 +34,10 @@ def answer(adapter, stage, shares):
 
 
 def count(cfg, *answers):
-    halves = baselines.draw_halves(cfg, HUMAN)
+    halves = yardsticks.draw_halves(cfg, HUMAN)
     averaged = pd.DataFrame([row for rows in answers for row in rows])
-    everyone = pd.concat([averaged, baselines.build_baselines(HUMAN, halves)])
-    distances = pd.concat([values.measure_distances(averaged, HUMAN), baselines.measure_baselines(HUMAN, halves)])
+    everyone = pd.concat([averaged, yardsticks.build_baselines(HUMAN, halves)])
+    distances = pd.concat([values.measure_distances(averaged, HUMAN), yardsticks.measure_baselines(HUMAN, halves)])
     judged = tension.judge_items(distances, everyone, HUMAN, TENSION, toward="cn", away="us")
     return tension.count_aligned(judged).set_index(["reading", "culture", "stage"])
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from align_utils import baselines, culture_map, plots, styles, tension, value_plots, values, wvs
+from align_utils import yardsticks, culture_map, plots, styles, tension, value_plots, values, wvs
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -27,8 +27,8 @@ def made(cfg):
                     {**names, "question": item.question, "code": c, "share": p} for c, p in zip(item.codes, shares, strict=True)
                 ]
     averaged = pd.DataFrame(rows)
-    halves = baselines.draw_halves(cfg, human)
-    return items, human, halves, averaged, pd.concat([averaged, baselines.build_baselines(human, halves)])
+    halves = yardsticks.draw_halves(cfg, human)
+    return items, human, halves, averaged, pd.concat([averaged, yardsticks.build_baselines(human, halves)])
 
 
 def assert_whole(figure, *words):
@@ -61,7 +61,7 @@ def test_items_fit_even_eighteen_of_them(made):
 
 def test_counts_styles_and_map_are_whole(cfg, made):
     items, human, halves, averaged, everyone = made
-    distances = pd.concat([values.measure_distances(averaged, human), baselines.measure_baselines(human, halves)])
+    distances = pd.concat([values.measure_distances(averaged, human), yardsticks.measure_baselines(human, halves)])
     ranked = values.rank_tension(human, "us", "cn", size=20)
     counts = tension.count_aligned(tension.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
     figure = value_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, title="Counts")
