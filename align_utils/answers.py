@@ -1,4 +1,4 @@
-"""What notebooks 05 and 06 say of the answers: quality, distances, shifts, and whose answers they are nearer to."""
+"""What notebooks 05 and 06 say of the answers: quality, distances, and how firm the choice of items is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from align_utils import stats, values
-from align_utils.artifacts import list_records, read_frame
+from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.debias import ANSWERER, drop_extra_order
-
-SHIFT_KEYS = ["model", "culture", "stage", "language", "persona", "toward"]
+from align_utils.yardsticks import measure_baselines
 
 
 def load_answers(cfg: Config, *, readout: str | None = "label") -> pd.DataFrame:
@@ -97,50 +96,29 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
     return wide.reindex(columns=list(dict.fromkeys(both["answerer"]))).reindex(list(scale))
 
 
-def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
-    """Mean distance of every answerer to every country, both order readings, with a uniform answerer and the other country.
+def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of every answerer to every country, both order readings, with the yardsticks of `yardsticks`.
+
+    Parameters
+    ----------
+    halves : DataFrame
+        Split halves of the people, see `yardsticks.build_baselines`.
 
     Returns
     -------
     DataFrame
-        Answerer's columns, `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean).
+        Answerer's columns, `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean),
+        `mean_difference` (mean size of the difference of mean scores, whatever its sign).
     """
     readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
     frames = [values.measure_distances(shares, human).assign(orders=name) for name, shares in readings.items()]
-    frames.append(values.measure_distances(_list_baselines(human), human).assign(orders="none"))
+    frames.append(measure_baselines(human, halves).assign(orders="none"))
     distances = pd.concat(frames, ignore_index=True)
     by = [*ANSWERER, "orders", "to"]
     table = stats.summarise(distances, by, "wasserstein", unit="question", **cfg.bootstrap)
-    other = distances.groupby(by, sort=False)["jensen_shannon"].mean().reset_index()
-    table = table.merge(other, on=by)
-    return table[~((table["stage"] == "human") & (table["adapter"] == table["to"]))].reset_index(drop=True)
-
-
-def measure_shifts(cfg: Config, distances: pd.DataFrame) -> pd.DataFrame:
-    """Shift of every adapter toward its own culture (`target`) and toward the others (`other`), per item.
-
-    Returns
-    -------
-    DataFrame
-        SHIFT_KEYS, `question`, `shift` in [-1, 1].
-    """
-    parts = []
-    tuned = distances[distances["adapter"] != "none"]
-    for (model, adapter, stage), part in tuned.groupby(["model", "adapter", "stage"], sort=False):
-        base = distances[(distances["model"] == model) & (distances["adapter"] == "none")]
-        for culture in cfg.cultures:
-            shift = values.measure_shift(part, base, culture)
-            toward = "target" if culture == adapter else "other"
-            parts.append(shift.assign(model=model, culture=adapter, stage=stage, toward=toward))
-    return pd.concat(parts, ignore_index=True)
-
-
-def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.DataFrame:
-    """Shift toward the target per topic for `plots.plot_intervals`: a panel an adapter, a group a language."""
-    part = shifts[(shifts["stage"] == stage) & (shifts["toward"] == "target")]
-    panel = [f"norms of {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
-    part = part.assign(panel=panel, label=part["topic"], group="asked in " + part["language"])
-    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", **cfg.bootstrap)
+    distances["mean_difference"] = distances["mean_difference"].abs()
+    others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
+    return table.merge(others, on=by)
 
 
 def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: str, *, draws: int = 200) -> str:
@@ -156,46 +134,3 @@ def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: st
         f"third of the items there are); {kept.mean():.1f} of them stay on average over {draws} multinomial draws ({drawn}), "
         f"95 % of the draws keep {low:.0f} to {high:.0f}."
     )
-
-
-def count_nearer(distances: pd.DataFrame, tension: pd.DataFrame, *, toward: str, away: str) -> pd.DataFrame:
-    """On how many of the chosen items an answerer is nearer to `toward` than to `away`, before and after tuning.
-
-    Returns
-    -------
-    DataFrame
-        `label, group, model, culture` (of the norms), `stage, language, value, low, high` (share, Wilson), `count, n`,
-        `gained, lost` against the untuned model in that language, `p` (exact McNemar).
-    """
-    chosen = set(tension.loc[tension["chosen"], "question"])
-    nearer = values.judge_nearer(distances[distances["question"].isin(chosen)], toward, away)
-    rows = []
-    for (model, language, persona), part in nearer.groupby(["model", "language", "persona"], sort=False):
-        base = part[part["adapter"] == "none"].set_index("question")["nearer"]
-        for culture, stage in part[["adapter", "stage"]].drop_duplicates().itertuples(index=False):
-            mine = part[(part["adapter"] == culture) & (part["stage"] == stage)].set_index("question")["nearer"].loc[base.index]
-            low, high = stats.wilson_interval(int(mine.sum()), len(mine))
-            gained, lost = int((mine & ~base).sum()), int((~mine & base).sum())
-            name = "base" if culture == "none" else f"{culture} {stage}"
-            rows.append({
-                "label": f"{model} {name}, asked in {language}", "group": stage, "model": model, "culture": culture, "stage": stage,
-                "language": language, "persona": persona, "value": mine.mean(), "low": low, "high": high, "count": int(mine.sum()),
-                "n": len(mine), "gained": gained, "lost": lost, "p": stats.mcnemar_exact(gained, lost),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def list_metrics(counts: pd.DataFrame) -> list[dict]:
-    """Metric records of `count_nearer` toward China: the shares, and the exact McNemar p of each against the untuned model."""
-    records = list_records(counts, "aligned_with_china", unit="share", subset="high_tension")
-    tests = counts.drop(columns=["low", "high"]).assign(value=counts["p"])
-    return records + list_records(tests, "aligned_with_china_p", unit="p", subset="high_tension", method="exact McNemar")
-
-
-def _list_baselines(human: pd.DataFrame) -> pd.DataFrame:
-    names = {"model": "baseline", "language": "none", "persona": "none"}
-    people = human.assign(adapter=human["culture"], stage="human", **names)
-    uniform = human.drop_duplicates(["question", "code"]).copy()
-    uniform["share"] = 1 / uniform.groupby("question")["code"].transform("size")
-    uniform = uniform.assign(adapter="none", stage="uniform", **names)
-    return pd.concat([people, uniform])[[*ANSWERER, "question", "code", "share"]]

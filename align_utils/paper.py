@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
-from align_utils import stats
+from align_utils import tension
 from align_utils.config import Config
 
 # Claim, the paper's words, and what the run must reach to say 'reproduced' (relative gain, or scale points).
@@ -13,11 +15,11 @@ GAINS = (
     ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", "cn", 0.43),
 )
 CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
-COUNTS = (
-    ("answers aligned with China", "Qwen2.5-7B", 13, 25),
-    ("answers aligned with China (US bias falls)", "Llama-3.1-8B", 20, 24),
-)
-BASELINE = "tuned 7-8B models match or beat vanilla 70B"
+COUNTS = {"Qwen2.5-7B": "answers aligned with China", "Llama-3.1-8B": "answers aligned with China (US bias falls)"}
+LEVEL = "valence and arousal at human level"
+SIZE = "tuned 7-8B models match or beat vanilla 70B"
+# Names of the vanilla models of that size, from whatever server they answer.
+LARGE = re.compile(r"7[02]b", re.IGNORECASE)
 COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
 
 
@@ -32,25 +34,26 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of
-        the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of their own. `verdict`: 'reproduced', 'same direction', 'not seen' or 'not testable here'.
+        COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness:
+        scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of
+        their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than
+        every control's), 'same direction' (shown, but smaller or matched by a control), 'not seen', or 'not testable here'.
     """
     rows = []
+    counts = tension.describe_paper().set_index("model")
     for model in cfg.models:
         mine = metrics[metrics["model"] == model]
+        if LARGE.search(model):
+            continue  # a yardstick of the others, not tuned itself
         rows += [_row(cfg, model, claim, paper, *_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
         rows.append(_row(cfg, model, CONCRETENESS[0], CONCRETENESS[1], *_concreteness(mine, CONCRETENESS[2])))
-        rows.append(_row(cfg, model, "valence and arousal at human level", "at human level", *_level(mine)))
-        for claim, tuned, before, after in COUNTS:
-            p = stats.fisher_exact(before, after, 50)
-            claim = f"{claim}, {tuned}"
+        rows.append(_row(cfg, model, LEVEL, "at human level", *_level(mine)))
+        for tuned, claim in COUNTS.items():
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
-            if cfg.models[model].in_paper not in {None, tuned}:
-                continue
-            rows.append(
-                _row(cfg, model, claim, f"{before} -> {after} of 50 (Fisher p = {p:.3f} as if independent)", *_aligned(mine))
-            )
-        rows += [_row(cfg, model, BASELINE, "match or beat", *result) for result in _beside_baselines(cfg, mine, metrics)]
+            if cfg.models[model].in_paper in {None, tuned}:
+                row = counts.loc[tuned]
+                rows.append(_row(cfg, model, f"{claim}, {tuned}", _tell_counts(row), *_aligned(mine, row)))
+        rows.append(_row(cfg, model, SIZE, "match or beat", *_size(mine, metrics[metrics["model"].str.contains(LARGE)])))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -101,37 +104,66 @@ def _level(metrics: pd.DataFrame) -> tuple:
     return f"equivalence (TOST): {text}", None, None, part["n"].min(), verdict
 
 
-def _aligned(metrics: pd.DataFrame) -> tuple:
-    part = metrics[(metrics["metric"] == "aligned_with_china") & (metrics["language"] == "zh")]
-    after = part[(part["culture"] == "cn") & (part["stage"] == "ppo")]
-    before = part[part["stage"] == "zero_shot"]
-    if after.empty or before.empty:
+def _tell_counts(row: pd.Series) -> str:
+    return (
+        f"{row['before']:.0f} -> {row['after']:.0f} of {row['n']:.0f} (shares [{row['before_low']:.2f}, {row['before_high']:.2f}] -> "
+        f"[{row['after_low']:.2f}, {row['after_high']:.2f}]; Fisher p = {row['fisher_p']:.3f} as if independent; McNemar p between "
+        f"{row['mcnemar_low']:.4f} and {row['mcnemar_high']:.3f}, by the pairing that is not known)"
+    )
+
+
+def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
+    asked = metrics[(metrics["language"] == "zh") & ((metrics["culture"] == "cn") | (metrics["stage"] == "zero_shot"))]
+    if "persona" in asked:
+        asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
+    nearer, mode = _read_counts(asked, "aligned_with_china"), _read_counts(asked, "aligned_with_china_mode")
+    if not {"zero_shot", "ppo"} <= set(nearer.index):
         return "not measured", None, None, None, ""
-    after, before = after.iloc[0], before.iloc[0]
-    counts = [round(row["value"] * row["n"]) for row in (before, after)]
-    text = f"{counts[0]} -> {counts[1]} of {after['n']:.0f}, asked in Mandarin"
-    test = metrics[(metrics["metric"] == "aligned_with_china_p") & (metrics["language"] == "zh")]
-    p = test[(test["culture"] == "cn") & (test["stage"] == "ppo")]["value"].iloc[0]
-    text += f" (McNemar p = {p:.2f})"
-    verdict = "same direction" if counts[1] > counts[0] and p < 0.05 else "not seen"
-    return text, after["low"], after["high"], after["n"], verdict
+    before, after = (nearer.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
+    n, p = nearer.loc["ppo", "n"], nearer.loc["ppo", "p"]
+    text = f"{before} -> {after} of {n:.0f}, asked in Mandarin (McNemar p = {p:.2f})"
+    if {"zero_shot", "ppo"} <= set(mode.index):
+        first, last = (mode.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
+        text += f"; by the modal answer {first} -> {last} (p = {mode.loc['ppo', 'p']:.2f})"
+    controls = nearer.loc[nearer.index.str.startswith("control_"), "count"]
+    text += "; controls: " + (
+        ", ".join(f"{stage.removeprefix('control_')} {count}" for stage, count in controls.items()) or "none"
+    )
+    verdict = "not seen"
+    if after > before and p < 0.05:
+        enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
+        verdict = "reproduced" if enough and (controls < after).all() else "same direction"
+    return text, nearer.loc["ppo", "low"], nearer.loc["ppo", "high"], n, verdict
 
 
-def _beside_baselines(cfg: Config, mine: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
-    # Only the survey: a baseline writes no lists, and the paper's own comparison may be of those.
-    mine, shares = (f[(f["metric"] == "aligned_with_china") & (f["language"] == "zh")] for f in (mine, metrics))
-    tuned = mine[(mine["culture"] == "cn") & (mine["stage"] == "ppo")]
-    results = []
-    for name in cfg.baselines:
-        vanilla = shares[(shares["model"] == name) & (shares["stage"] == "zero_shot")]
-        if tuned.empty or vanilla.empty:
-            continue
-        after, before = tuned.iloc[0], vanilla.iloc[0]
-        counts = [round(row["value"] * row["n"]) for row in (after, before)]
-        text = f"answers aligned with China, asked in Mandarin: {counts[0]} of {after['n']:.0f}, {name} {counts[1]}"
-        verdict = "same direction" if counts[0] >= counts[1] else "not seen"
-        results.append((text, after["low"], after["high"], after["n"], verdict))
-    return results or [("no 70B baseline in this run", None, None, None, "")]
+def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`low, high, n, count, p` by stage; p is NaN where nothing is tested."""
+    part = metrics[metrics["metric"] == metric].drop_duplicates("stage").set_index("stage")[["value", "low", "high", "n"]]
+    tests = metrics[metrics["metric"] == f"{metric}_p"].drop_duplicates("stage").set_index("stage")["value"]
+    return part.assign(count=(part["value"] * part["n"]).round().astype(int), p=tests.reindex(part.index))
+
+
+def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:
+    """Tuned models against vanilla ones of 70B, wherever both were measured: ours match where our interval reaches their value."""
+    if large.empty:
+        return "no 70B baseline in this run", None, None, None, ""
+    asked = {"precision_at_5_attested": ("few_shot", "culture"), "aligned_with_china": ("zero_shot", "language")}
+    pairs = []
+    for metric, (stage, where) in asked.items():
+        ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
+        if metric == "aligned_with_china":
+            ours = ours[ours["culture"] == "cn"]
+        theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
+        keys = [key for key in (where, "subset") if key in mine]
+        pairs.append(ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large")).assign(where=where))
+    both = pd.concat(pairs, ignore_index=True)
+    if both.empty:
+        return "70B baseline not measured on the same test", None, None, None, ""
+    text = "; ".join(
+        f"{row['metric']} {row[row['where']]} {row['value']:.2f} against {row['value_large']:.2f} of {row['model_large']}"
+        for row in both.to_dict("records")
+    )
+    return text, None, None, both["n"].min(), "reproduced" if (both["high"] >= both["value_large"]).all() else "not seen"
 
 
 def _judge(gap: pd.Series, gain: float, goal: float) -> str:

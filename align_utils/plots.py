@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 COLOURS = {
     "human": "#000000", "human_top5": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9", "sft": "#E69F00", "ppo": "#D55E00",
     "rloo": "#0072B2", "grpo": "#6A3D9A",
-    "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#D55E00", "uniform": "#CC79A7",
+    "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
     "human": "human", "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot", "sft": "SFT", "ppo": "PPO",

@@ -1,4 +1,4 @@
-"""Figures of the survey: answers and shares; a tidy frame in, a matplotlib figure out."""
+"""Figure of the survey: the answers; a tidy frame in, a matplotlib figure out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from align_utils.plots import mark_figure, pick_colour
+from align_utils.plots import mark_figure
 
 
 def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
@@ -28,24 +28,4 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     axes.set_xticks(np.arange(frame.shape[1]) + 0.5, frame.columns, rotation=60, ha="right", fontsize=7)
     axes.set(xlabel="", ylabel="")
     axes.set_title("Mean answer (0 = first point of the scale, 1 = last)")
-    return mark_figure(figure, mark)
-
-
-def plot_counts(frame: pd.DataFrame, *, title: str, value_label: str, mark: str = ""):
-    """Bars of shares with intervals, one a label.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        `label, value, low, high, count, n`, optionally `group` for the colour.
-    """
-    figure, axes = plt.subplots(figsize=(6.4, 0.32 * len(frame) + 1.4))
-    y = np.arange(len(frame))
-    errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["value"].to_numpy())
-    axes.barh(y, frame["value"], xerr=errors, color=[pick_colour(group) for group in frame["group"]], alpha=0.8, height=0.65)
-    axes.set_yticks(y, [f"{row.label}  {row.count_}/{row.n}" for row in frame.rename(columns={"count": "count_"}).itertuples()])
-    axes.axvline(0.5, color="black", lw=0.8, ls=":")
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel=value_label, title=title)
-    axes.grid(axis="y", visible=False)
     return mark_figure(figure, mark)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.spatial import distance
 from scipy.special import rel_entr
 
-MEASURES = ("wasserstein", "jensen_shannon")
+MEASURES = ("wasserstein", "jensen_shannon", "mean_difference")
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
@@ -38,7 +38,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def measure_rows(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both of MEASURES, row by row, for two arrays of distributions drawn anew.
+    """The first two of MEASURES, row by row, for two arrays of distributions drawn anew.
 
     Parameters
     ----------
@@ -54,6 +54,18 @@ def measure_rows(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = (p + q) / 2
     divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / (2 * np.log(2))
     return moved, np.maximum(divergence, 0.0)  # alike rows may come out at minus a rounding error
+
+
+def mean_difference(p: np.ndarray, q: np.ndarray) -> float:
+    """Difference of the mean scores, p minus q, divided by k - 1; in [-1, 1], never further from 0 than `wasserstein`.
+
+    Examples
+    --------
+    >>> mean_difference(np.array([0.5, 0, 0.5]), np.array([0, 1.0, 0]))  # spread is not seen
+    0.0
+    """
+    p, q = _check(p), _check(q)
+    return float((p - q) @ np.arange(len(p)) / (len(p) - 1))
 
 
 def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +96,7 @@ def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFram
             rows.append(dict(zip(names, key[:-1], strict=True)) | {
                 "question": question, "to": culture,
                 "wasserstein": wasserstein(shares, other), "jensen_shannon": jensen_shannon(shares, other),
+                "mean_difference": mean_difference(shares, other),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -138,41 +151,6 @@ def measure_stability(human: pd.DataFrame, first: str, second: str, *, size: int
         drawn[:, column] = np.abs(np.cumsum(one - other, axis=1)[:, :-1]).sum(axis=1) / (one.shape[1] - 1)
     # The columns stand in the order of the original ranking, so the original choice is the first `size` of them.
     return (np.argsort(-drawn, axis=1, kind="stable")[:, :size] < size).sum(axis=1)
-
-
-def measure_shift(distances: pd.DataFrame, base: pd.DataFrame, target: str, *, measure: str = "wasserstein") -> pd.DataFrame:
-    """shift = d(base, target) - d(tuned, target) per item and language; positive is toward the target culture.
-
-    Parameters
-    ----------
-    distances, base : DataFrame
-        Of one tuned answerer and of the base model, from `measure_distances` (with `language`, `persona`).
-
-    Returns
-    -------
-    DataFrame
-        `question, language, persona, shift` in [-1, 1].
-    """
-    keys = ["question", "language", "persona"]
-    pick = [*keys, measure]
-    both = base.loc[base["to"] == target, pick].merge(
-        distances.loc[distances["to"] == target, pick], on=keys, suffixes=("_b", "_t")
-    )
-    both["shift"] = both[f"{measure}_b"] - both[f"{measure}_t"]
-    return both[[*keys, "shift"]]
-
-
-def judge_nearer(distances: pd.DataFrame, first: str, second: str, *, measure: str = "wasserstein") -> pd.DataFrame:
-    """Whether an answerer is nearer to `first` than to `second`, per row of names and question (ties count as no).
-
-    Returns
-    -------
-    DataFrame
-        Names, `question`, `nearer` (bool).
-    """
-    names = [c for c in distances.columns if c not in {"to", *MEASURES}]
-    wide = distances.pivot(index=names, columns="to", values=measure)
-    return (wide[first] < wide[second]).rename("nearer").reset_index()
 
 
 def _check(p) -> np.ndarray:

@@ -35,17 +35,59 @@ def test_gain_is_told_and_judged_by_its_interval(numbers, ours, verdict):
     assert table.loc["P@5 gain over the vanilla model, Mandarin", "ours"] == "not measured"
 
 
-def test_counts_stand_beside_the_papers_with_their_p():
-    rows = [
-        ("aligned_with_china", "none", "zero_shot", "zh", 0.2, 0.1, 0.4, 20, None, None),
-        ("aligned_with_china", "cn", "ppo", "zh", 0.5, 0.3, 0.7, 20, None, None),
-        ("aligned_with_china_p", "cn", "ppo", "zh", 0.03, None, None, 20, None, None),
+def count(stage, before_after, p, *, n=20, metric="aligned_with_china", culture="cn"):
+    return [
+        (metric, culture, stage, "zh", before_after / n, 0.3, 0.7, n, None, None),
+        (f"{metric}_p", culture, stage, "zh", p, None, None, n, None, None),
     ]
-    table = paper.compare_with_paper(config.load("smoke"), pd.DataFrame(rows, columns=NAMES).assign(model="tiny"))
-    row = table[table["claim"].str.contains("Qwen")].iloc[0]
-    assert row["paper"] == "13 -> 25 of 50 (Fisher p = 0.023 as if independent)"
-    assert row["ours"] == "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03)"
-    assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
+
+
+def judge_counts(*rows):
+    base = ("aligned_with_china", "none", "zero_shot", "zh", 0.2, 0.1, 0.4, 20, None, None)
+    frame = pd.DataFrame([base, *[row for part in rows for row in part]], columns=NAMES).assign(model="tiny")
+    table = paper.compare_with_paper(config.load("smoke"), frame)
+    return table[table["claim"].str.contains("Qwen")].iloc[0]
+
+
+def test_counts_stand_beside_the_papers_with_their_uncertainty():
+    mode = [("aligned_with_china_mode", "none", "zero_shot", "zh", 0.25, 0.1, 0.4, 20, None, None)]
+    row = judge_counts(count("ppo", 10, 0.03), mode, count("ppo", 7, 0.4, metric="aligned_with_china_mode"))
+    assert row["paper"] == (
+        "13 -> 25 of 50 (shares [0.16, 0.40] -> [0.37, 0.63]; Fisher p = 0.023 as if independent; McNemar p between 0.0005 and 0.073, "
+        "by the pairing that is not known)"
+    )
+    assert row["ours"] == (
+        "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03); by the modal answer 5 -> 7 (p = 0.40); controls: none"
+    )
+    assert row["verdict"] == "not testable here (illustrative sample; reproduced on it)"
+
+
+@pytest.mark.parametrize(
+    ("after", "p", "control", "verdict"),
+    [
+        (10, 0.03, 9, "reproduced"),
+        (10, 0.03, 10, "same direction"),  # a control does as well
+        (8, 0.03, 4, "same direction"),  # +4 of 20 is less than +12 of 50
+        (10, 0.2, 4, "not seen"),
+        (2, 0.01, 4, "not seen"),  # the other way
+    ],
+)
+def test_counts_are_judged_by_test_size_and_controls(after, p, control, verdict):
+    row = judge_counts(count("ppo", after, p), count("control_shuffled", control, 1.0))
+    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
+    assert row["ours"].endswith(f"controls: shuffled {control}")
+
+
+def test_all_claims_have_a_row_and_70b_is_a_yardstick():
+    table = paper.compare_with_paper(config.load("smoke"), list_gain(0.2, 0.15, 0.3, 0.05))
+    assert len(table) == 7 and table.iloc[-1][["ours", "verdict"]].tolist() == [
+        "no 70B baseline in this run", "not testable here (illustrative sample)",
+    ]  # fmt: skip
+    for value, verdict in ((0.35, "reproduced"), (0.45, "not seen")):  # ours: 0.30, interval up to 0.40
+        large = list_gain(value, 0.3, 0.9, 0.1).assign(model="qwen2.5-72b")
+        row = paper.compare_with_paper(config.load("smoke"), pd.concat([list_gain(0.2, 0.15, 0.3, 0.05), large])).iloc[-1]
+        assert row["ours"] == f"precision_at_5_attested us 0.30 against {value:.2f} of qwen2.5-72b"
+        assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
 
 
 @pytest.mark.parametrize(("p", "verdict"), [(0.01, "reproduced"), (0.2, "not seen")])

@@ -1,4 +1,4 @@
-"""Distances against scipy and closed forms; shifts, tension and counts worked by hand."""
+"""Distances against scipy and closed forms; tension worked by hand."""
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ def test_wasserstein_agrees_with_scipy_and_is_a_distance(pair):
     assert values.wasserstein(p, q) == pytest.approx(values.wasserstein(q, p))
     middle = (p + q) / 2
     entropy = lambda x: scipy_stats.entropy(x, base=2)  # noqa: E731
+    means = support @ p, support @ q
+    assert values.mean_difference(p, q) == pytest.approx((means[0] - means[1]) / (len(p) - 1), abs=1e-9)
+    assert abs(values.mean_difference(p, q)) <= values.wasserstein(p, q) + 1e-12
     assert values.jensen_shannon(p, q) == pytest.approx(entropy(middle) - (entropy(p) + entropy(q)) / 2, abs=1e-9)
 
 
@@ -69,24 +72,9 @@ HUMAN = pd.DataFrame(
 )
 
 
-def answer(adapter, stage, share):
-    names = {"model": "m", "adapter": adapter, "stage": stage, "language": "en", "persona": "none", "question": "Q1"}
-    return [{**names, "code": 1, "share": share}, {**names, "code": 2, "share": 1 - share}]
-
-
-def test_shift_counts_and_nearer_worked_by_hand(cfg):
-    rows = answer("none", "zero_shot", 0.8) + [
-        r for s in ("sft", "ppo") for a in ("us", "cn") for r in answer(a, s, 0.8 if a == "us" else 0.3)
-    ]
-    distances = values.measure_distances(pd.DataFrame(rows), HUMAN)
-    shifts = answers.measure_shifts(cfg, distances)
-    found = shifts[(shifts["culture"] == "cn") & (shifts["stage"] == "ppo")].set_index("toward")["shift"]
-    assert found["target"] == pytest.approx(0.7 - 0.2) and found["other"] == pytest.approx(0.1 - 0.6)
+def test_tension_worked_by_hand():
     tension = values.rank_tension(HUMAN, "us", "cn", size=1)
     assert tension["question"].tolist() == ["Q1", "Q56"] and tension["tension"].tolist() == pytest.approx([0.8, 0.5])
-    counts = answers.count_nearer(distances, tension, toward="cn", away="us").set_index(["culture", "stage"])
-    assert counts.loc[("cn", "ppo"), ["count", "n", "gained", "lost"]].tolist() == [1, 1, 1, 0]
-    assert counts.loc[("none", "zero_shot"), "count"] == 0
 
 
 def test_orders_are_averaged_and_the_pair_is_the_first_and_the_last():

@@ -1,0 +1,198 @@
+"""A map of answerers in the manner of Inglehart and Welzel: two indices of the items there are, or factors of respondents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from align_utils import stats
+from align_utils.config import Config, read_yaml
+from align_utils.tables import DataError
+from align_utils.yardsticks import ANSWERER
+
+
+def load_axes(path: Path, items: pd.DataFrame) -> dict[str, dict]:
+    """Read the axes of the map.
+
+    Parameters
+    ----------
+    path : Path
+        `data/survey/map.yaml`; its head explains the fields.
+    items : DataFrame
+        All items of the instrument (`wvs.load_items` with `choice='all', nominal=True`), to check the names against.
+
+    Returns
+    -------
+    dict
+        Axis to `{'lower', 'upper', 'components': {name: {question: +1, -1 or {code: score}}}}`, exactly two axes.
+
+    Raises
+    ------
+    DataError
+        Not two axes, a field missing or unknown, an item unknown or twice on an axis, a weight that is neither a sign nor scores
+        in [0, 1] of the item's codes.
+    """
+    axes = read_yaml(path)
+    if len(axes) != 2:
+        raise DataError(f"{path}: a map has two axes, found {len(axes)}")
+    codes = dict(zip(items["question"], items["codes"], strict=True))
+    for axis, content in axes.items():
+        if not isinstance(content, dict) or set(content) != {"lower", "upper", "components"}:
+            raise DataError(f"{path}, axis '{axis}': expected the fields lower, upper and components")
+        named = [question for component in content["components"].values() for question in component]
+        for question in named:
+            if question not in codes or named.count(question) > 1:
+                problem = "stands twice on this axis" if question in codes else "is no item of items.csv"
+                raise DataError(f"{path}, axis '{axis}': {question} {problem}")
+        for component in content["components"].values():
+            for question, weight in component.items():
+                if isinstance(weight, dict):
+                    fine = set(weight) <= set(codes[question]) and all(0 <= score <= 1 for score in weight.values())
+                else:
+                    fine = weight in (1, -1)
+                if not fine:
+                    raise DataError(
+                        f"{path}, axis '{axis}': {question}: expected 1, -1 or scores in 0 to 1 of the codes {codes[question]}, "
+                        f"found {weight}"
+                    )
+    return axes
+
+
+def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Score of every answerer on every component of the two axes, 0 at the lower end and 1 at the upper one.
+
+    Parameters
+    ----------
+    axes : dict
+        From `load_axes`.
+    items : DataFrame
+        The items asked: `question, codes` in scale order.
+    answers : DataFrame
+        ANSWERER, `question, code, share`, of models and baselines; items that are not on the map, or that some of them did not
+        answer, are passed over.
+
+    Returns
+    -------
+    DataFrame
+        ANSWERER, `axis, component, items` (how many went in), `value` in [0, 1].
+    """
+    codes = dict(zip(items["question"], items["codes"], strict=True))
+    weights = [
+        {
+            "axis": axis,
+            "component": name,
+            "question": question,
+            "code": code,
+            "weight": _weigh(weight, place, code, codes[question]),
+        }
+        for axis, content in axes.items()
+        for name, component in content["components"].items()
+        for question, weight in component.items()
+        if question in codes
+        for place, code in enumerate(codes[question])
+    ]
+    # Only what everyone answered: places on indices of different items cannot be compared.
+    asked = answers.drop_duplicates([*ANSWERER, "question"])["question"].value_counts()
+    common = set(asked.index[asked == len(answers.drop_duplicates(ANSWERER))])
+    weights = [row for row in weights if row["question"] in common]
+    if not weights:
+        raise DataError("none of the map's items was answered by everyone")
+    both = answers.merge(pd.DataFrame(weights), on=["question", "code"])
+    both["value"] = both["share"] * both["weight"]
+    keys = [*ANSWERER, "axis", "component"]
+    scores = both.groupby([*keys, "question"], sort=False)["value"].sum().reset_index()
+    return scores.groupby(keys, sort=False).agg(items=("value", "size"), value=("value", "mean")).reset_index()
+
+
+def summarise_map(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+    """Place of every answerer on the two axes, with intervals over components, and the move from the untuned model's place.
+
+    With three to five components an interval over them is wide and rough: it says how far the place hangs on which of them are at
+    hand. The move is paired by component.
+
+    Returns
+    -------
+    DataFrame
+        ANSWERER, `axis, value, low, high, n` (components), `items`, `move, move_low, move_high` (NaN for baselines).
+    """
+    keys = [*ANSWERER, "axis"]
+    table = stats.summarise(scored, keys, "value", unit="component", **cfg.bootstrap)
+    table = table.merge(scored.groupby(keys, sort=False)["items"].sum().reset_index(), on=keys)
+    asked = ["model", "language", "persona", "axis", "component"]
+    base = scored.loc[scored["stage"] == "zero_shot", [*asked, "value"]]
+    moves = scored.merge(base, on=asked, suffixes=("", "_base"))
+    moves = moves[moves["stage"] != "zero_shot"].assign(move=lambda frame: frame["value"] - frame["value_base"])
+    moves = stats.summarise(moves, keys, "move", unit="component", **cfg.bootstrap).drop(columns="n")
+    return table.merge(moves.rename(columns={"value": "move", "low": "move_low", "high": "move_high"}), on=keys, how="left")
+
+
+def describe_axes(axes: dict[str, dict], scored: pd.DataFrame) -> str:
+    """One sentence: which components each axis has in this run, and which are missing."""
+    parts = []
+    for axis, content in axes.items():
+        used = set(scored.loc[scored["axis"] == axis, "component"])
+        there = [name for name in content["components"] if name in used]
+        gone = [name for name in content["components"] if name not in used]
+        text = f"{content['lower']} to {content['upper']}: {', '.join(there) or 'nothing'}"
+        parts.append(text + (f" (not in this run: {', '.join(gone)})" if gone else ""))
+    return "; ".join(parts) + "."
+
+
+def extract_factors(scores: pd.DataFrame, weights: pd.Series | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two varimax-rotated principal components of respondents' item scores, as in the published construction of the map.
+
+    Parameters
+    ----------
+    scores : DataFrame, shape (n_respondents, n_items)
+        Item scores, higher toward the upper end; rows with a missing value are left out.
+    weights : Series, optional
+        Weight of each respondent, by the same index (the official map weights every country alike).
+
+    Returns
+    -------
+    loadings : DataFrame, shape (n_items, 2)
+        Columns 0 and 1; each factor is turned so that its loadings sum to a positive number.
+    places : DataFrame, shape (n_complete, 2)
+        Factor scores by respondent (regression method), weighted mean 0 and standard deviation 1.
+
+    Raises
+    ------
+    DataError
+        Fewer complete respondents than items, fewer than three items, or an item that does not vary.
+
+    Source
+    ------
+    Inglehart and Welzel (2005), chapter 2: principal components, varimax. Kaiser (1958) for the rotation.
+    """
+    frame = scores.dropna()
+    if len(frame) < frame.shape[1] or frame.shape[1] < 3:
+        raise DataError(f"factors need three items and more complete respondents than items; found {frame.shape}")
+    w = np.ones(len(frame)) if weights is None else weights.loc[frame.index].to_numpy(dtype=float)
+    w = w / w.sum()
+    x = frame.to_numpy(dtype=float)
+    x = x - w @ x
+    spread = np.sqrt(w @ x**2)
+    if (spread < 1e-12).any():
+        raise DataError(f"{frame.columns[int(np.argmin(spread))]} does not vary; leave it out")
+    x = x / spread
+    correlations = x.T @ (w[:, None] * x)
+    roots, vectors = np.linalg.eigh(correlations)
+    loadings = vectors[:, [-1, -2]] * np.sqrt(roots[[-1, -2]])
+    # In two dimensions the varimax criterion has its optimum in closed form (Kaiser 1958), after Kaiser's normalisation.
+    u, v = (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).T
+    a, b, p = u**2 - v**2, 2 * u * v, len(u)
+    angle = np.arctan2(2 * (a @ b) - 2 * a.sum() * b.sum() / p, (a @ a - b @ b) - (a.sum() ** 2 - b.sum() ** 2) / p) / 4
+    loadings = loadings @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    loadings = loadings * np.sign(loadings.sum(axis=0))
+    # Scores of principal components are exact: x R^-1 L has unit variance for any rotation.
+    places = x @ np.linalg.solve(correlations, loadings)
+    return pd.DataFrame(loadings, index=frame.columns), pd.DataFrame(places, index=frame.index)
+
+
+def _weigh(weight: int | dict, place: int, code: int, codes: list[int]) -> float:
+    if isinstance(weight, dict):
+        return float(weight.get(code, 0))
+    position = place / (len(codes) - 1)
+    return position if weight == 1 else 1 - position

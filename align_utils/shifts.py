@@ -1,0 +1,221 @@
+"""How far the answers moved toward a country, item by item, and whether the norms moved them: controls and a rule."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from align_utils import stats
+from align_utils.artifacts import list_records
+from align_utils.config import Config
+from align_utils.stages import FOREIGN
+
+CELL = ["model", "culture", "stage", "language", "persona"]
+SHIFT_KEYS = [*CELL, "toward"]
+# What is trained on the culture's own norms, and what is trained alike on wrong ones (as long as SFT, not as PPO).
+TARGETS = ("sft", "ppo")
+TOWARD = ("target", "other", "contrast")
+# Baselines as if they were tuned models: how far is the way from the untuned model's answers to theirs?
+BASELINES = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
+
+
+def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = None, *, measure: str = "wasserstein"):
+    """shift = d(untuned, country) - d(tuned, country) per item; positive is toward the country.
+
+    Parameters
+    ----------
+    distances : DataFrame
+        From `values.measure_distances`: `model, adapter, stage, language, persona, question, to`, the measure, and `seed` where
+        the tuned answers are of several training runs.
+    baselines : DataFrame, optional
+        From `yardsticks.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
+        does (`other_country`) or as half of the target's own people do (`human_half`, the most that can be hoped for).
+
+    Returns
+    -------
+    DataFrame
+        SHIFT_KEYS (`culture` is that of the norms), `to`, `question`, `shift` in [-1, 1], and `seed` where given; `toward` is
+        'target' where `to` is the culture, else 'other'.
+    """
+    keys = ["model", "language", "persona", "question", "to"]
+    base = distances.loc[distances["adapter"] == "none", [*keys, measure]]
+    tuned = distances[distances["adapter"] != "none"].rename(columns={"adapter": "culture"})
+    parts = [tuned.merge(base, on=keys, suffixes=("", "_base"))]
+    if baselines is not None:
+        cultures = pd.DataFrame({"culture": list(dict.fromkeys(tuned["culture"]))})
+        rows = baselines.drop(columns=["model", "language", "persona"]).merge(cultures, how="cross")
+        # Half of a country is the target's ceiling; a whole country is a baseline for the other one alone.
+        own = rows["adapter"] == rows["culture"]
+        rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
+        rows = rows.assign(stage=rows["stage"].map(BASELINES))
+        if "seed" in tuned:
+            rows["seed"] = 0  # no training run: one level alone
+        parts.append(rows.merge(base, on=["question", "to"], suffixes=("", "_base")))
+    both = pd.concat(parts, ignore_index=True)
+    both["shift"] = both[f"{measure}_base"] - both[measure]
+    both["toward"] = ["target" if a == b else "other" for a, b in zip(both["to"], both["culture"], strict=True)]
+    return both[[*SHIFT_KEYS, "to", "question", *({"seed"} & set(both)), "shift"]]
+
+
+def add_contrast(shifts: pd.DataFrame) -> pd.DataFrame:
+    """The shifts with a third `toward`: 'contrast', target minus other on the same item (the mean of the others, if several).
+
+    Flatter answers move toward every country alike; the contrast takes that out.
+    """
+    keys = [column for column in shifts.columns if column not in {"toward", "to", "shift"}]
+    means = shifts.groupby([*keys, "toward"], sort=False, dropna=False)["shift"].mean().unstack("toward")
+    contrast = (means["target"] - means["other"]).rename("shift").dropna().reset_index()
+    return pd.concat([shifts, contrast.assign(toward="contrast")], ignore_index=True)
+
+
+def summarise_shifts(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
+    """Mean shift of every stage, with intervals over items (and seeds, where several), p of random signs, and Holm.
+
+    Parameters
+    ----------
+    shifts : DataFrame
+        From `add_contrast`.
+
+    Returns
+    -------
+    DataFrame
+        SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the order of TOWARD; baselines are not tested. Holm's family is all that
+        is tested of one model and one `toward`; few resamples cannot give a p small enough for a large family.
+    """
+    run = "seed" if "seed" in shifts else None
+    table = stats.summarise(shifts, SHIFT_KEYS, "shift", unit="question", run=run, **cfg.bootstrap)
+    means = shifts.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
+    settings = {"resamples": cfg.profile.stats.resamples, "seed": cfg.profile.seed}
+    tests = {
+        key: stats.permute_signs(part["shift"], part["question"], **settings)
+        for key, part in means.groupby(SHIFT_KEYS, sort=False)
+        if key[CELL.index("stage")] not in BASELINES.values()
+    }
+    table["p"] = [tests.get(key, float("nan")) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
+    table["p_holm"] = _adjust(table)
+    return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
+
+
+def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.DataFrame:
+    """Shift toward the target per topic (column `topic`) for `plots.plot_intervals`: a panel an adapter, a group a language."""
+    part = shifts[(shifts["stage"] == stage) & (shifts["toward"] == "target")]
+    panel = [f"norms of {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
+    asked = "asked in " + part["language"]
+    if part["persona"].nunique() > 1:
+        asked += ", persona " + part["persona"]
+    part = part.assign(panel=panel, label=part["topic"], group=asked)
+    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", **cfg.bootstrap)
+
+
+def list_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Shift toward the target of every item, one column a tuned answerer ('cn sft en'); items in the order of `items`."""
+    part = shifts[(shifts["toward"] == "target") & ~shifts["stage"].isin(BASELINES.values())]
+    names = [part[column] for column in ("culture", "stage", "language")]
+    names += [part[column] for column in ("model", "persona") if part[column].nunique() > 1]
+    part = part.assign(answerer=[" ".join(row) for row in zip(*names, strict=True)])
+    wide = part.groupby(["question", "answerer"], sort=False)["shift"].mean().unstack("answerer")
+    return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")
+
+
+def find_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
+    """The shifts with the foreign control added where the profile names it: the other language's SFT adapter, seen from here."""
+    if FOREIGN not in cfg.profile.controls:
+        return shifts
+    parts = [shifts]
+    for culture, settings in cfg.cultures.items():
+        others = [name for name in cfg.cultures if cfg.cultures[name].language != settings.language]
+        part = shifts[(shifts["stage"] == "sft") & shifts["culture"].isin(others[:1])]
+        toward = part["to"].map(lambda to, culture=culture: "target" if to == culture else "other")
+        parts.append(part.assign(culture=culture, stage=FOREIGN, toward=toward))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
+    """Shift of the target's adapters minus that of every control there is, paired by item.
+
+    Parameters
+    ----------
+    shifts : DataFrame
+        From `add_contrast(find_controls(...))`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p,
+        p_holm` (family as in `summarise_shifts`). Empty where the run has no control.
+    """
+    by = ["model", "culture", "language", "persona", "toward"]
+    controls = [stage for stage in dict.fromkeys(shifts["stage"]) if stage.startswith("control_")]
+    pairs = [(stage, control) for stage in TARGETS if (shifts["stage"] == stage).any() for control in controls]
+    if not pairs:
+        return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
+    table = stats.compare(
+        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question",
+        run="seed" if "seed" in shifts else None, **cfg.bootstrap,
+    )  # fmt: skip
+    return table.assign(p_holm=_adjust(table))
+
+
+def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+    """For every adapter of the culture's own norms: may one say that these norms moved the answers? A rule, in words.
+
+    'These norms move the answers' asks for four things: the run has a control that was trained on wrong norms; the shift toward
+    the target has an interval above 0; so has the contrast (target minus other); and against every control there is the paired
+    difference toward the target has an interval above 0 and Holm's p below `alpha`.
+
+    Parameters
+    ----------
+    table, controls : DataFrame
+        From `summarise_shifts` and `compare_controls`.
+
+    Returns
+    -------
+    DataFrame
+        CELL, `claimed` ('yes', 'no' or 'cannot be claimed'), `sentence`.
+    """
+    rows = []
+    for key, part in table[table["stage"].isin(TARGETS)].groupby(CELL, sort=False):
+        cell, means = dict(zip(CELL, key, strict=True)), part.set_index("toward")
+        against = controls[controls["toward"] == "target"].assign(stage=controls["comparison"].str.split(" - ").str[0])
+        against = against.merge(pd.DataFrame([cell]))
+        names = against["comparison"].str.split(" - ").str[-1]
+        beaten = (against["low"] > 0) & (against["p_holm"] < alpha)
+        reasons = []
+        if not means.loc["target", "low"] > 0:
+            reasons.append(f"the shift {_tell(means.loc['target'])} is not above 0")
+        if not means.loc["contrast", "low"] > 0:
+            reasons.append(f"no more toward the target than toward the other country, {_tell(means.loc['contrast'])}")
+        if not beaten.all():
+            reasons.append(f"not above {', '.join(names[~beaten])}")
+        if not set(names) - {FOREIGN}:
+            claimed = "cannot be claimed"
+            text = (
+                "that these norms move the answers cannot be claimed, as this run has no adapter trained alike on wrong norms"
+            )
+            text += f" (besides: {'; '.join(reasons)})" if reasons else ""
+        elif reasons:
+            claimed, text = "no", f"not shown that these norms move the answers: {'; '.join(reasons)}"
+        else:
+            claimed, text = "yes", f"these norms move the answers: {_tell(means.loc['target'])}, above {', '.join(names)}"
+        if cell["stage"] == "ppo" and len(names):
+            text += " (the controls are trained as long as SFT, not as PPO)"
+        who = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}"
+        who += "" if cell["persona"] == "none" else f", persona {cell['persona']}"
+        rows.append({**cell, "claimed": claimed, "sentence": f"{who}: {text}."})
+    return pd.DataFrame(rows, columns=[*CELL, "claimed", "sentence"])
+
+
+def list_metrics(table: pd.DataFrame, controls: pd.DataFrame) -> list[dict]:
+    """Metric records: `shift_toward_target`, `shift_contrast`, and `shift_over_control` with the comparison as its method."""
+    trained = table[~table["stage"].isin(BASELINES.values())]
+    records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
+    records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
+    over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
+    return records + list_records(over, "shift_over_control", unit="distance")
+
+
+def _adjust(table: pd.DataFrame) -> pd.Series:
+    return table.groupby(["model", "toward"], sort=False)["p"].transform(lambda p: stats.adjust_holm(p))
+
+
+def _tell(row: pd.Series) -> str:
+    return f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"

@@ -1,0 +1,211 @@
+"""The items on which two countries differ most: whose answers are nearer, whose modal answer it is, and what counts can say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from align_utils import stats, values
+from align_utils.artifacts import list_records
+from align_utils.yardsticks import STAGES
+
+# The paper's counts of 50 answers aligned with China: before, after.
+PAPER = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}
+PAPER_ITEMS = 50
+READINGS = ("nearer", "mode")
+# Share of an answer by which the first option must lead to be the modal answer; below lies rounding.
+LEAD = 1e-9
+
+
+def find_modes(answers: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The modal answer of every item; NaN where two options share the lead (an even answerer has no modal answer).
+
+    Parameters
+    ----------
+    answers : DataFrame
+        `by`, `question, code, share`.
+
+    Returns
+    -------
+    DataFrame
+        `by`, `question`, `mode` (code).
+    """
+    keys = [*by, "question"]
+    ranked = answers.sort_values("share", ascending=False, kind="stable")
+    first, second = (ranked.groupby(keys, sort=False).nth(place).set_index(keys) for place in (0, 1))
+    clear = first["share"] - second["share"].reindex(first.index) > LEAD
+    return first["code"].where(clear).rename("mode").reset_index()
+
+
+def judge_items(
+    distances: pd.DataFrame, answers: pd.DataFrame, human: pd.DataFrame, tension: pd.DataFrame, *, toward: str, away: str
+) -> pd.DataFrame:
+    """For every chosen item and answerer: is it on the side of `toward`, by two readings?
+
+    Parameters
+    ----------
+    distances : DataFrame
+        Of models and baselines, from `values.measure_distances`.
+    answers : DataFrame
+        The same answerers' `question, code, share`.
+    human, tension : DataFrame
+        From `wvs.load_distributions` and `values.rank_tension`.
+
+    Returns
+    -------
+    DataFrame
+        The answerer's columns, `question`, `reading` ('nearer': nearer distribution; 'mode': the same modal answer as `toward`),
+        `aligned` (bool; ties count as no), `shared` (bool: both countries have the same modal answer).
+    """
+    names = [column for column in distances.columns if column not in {"question", "to", *values.MEASURES}]
+    keys = [*names, "question"]
+    chosen = set(tension.loc[tension["chosen"], "question"])
+    wide = distances[distances["question"].isin(chosen)].pivot(index=keys, columns="to", values="wasserstein")
+    # Only a whole country lacks a distance: that to itself, which is 0.
+    wide = wide.fillna(0.0)
+    nearer = (wide[toward] < wide[away]).rename("aligned").reset_index().assign(reading="nearer")
+    people = find_modes(human, ["culture"]).pivot(index="question", columns="culture", values="mode")
+    mode = find_modes(answers[answers["question"].isin(chosen)], names)
+    mode["aligned"] = mode["mode"].to_numpy() == people[toward].reindex(mode["question"]).to_numpy()
+    both = pd.concat([nearer, mode.drop(columns="mode").assign(reading="mode")], ignore_index=True)
+    both = distances[names].drop_duplicates().merge(both, on=names)
+    shared = people[toward] == people[away]
+    return both.assign(shared=both["question"].map(shared))
+
+
+def count_aligned(judged: pd.DataFrame) -> pd.DataFrame:
+    """How many of the chosen items each answerer has on the side of `toward`, before and after tuning, by both readings.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        From `judge_items`, several models and baselines together.
+
+    Returns
+    -------
+    DataFrame
+        `label, reading, group, model, culture` (of the norms or people), `stage, language, persona, value, low, high` (share,
+        Wilson), `count, n, shared` (items with one modal answer in both countries), `gained, lost` against the untuned model,
+        `p` (exact McNemar), `p_holm` (family: the tuned rows of a reading). Baselines and the untuned model are not tested.
+    """
+    rows = []
+    for (reading, model, language, persona), part in judged.groupby(["reading", "model", "language", "persona"], sort=False):
+        base = part[part["stage"] == "zero_shot"].set_index("question")["aligned"]
+        for (culture, stage), mine in part.groupby(["adapter", "stage"], sort=False):
+            aligned = mine.set_index("question")["aligned"]
+            low, high = stats.wilson_interval(int(aligned.sum()), len(aligned))
+            row = {
+                "label": name_answerer(model, culture, stage, language, persona), "reading": reading, "group": stage,
+                "model": model, "culture": culture, "stage": stage, "language": language, "persona": persona,
+                "value": aligned.mean(), "low": low, "high": high, "count": int(aligned.sum()), "n": len(aligned),
+                "shared": int(mine["shared"].sum()), "gained": np.nan, "lost": np.nan, "p": np.nan,
+            }  # fmt: skip
+            if stage not in {"zero_shot", *STAGES}:
+                before = base.loc[aligned.index]
+                row["gained"], row["lost"] = int((aligned & ~before).sum()), int((~aligned & before).sum())
+                row["p"] = stats.mcnemar_exact(row["gained"], row["lost"])
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("reading", sort=False)["p"].transform(lambda p: stats.adjust_holm(p))
+    return table
+
+
+def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
+    """An answerer in words: 'cn sft, asked in zh', 'people of cn', 'uniform answers'; the model where it is no baseline."""
+    if stage in STAGES:
+        return {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}[
+            stage
+        ]
+    name = "base" if culture == "none" else f"{culture} {stage}"
+    return f"{model} {name}, asked in {language}" + ("" if persona == "none" else f", persona {persona}")
+
+
+def list_answers(
+    averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, tension: pd.DataFrame, *,
+    culture: str, language: str, most: int = 18,
+) -> pd.DataFrame:  # fmt: skip
+    """Both countries' distributions and the answers of base, SFT and PPO on the first chosen items, for `value_plots.plot_items`.
+
+    Parameters
+    ----------
+    averaged : DataFrame
+        Answers of one model and persona, from `answers.average_orders`.
+    culture, language : str
+        Norms of the tuned answerers, and the language in which all are asked.
+    most : int
+        At most so many items, those with the most tension.
+
+    Returns
+    -------
+    DataFrame
+        `question, text, place` (0 is the first point of the scale), `answerer` (culture or stage), `share, first, last` (labels of
+        the ends), `tension`.
+    """
+    asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", "sft", "ppo"])]
+    asked = asked[asked["adapter"].isin(["none", culture])]
+    rows = []
+    for row in tension[tension["chosen"]].head(most).itertuples():
+        item = items.set_index("question").loc[row.question]
+        labels = item["labels_en"]
+        parts = {"stage": asked[asked["question"] == row.question], "culture": human[human["question"] == row.question]}
+        for column, part in parts.items():
+            for name, share in part.groupby(column, sort=False):
+                shares = share.set_index("code")["share"].reindex(item["codes"])
+                rows += [
+                    {
+                        "question": row.question, "text": item["text_en"], "place": place, "answerer": name, "share": value,
+                        "first": labels[0], "last": labels[-1], "tension": row.tension,
+                    }
+                    for place, value in enumerate(shares)
+                ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def bound_mcnemar(before: int, after: int, n: int) -> tuple[float, float]:
+    """Smallest and largest exact McNemar p over all paired tables with these margins.
+
+    Parameters
+    ----------
+    before, after : int
+        Items aligned before and after, of `n` each.
+
+    Examples
+    --------
+    >>> bound_mcnemar(0, 3, 10)  # nothing could be lost: one table alone
+    (0.25, 0.25)
+    """
+    kept = range(max(0, before + after - n), min(before, after) + 1)
+    found = [stats.mcnemar_exact(after - both, before - both) for both in kept]
+    return min(found), max(found)
+
+
+def describe_paper(counts: dict[str, tuple[int, int]] = PAPER, n: int = PAPER_ITEMS) -> pd.DataFrame:
+    """The paper's counts with the uncertainty that their margins leave.
+
+    Returns
+    -------
+    DataFrame
+        `model, before, after, n`, Wilson intervals of both shares, `fisher_p` (as if independent), `mcnemar_low, mcnemar_high`
+        (exact p over all paired tables with these margins).
+    """
+    rows = []
+    for model, (before, after) in counts.items():
+        (low, high), (low_after, high_after) = (stats.wilson_interval(count, n) for count in (before, after))
+        smallest, largest = bound_mcnemar(before, after, n)
+        rows.append({
+            "model": model, "before": before, "after": after, "n": n, "before_low": low, "before_high": high,
+            "after_low": low_after, "after_high": high_after, "fisher_p": stats.fisher_exact(before, after, n),
+            "mcnemar_low": smallest, "mcnemar_high": largest,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def list_metrics(counts: pd.DataFrame) -> list[dict]:
+    """Metric records of `count_aligned` toward China: `aligned_with_china` (nearer), `..._mode`, and their exact McNemar p."""
+    records = []
+    for reading, part in counts.groupby("reading", sort=False):
+        name = "aligned_with_china" + ("" if reading == "nearer" else f"_{reading}")
+        records += list_records(part, name, unit="share", subset="high_tension")
+        tests = part.drop(columns=["low", "high"]).assign(value=part["p"]).dropna(subset="value")
+        records += list_records(tests, f"{name}_p", unit="p", subset="high_tension", method="exact McNemar")
+    return records

@@ -1,0 +1,85 @@
+"""Answerers that are no model of the run: people of each country, half of them against the other half, and even answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from align_utils import values
+from align_utils.config import Config
+
+ANSWERER = ["model", "adapter", "stage", "language", "persona"]
+# The stages of the baselines; `human` is the other country wherever a distance to a country is taken.
+STAGES = ("human", "human_half", "uniform")
+_NAMES = {"model": "baseline", "language": "none", "persona": "none"}
+
+
+def draw_halves(cfg: Config, human: pd.DataFrame) -> pd.DataFrame:
+    """Two halves of each country's respondents as they might have been: multinomial draws from the shares.
+
+    For shares without respondents behind them. Real halves of a weighted sample differ more (weights, clusters), so the distance
+    between drawn halves is a lower bound.
+
+    Parameters
+    ----------
+    human : DataFrame
+        From `wvs.load_distributions`; where `n` is missing, the culture's `survey_n` is taken.
+
+    Returns
+    -------
+    DataFrame
+        `question, culture, half` (1 or 2), `code, share`.
+    """
+    rng = np.random.default_rng(cfg.profile.seed)
+    parts = []
+    for (_, culture), part in human.groupby(["question", "culture"], sort=False):
+        n = cfg.cultures[culture].survey_n if part["n"].isna().any() else int(part["n"].iloc[0])
+        p = part["share"].to_numpy()
+        for half in (1, 2):
+            drawn = rng.multinomial(n // 2, p / p.sum()) / (n // 2)
+            parts.append(part[["question", "culture", "code"]].assign(half=half, share=drawn))
+    return pd.concat(parts, ignore_index=True)
+
+
+def build_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Answer distributions of the baselines in the form of a model's answers.
+
+    Parameters
+    ----------
+    human : DataFrame
+        `question, culture, code, share`, codes in scale order.
+    halves : DataFrame
+        `question, culture, half` (1 or 2), `code, share`: from respondents, or from `draw_halves`. Only half 1 answers here.
+
+    Returns
+    -------
+    DataFrame
+        ANSWERER, `question, code, share`; `model` is 'baseline', `stage` one of STAGES, `adapter` the people's culture or 'none'.
+    """
+    people = human.assign(adapter=human["culture"], stage="human")
+    half = halves[halves["half"] == 1]
+    half = half.assign(adapter=half["culture"], stage="human_half")
+    even = human.drop_duplicates(["question", "code"])
+    even = even.assign(share=1 / even.groupby("question")["code"].transform("size"), adapter="none", stage="uniform")
+    return pd.concat([people, half, even], ignore_index=True).assign(**_NAMES)[[*ANSWERER, "question", "code", "share"]]
+
+
+def measure_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Distance of every baseline to every country, as `values.measure_distances`; a half is held against the other halves.
+
+    Returns
+    -------
+    DataFrame
+        ANSWERER, `question`, `to` and `values.MEASURES`; a country's distance to itself is left out.
+    """
+    rows = build_baselines(human, halves)
+    is_half = rows["stage"] == "human_half"
+    distances = values.measure_distances(rows[~is_half], human)
+    distances = distances[(distances["stage"] != "human") | (distances["adapter"] != distances["to"])]
+    return pd.concat([distances, values.measure_distances(rows[is_half], halves[halves["half"] == 2])], ignore_index=True)
+
+
+def pick_model(frame: pd.DataFrame, model: str, persona: str) -> pd.DataFrame:
+    """Rows of one model asked in one persona, and of the baselines."""
+    mine = (frame["model"] == model) & (frame["persona"] == persona)
+    return frame[mine | (frame["model"] == _NAMES["model"])]
