@@ -106,8 +106,11 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_is_kept(project,
     cfg, expected = project
     shutil.rmtree(cfg.runs / "adapters")
     assert start(train, cfg.root, ["sft"], "no room", tmp_path / "first") == 1
-    said = (tmp_path / "first.txt").read_text().strip().splitlines()[-1]
-    assert "TrainingError: step tiny/us/sft/seed-" in said and "is full, or a quota or limit on file sizes" in said
+    # The progress bar is flushed after the error.
+    said = [
+        line for line in (tmp_path / "first.txt").read_text().splitlines() if "TrainingError: step tiny/us/sft/seed-" in line
+    ]
+    assert len(said) == 1 and "is full, or a quota or limit on file sizes" in said[0]
     assert not is_finished(cfg, "sft")
     assert start(train, cfg.root, ["sft"], None, tmp_path / "again") == 0
     assert count(tmp_path / "again") == 4 and read(cfg, "sft") == expected["sft"]
