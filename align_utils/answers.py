@@ -119,18 +119,3 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
     distances["mean_difference"] = distances["mean_difference"].abs()
     others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
     return table.merge(others, on=by)
-
-
-def summarise_stability(cfg: Config, human: pd.DataFrame, first: str, second: str, *, draws: int = 200) -> str:
-    """One sentence: how many of the chosen items are chosen again when both countries' answers are drawn anew."""
-    size = values.choose_size(human["question"].nunique(), cfg.profile.survey.high_tension)
-    known = human.groupby("culture")["n"].min()
-    sizes = {name: culture.survey_n if known.isna()[name] else int(known[name]) for name, culture in cfg.cultures.items()}
-    kept = values.measure_stability(human, first, second, size=size, draws=draws, sizes=sizes, seed=cfg.profile.seed)
-    low, high = np.quantile(kept, [0.025, 0.975])
-    drawn = ("as if " if cfg.is_sample else "") + ", ".join(f"n = {sizes[name]} {name}" for name in (first, second))
-    return (
-        f"{size} of {human['question'].nunique()} items are chosen (the profile asks for {cfg.profile.survey.high_tension}; at most a "
-        f"third of the items there are); {kept.mean():.1f} of them stay on average over {draws} multinomial draws ({drawn}), "
-        f"95 % of the draws keep {low:.0f} to {high:.0f}."
-    )

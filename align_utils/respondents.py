@@ -11,9 +11,6 @@ from align_utils import values
 from align_utils.config import Config
 from align_utils.microdata import Respondents
 
-# Of a country's own people in a distance table (the columns of `answers.ANSWERER` and the reading of orders).
-BASELINE = {"model": "baseline", "stage": "human", "language": "none", "persona": "none", "orders": "none"}
-
 
 def describe_people(cfg: Config, items: pd.DataFrame, human: pd.DataFrame, people: Respondents | None) -> pd.DataFrame:
     """Mean answer of every country on every item, with its interval.
@@ -46,40 +43,31 @@ def describe_people(cfg: Config, items: pd.DataFrame, human: pd.DataFrame, peopl
     return pd.DataFrame(rows)
 
 
-def measure_halves(
-    cfg: Config, items: pd.DataFrame, human: pd.DataFrame, people: Respondents | None, *, repeats: int = 200
+def draw_halves(
+    cfg: Config, items: pd.DataFrame, human: pd.DataFrame, people: Respondents | None, *, repeats: int = 1
 ) -> pd.DataFrame:
-    """Distance between two random halves of the same country's people, per item: what no answerer can be expected to undercut.
+    """Answer distributions of two random halves of every country's people: how near they lie is as near as anyone can come.
 
-    A half is smaller than the sample: two whole samples would lie nearer by about the square root of two.
+    Respondents (or their primary sampling units) are dealt out, weights kept; shares alone are drawn (multinomial) at half their n,
+    which leaves out weights and clusters, so that such halves lie too near. A half is smaller than the sample: two whole samples
+    would lie nearer by about the square root of two.
 
     Returns
     -------
     DataFrame
-        As from `values.measure_distances` (mean over the repeats), `adapter` and `to` both the culture, `stage` 'human'.
+        `question, culture, half` (1 or 2), `draw` (0 to repeats - 1), `code, share`; codes in scale order.
     """
-    rows = []
-    for culture, questions, first, second in _split(cfg, items, human, people, repeats):
+    parts = []
+    codes = human.groupby("question", sort=False)["code"].unique()
+    for culture, questions, *halves in _split(cfg, items, human, people, repeats):
         for question in questions:
-            w, js = values.measure_rows(first[question], second[question])
-            rows.append(
-                {**BASELINE, "adapter": culture, "question": question, "to": culture}
-                | {"wasserstein": np.nanmean(w), "jensen_shannon": np.nanmean(js)}
-            )
-    return pd.DataFrame(rows)
-
-
-def append_halves(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Add the halves' mean distance, a row a country, to the table of `answers.summarise_distances`.
-
-    Returns
-    -------
-    DataFrame
-        The table; in the new rows `low` and `high` are empty, since all of the human side's noise is in the value.
-    """
-    own = halves.groupby([*BASELINE, "adapter", "to"], sort=False)
-    rows = own.agg(value=("wasserstein", "mean"), jensen_shannon=("jensen_shannon", "mean"), n=("question", "size"))
-    return pd.concat([table, rows.reset_index().reindex(columns=table.columns)], ignore_index=True)
+            for half, shares in enumerate(halves, start=1):
+                draws, k = shares[question].shape
+                parts.append(pd.DataFrame({
+                    "question": question, "culture": culture, "half": half, "draw": np.repeat(np.arange(draws), k),
+                    "code": np.tile(codes[question], draws), "share": shares[question].ravel(),
+                }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
 
 
 def draw_choice(

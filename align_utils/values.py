@@ -131,28 +131,6 @@ def choose_size(available: int, wanted: int) -> int:
     return min(wanted, available // 3)
 
 
-def measure_stability(human: pd.DataFrame, first: str, second: str, *, size: int, draws: int, sizes: dict[str, int], seed: int):
-    """How many of the `size` high-tension items stay when both countries' answers are drawn anew (multinomial).
-
-    Returns
-    -------
-    ndarray, shape (draws,)
-        Items of the original choice that are chosen again.
-    """
-    rng = np.random.default_rng(seed)
-    ranked = rank_tension(human, first, second, size=size)
-    shares = {key: part["share"].to_numpy() for key, part in human.groupby(["question", "culture"], sort=False)}
-    drawn = np.empty((draws, len(ranked)))
-    for column, question in enumerate(ranked["question"]):
-        one, other = (
-            rng.multinomial(sizes[name], shares[question, name] / shares[question, name].sum(), size=draws) / sizes[name]
-            for name in (first, second)
-        )
-        drawn[:, column] = np.abs(np.cumsum(one - other, axis=1)[:, :-1]).sum(axis=1) / (one.shape[1] - 1)
-    # The columns stand in the order of the original ranking, so the original choice is the first `size` of them.
-    return (np.argsort(-drawn, axis=1, kind="stable")[:, :size] < size).sum(axis=1)
-
-
 def _check(p) -> np.ndarray:
     p = np.asarray(p, dtype=float)
     if p.ndim != 1 or len(p) < 2 or not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-6:

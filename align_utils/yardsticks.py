@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from align_utils import values
-from align_utils.config import Config
 
 ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 # The stages of the baselines; `human` is the other country wherever a distance to a country is taken.
 STAGES = ("human", "human_half", "uniform")
 _NAMES = {"model": "baseline", "language": "none", "persona": "none"}
-
-
-def draw_halves(cfg: Config, human: pd.DataFrame) -> pd.DataFrame:
-    """Two halves of each country's respondents as they might have been: multinomial draws from the shares.
-
-    For shares without respondents behind them. Real halves of a weighted sample differ more (weights, clusters), so the distance
-    between drawn halves is a lower bound.
-
-    Parameters
-    ----------
-    human : DataFrame
-        From `wvs.load_distributions`; where `n` is missing, the culture's `survey_n` is taken.
-
-    Returns
-    -------
-    DataFrame
-        `question, culture, half` (1 or 2), `code, share`.
-    """
-    rng = np.random.default_rng(cfg.profile.seed)
-    parts = []
-    for (_, culture), part in human.groupby(["question", "culture"], sort=False):
-        n = cfg.cultures[culture].survey_n if part["n"].isna().any() else int(part["n"].iloc[0])
-        p = part["share"].to_numpy()
-        for half in (1, 2):
-            drawn = rng.multinomial(n // 2, p / p.sum()) / (n // 2)
-            parts.append(part[["question", "culture", "code"]].assign(half=half, share=drawn))
-    return pd.concat(parts, ignore_index=True)
 
 
 def build_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +20,7 @@ def build_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     human : DataFrame
         `question, culture, code, share`, codes in scale order.
     halves : DataFrame
-        `question, culture, half` (1 or 2), `code, share`: from respondents, or from `draw_halves`. Only half 1 answers here.
+        `question, culture, half` (1 or 2), `code, share`: from `respondents.draw_halves`. Only half 1 answers here.
 
     Returns
     -------

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from surveys import make_people
 
-from align_utils import answers, config, microdata, respondents, values, wvs
+from align_utils import config, microdata, respondents, values, wvs, yardsticks
 
 ALL = wvs.load_items(ROOT / "data" / "survey", choice="all")
 TWO, FOUR = ALL[ALL["question"] == "Q57"], ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])]
@@ -72,19 +72,13 @@ def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
     people = make_people(TWO, sizes=SIZES, seed=4, missing=0).assign(W_WEIGHT=1)
     cfg, human, drawn = load(tmp_path, people, TWO)
     for source in (drawn, None):
-        halves = respondents.measure_halves(cfg, TWO, human, source, repeats=2000).set_index("to")
+        halves = respondents.draw_halves(cfg, TWO, human, source, repeats=2000)
+        first = halves[halves["code"] == halves["code"].min()].pivot(index=["culture", "draw"], columns="half", values="share")
+        apart = (first[1] - first[2]).abs().groupby("culture").mean()
         for culture, part in human.groupby("culture"):
             p, n = part["share"].iloc[0], part["n"].iloc[0]
-            assert halves.loc[culture, "wasserstein"] == pytest.approx(
-                (2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06
-            )
-    means = answers.summarise_distances(
-        cfg, pd.DataFrame([("m", "none", "zero_shot", "en", "none", "Q57", 0, place, code, 0.5) for place, code in ((1, 1), (2, 2))],
-        columns=[*answers.ANSWERER, "question", "order", "place", "code", "probability"]), human,
-    )  # fmt: skip
-    both = respondents.append_halves(means, respondents.measure_halves(cfg, TWO, human, drawn))
-    assert both.columns.tolist() == means.columns.tolist() and len(both) == len(means) + 2
-    assert (both[both["stage"] == "human"].groupby(["adapter", "to"]).size() == 1).all(), "people to both countries, once each"
+            assert apart[culture] == pytest.approx((2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06)
+        assert halves.groupby(["culture", "half", "draw"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
 def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
@@ -140,6 +134,6 @@ def test_research_shares_have_intervals_and_halves(real_data):
     assert wvs.load_respondents(cfg, items) is None
     table = respondents.describe_people(cfg, items, human, None)
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
-    halves = respondents.measure_halves(cfg, items, human, None)
-    between = values.measure_distances(human.assign(adapter=human["culture"]).drop(columns="culture"), human)
-    assert halves["wasserstein"].mean() < 0.1 * between.loc[between["adapter"] != between["to"], "wasserstein"].mean()
+    halves = respondents.draw_halves(cfg, items, human, None)
+    distances = yardsticks.measure_baselines(human, halves).groupby("stage")["wasserstein"].mean()
+    assert distances["human_half"] < 0.1 * distances["human"]

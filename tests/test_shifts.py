@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align_utils import power, shifts, values, yardsticks
+from align_utils import power, respondents, shifts, values, yardsticks
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -27,7 +27,7 @@ def answer(adapter, stage, shares, *, seed=None):
 
 
 def measure(*answers):
-    halves = yardsticks.draw_halves(CFG[0], HUMAN)
+    halves = respondents.draw_halves(CFG[0], None, HUMAN, None)
     found = shifts.measure_shifts(
         values.measure_distances(pd.concat(answers), HUMAN), yardsticks.measure_baselines(HUMAN, halves)
     )

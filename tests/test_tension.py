@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils import tension, values, yardsticks
+from align_utils import respondents, tension, values, yardsticks
 
 CULTURES = ("us", "cn")
 # Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -34,7 +34,7 @@ def answer(adapter, stage, shares):
 
 
 def count(cfg, *answers):
-    halves = yardsticks.draw_halves(cfg, HUMAN)
+    halves = respondents.draw_halves(cfg, None, HUMAN, None)
     averaged = pd.DataFrame([row for rows in answers for row in rows])
     everyone = pd.concat([averaged, yardsticks.build_baselines(HUMAN, halves)])
     distances = pd.concat([values.measure_distances(averaged, HUMAN), yardsticks.measure_baselines(HUMAN, halves)])

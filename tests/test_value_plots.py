@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from align_utils import culture_map, plots, styles, tension, value_plots, values, wvs, yardsticks
+from align_utils import culture_map, plots, respondents, styles, tension, value_plots, values, wvs, yardsticks
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -27,7 +27,7 @@ def made(cfg):
                     {**names, "question": item.question, "code": c, "share": p} for c, p in zip(item.codes, shares, strict=True)
                 ]
     averaged = pd.DataFrame(rows)
-    halves = yardsticks.draw_halves(cfg, human)
+    halves = respondents.draw_halves(cfg, items, human, None)
     return items, human, halves, averaged, pd.concat([averaged, yardsticks.build_baselines(human, halves)])
 
 

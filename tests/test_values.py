@@ -104,15 +104,6 @@ def test_an_answerer_who_only_likes_a_place_comes_out_in_the_middle(n, numeric):
         assert averaged["share"].tolist() == pytest.approx([1 / n] * n)
 
 
-def test_stability_is_full_when_the_choice_is_clear():
-    kept = values.measure_stability(HUMAN, "us", "cn", size=1, draws=5, sizes={"us": 2000, "cn": 2000}, seed=0)
-    assert kept.tolist() == [1] * 5
-    close = HUMAN.copy()
-    close["share"] = [0.5, 0.5, 0.49, 0.51, 0.5, 0.5, 0.0, 0.49, 0.51, 0.0]
-    kept = values.measure_stability(close, "us", "cn", size=1, draws=400, sizes={"us": 500, "cn": 500}, seed=0)
-    assert 0.3 < kept.mean() < 0.9, "a choice between near equals is not stable"
-
-
 def test_paired_bootstrap_covers_and_respects_groups():
     rng = np.random.default_rng(0)
     hits = 0
