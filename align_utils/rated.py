@@ -215,5 +215,5 @@ def list_people(norms: pd.DataFrame, cues: Sequence[str]) -> pd.DataFrame:
 
 def list_strongest(norms: pd.DataFrame, cues: Sequence[str], *, k: int) -> pd.DataFrame:
     """People's k strongest responses to the cues, all with the same weight, as a model's list: `cue, responses`."""
-    part = norms[norms["cue"].isin(set(cues)) & (norms["rank"] <= k)].sort_values(["cue", "rank"])
-    return part.groupby("cue").agg(responses=("response", list)).reset_index()
+    part = norms[norms["cue"].isin(set(cues))].sort_values(["cue", "strength", "response"], ascending=[True, False, True])
+    return part.groupby("cue").head(k).groupby("cue").agg(responses=("response", list)).reset_index()

@@ -24,6 +24,9 @@ def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(
     frame = rating_conditions.rate_conditions(cfg, lists, stage, scales)
     means = rating_conditions.summarise_ratings(cfg, frame, families).query("statistic == 'mean'").set_index("stage")
     # People have a, b, c. SFT has a, b, d: over a and b it is 8, people 5. PPO has a, c, d: over a and c 6.5, people 6.5.
+    # One response a cue: people's five strongest are all of theirs.
+    assert means.loc["human_top5", ["n", "value"]].tolist() == means.loc["human", ["n", "value"]].tolist()
+    means = means.drop("human_top5")
     assert means["n"].to_dict() == {"human": 3, "sft": 2, "ppo": 2}
     assert means["value"].to_dict() == {"human": 5, "sft": 8, "ppo": 6.5} and means["human"].to_dict() == {
         "human": 5,

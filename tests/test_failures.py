@@ -171,7 +171,7 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
     ("place", "error", "shown"),
     [
         ("PPOTrainer.train", SHORT, "lower ppo.episodes"),
-        ("generate_lists", SHORT, "validation of PPO: out of memory; lower lexical.batch"),
+        ("generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
         ("save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
         ("save_frame", KeyboardInterrupt(), None),
     ],
