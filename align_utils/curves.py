@@ -137,17 +137,21 @@ def _describe_lists(model: str, culture: str, stage: str, row: pd.Series, start:
     return {"model": model, "culture": culture, "stage": stage, "valid reward": row["reward_valid"], "gain": gain, **parts}
 
 
-def sum_times(logs: pd.DataFrame) -> pd.DataFrame:
-    """Wall time of the updates, validation left out; for showing, since it is never the same twice.
+def sum_times(folders: dict[tuple[str, str, str], Path]) -> pd.DataFrame:
+    """Wall time of the updates of stages, validation left out; for showing, since it is never the same twice.
+
+    Parameters
+    ----------
+    folders : dict
+        (Model, culture, stage) to the adapter's folder with `times.csv`.
 
     Returns
     -------
     DataFrame
-        `model, culture, stage, updates timed, seconds an update, minutes`; stages whose log has no `seconds` are left out.
+        `model, culture, stage, updates, seconds an update, minutes`.
     """
-    if "seconds" not in logs:
-        return pd.DataFrame(columns=["model", "culture", "stage", "updates timed", "seconds an update", "minutes"])
-    times = logs.dropna(subset="seconds").groupby(["model", "culture", "stage"], sort=False)["seconds"]
-    table = times.agg(["count", "mean", "sum"]).reset_index()
-    table["sum"] /= 60
-    return table.rename(columns={"count": "updates timed", "mean": "seconds an update", "sum": "minutes"})
+    rows = []
+    for (model, culture, stage), folder in folders.items():
+        seconds = pd.read_csv(folder / "times.csv")["seconds"]
+        rows.append([model, culture, stage, len(seconds), seconds.mean(), seconds.sum() / 60])
+    return pd.DataFrame(rows, columns=["model", "culture", "stage", "updates", "seconds an update", "minutes"])

@@ -47,7 +47,8 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         Adapter folder with `log.csv`, as that of `ppo.train_ppo`: one row an update with `reward, kl` (nats per list; of rloo
         the log ratio, of grpo the estimator that is never negative, both 0 in the first update), `entropy` (nats per token),
         `alike` (share of the groups in which all lists earn the same, so that they teach nothing), `reward_valid`, PARTS of the
-        validation lists (`*_valid`) and of the sampled ones, `chosen`, `seconds`. An interrupted stage is redone from SFT.
+        validation lists (`*_valid`) and of the sampled ones, `chosen`; beside it `times.csv` (`update, seconds`). An interrupted stage is redone
+        from SFT.
 
     Raises
     ------
@@ -101,6 +102,7 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         if PartialState().is_main_process:
             parts = reward.tabulate_parts(free.cues * free.samples // PartialState().num_processes)
             save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")
+            save_frame(judge.tabulate_times(), work / "times.csv")
             shutil.rmtree(work / "trainer", ignore_errors=True)
     return folder
 

@@ -48,8 +48,8 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     -------
     Path
         Adapter folder with `log.csv`, one row an update: `update, reward, kl, entropy`, `reward_valid` and `rewards.PARTS` of the
-        validation lists (`*_valid`), `chosen`, `seconds` of the update (validation left out), and PARTS of the sampled lists. trl's PPO cannot resume: an interrupted stage is
-        redone from the SFT adapter.
+        validation lists (`*_valid`), `chosen`, and PARTS of the sampled lists; beside it `times.csv` (`update, seconds`, validation left out). trl's PPO cannot
+        resume: an interrupted stage is redone from the SFT adapter.
 
     Raises
     ------
@@ -95,6 +95,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         if PartialState().is_main_process:
             parts = reward.lists.tabulate_parts(trainer.args.per_device_train_batch_size)
             save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")
+            save_frame(judge.tabulate_times(), work / "times.csv")
             shutil.rmtree(work / "trainer", ignore_errors=True)
     return folder
 

@@ -115,7 +115,10 @@ class ValidationReward(TrainerCallback):
         return len(set(words)) / len(words) if words else float("nan")
 
     def tabulate(self) -> pd.DataFrame:
-        """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`, and `seconds` of each update without validation."""
+        """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`; one row a measurement."""
         frame = pd.DataFrame(self.history)
-        frame = frame.assign(chosen=frame["update"] == self.best)
-        return frame.merge(pd.DataFrame(self.times, columns=["update", "seconds"]), on="update", how="outer")
+        return frame.assign(chosen=frame["update"] == self.best)
+
+    def tabulate_times(self) -> pd.DataFrame:
+        """`update, seconds` of each update, validation left out; a file of its own, since it is never the same twice."""
+        return pd.DataFrame(self.times, columns=["update", "seconds"])
