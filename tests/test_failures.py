@@ -170,16 +170,15 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
 @pytest.mark.parametrize(
     ("place", "error", "shown"),
     [
-        ("PPOTrainer.train", SHORT, "lower ppo.episodes"),
-        ("generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
-        ("save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
-        ("save_frame", KeyboardInterrupt(), None),
+        ("ppo.PPOTrainer.train", SHORT, "lower ppo.episodes"),
+        ("validation.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
+        ("ppo.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
+        ("ppo.save_frame", KeyboardInterrupt(), None),
     ],
 )
 def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, error, shown):
     cfg, stage = project
-    owner, _, name = f"{ppo.__name__}.{place}".rpartition(".")
-    monkeypatch.setattr(f"{owner}.{name}", refuse(error))
+    monkeypatch.setattr(f"align_utils.{place}", refuse(error))
     expected = adapters.TrainingError if shown else KeyboardInterrupt
     with pytest.raises(expected, match=shown):
         ppo.train_ppo(cfg, "tiny", "us", stage["us"])

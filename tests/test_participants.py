@@ -182,7 +182,8 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
         participants.simulate(cfg, "tiny", stage, cues)
     paths = participants.simulate(cfg, "tiny", stage, cues)
     # None named: the untuned model in both ways and the controls answer as SFT and PPO do.
-    names = {"zero_shot", "few_shot", "sft", "ppo", "control_shuffled", "control_foreign"}
+    names = set(stages.list_stages(cfg))
+    assert names > {"zero_shot", "few_shot", "sft", "ppo", "rloo", "control_shuffled", "control_foreign"}
     cells = len(names) * len(cfg.cultures)
     assert len(calls) == cells + 1, "two cells were there already, the third is asked again"
     participants.simulate(cfg, "tiny", stage, cues)

@@ -16,7 +16,7 @@ from conftest import ROOT, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils import answers, baselines, config, models, paper, server, survey, values, wvs
+from align_utils import answers, baselines, config, models, paper, server, survey, tension, values, wvs
 from align_utils.server_settings import ServerModel
 
 SOURCE = ServerModel(
@@ -259,9 +259,9 @@ def answer_with(tiny, size):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("far"))
-    (root / "notebooks" / "profiles" / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": ["far"]}))
+    (root / "notebooks" / "profiles" / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": ["far-70b"]}))
     content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
-    (root / "notebooks" / "models" / "far.yaml").write_text(yaml.safe_dump(content))
+    (root / "notebooks" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))
     cfg = config.load("far", root=root)
     items = wvs.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
     return cfg, items
@@ -274,7 +274,7 @@ def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_pa
     # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
     monkeypatch.setattr(baselines, "FOLLOW", 0.0)
     with serve(answer_with(tiny, 5000)) as (url, _, _):
-        far, bounds = baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "c", spaces=(" ",), url=url)
+        far, bounds = baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "c", url=url)
     for one, other in zip(direct, far, strict=True):
         assert other / other.sum() == pytest.approx(one / one.sum(), abs=1e-5)
     assert not bounds["missing"].any()
@@ -293,7 +293,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     monkeypatch.delenv(SOURCE.url_variable)
     assert baselines.ask_baselines(cfg, items) == ([path], []) and not sentences and first >= 14
     frame = pd.read_parquet(path)
-    assert set(frame["stage"]) == {"zero_shot"} and set(frame["adapter"]) == {"none"} and set(frame["model"]) == {"far"}
+    assert set(frame["stage"]) == {"zero_shot"} and set(frame["adapter"]) == {"none"} and set(frame["model"]) == {"far-70b"}
     sums = frame.groupby(["language", "question", "order"])["probability"].sum()
     assert len(sums) == 14 and sums.to_numpy() == pytest.approx(1)
     bounds = baselines.describe_bounds(cfg).set_index("language")
@@ -306,13 +306,12 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     human = wvs.load_distributions(cfg, items)[0]
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
-    assert {"far base en", "tiny base zh"} <= set(heat.columns) and heat.max().max() <= 1
-    counts = answers.count_nearer(
-        values.measure_distances(shares, human), values.rank_tension(human, "us", "cn", size=1), toward="cn", away="us"
-    )
-    metrics = pd.DataFrame(answers.list_metrics(counts)).assign(subset="all")
-    row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.BASELINE]
-    assert "asked in Mandarin" in row["ours"] and ", far " in row["ours"]
+    assert {"far-70b base en", "tiny base zh"} <= set(heat.columns) and heat.max().max() <= 1
+    tense = values.rank_tension(human, "us", "cn", size=1)
+    judged = tension.judge_items(values.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
+    metrics = pd.DataFrame(tension.list_metrics(tension.count_aligned(judged))).assign(subset="all")
+    row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.SIZE]
+    assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
     # Another instrument: the stored answers are of other questions and leave the tables.
     assert baselines.ask_baselines(cfg, items.head(1))[1] and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
 
@@ -321,10 +320,10 @@ def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_count
     cfg, items = project
     asked = survey.list_questions(cfg, items)
     with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(server.ServerError, match=r"no label.*Well"):
-        baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "a", url=url)
+        baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "a", url=url)
     odd = asked[3].prompt
     with serve(lambda _, body: complete({"Well": -0.1} if body["prompt"] == odd else {"1": -0.5, "2": -1.0})) as (url, _, _):
-        scores, bounds = baselines.score_labels(cfg.baselines["far"], asked, tmp_path / "b", url=url)
+        scores, bounds = baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "b", url=url)
     assert bounds.index[bounds["seen"] == 0].tolist() == [3] and bounds.loc[3, "error"] == 1
     assert scores[3] / scores[3].sum() == pytest.approx(np.full(len(asked[3].order), 1 / len(asked[3].order)))
 
