@@ -46,7 +46,8 @@ class ValidationReward(TrainerCallback):
         self.cues, self.work, self.adapter, self.every = data["cues"]["valid"], work, adapter, every
         self.strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(self.cues))], language)
         self.decoding = find_decoding(cfg)
-        self.common = find_common(lexical.map_strengths(data["norms"], language), k=cfg.profile.ppo.reward.k)
+        taught = data["norms"][data["norms"]["cue"].isin(set(data["cues"]["train"]))]
+        self.common = find_common(lexical.map_strengths(taught, language), k=cfg.profile.ppo.reward.k)
         self.history: list[dict] = []
         self.times: list[dict] = []
         self.best: int | None = None
