@@ -25,7 +25,7 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `readout`, the columns of `answers.describe_answers`, `refusal mass` (mean probability of the listed refusals after the
+        `readout`, the columns of `answers.describe_answers`, `refusal mass` (mean probability over the sampled items of the listed refusals after the
         open lead, in [0, 1]; with the label alone).
     """
     rows = []

@@ -236,7 +236,7 @@ class Survey(Strict):
     wording: Literal["ours", "file"]
     personas: list[str]
     readouts: list[Literal["label", "text", "generated"]] = Field(min_length=1)
-    generated_items: int = Field(gt=0)
+    sample_items: int = Field(gt=0)
     generated_tokens: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
     high_tension: int = Field(gt=0)

@@ -88,21 +88,21 @@ def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: i
 
 
 def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> dict[tuple, float]:
-    """Probability of the language's refusals ('I don't know') after the open lead, in each question's first order.
+    """Probability of the language's refusals ('I don't know') after the open lead, in the first order of a sample of the items.
 
     Returns
     -------
     dict
-        (language, persona, question) to a probability; NaN in a language that lists no refusals.
+        (language, persona, question) to a probability; NaN outside the sample and in a language that lists no refusals.
     """
-    first = {key: q for key, q in reversed(list(zip(_group(asked), asked, strict=True)))}
-    listed = {key: q for key, q in first.items() if cfg.languages[q.language].refusals}
+    sample = [q for q in _pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
+    listed = dict(zip(_group(sample), sample, strict=True))
     rows = readouts.read_texts(
         model, tokenizer, [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in listed.values()],
         list(listed), batch_tokens=cfg.profile.survey.batch_tokens, label=f"{label} refusals",
     )  # fmt: skip
     found = {key: float(readouts.exclude_longer(row).sum()) for key, row in zip(listed, rows, strict=True)}
-    return {key: found.get(key, np.nan) for key in first}
+    return {key: found.get(key, np.nan) for key in _group(asked)}
 
 
 def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> pd.DataFrame:
@@ -149,11 +149,7 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     DataFrame
         `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
     """
-    settings = cfg.profile.survey
-    items = list(dict.fromkeys(q.question for q in asked))
-    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(settings.generated_items, len(items)))}
-    first = {key: q for key, q in reversed(list(zip(_group(asked), asked, strict=True))) if q.question in sample}
-    chosen, stops = sorted(first.values(), key=asked.index), find_stop_tokens(tokenizer)
+    settings, chosen, stops = cfg.profile.survey, _pick_sample(cfg, asked), find_stop_tokens(tokenizer)
 
     def ends(_: int, tokens: list[int]) -> bool:
         # Empty lines before the answer are not the answer.
@@ -237,6 +233,17 @@ def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str,
     return frame.assign(refusal_mass=[refusals[key] for key in keys])
 
 
+def _pick_sample(cfg: Config, asked: Sequence[Question]) -> list[Question]:
+    """The first order of `survey.sample_items` items, spread over all, in every language and persona."""
+    items = list(dict.fromkeys(q.question for q in asked))
+    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(cfg.profile.survey.sample_items, len(items)))}
+    first: dict[tuple, Question] = {}
+    for key, q in zip(_group(asked), asked, strict=True):
+        if q.question in sample:
+            first.setdefault(key, q)
+    return list(first.values())
+
+
 def _group(asked: Sequence[Question]) -> list[tuple[str, str, str]]:
     return [(q.language, q.persona, q.question) for q in asked]
 
@@ -263,7 +270,8 @@ def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, aske
         "questions": hash_settings({"asked": used.get(readout, [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked])}),
     }  # fmt: skip
     if readout == "label":
-        return settings | {"refusals": {language.name: language.refusals for language in cfg.languages.values()}}
+        refusals = {language.name: language.refusals for language in cfg.languages.values()}
+        return settings | {"refusals": refusals, "sample_items": cfg.profile.survey.sample_items}
     if readout == "generated":
-        return settings | cfg.profile.survey.model_dump(include={"generated_items", "generated_tokens"})
+        return settings | cfg.profile.survey.model_dump(include={"sample_items", "generated_tokens"})
     return settings

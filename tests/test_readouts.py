@@ -151,7 +151,7 @@ def test_a_read_out_never_goes_without_the_label(cfg):
 
 
 def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
-    wanted = {"readouts": ["label", "text", "generated"], "generated_items": 2}
+    wanted = {"readouts": ["label", "text", "generated"], "sample_items": 2}
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
     monkeypatch.setattr(survey, "load_states", lambda *_: (*tiny, {}))
