@@ -68,7 +68,7 @@ endif
 test-gpu: $(READY) ## a few 4-bit steps in the paper's architectures; needs a CUDA device and the extra gpu
 	$(PY) -m pytest -m gpu
 
-bench: $(READY) ## races against named baselines, ratios in runs/bench.json (about 10 minutes)
+bench: $(READY) ## races against named baselines, ratios in runs/bench.json (a few minutes a race)
 	$(PY) tests/bench.py
 
 lint: $(READY) ## style of code and notebooks
