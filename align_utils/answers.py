@@ -11,13 +11,24 @@ from align_utils import stats, values
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.debias import ANSWERER, drop_extra_order
-from align_utils.yardsticks import measure_baselines
+from align_utils.yardsticks import add_baselines, measure_baselines
 
 
 def load_answers(cfg: Config, *, readout: str | None = "label") -> pd.DataFrame:
     """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`)."""
-    frame = pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
+    frame = pd.concat([read_answers(cfg, path) for path in list_files(cfg)], ignore_index=True)
     return frame if readout is None else frame[frame["readout"] == readout].reset_index(drop=True)
+
+
+def read_answers(cfg: Config, path: Path) -> pd.DataFrame:
+    """One file of answers; a file from before several seeds were asked has no `seed` and is of the profile's own."""
+    frame = read_frame(path, made_by="05_wvs_survey")
+    return frame if "seed" in frame else frame.assign(seed=cfg.profile.seed)
+
+
+def pick_seed(cfg: Config, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the profile's own seed, the untuned model's among them."""
+    return frame[frame["seed"] == cfg.profile.seed].reset_index(drop=True)
 
 
 def list_files(cfg: Config) -> list[Path]:
@@ -37,14 +48,14 @@ def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.Data
     Returns
     -------
     DataFrame
-        The answerer's columns, `question, code, share`; shares of a question sum to 1.
+        The answerer's columns, `seed` where given, `question, code, share`; shares of a question sum to 1.
     """
     if pair_only:
         last = answers.groupby("question")["order"].transform("max")
         answers = answers[answers["order"].isin([0]) | (answers["order"] == last)]
     else:
         answers = drop_extra_order(answers)
-    keys = [*ANSWERER, "question", "code"]
+    keys = [*ANSWERER, *({"seed"} & set(answers)), "question", "code"]
     return answers.groupby(keys, sort=False)["probability"].mean().rename("share").reset_index()
 
 
@@ -101,6 +112,8 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
 
     Parameters
     ----------
+    answers : DataFrame
+        From `load_answers`; several seeds are a second level of the intervals.
     halves : DataFrame
         Split halves of the people, see `yardsticks.build_baselines`.
 
@@ -112,10 +125,10 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
     """
     readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
     frames = [values.measure_distances(shares, human).assign(orders=name) for name, shares in readings.items()]
-    frames.append(measure_baselines(human, halves).assign(orders="none"))
-    distances = pd.concat(frames, ignore_index=True)
+    distances = add_baselines(pd.concat(frames, ignore_index=True), measure_baselines(human, halves).assign(orders="none"))
     by = [*ANSWERER, "orders", "to"]
-    table = stats.summarise(distances, by, "wasserstein", unit="question", **cfg.bootstrap)
+    run = "seed" if "seed" in distances else None
+    table = stats.summarise(distances, by, "wasserstein", unit="question", run=run, **cfg.bootstrap)
     distances["mean_difference"] = distances["mean_difference"].abs()
     others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
     return table.merge(others, on=by)

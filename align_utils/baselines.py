@@ -168,7 +168,8 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
                 save_frame(bounds, work / "bounds.parquet")
                 frame = survey.tabulate_answers(asked, scores, [score.sum() for score in scores])
                 save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
-        frame = pd.read_parquet(folder / "answers.parquet").assign(model=name, adapter="none", stage="zero_shot")
+        frame = pd.read_parquet(folder / "answers.parquet")
+        frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
         paths.append(save_frame(survey.add_priors(frame), path))
     return paths, sentences
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from align_utils import debias
-from align_utils.answers import average_orders, describe_answers
-from align_utils.artifacts import read_frame
+from align_utils.answers import average_orders, describe_answers, pick_seed, read_answers
 from align_utils.config import Config
 from align_utils.debias import ANSWERER
 
 
 def load_generated(cfg: Config) -> pd.DataFrame | None:
-    """Parsed greedy answers of all models (`survey.write_answers`); None where the profile does not ask for them."""
+    """Parsed greedy answers of all models (`survey.write_answers`), of the profile's own seed; None where it does not ask for them."""
     if "generated" not in cfg.profile.survey.readouts:
         return None
     paths = [cfg.runs / "survey" / f"{model}_generated.parquet" for model in cfg.models]
-    return pd.concat([read_frame(path, made_by="05_wvs_survey") for path in paths], ignore_index=True)
+    return pick_seed(cfg, pd.concat([read_answers(cfg, path) for path in paths], ignore_index=True))
 
 
 def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:

@@ -70,13 +70,13 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
     items : DataFrame
         The items asked: `question, codes` in scale order.
     answers : DataFrame
-        ANSWERER, `question, code, share`, of models and baselines; items that are not on the map, or that some of them did not
-        answer, are passed over.
+        ANSWERER, `seed` where given, `question, code, share`, of models and baselines (`yardsticks.add_baselines`); items that
+        are not on the map, or that some of them did not answer, are passed over.
 
     Returns
     -------
     DataFrame
-        ANSWERER, `axis, component, items` (how many went in), `value` in [0, 1].
+        ANSWERER, `seed` where given, `axis, component, items` (how many went in), `value` in [0, 1].
     """
     codes = dict(zip(items["question"], items["codes"], strict=True))
     weights = [
@@ -94,14 +94,15 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
         for place, code in enumerate(codes[question])
     ]
     # Only what everyone answered: places on indices of different items cannot be compared.
-    asked = answers.drop_duplicates([*ANSWERER, "question"])["question"].value_counts()
-    common = set(asked.index[asked == len(answers.drop_duplicates(ANSWERER))])
+    answerer = [*ANSWERER, *({"seed"} & set(answers))]
+    asked = answers.drop_duplicates([*answerer, "question"])["question"].value_counts()
+    common = set(asked.index[asked == len(answers.drop_duplicates(answerer))])
     weights = [row for row in weights if row["question"] in common]
     if not weights:
         raise DataError("none of the map's items was answered by everyone")
     both = answers.merge(pd.DataFrame(weights), on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
-    keys = [*ANSWERER, "axis", "component"]
+    keys = [*answerer, "axis", "component"]
     scores = both.groupby([*keys, "question"], sort=False)["value"].sum().reset_index()
     return scores.groupby(keys, sort=False).agg(items=("value", "size"), value=("value", "mean")).reset_index()
 
@@ -109,7 +110,7 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
 def summarise_map(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     """Place of every answerer on the two axes, with intervals over components, and the move from the untuned model's place.
 
-    With three to five components an interval over them is wide and rough: it says how far the place hangs on which of them are at
+    Several seeds are a second level of the intervals. With three to five components an interval over them is wide and rough: it says how far the place hangs on which of them are at
     hand. The move is paired by component.
 
     Returns
@@ -117,14 +118,15 @@ def summarise_map(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ANSWERER, `axis, value, low, high, n` (components), `items`, `move, move_low, move_high` (NaN for baselines).
     """
-    keys = [*ANSWERER, "axis"]
-    table = stats.summarise(scored, keys, "value", unit="component", **cfg.bootstrap)
-    table = table.merge(scored.groupby(keys, sort=False)["items"].sum().reset_index(), on=keys)
+    keys, run = [*ANSWERER, "axis"], "seed" if "seed" in scored else None
+    table = stats.summarise(scored, keys, "value", unit="component", run=run, **cfg.bootstrap)
+    once = scored.drop_duplicates([*keys, "component"])
+    table = table.merge(once.groupby(keys, sort=False)["items"].sum().reset_index(), on=keys)
     asked = ["model", "language", "persona", "axis", "component"]
     base = scored.loc[scored["stage"] == "zero_shot", [*asked, "value"]]
     moves = scored.merge(base, on=asked, suffixes=("", "_base"))
     moves = moves[moves["stage"] != "zero_shot"].assign(move=lambda frame: frame["value"] - frame["value_base"])
-    moves = stats.summarise(moves, keys, "move", unit="component", **cfg.bootstrap).drop(columns="n")
+    moves = stats.summarise(moves, keys, "move", unit="component", run=run, **cfg.bootstrap).drop(columns="n")
     return table.merge(moves.rename(columns={"value": "move", "low": "move_low", "high": "move_high"}), on=keys, how="left")
 
 

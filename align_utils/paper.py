@@ -121,13 +121,14 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
         return "not measured", None, None, None, ""
     before, after = (nearer.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
     n, p = nearer.loc["ppo", "n"], nearer.loc["ppo", "p"]
-    text = f"{before} -> {after} of {n:.0f}, asked in Mandarin (McNemar p = {p:.2f})"
+    test = "random signs" if nearer.loc["ppo", "method"] == "random signs" else "McNemar"
+    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f})"
     if {"zero_shot", "ppo"} <= set(mode.index):
         first, last = (mode.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
-        text += f"; by the modal answer {first} -> {last} (p = {mode.loc['ppo', 'p']:.2f})"
+        text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
     controls = nearer.loc[nearer.index.str.startswith("control_"), "count"]
     text += "; controls: " + (
-        ", ".join(f"{stage.removeprefix('control_')} {count}" for stage, count in controls.items()) or "none"
+        ", ".join(f"{stage.removeprefix('control_')} {count:g}" for stage, count in controls.items()) or "none"
     )
     verdict = "not seen"
     if after > before and p < 0.05:
@@ -137,10 +138,11 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
 
 
 def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """`low, high, n, count, p` by stage; p is NaN where nothing is tested."""
+    """`low, high, n, count` (a mean where there are several seeds), `p, method` by stage; p is NaN where nothing is tested."""
     part = metrics[metrics["metric"] == metric].drop_duplicates("stage").set_index("stage")[["value", "low", "high", "n"]]
-    tests = metrics[metrics["metric"] == f"{metric}_p"].drop_duplicates("stage").set_index("stage")["value"]
-    return part.assign(count=(part["value"] * part["n"]).round().astype(int), p=tests.reindex(part.index))
+    tests = metrics[metrics["metric"] == f"{metric}_p"].drop_duplicates("stage").set_index("stage")
+    tests = tests[["value", "method"]].rename(columns={"value": "p"}).reindex(part.index)
+    return part.assign(count=(part["value"] * part["n"]).round(1)).join(tests)
 
 
 def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:

@@ -103,11 +103,12 @@ def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.Dat
     if part["persona"].nunique() > 1:
         asked += ", persona " + part["persona"]
     part = part.assign(panel=panel, label=part["topic"], group=asked)
-    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", **cfg.bootstrap)
+    run = "seed" if "seed" in part else None
+    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", run=run, **cfg.bootstrap)
 
 
 def list_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Shift toward the target of every item, one column a tuned answerer ('cn sft en'); items in the order of `items`."""
+    """Shift toward the target of every item (mean over seeds), one column a tuned answerer ('cn sft en'), in the order of `items`."""
     part = shifts[(shifts["toward"] == "target") & ~shifts["stage"].isin(BASELINES.values())]
     names = [part[column] for column in ("culture", "stage", "language")]
     names += [part[column] for column in ("model", "persona") if part[column].nunique() > 1]
@@ -130,7 +131,7 @@ def find_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
-    """Shift of the target's adapters minus that of every control there is, paired by item.
+    """Shift of the target's adapters minus that of every control there is, paired by item (within a seed, where several).
 
     Parameters
     ----------
@@ -144,8 +145,7 @@ def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
         p_holm` (family as in `summarise_shifts`). Empty where the run has no control.
     """
     by = ["model", "culture", "language", "persona", "toward"]
-    controls = [stage for stage in dict.fromkeys(shifts["stage"]) if stage.startswith("control_")]
-    pairs = [(stage, control) for stage in TARGETS if (shifts["stage"] == stage).any() for control in controls]
+    pairs = list_pairs(shifts)
     if not pairs:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
     table = stats.compare(
@@ -153,6 +153,12 @@ def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
         run="seed" if "seed" in shifts else None, **cfg.bootstrap,
     )  # fmt: skip
     return table.assign(p_holm=_adjust(table))
+
+
+def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
+    """(Stage trained on the culture's own norms, control) of all that there are."""
+    controls = [stage for stage in dict.fromkeys(shifts["stage"]) if stage.startswith("control_")]
+    return [(stage, control) for stage in TARGETS if (shifts["stage"] == stage).any() for control in controls]
 
 
 def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:

@@ -216,6 +216,24 @@ def summarise(
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
 
 
+def pair_conditions(
+    frame: pd.DataFrame, by: Sequence[str], value: str, *, over: str, new: str, old: str, paired: Sequence[str], unit: str
+) -> pd.DataFrame:
+    """Differences new - old of two conditions (values of the column `over`), paired by the columns `paired`.
+
+    Returns
+    -------
+    DataFrame
+        `by`, `paired`, `unit`, `comparison` ('new - old') and `difference`; what either side lacks is left out.
+    """
+    columns = [*by, *paired, value]
+    both = frame.loc[frame[over] == new, list(dict.fromkeys([*columns, unit]))].merge(
+        frame.loc[frame[over] == old, columns], on=[*by, *paired], suffixes=("", "_old")
+    )
+    both["difference"] = both[value] - both[f"{value}_old"]
+    return both.assign(comparison=f"{new} - {old}").dropna(subset="difference")
+
+
 def compare(
     frame: pd.DataFrame,
     by: Sequence[str],
@@ -249,12 +267,7 @@ def compare(
     parts, names = [], [*by, "comparison"]
     for new, old in pairs:
         paired = [key] if run is None else [key, run]
-        columns = [*by, *paired, value]
-        both = frame.loc[frame[over] == new, [*columns, unit] if unit != key else columns].merge(
-            frame.loc[frame[over] == old, columns], on=[*by, *paired], suffixes=("", "_old")
-        )
-        both["difference"] = both[value] - both[f"{value}_old"]
-        both = both.assign(comparison=f"{new} - {old}").dropna(subset="difference")
+        both = pair_conditions(frame, by, value, over=over, new=new, old=old, paired=paired, unit=unit)
         table = summarise(both, names, "difference", unit=unit, run=run, **settings)
         both = both.groupby([*names, key, *({unit} - {key})], sort=False, as_index=False)["difference"].mean()
         # Differences without spread (all alike up to rounding) have no standardised size.

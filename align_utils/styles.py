@@ -22,14 +22,14 @@ def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     answers : DataFrame
-        ANSWERER, `question, code, share`, of models and baselines.
+        ANSWERER, `seed` where given, `question, code, share`, of models and baselines (`yardsticks.add_baselines`).
     items : DataFrame
         From `wvs.choose_items`: `question, scale, codes, direction`.
 
     Returns
     -------
     DataFrame
-        ANSWERER, `question, style, value`. `acquiescence`: share that agrees minus share that disagrees, in [-1, 1], on scales of
+        ANSWERER, `seed` where given, `question, style, value`. `acquiescence`: share that agrees minus share that disagrees, in [-1, 1], on scales of
         agreement (a middle point counts for neither). `midpoint`: share on the middle point, or on the two middle points of a
         ten-point scale. `extremes`: share on the two ends, on scales of at least FEWEST_POINTS points.
     """
@@ -42,18 +42,19 @@ def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     ]
     both = answers.merge(pd.DataFrame(weights, columns=["question", "code", "style", "weight"]), on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
-    return both.groupby([*ANSWERER, "question", "style"], sort=False)["value"].sum().reset_index()
+    return both.groupby([*ANSWERER, *({"seed"} & set(both)), "question", "style"], sort=False)["value"].sum().reset_index()
 
 
 def summarise_styles(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Mean of every style per answerer, with intervals over items.
+    """Mean of every style per answerer, with intervals over items (and seeds, where several).
 
     Returns
     -------
     DataFrame
         ANSWERER, `style, value, low, high, n`, styles in the order of STYLES.
     """
-    table = stats.summarise(scored, [*ANSWERER, "style"], "value", unit="question", **cfg.bootstrap)
+    run = "seed" if "seed" in scored else None
+    table = stats.summarise(scored, [*ANSWERER, "style"], "value", unit="question", run=run, **cfg.bootstrap)
     return table.sort_values("style", key=lambda column: column.map(STYLES.index), kind="stable", ignore_index=True)
 
 

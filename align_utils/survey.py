@@ -23,9 +23,10 @@ from align_utils.stages import list_trained
 VERSION = 3
 
 COLUMNS = [
-    *debias.ANSWERER, "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass", "place_prior",
+    *debias.ANSWERER, "seed", "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass",
+    "place_prior",
 ]  # fmt: skip
-GENERATED = [*debias.ANSWERER, "question", "text", "place", "code"]
+GENERATED = [*debias.ANSWERER, "seed", "question", "text", "place", "code"]
 
 
 @dataclass(frozen=True)
@@ -171,35 +172,26 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
 
 
 def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
-    """Ask the base model and every adapter of the run all presentations of the items, by every read-out of the profile.
+    """Ask the base model and every adapter of the run, of every seed, all presentations of the items, by every read-out of the profile.
 
     Returns
     -------
     list of Path
         `runs/<profile>/survey/<model>.parquet`, one row an answer option: `model, adapter` (culture of the norms, or 'none'),
-        `stage, language, persona, readout` ('label' or one of `readouts.TEXT_READINGS`), `question, order` (index), `place`
-        (1..n), `code, probability` (share of the option mass), `option_mass, refusal_mass` (of the question's first order; with
-        the label alone), `place_prior` (`debias.estimate_prior` over all items). With the read-out `generated` also
-        `<model>_generated.parquet` (`write_answers`).
+        `stage, language, persona, seed` (of the training; the untuned model has the profile's), `readout` ('label' or one of
+        `readouts.TEXT_READINGS`), `question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
+        `option_mass, refusal_mass` (of the question's first order; with the label alone), `place_prior` (`debias.estimate_prior`
+        over all items). With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
     """
-    states = [("none", "zero_shot"), *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
     asked = list_questions(cfg, items)
-    # A step a read-out: one more read-out leaves the others as they are.
-    cells = [(state, readout) for state in states for readout in cfg.profile.survey.readouts]
-    settings = {cell: _describe(cfg, name, *cell, asked) for cell in cells}
-    folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1]]) for cell in cells}
-    open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
-    if open_cells:
-        model, tokenizer, adapters = load_states(cfg, name)
-    for cell in tqdm(open_cells, desc="answerers", unit="read-out"):
-        remedy = "lower survey.batch_tokens in the profile"
-        with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
-            save_frame(_ask(cfg, model, tokenizer, asked, cell[1], label=" ".join(cell[0])), work / "answers.parquet")
+    folders: dict[tuple, Path] = {}
+    for seed in cfg.seeds:
+        folders |= _ask_adapters(cfg, name, asked, seed)
 
     def collect(wanted: list[str]) -> pd.DataFrame:
         frames = [
-            pd.read_parquet(folders[state, readout] / "answers.parquet").assign(adapter=state[0], stage=state[1])
-            for state, readout in cells
+            pd.read_parquet(folder / "answers.parquet").assign(adapter=state[0], stage=state[1], seed=seed)
+            for (state, readout, seed), folder in folders.items()
             if readout in wanted
         ]
         return pd.concat(frames, ignore_index=True).assign(model=name)
@@ -215,10 +207,33 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
 def add_priors(answers: pd.DataFrame) -> pd.DataFrame:
     """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS."""
     frame = answers.assign(options=answers.groupby("question")["place"].transform("max"))
-    priors = [debias.estimate_prior(part).assign(readout=key) for key, part in frame.groupby("readout", sort=False)]
-    by = ["readout", *debias.ANSWERER, "options", "place"]
+    priors = [
+        debias.estimate_prior(part).assign(readout=readout, seed=seed)
+        for (readout, seed), part in frame.groupby(["readout", "seed"], sort=False)
+    ]
+    by = ["readout", "seed", *debias.ANSWERER, "options", "place"]
     priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
     return frame.merge(priors, on=by, how="left")[COLUMNS]
+
+
+def _ask_adapters(cfg: Config, name: str, asked: Sequence[Question], seed: int) -> dict[tuple, Path]:
+    """The steps of one seed's adapters, with the profile's own seed also of the untuned model: (state, readout, seed) to folder."""
+    own = seed == cfg.profile.seed
+    untuned = [("none", "zero_shot")] if own else []
+    states = [*untuned, *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
+    # A step a read-out: one more read-out leaves the others as they are.
+    cells = [(state, readout) for state in states for readout in cfg.profile.survey.readouts]
+    settings = {cell: _describe(cfg, name, *cell, asked, seed) for cell in cells}
+    more = [] if own else [f"seed-{seed}"]
+    folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1], *more]) for cell in cells}
+    open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
+    if open_cells:
+        model, tokenizer, adapters = load_states(cfg, name, seed)
+    for cell in tqdm(open_cells, desc="answerers", unit="read-out"):
+        remedy = "lower survey.batch_tokens in the profile"
+        with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
+            save_frame(_ask(cfg, model, tokenizer, asked, cell[1], label=" ".join(cell[0])), work / "answers.parquet")
+    return {(*cell, seed): folder for cell, folder in folders.items()}
 
 
 def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str, *, label: str) -> pd.DataFrame:
@@ -261,8 +276,9 @@ def tabulate_answers(asked: Sequence[Question], scores: Sequence[np.ndarray], ma
     return pd.DataFrame(rows)
 
 
-def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question]) -> dict:
-    weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
+def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> dict:
+    # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
+    weights = find_adapter(cfg, name, *state, seed) / "adapter_model.safetensors"
     used = {"label": [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]}
     settings = {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state), "readout": readout,

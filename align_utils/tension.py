@@ -7,6 +7,7 @@ import pandas as pd
 
 from align_utils import stats, values
 from align_utils.artifacts import list_records
+from align_utils.config import Config
 from align_utils.yardsticks import STAGES
 
 # The paper's counts of 50 answers aligned with China: before, after.
@@ -73,13 +74,13 @@ def judge_items(
     return both.assign(shared=both["question"].map(shared))
 
 
-def count_aligned(judged: pd.DataFrame) -> pd.DataFrame:
+def count_aligned(cfg: Config, judged: pd.DataFrame) -> pd.DataFrame:
     """How many of the chosen items each answerer has on the side of `toward`, before and after tuning, by both readings.
 
     Parameters
     ----------
     judged : DataFrame
-        From `judge_items`, several models and baselines together.
+        From `judge_items`, several models and baselines together; with `seed` where the tuned answers are of several runs.
 
     Returns
     -------
@@ -87,27 +88,52 @@ def count_aligned(judged: pd.DataFrame) -> pd.DataFrame:
         `label, reading, group, model, culture` (of the norms or people), `stage, language, persona, value, low, high` (share,
         Wilson), `count, n, shared` (items with one modal answer in both countries), `gained, lost` against the untuned model,
         `p` (exact McNemar), `p_holm` (family: the tuned rows of a reading). Baselines and the untuned model are not tested.
+        Of an answerer with several seeds the counts are means over seeds, the interval is a bootstrap over items and seeds, and p
+        is that of random signs of the items' mean change over seeds (with one seed that is McNemar's test).
     """
     rows = []
     for (reading, model, language, persona), part in judged.groupby(["reading", "model", "language", "persona"], sort=False):
         base = part[part["stage"] == "zero_shot"].set_index("question")["aligned"]
         for (culture, stage), mine in part.groupby(["adapter", "stage"], sort=False):
-            aligned = mine.set_index("question")["aligned"]
-            low, high = stats.wilson_interval(int(aligned.sum()), len(aligned))
-            row = {
+            several = "seed" in mine and mine["seed"].nunique() > 1
+            before = None if stage in {"zero_shot", *STAGES} else base
+            rows.append({
                 "label": name_answerer(model, culture, stage, language, persona), "reading": reading, "group": stage,
                 "model": model, "culture": culture, "stage": stage, "language": language, "persona": persona,
-                "value": aligned.mean(), "low": low, "high": high, "count": int(aligned.sum()), "n": len(aligned),
-                "shared": int(mine["shared"].sum()), "gained": np.nan, "lost": np.nan, "p": np.nan,
-            }  # fmt: skip
-            if stage not in {"zero_shot", *STAGES}:
-                before = base.loc[aligned.index]
-                row["gained"], row["lost"] = int((aligned & ~before).sum()), int((~aligned & before).sum())
-                row["p"] = stats.mcnemar_exact(row["gained"], row["lost"])
-            rows.append(row)
+                **(_count_runs(cfg, mine, before) if several else _count_run(mine, before)),
+            })  # fmt: skip
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("reading", sort=False)["p"].transform(lambda p: stats.adjust_holm(p))
     return table
+
+
+def _count_run(mine: pd.DataFrame, base: pd.Series | None) -> dict:
+    """`value` to `p` of a row of `count_aligned`, of one seed; `base`: was the item aligned before tuning (None: not tested)."""
+    aligned = mine.set_index("question")["aligned"]
+    low, high = stats.wilson_interval(int(aligned.sum()), len(aligned))
+    row = {
+        "value": aligned.mean(), "low": low, "high": high, "count": int(aligned.sum()), "n": len(aligned),
+        "shared": int(mine["shared"].sum()), "gained": np.nan, "lost": np.nan, "p": np.nan,
+    }  # fmt: skip
+    if base is not None:
+        before = base.loc[aligned.index]
+        row["gained"], row["lost"] = int((aligned & ~before).sum()), int((~aligned & before).sum())
+        row["p"] = stats.mcnemar_exact(row["gained"], row["lost"])
+    return row
+
+
+def _count_runs(cfg: Config, mine: pd.DataFrame, base: pd.Series) -> dict:
+    """The same of several seeds, by the functions that give the shifts' intervals and p; only tuned models have several."""
+    runs = mine["seed"].nunique()
+    value, low, high = stats.bootstrap_levels(mine["aligned"], mine["question"], mine["seed"], **cfg.bootstrap)
+    change = mine["aligned"].astype(int) - mine["question"].map(base).astype(int)
+    means = change.groupby(mine["question"], sort=False).mean()
+    p = stats.permute_signs(means, means.index, resamples=cfg.profile.stats.resamples, seed=cfg.profile.seed)
+    return {
+        "value": value, "low": low, "high": high, "count": mine["aligned"].sum() / runs, "n": mine["question"].nunique(),
+        "shared": int(mine.drop_duplicates("question")["shared"].sum()), "gained": (change > 0).sum() / runs,
+        "lost": (change < 0).sum() / runs, "p": p,
+    }  # fmt: skip
 
 
 def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
@@ -143,6 +169,8 @@ def list_answers(
     """
     asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", "sft", "ppo"])]
     asked = asked[asked["adapter"].isin(["none", culture])]
+    # Of several seeds the mean answer.
+    asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()
     rows = []
     for row in tension[tension["chosen"]].head(most).itertuples():
         item = items.set_index("question").loc[row.question]
@@ -200,12 +228,12 @@ def describe_paper(counts: dict[str, tuple[int, int]] = PAPER, n: int = PAPER_IT
     return pd.DataFrame(rows)
 
 
-def list_metrics(counts: pd.DataFrame) -> list[dict]:
-    """Metric records of `count_aligned` toward China: `aligned_with_china` (nearer), `..._mode`, and their exact McNemar p."""
-    records = []
+def list_metrics(cfg: Config, counts: pd.DataFrame) -> list[dict]:
+    """Metric records of `count_aligned` toward China: `aligned_with_china` (nearer), `..._mode`, and their p (`method`: the test)."""
+    records, method = [], "exact McNemar" if len(cfg.seeds) == 1 else "random signs"
     for reading, part in counts.groupby("reading", sort=False):
         name = "aligned_with_china" + ("" if reading == "nearer" else f"_{reading}")
         records += list_records(part, name, unit="share", subset="high_tension")
         tests = part.drop(columns=["low", "high"]).assign(value=part["p"]).dropna(subset="value")
-        records += list_records(tests, f"{name}_p", unit="p", subset="high_tension", method="exact McNemar")
+        records += list_records(tests, f"{name}_p", unit="p", subset="high_tension", method=method)
     return records

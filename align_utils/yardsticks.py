@@ -50,6 +50,11 @@ def measure_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame
     return pd.concat([distances, values.measure_distances(rows[is_half], halves[halves["half"] == 2])], ignore_index=True)
 
 
+def add_baselines(answers: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
+    """Models' answers, or distances, and the baselines' below them; a baseline is no training run: its `seed`, where models have one, is 0."""
+    return pd.concat([answers, baselines.assign(seed=0) if "seed" in answers else baselines], ignore_index=True)
+
+
 def pick_model(frame: pd.DataFrame, model: str, persona: str) -> pd.DataFrame:
     """Rows of one model asked in one persona, and of the baselines."""
     mine = (frame["model"] == model) & (frame["persona"] == persona)

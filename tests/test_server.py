@@ -309,7 +309,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     assert {"far-70b base en", "tiny base zh"} <= set(heat.columns) and heat.max().max() <= 1
     tense = values.rank_tension(human, "us", "cn", size=1)
     judged = tension.judge_items(values.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
-    metrics = pd.DataFrame(tension.list_metrics(tension.count_aligned(judged))).assign(subset="all")
+    metrics = pd.DataFrame(tension.list_metrics(cfg, tension.count_aligned(cfg, judged))).assign(subset="all")
     row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.SIZE]
     assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
     # Another instrument: the stored answers are of other questions and leave the tables.

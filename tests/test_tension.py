@@ -39,7 +39,7 @@ def count(cfg, *answers):
     everyone = pd.concat([averaged, yardsticks.build_baselines(HUMAN, halves)])
     distances = pd.concat([values.measure_distances(averaged, HUMAN), yardsticks.measure_baselines(HUMAN, halves)])
     judged = tension.judge_items(distances, everyone, HUMAN, TENSION, toward="cn", away="us")
-    return tension.count_aligned(judged).set_index(["reading", "culture", "stage"])
+    return tension.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
 
 
 def test_two_readings_worked_by_hand(cfg):

@@ -63,7 +63,7 @@ def test_counts_styles_and_map_are_whole(cfg, made):
     items, human, halves, averaged, everyone = made
     distances = pd.concat([values.measure_distances(averaged, human), yardsticks.measure_baselines(human, halves)])
     ranked = values.rank_tension(human, "us", "cn", size=20)
-    counts = tension.count_aligned(tension.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
+    counts = tension.count_aligned(cfg, tension.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
     figure = value_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, title="Counts")
     assert_whole(figure, "cn control_shuffled, asked in zh", "20/20", "half of the people, us")
     found = styles.summarise_styles(cfg, styles.score_styles(everyone, items))
