@@ -1,7 +1,11 @@
-"""trl's critic-free trainers with lists of our own making: a prompt is read once for its group, a list stops at its line's end."""
+"""trl's critic-free trainers with lists of our own making: a prompt is read once for its group, a list stops at its line's end.
+
+`CreditedGRPO` gives every response of a list its own part of the reward.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from trl import GRPOTrainer, RLOOTrainer
@@ -10,6 +14,7 @@ from align_utils.decoder import continue_rows, draw_tokens
 from align_utils.failures import TrainingError
 from align_utils.generation import find_stop_tokens
 from align_utils.loss import has_plain_head, score_tokens
+from align_utils.rewards import ListReward
 
 # trl copies the adapter of this name, and of no other, to `ref` before the first step: the frozen SFT model of the KL.
 POLICY = "default"
@@ -17,6 +22,9 @@ POLICY = "default"
 
 class _Groups:
     """What both trainers share; trl's own methods of these names do the same for any model, task and number of processes."""
+
+    def _is_over(self, tokens: list[int], stops: set[int]) -> bool:
+        return tokens[-1] in stops
 
     def _draw_groups(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         tokenizer, size = self.processing_class, self.num_generations
@@ -35,7 +43,7 @@ class _Groups:
 
         lists = continue_rows(
             self.accelerator.unwrap_model(self.model), tokenizer.pad_token_id, asked, pick=pick, copies=size,
-            ends=lambda _, tokens: tokens[-1] in stops, max_new_tokens=self.max_completion_length,
+            ends=lambda _, tokens: self._is_over(tokens, stops), max_new_tokens=self.max_completion_length,
         )  # fmt: skip
         self._drawn = [log for row in drawn for log in row]
         return lists
@@ -81,7 +89,103 @@ class GroupedRLOO(_Groups, RLOOTrainer):
         return self._draw_groups(prompt_ids)
 
 
-def choose_trainer(method: str) -> type[GRPOTrainer]:
-    """The trainer of a method (`grpo`, `rloo`); several processes take trl's own, which gathers weights before it generates."""
+class CreditedGRPO(GroupedGRPO):
+    """GRPO in which a response is judged by what it adds to its list's reward, against the other lists' responses at its place.
+
+    The reward of a list is a sum over its responses, and the policy gradient of a sum needs for each term the tokens that bring it
+    about alone: that 64 lists of five responses are 320 trials and not 64 takes most of the noise out of few updates. What a response
+    does to those after it is left out. Lists end at the last response that the reward reads.
+
+    Parameters
+    ----------
+    reward : ListReward
+    boundary : int
+        Token after which a response begins (`generation.find_boundary`).
+    """
+
+    def __init__(self, *args, reward: ListReward, boundary: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.reward, self.boundary = reward, boundary
+
+    def _is_over(self, tokens: list[int], stops: set[int]) -> bool:
+        return super()._is_over(tokens, stops) or tokens.count(self.boundary) == self.reward.settings.k
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        ids, mask = output["completion_ids"], output["completion_mask"].bool()
+        lists = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+        gains = [self.measure_gains(example["cue"], row) for example, row in zip(inputs, lists, strict=True)]
+        advantages = torch.zeros(ids.shape)
+        for place, (row, own) in enumerate(zip(lists, compare_places(gains, self.num_generations), strict=True)):
+            advantages[place, : len(row)] = torch.from_numpy(own).float()[number_tokens(row, self.boundary)]
+        output["advantages"] = advantages.to(ids.device)
+        return output
+
+    def measure_gains(self, cue: str, tokens: list[int]) -> list[float]:
+        """What each response adds to the reward of its list; they sum to it. A repetition or a copy of the cue adds nothing."""
+        ends = [place + 1 for place, token in enumerate(tokens) if token == self.boundary]
+        if not ends or ends[-1] < len(tokens):
+            ends.append(len(tokens))
+        texts = self.processing_class.batch_decode([tokens[:end] for end in ends], skip_special_tokens=True)
+        rewards = [0.0, *(self.reward.rate(cue, text) for text in texts)]
+        return [after - before for before, after in zip(rewards, rewards[1:], strict=False)]
+
+
+def number_tokens(tokens: list[int], boundary: int) -> list[int]:
+    """The response that each token belongs to, from 0; a boundary token belongs to the response that it ends.
+
+    Examples
+    --------
+    >>> number_tokens([7, 1, 8, 8, 1, 9], boundary=1)
+    [0, 0, 1, 1, 1, 2]
+    """
+    return [tokens[:place].count(boundary) for place in range(len(tokens))]
+
+
+def compare_places(gains: list[list[float]], size: int) -> np.ndarray:
+    """Each response's gain less the mean gain of the group's other lists at its place, over the root mean square of all these.
+
+    Parameters
+    ----------
+    gains : list of list of float
+        One list a row, the rows of a group together.
+    size : int
+        Rows of a group.
+
+    Returns
+    -------
+    ndarray, shape (rows, longest list)
+        0 where a list has no response, where no other list of the group reaches the place, and where all gains are alike.
+
+    Examples
+    --------
+    >>> compare_places([[0.2, 0.1], [0.0]], 2)
+    array([[ 1.,  0.],
+           [-1.,  0.]])
+    """
+    table = np.full((len(gains) // size, size, max(map(len, gains))), np.nan)
+    for row, own in enumerate(gains):
+        table[row // size, row % size, : len(own)] = own
+    others = (~np.isnan(table)).sum(axis=1, keepdims=True) - 1
+    rest = np.nansum(table, axis=1, keepdims=True) - table
+    apart = np.where(others > 0, table - rest / np.maximum(others, 1), np.nan)
+    spread = np.sqrt(np.nanmean(apart**2)) if np.isfinite(apart).any() else 0.0
+    return np.nan_to_num(apart / spread if spread > 1e-9 else np.zeros_like(apart)).reshape(len(gains), -1)
+
+
+def choose_trainer(method: str, *, credit: str = "list") -> type[GRPOTrainer]:
+    """The trainer of a method (`grpo`, `rloo`); several processes take trl's own, which gathers weights before it generates.
+
+    Raises
+    ------
+    TrainingError
+        Several processes and `credit='response'`.
+    """
     shared = PartialState().num_processes > 1
-    return {"grpo": GRPOTrainer if shared else GroupedGRPO, "rloo": RLOOTrainer if shared else GroupedRLOO}[method]
+    if method == "rloo":
+        return RLOOTrainer if shared else GroupedRLOO
+    if credit == "list":
+        return GRPOTrainer if shared else GroupedGRPO
+    if shared:
+        raise TrainingError("critic_free.credit: 'response' runs in one process; start one, or set 'list' in the profile")
+    return CreditedGRPO

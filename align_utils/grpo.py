@@ -17,7 +17,8 @@ from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
 from align_utils.curves import tabulate_log
 from align_utils.failures import TrainingError, require_space
-from align_utils.groups import POLICY, choose_trainer
+from align_utils.generation import find_boundary
+from align_utils.groups import POLICY, CreditedGRPO, choose_trainer
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import ListReward
 from align_utils.sft import VERSION as SFT_VERSION
@@ -77,8 +78,10 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         reward = ListReward(strengths, language, cfg.profile.ppo.reward)
         judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every)
         judge.measure(0)
-        trainer = choose_trainer(method)(
-            model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
+        kind = choose_trainer(method, credit=free.credit)
+        credited = {"reward": reward, "boundary": find_boundary(tokenizer, language)} if kind is CreditedGRPO else {}
+        trainer = kind(
+            **credited, model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
             processing_class=tokenizer,
             callbacks=[Watch(what, LOGGED, f"critic_free.learning_rate (now {free.learning_rate:g})"), judge],
             train_dataset=Dataset.from_list([{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]),
@@ -136,7 +139,7 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, method:
     ppo = cfg.profile.ppo
     return describe_sft(cfg, model_name, culture, data, seed=seed) | {
         "version": [SFT_VERSION, VERSION], "start": hash_file(start), "method": method,
-        "critic_free": cfg.profile.critic_free.model_dump(exclude={"methods"}), "reward": ppo.reward.model_dump(),
+        "critic_free": cfg.profile.critic_free.model_dump(exclude={"methods"}, exclude_defaults=True), "reward": ppo.reward.model_dump(),
         "decoding": find_decoding(cfg).model_dump(), "max_new_tokens": cfg.profile.lexical.max_new_tokens,
         "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

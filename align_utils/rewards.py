@@ -40,6 +40,13 @@ class ListReward:
         """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`."""
         words = prompts.parse_list(self.language, text, cue=cue)
         self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
+        return self._rate_words(cue, words)
+
+    def rate(self, cue: str, text: str) -> float:
+        """As `score`, and nothing is noted for the log: for parts of a text."""
+        return self._rate_words(cue, prompts.parse_list(self.language, text, cue=cue))
+
+    def _rate_words(self, cue: str, words: list[str]) -> float:
         reward = lexical.score_reward(words, self.strengths[cue], self.language, self.settings)
         if not math.isfinite(reward):
             raise RewardError(

@@ -196,6 +196,8 @@ class CriticFree(Strict):
     response_tokens: int = Field(gt=0)
     temperature: float = Field(gt=0)
     eval_every: int = Field(gt=0)
+    # What an advantage is given to: a whole list, or each of its responses (grpo alone: rloo's loss is that of whole lists).
+    credit: Literal["list", "response"] = "list"
 
 
 class Decoding(Strict):
