@@ -22,7 +22,7 @@ from align_utils.curves import tabulate_log
 from align_utils.failures import TrainingError, require_space
 from align_utils.loss import pick_trainer
 from align_utils.models import hash_base, load_base, pick_device
-from align_utils.settings import Sft
+from align_utils.training_settings import Sft
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 2
