@@ -261,7 +261,12 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
 def test_markers_at_the_ends_of_an_axis_are_drawn_whole():
     # The second culture gives more distinct responses than the first, with which it shares the axis.
     rows = [
-        {"culture": culture, "measure": measure, "stage": stage, "value": value * (most if measure.startswith("distinct") else 1)}
+        {
+            "culture": culture,
+            "measure": measure,
+            "stage": stage,
+            "value": value * (most if measure.startswith("distinct") else 1),
+        }
         for culture, most in (("us", 10), ("cn", 40))
         for measure in (*population_plots.PANELS, "distinct_gap")
         for stage, value in (("sft", 0.0), ("ppo", 1.0))
