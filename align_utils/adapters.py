@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from tqdm import tqdm
 from transformers import ProgressCallback, TrainerCallback
 
@@ -26,6 +26,32 @@ def configure_lora(cfg: Config) -> LoraConfig:
     return LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
+
+
+def widen_adapter(trainer) -> None:
+    """Make the adapter that a trainer has made float32, where training is in float16 (a T4).
+
+    trl makes the adapter of a 4-bit model bfloat16, and the gradient scaler of float16 refuses its gradients.
+    """
+    if trainer.args.fp16:
+        for weights in trainer.model.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.float()
+
+
+@contextmanager
+def keep_adapter(model: PeftModel):
+    """An adapter that is handed to a trainer inside the block stays as it was loaded, float32.
+
+    trl's GRPO and RLOO round that of a quantised model to bfloat16 on any card, after its copy for the KL was made. They scale
+    no gradients, so nothing refuses it; but the policy would no longer be the SFT model, the optimiser's small steps would be
+    lost in 8 bits, and a card without bfloat16 emulates it. trl's PPO rounds only an adapter that it has made itself.
+    """
+    loaded = {name: weights.data for name, weights in model.named_parameters() if weights.requires_grad}
+    yield
+    for name, weights in model.named_parameters():
+        if name in loaded:
+            weights.data = loaded[name].to(weights.device)
 
 
 def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def score_conditions(
     Parameters
     ----------
     lists : DataFrame
-        From `generation.load_associations`.
+        From `associations.load_associations`.
     stage, families : dict
         From `pairs.load_stage` and `pairs.map_families`.
     matching : {'exact', 'lemma'}, optional

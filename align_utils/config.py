@@ -20,9 +20,9 @@ from align_utils.settings import (
     ModelSource,
     Participants,
     Profile,
-    Reward,
     Strict,
 )
+from align_utils.training_settings import Reward
 
 # The models that the rooms above know under this name.
 __all__ = ["Config", "ConfigError", "Culture", "Decoding", "Language", "ModelSource", "Participants", "Profile", "Reward"]

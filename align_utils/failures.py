@@ -22,6 +22,10 @@ class StepError(RuntimeError):
     """A costly step cannot start or go on; the message names the setting or folder."""
 
 
+class ModelError(StepError):
+    """A model cannot be had: package absent, files damaged, or too little memory or disk."""
+
+
 class TrainingError(StepError):
     """Training cannot start or has gone wrong; the message names the setting or file."""
 

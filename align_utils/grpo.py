@@ -11,7 +11,7 @@ from transformers import set_seed
 from trl import GRPOConfig, RLOOConfig
 
 from align_utils import lexical, prompts
-from align_utils.adapters import find_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, keep_adapter, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
@@ -78,14 +78,15 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         reward = ListReward(strengths, language, cfg.profile.ppo.reward)
         judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every)
         judge.measure(0)
+        asked = [{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]
         kind = choose_trainer(method, credit=free.credit)
         credited = {"reward": reward, "boundary": find_boundary(tokenizer, language)} if kind is CreditedGRPO else {}
-        trainer = kind(
-            **credited, model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
-            processing_class=tokenizer,
-            callbacks=[Watch(what, LOGGED, f"critic_free.learning_rate (now {free.learning_rate:g})"), judge],
-            train_dataset=Dataset.from_list([{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]),
-        )  # fmt: skip
+        with keep_adapter(policy):
+            trainer = kind(
+                **credited, model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
+                processing_class=tokenizer, train_dataset=Dataset.from_list(asked),
+                callbacks=[Watch(what, LOGGED, f"critic_free.learning_rate (now {free.learning_rate:g})"), judge],
+            )  # fmt: skip
         require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.train()

@@ -1,36 +1,25 @@
-"""Base models and their adapters: loaded on the hardware at hand, converted once where a package ships GGUF."""
+"""Base models and their adapters: loaded on the hardware at hand, swapped, and proved to have an effect."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from peft import PeftModel
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
-from transformers.tokenization_utils_base import generate_merges
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
-from align_utils.artifacts import find_step, hash_file, make_step
+from align_utils.artifacts import hash_file
 from align_utils.config import ModelSource
-from align_utils.failures import StepError, explain, require_space
+from align_utils.conversion import CONVERSION, SPACE, convert_gguf, finish_tokenizer, import_package, wrap_tokenizer
+from align_utils.failures import ModelError, explain, require_space
 
-# Bumped when the conversion below changes its result.
-CONVERSION = 1
-SPACE = "▁"
-# Token types of the GGUF format (llama.cpp `llama_token_type`): 3 control, 4 user-defined.
-CONTROL, USER_DEFINED = 3, 4
 FEW_ROWS = 128
 # What adapters are compared on when they are loaded.
 PROBE = "When people hear the word"
-
-
-class ModelError(StepError):
-    """A model cannot be had: package absent, files damaged, or too little memory or disk."""
 
 
 def pick_device() -> tuple[torch.device, torch.dtype, str]:
@@ -93,7 +82,7 @@ def _load(source: ModelSource, seed: int):
     if source.loader == "tiny":
         model, tokenizer = _make_tiny(seed)
     else:
-        folder = _convert_gguf(source) if source.loader == "gguf" else source.source
+        folder = convert_gguf(source) if source.loader == "gguf" else source.source
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
@@ -110,7 +99,7 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
     if source.loader == "tiny":
         return f"tiny-{CONVERSION}-{seed}"
     if source.loader == "gguf":
-        return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
+        return f"{import_package(source).EXPECTED_SHA256}-{CONVERSION}"
     folder = Path(source.source)
     return hash_file(folder) if folder.is_dir() else f"{source.source}-{source.backend}-{source.load_in_4bit}"
 
@@ -178,49 +167,6 @@ def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
         seen[name] = (weights, logits)
 
 
-def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]) -> Tokenizer:
-    """Rebuild Gemma's byte-fallback BPE from a GGUF's token list.
-
-    transformers reads such a list as a Unigram model, which segments wrongly; the merges are recovered from the scores.
-
-    Parameters
-    ----------
-    tokens, scores, types : list
-        The GGUF fields `tokenizer.ggml.tokens`, `.scores` and `.token_type`, in id order, of equal length.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
-        Puts `<bos>` in front; 'The capital of France is' gives [2, 818, 5279, 529, 7001, 563] for Gemma 3.
-    """
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    added = {token for token, kind in zip(tokens, types, strict=True) if kind in (CONTROL, USER_DEFINED)}
-    merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)), skip_tokens=added)
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, types, strict=True) if k == CONTROL])
-    tokenizer.add_tokens(
-        [AddedToken(t, normalized=True, special=False) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED]
-    )
-    return _finish_tokenizer(tokenizer, vocabulary["<bos>"])
-
-
-def _finish_tokenizer(tokenizer: Tokenizer, bos: int) -> Tokenizer:
-    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", bos)]
-    )
-    return tokenizer
-
-
-def _wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
-        padding_side="left", clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-
-
 def _make_tiny(seed: int):
     # One token a character: ASCII, Chinese punctuation and the 3,755 most common hanzi (GB 2312, level 1: rows 16 to 55).
     hanzi = bytes(b for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF) for b in (row, cell)).decode("gb2312", "ignore")
@@ -230,7 +176,7 @@ def _make_tiny(seed: int):
     vocabulary = {token: index for index, token in enumerate(tokens)}
     inner = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     inner.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>"])
-    tokenizer = _wrap_tokenizer(_finish_tokenizer(inner, vocabulary["<bos>"]))
+    tokenizer = wrap_tokenizer(finish_tokenizer(inner, vocabulary["<bos>"]))
     settings = Gemma3TextConfig(
         vocab_size=len(tokens), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, max_position_embeddings=1024, sliding_window=512,
@@ -261,48 +207,6 @@ def _require_space(source: ModelSource) -> None:
         return
     remedy = "make room or set HF_HOME=<folder>"
     require_space(f"model '{source.name}'", Path(constants.HF_HUB_CACHE), source.disk_gb * 1e9, remedy=remedy, kind=ModelError)
-
-
-def _import_package(source: ModelSource):
-    try:
-        return import_module(source.source)
-    except ModuleNotFoundError as error:
-        name = source.source.replace("_", "-")
-        raise ModelError(f"model '{source.name}': package {name} is not installed; `pip install {name}` brings it") from error
-
-
-def _convert_gguf(source: ModelSource) -> Path:
-    """Convert a package's GGUF into a safetensors folder in the cache, unless it is there and whole."""
-    from gguf import GGUFReader
-    from transformers import GgufConfig
-
-    package = _import_package(source)
-    cache = Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align-companion").expanduser()
-    folder = cache / source.name
-    settings = {"sha256": package.EXPECTED_SHA256, "conversion": CONVERSION}
-    checksum = folder / "model.safetensors.sha256"
-    if find_step(folder, settings) and checksum.read_text() == hash_file(folder / "model.safetensors"):
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    require_space(f"model '{source.name}'", cache, 3e9, remedy="make room or set ALIGN_CACHE=<folder>", kind=ModelError)
-    print(f"Converting {source.name} once into {folder} (about a minute) ...", flush=True)
-    with make_step(folder, settings) as work:
-        gguf_path = package.assemble(work / package.MODEL_NAME, overwrite=True)
-        fields = GGUFReader(gguf_path).fields
-        parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
-        _wrap_tokenizer(build_bpe_tokenizer(*parts)).save_pretrained(work)
-        model = AutoModelForCausalLM.from_pretrained(
-            work, gguf_file=package.MODEL_NAME, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-        # The mark of the quantizer would make save_pretrained refuse, though the weights are plain by now.
-        model.hf_quantizer = None
-        model.is_quantized = False
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.save_pretrained(work)
-        gguf_path.unlink()
-        (work / checksum.name).write_text(hash_file(work / "model.safetensors"))
-    return folder
 
 
 def _load_unsloth(source: ModelSource):

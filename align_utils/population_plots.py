@@ -13,6 +13,8 @@ PANELS = {
     "precision_top": "precision of the five strongest\n(people's five strongest)", "shared_mass": "shared mass",
     "js_distance": "Jensen-Shannon distance\n(0 = alike)", "distinct": "distinct responses a cue\n(diamond: people, equal number)",
 }  # fmt: skip
+# Share of an axis left free before 0 and beyond 1, so that a marker there is drawn whole.
+ROOM = 0.04
 
 
 def plot_population(frame: pd.DataFrame, *, mark: str = ""):
@@ -53,11 +55,14 @@ def plot_population(frame: pd.DataFrame, *, mark: str = ""):
                 axes.plot(expected, places, "D", ms=5, mfc="none", mec=plots.COLOURS["human"], ls="none")
             if culture == cultures[-1]:
                 axes.set_xlabel(label)
-            axes.set_xlim(0, None if measure == "distinct" else 1)
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
             axes.grid(axis="y", visible=False)
         counts = part[part["measure"] == "precision_top"]["n"]
         row[0].set_title(f"{culture} (n={counts.max():.0f} cues)", loc="left")
+    # Once all cultures are drawn, for a limit that is set ends the growing of the axis that a column shares.
+    for axes, measure in zip(grid[0], PANELS, strict=True):
+        high = axes.get_xlim()[1] if measure == "distinct" else 1 + ROOM
+        axes.set_xlim(-ROOM * high, high)
     grid[0][0].set_yticks(range(len(stages)), [plots.name_condition(stage) for stage in stages])
     grid[0][0].set_ylim(len(stages) - 0.5, -0.5)
     return plots.mark_figure(figure, mark)

@@ -52,7 +52,7 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, stage: dict[str, dict], sc
     Parameters
     ----------
     lists : DataFrame
-        From `generation.load_associations`.
+        From `associations.load_associations`.
     stage : dict
         From `pairs.load_stage`.
 

@@ -1,4 +1,4 @@
-"""The fields of every YAML file of settings (participant file formats have a module of their own)."""
+"""The fields of every YAML file of settings (training, ratings, servers and participant files have modules of their own)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from align_utils.rating_settings import Rating, RatingRules, Script
+from align_utils.training_settings import CriticFree, Lora, Ppo, Sft
 
 # Punctuation that may surround a response but is not part of it (NFKC has made the Chinese forms narrow by then).
 OUTER = " \t\r\n.,;:!?\"'()[]{}<>*-–—_。、“”‘’《》「」"
@@ -123,81 +124,6 @@ class Norms(Strict):
     responses: Literal["R1", "R123"]
     valid_pairs: int = Field(gt=0)
     test_pairs: int = Field(gt=0)
-
-
-class Lora(Strict):
-    r: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-
-
-class Sft(Strict):
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    device_batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup_share: float = Field(ge=0, lt=1)
-    list_length: int = Field(gt=0)
-    order: Literal["strength", "sampled"]
-    max_tokens: int = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # What follows came after the first stored adapters. A stored step's key leaves out fields at their default
-    # (`model_dump(exclude_defaults=True)`), so a new field must have one, and these must stay as they are.
-    passes: float | None = Field(default=None, gt=0)
-    temperature: float = Field(default=1.0, gt=0)
-    lists: Literal["fresh", "fixed"] = "fresh"
-
-    @model_validator(mode="after")
-    def _whole_accumulation(self):
-        if self.batch % self.device_batch:
-            raise ValueError(f"batch {self.batch} is not a multiple of device_batch {self.device_batch}")
-        return self
-
-    @model_validator(mode="after")
-    def _only_what_has_an_effect(self):
-        if self.order == "strength" and (self.temperature != 1 or self.lists != "fresh"):
-            raise ValueError("temperature and lists concern drawn lists: with order 'strength' leave them at 1.0 and 'fresh'")
-        return self
-
-
-class Reward(Strict):
-    """Weights of the reward parts (our reconstruction; see align_utils.lexical.score_reward)."""
-
-    k: int = Field(gt=0)
-    precision: float = Field(ge=0, le=1)
-    strength: float = Field(ge=0, le=1)
-
-
-class Ppo(Strict):
-    updates: int = Field(gt=0)
-    episodes: int = Field(gt=1)
-    epochs: int = Field(gt=0)
-    minibatches: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    kl: float = Field(ge=0)
-    response_tokens: int = Field(gt=0)
-    temperature: float = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
-    eval_decoding: str
-    reward: Reward
-
-
-class CriticFree(Strict):
-    """Preference methods without a critic, beside PPO: a list is judged against the other lists for its cue."""
-
-    methods: list[Literal["grpo", "rloo"]] = []
-    updates: int = Field(gt=0)
-    cues: int = Field(gt=0)
-    samples: int = Field(gt=1)
-    device_batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    kl: float = Field(gt=0)
-    response_tokens: int = Field(gt=0)
-    temperature: float = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # What an advantage is given to: a whole list, or each of its responses (grpo alone: rloo's loss is that of whole lists).
-    credit: Literal["list", "response"] = "list"
 
 
 class Decoding(Strict):

@@ -14,7 +14,7 @@ from transformers import set_seed
 from trl import SFTConfig
 
 from align_utils import prompts
-from align_utils.adapters import configure_lora, find_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import configure_lora, find_adapter, share_batch, share_step, show_progress, widen_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, name_work, save_frame
 from align_utils.checkpoints import KEPT, Seal, Watch, find_checkpoint, measure_checkpoints
 from align_utils.config import Config, Language
@@ -22,7 +22,7 @@ from align_utils.curves import tabulate_log
 from align_utils.failures import TrainingError, require_space
 from align_utils.loss import pick_trainer
 from align_utils.models import hash_base, load_base, pick_device
-from align_utils.settings import Sft
+from align_utils.training_settings import Sft
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 2
@@ -138,7 +138,7 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
             callbacks=[Seal(), Watch(what, LOGGED, f"sft.learning_rate (now {sft.learning_rate:g})")],
         )  # fmt: skip
         require_space(what, folder.parent, measure_checkpoints(trainer.model), kind=TrainingError)
-        _widen_adapter(trainer)
+        widen_adapter(trainer)
         show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
         trainer.train(resume_from_checkpoint=find_checkpoint(checkpoints))
@@ -198,14 +198,6 @@ def measure_loss(model, tokenizer, examples: Sequence[dict[str, str]], *, batch:
         total += float((losses.view(len(rows), -1) * counted[:, lowest:]).sum())
         count += int(counted.sum())
     return total / count
-
-
-def _widen_adapter(trainer) -> None:
-    # trl makes the adapter of a 4-bit model bfloat16, and the gradient scaler of float16 training (a T4) refuses its gradients.
-    if trainer.args.fp16:
-        for weights in trainer.model.parameters():
-            if weights.requires_grad:
-                weights.data = weights.data.float()
 
 
 def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> None:

@@ -1,4 +1,4 @@
-"""`make bench`: each race runs both sides in fresh processes and prints how many times faster ours is. No test depends on it."""
+"""`make bench`: each race runs both sides in fresh processes and prints how many times faster ours is. No test depends on that."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TRIALS = 1_200_000  # ALIGN_BENCH_TRIALS: another size, the same for both sides
-ITEMS = 4  # ALIGN_BENCH_ITEMS: items of the survey races; 60 are all
-# ALIGN_BENCH_BATCH: the harness's batch; it computes the whole vocabulary at every position, so large ones take much memory.
-HARNESS_BATCH = int(os.environ.get("ALIGN_BENCH_BATCH", 4))
+# Environment variables: default and meaning.
+VARIABLES = {
+    "ALIGN_BENCH_TRIALS": (1_200_000, "trials of the synthetic file of norms_trials, the same for both sides"),
+    "ALIGN_BENCH_ITEMS": (4, "items of the survey races; 60 are all"),
+    "ALIGN_BENCH_BATCH": (4, "batch of lm-evaluation-harness, which computes the whole vocabulary at every position: a large one takes much memory"),
+}  # fmt: skip
 RACES = {
     "norms": "load, check, strengths, ranks and split of a synthetic strength file as long as the English R1 release (483,636 rows) against a plain groupby-apply over cues",
     "norms_trials": "1.2 million synthetic trials of the English complete file through cleaning into strengths against plain groupby-apply over participants and cues",
@@ -33,6 +35,11 @@ RACES = {
     "ppo_update": "a PPO update of 8 lists, two epochs, against trl's PPO as it comes: the critic with a pass of its own over the backbone, logits of every position",
     "sft_step_trimmed": "a step of 16 lists with the vocabulary cut to Latin and Han script against our step with all of it",
 }
+
+
+def read_variable(name: str) -> int:
+    """Value of one of VARIABLES."""
+    return int(os.environ.get(name, VARIABLES[name][0]))
 
 
 def race_norms(side: str) -> dict:
@@ -78,7 +85,7 @@ def race_norms_trials(side: str) -> dict:
     from align_utils import cleaning, config, norms, settings, trials
 
     rng, _ = _start_synthetic()
-    rows = int(os.environ.get("ALIGN_BENCH_TRIALS", TRIALS))
+    rows = read_variable("ALIGN_BENCH_TRIALS")
     cues, words = _make_words(rng, max(rows // 98, 10)), _make_words(rng, 60_000)
     people = rows // 14
     frame = pd.DataFrame({"participantID": np.repeat(np.arange(1, people + 1), 14)})
@@ -310,7 +317,7 @@ def _ask_survey(cfg):
     from align_utils import survey, wvs
 
     items = wvs.load_items(cfg.root / "data" / "survey")
-    count = int(os.environ.get("ALIGN_BENCH_ITEMS", ITEMS))
+    count = read_variable("ALIGN_BENCH_ITEMS")
     return survey.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
 
 
@@ -330,8 +337,9 @@ def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict
         from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM
 
-        name = f"lm-evaluation-harness {version('lm-eval')} (hf backend, batches of {HARNESS_BATCH})"
-        harness = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", device="cpu", batch_size=HARNESS_BATCH)
+        batch = read_variable("ALIGN_BENCH_BATCH")
+        name = f"lm-evaluation-harness {version('lm-eval')} (hf backend, batches of {batch})"
+        harness = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", device="cpu", batch_size=batch)
         start = time.perf_counter()
         pairs = [(prompt, text) for prompt, row in given for text in row]
         requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
@@ -538,42 +546,80 @@ def agree(first, second, tolerance: float = 1e-4) -> bool:
 
 
 def run_side(race: str, side: str) -> dict:
+    """What one side of a race found, in a process of its own; `error` alone where it failed, ran out of memory or lacks a library."""
     environment = {"THP_MEM_ALLOC_ENABLE": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ, "ALIGN_ROOT": str(ROOT)}
     command = [sys.executable, str(Path(__file__)), race, "--side", side]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    lines = done.stdout.splitlines()
+    if done.returncode and not (lines and lines[-1].startswith('{"error"')):
+        return {"error": f"ended with exit code {done.returncode} (-9: killed, as where memory runs out)"}
+    return json.loads(lines[-1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("races", nargs="*", choices=[*RACES, []], help="default: all")
+def run_race(race: str) -> dict:
+    """The row of one race; what a side that failed did not find is None, and `failed` says why."""
+    sides = {side: run_side(race, side) for side in ("ours", "baseline")}
+    ours, baseline = sides["ours"], sides["baseline"]
+    failed = [f"{side}: {found['error']}" for side, found in sides.items() if "error" in found]
+    seconds, mb = ([side.get(name) for side in (ours, baseline)] for name in ("seconds", "mb"))
+    notes = (f"{side}: {found['note']}" for side, found in sides.items() if "note" in found)
+    return {
+        "race": race, "baseline": baseline.get("baseline") or RACES[race].split("against ")[-1],
+        "ours_s": _round(seconds[0], 3), "baseline_s": _round(seconds[1], 3),
+        "ratio": None if failed else round(seconds[1] / seconds[0], 2), "ours_mb": _round(mb[0]), "baseline_mb": _round(mb[1]),
+        "equal": None if failed else agree(ours["result"], baseline["result"]), "failed": "; ".join(failed) or None,
+        "note": "; ".join([RACES[race], *notes]),
+    }  # fmt: skip
+
+
+def _round(value: float | None, digits: int | None = None) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+COLUMNS = ("race", "ratio", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal")
+
+
+def format_row(row: dict) -> str:
+    """One line of the table: COLUMNS, then the baseline's name or why the race failed."""
+    words = {"None": "-", "True": "yes", "False": "no"}
+    cells = [words.get(str(row[name]), str(row[name])) for name in COLUMNS]
+    ending = f"FAILED, {row['failed']}" if row["failed"] else row["baseline"]
+    return f"{cells[0]:<17}" + "".join(f"{cell:>12}" for cell in cells[1:]) + f"  {ending}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the races one after the other, whatever becomes of each; 1 where a side of one failed, else 0."""
+    variables = "\n".join(f"  {name} (default {default}): {meaning}" for name, (default, meaning) in VARIABLES.items())
+    races = "\n".join(f"  {name}: {meaning}" for name, meaning in RACES.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"races:\n{races}\n\nenvironment variables:\n{variables}\n\nRows go to runs/bench.json; exit code 1 where a side failed.",
+    )  # fmt: skip
+    parser.add_argument("races", nargs="*", choices=[*RACES, []], metavar="race", help="default: all")
     parser.add_argument("--side", choices=["ours", "baseline"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.side:
-        outcome = globals()[f"race_{options.races[0]}"](options.side)
+        try:
+            outcome = globals()[f"race_{options.races[0]}"](options.side)
+        except Exception as error:
+            print(json.dumps({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}))
+            raise
         print(json.dumps({"mb": _measure_memory(), **outcome}))
-        return
+        return 0
+    head = format_row({name: name for name in COLUMNS} | {"failed": None, "baseline": "baseline"})
+    (ROOT / "runs").mkdir(exist_ok=True)
     rows = []
     for race in options.races or RACES:
         print(f"{race}: {RACES[race]} ...", flush=True)
-        sides = {side: run_side(race, side) for side in ("ours", "baseline")}
-        ours, baseline = sides["ours"], sides["baseline"]
-        rows.append({
-            "race": race, "baseline": baseline.get("baseline") or RACES[race].split("against ")[-1], "ours_s": round(ours["seconds"], 3),
-            "baseline_s": round(baseline["seconds"], 3), "ratio": round(baseline["seconds"] / ours["seconds"], 2),
-            "ours_mb": round(ours["mb"]), "baseline_mb": round(baseline["mb"]),
-            "equal": agree(ours["result"], baseline["result"]),
-            "note": "; ".join([RACES[race], *(f"{side}: {found['note']}" for side, found in sides.items() if "note" in found)]),
-        })  # fmt: skip
-        shown = rows[-1]
-        print(
-            f"  {shown['ratio']} times faster ({shown['ours_s']} s against {shown['baseline_s']} s; {shown['ours_mb']} against "
-            f"{shown['baseline_mb']} MB); same result: {shown['equal']}; baseline: {shown['baseline']}",
-            flush=True,
-        )
-    (ROOT / "runs").mkdir(exist_ok=True)
-    (ROOT / "runs" / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+        rows.append(run_race(race))
+        print(head, format_row(rows[-1]), sep="\n", flush=True)
+        (ROOT / "runs" / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+    failed = [row["race"] for row in rows if row["failed"]]
+    if len(rows) > 1:  # once more in one piece: what the races themselves print stands between the rows
+        print("", head, *map(format_row, rows), sep="\n")
+    print(f"failed: {', '.join(failed) or 'none'}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -148,9 +148,9 @@ def test_the_adapter_of_a_4_bit_model_is_float32_where_training_is_float16(cfg, 
     def dtypes():
         return {weights.dtype for weights in trainer.model.parameters() if weights.requires_grad}
 
-    assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: sft._widen_adapter can go"
-    sft._widen_adapter(trainer)
+    assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: adapters.widen_adapter can go"
+    adapters.widen_adapter(trainer)
     assert dtypes() == {torch.bfloat16}, "bfloat16 training keeps it"
     trainer.args.fp16 = True
-    sft._widen_adapter(trainer)
+    adapters.widen_adapter(trainer)
     assert dtypes() == {torch.float32}

@@ -12,7 +12,7 @@ from conftest import copy_project
 from safetensors import SafetensorError
 from test_training import prepare
 
-from align_utils import adapters, artifacts, config, failures, generation, lexical, models, participants, ppo, sft, survey
+from align_utils import adapters, artifacts, associations, config, failures, lexical, models, participants, ppo, sft, survey
 from align_utils.adapters import find_adapter
 from align_utils.checkpoints import find_checkpoint
 from align_utils.loss import FusedTrainer
@@ -188,7 +188,7 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
 @pytest.mark.parametrize(
     ("module", "works", "setting", "call"),
     [
-        (generation, "choose_decoding", "lexical.batch", lambda cfg, data: generation.associate(cfg, "tiny", data)),
+        (associations, "choose_decoding", "lexical.batch", lambda cfg, data: associations.associate(cfg, "tiny", data)),
         (
             participants, "sample_answers", "participants.batch",
             lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
@@ -220,7 +220,7 @@ def test_too_small_a_disk_is_told_before_the_work(project, adapter, monkeypatch,
     gguf = config.read_yaml(cfg.root / "notebooks" / "models" / "gemma-3-270m.yaml")
     for source, shown in ((hub, r"needs 15.5 GB free.*HF_HOME"), (gguf, r"needs 3.0 GB free.*ALIGN_CACHE")):
         monkeypatch.setattr(models, "try_to_load_from_cache", lambda *_: None)
-        with pytest.raises(models.ModelError, match=shown):
+        with pytest.raises(failures.ModelError, match=shown):
             models.load_base(config.ModelSource(name="x", **source), seed=0)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 import shutil
+from contextlib import contextmanager
 from typing import ClassVar
 
 import pandas as pd
@@ -16,6 +17,7 @@ from test_training import prepare
 from trl import GRPOTrainer, RLOOTrainer
 
 from align_utils import (
+    adapters,
     artifacts,
     config,
     curves,
@@ -27,6 +29,7 @@ from align_utils import (
     method_plots,
     models,
     plots,
+    ppo,
     rewards,
     sft,
     stages,
@@ -117,6 +120,38 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
     shutil.rmtree(folder)
     grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
     assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+
+
+@pytest.mark.parametrize("method", [*METHODS, "ppo"])
+def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
+    # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
+    cfg, stage = project
+    module = ppo if method == "ppo" else grpo
+    more = {} if method == "ppo" else {"method": method}
+    rounded, hashes = [], []
+
+    @contextmanager
+    def keep(model):
+        with adapters.keep_adapter(model):
+            yield
+            rounded.append({weights.dtype for weights in model.parameters() if weights.requires_grad})
+
+    def load_marked(*args, **kwargs):
+        model, tokenizer = models.load_base(*args, **kwargs)
+        model.is_loaded_in_4bit = True
+        return model, tokenizer
+
+    monkeypatch.setattr(grpo, "keep_adapter", keep)
+    for load in (models.load_base, load_marked):
+        monkeypatch.setattr(module, "load_base", load)
+        shutil.rmtree(find_adapter(cfg, "tiny", "us", method), ignore_errors=True)
+        train = ppo.train_ppo if method == "ppo" else grpo.train_critic_free
+        path = train(cfg, "tiny", "us", stage["us"], **more) / "adapter_model.safetensors"
+        assert {weights.dtype for weights in load_file(path).values()} == {torch.float32}
+        hashes.append(artifacts.hash_file(path))
+    assert hashes[0] == hashes[1]
+    expected = [] if method == "ppo" else [{torch.float32}, {torch.bfloat16}]
+    assert rounded == expected, "trl rounds it no longer: adapters.keep_adapter can go"
 
 
 def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatch):

@@ -10,7 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
 from test_training import prepare
 
-from align_utils import alignment, artifacts, config, controls, generation, sft, stages, training
+from align_utils import alignment, artifacts, associations, config, controls, sft, stages, training
 from align_utils.adapters import find_adapter
 
 
@@ -93,8 +93,8 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
         for culture in cfg.cultures:
             for name in stages.list_trained(cfg):
                 training.train_stage(cfg, "tiny", culture, name, stage, seed=seed)
-    generation.associate(cfg, "tiny", stage)
-    lists, grids = generation.load_associations(cfg)
+    associations.associate(cfg, "tiny", stage)
+    lists, grids = associations.load_associations(cfg)
     seeds = lists.groupby("stage")["seed"].agg(set)
     assert seeds["sft"] == seeds["ppo"] == set(cfg.seeds) and seeds["few_shot"] == seeds["control_foreign"] == {
         cfg.profile.seed

@@ -256,3 +256,31 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
     figure = population_plots.plot_population(summary)
     assert len(figure.axes) == 2 * len(population_plots.PANELS)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["PPO", "SFT"]
+
+
+def test_markers_at_the_ends_of_an_axis_are_drawn_whole():
+    # The second culture gives more distinct responses than the first, with which it shares the axis.
+    rows = [
+        {
+            "culture": culture,
+            "measure": measure,
+            "stage": stage,
+            "value": value * (most if measure.startswith("distinct") else 1),
+        }
+        for culture, most in (("us", 10), ("cn", 40))
+        for measure in (*population_plots.PANELS, "distinct_gap")
+        for stage, value in (("sft", 0.0), ("ppo", 1.0))
+    ]
+    frame = pd.DataFrame(rows).assign(low=lambda part: part["value"], high=lambda part: part["value"], n=3)
+    figure = population_plots.plot_population(frame)
+    figure.draw_without_rendering()
+    seen = 0
+    for axes in figure.axes:
+        for line in axes.lines:
+            if line.get_marker() in ("o", "D"):
+                centre = axes.transData.transform(line.get_xydata())[:, 0]
+                radius = line.get_markersize() / 2 * figure.dpi / 72
+                assert axes.bbox.x0 <= (centre - radius).min() and (centre + radius).max() <= axes.bbox.x1, axes.get_xlabel()
+                seen += len(centre)
+    # Two stages in four panels of two cultures, and the people's diamonds of the fourth.
+    assert seen == 2 * 4 * 2 + 2 * 2

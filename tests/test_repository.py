@@ -15,20 +15,20 @@ from conftest import ROOT, copy_project
 from align_utils import plots, readme
 
 ROOMS = [  # from the bottom to the top
-    ["rating_settings"],
+    ["rating_settings", "training_settings"],
     ["settings"],
     ["formats", "server_settings"],
     ["config"],
     ["failures"],
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
-    ["microdata", "opinions"],
+    ["microdata", "opinions", "conversion"],
     ["norms", "stats", "matching", "wvs", "links", "prefix", "debias"],
     ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations", "respondents"],
     ["passes", "yardsticks", "shifts"],
     ["tension", "styles", "culture_map", "power"],
     ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants"],
-    ["validation", "groups"],
+    ["validation", "groups", "associations"],
     ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
     ["ablation"],
@@ -72,6 +72,7 @@ def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
         if used.split(".")[0] in HEAVY:
             assert name in {
                 "models",
+                "conversion",
                 "adapters",
                 "sft",
                 "ppo",

@@ -6,8 +6,8 @@ import unicodedata
 
 import torch
 
+from align_utils.conversion import SPACE
 from align_utils.loss import FusedTrainer
-from align_utils.models import SPACE
 
 NAMES = ("LATIN", "COMBINING", "CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "FULLWIDTH LATIN", "FULLWIDTH DIGIT")
 
