@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -128,7 +130,7 @@ class CreditedGRPO(GroupedGRPO):
             ends.append(len(tokens))
         texts = self.processing_class.batch_decode([tokens[:end] for end in ends], skip_special_tokens=True)
         rewards = [0.0, *(self.reward.rate(cue, text) for text in texts)]
-        return [after - before for before, after in zip(rewards, rewards[1:], strict=False)]
+        return [after - before for before, after in itertools.pairwise(rewards)]
 
 
 def number_tokens(tokens: list[int], boundary: int) -> list[int]:
