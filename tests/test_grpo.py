@@ -165,7 +165,7 @@ def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatc
             self.model.delete_adapter("ref")
             kept.append(self)
 
-    monkeypatch.setattr(grpo, "choose_trainer", lambda _: Blind)
+    monkeypatch.setattr(grpo, "choose_trainer", lambda *_, **__: Blind)
     monkeypatch.setattr(
         grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
     )
@@ -246,6 +246,63 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, met
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
     assert slopes[0] and type(trainer).__mro__[2] in (GRPOTrainer, RLOOTrainer)
+
+
+def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypatch):
+    cfg, _ = project
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
+    policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
+    language, parts = cfg.languages["en"], cfg.profile.ppo.reward.model_copy(update={"k": 3, "precision": 0.5, "strength": 0.5})
+    reward = rewards.ListReward({"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}}, language, parts)
+    boundary = generation.find_boundary(tokenizer, language)
+    trainer = groups.choose_trainer("grpo", credit="response")(
+        reward=reward, boundary=boundary, model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
+        args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": "dog:", "cue": "dog"}] * 2),
+    )  # fmt: skip
+    lists = ["cat, moon, bone, ", "cat, cat, dog, ", "moon, paw\n", "bone, "]
+    drawn = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in lists]
+    # By hand: a hit adds 1/2 of 1/3, and half its strength (the three strongest sum to 1).
+    cat, bone, paw = 1 / 6 + 0.2, 1 / 6 + 0.05, 1 / 6 + 0.25
+    gains = [[cat, 0, bone], [cat, 0, 0], [0, paw], [bone]]
+    for text, tokens, expected in zip(lists, drawn, gains, strict=True):
+        found = trainer.measure_gains("dog", tokens)
+        assert found == pytest.approx(expected) and sum(found) == pytest.approx(reward.rate("dog", text))
+    assert trainer._is_over(drawn[0], set()) and not trainer._is_over(drawn[0][:-1], set()), "ends after the third response"
+    first, second = (cat + 0 + bone) / 3, (0 + paw) / 2
+    apart = [
+        [cat - first, 0 - second, bone],
+        [cat - first, 0 - second, -bone],
+        [0 - (2 * cat + bone) / 3, paw],
+        [bone - 2 * cat / 3],
+    ]
+    monkeypatch.setattr(trainer, "_draw_groups", lambda asked: drawn)
+    trainer._drawn = [0.0] * sum(map(len, drawn))
+    output = trainer._generate_and_score_completions([{"prompt": "dog:", "cue": "dog"}] * 4)
+    scale = (sum(value**2 for row in apart for value in row) / sum(map(len, apart))) ** 0.5
+    for text, row, mask, expected in zip(lists, output["advantages"], output["completion_mask"], apart, strict=True):
+        responses = [response for response in text.split(" ") if response]
+        by_hand = [value / scale for value, response in zip(expected, responses, strict=True) for _ in f"{response} "]
+        torch.testing.assert_close(row[mask.bool()], torch.tensor(by_hand[: len(text)]))
+        assert not row[~mask.bool()].any()
+
+
+def test_credit_by_response_trains_another_adapter_and_needs_one_process(project, lively, monkeypatch):
+    cfg, stage = project
+    free = cfg.profile.critic_free.model_copy(update={"credit": "response"})
+    other = cfg.profile.model_copy(update={"critic_free": free})
+    whole = artifacts.hash_file(
+        grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo") / "adapter_model.safetensors"
+    )
+    monkeypatch.setattr(cfg, "profile", other)
+    folder = grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    single = artifacts.hash_file(folder / "adapter_model.safetensors")
+    assert single != whole
+    shutil.rmtree(folder)
+    grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    assert artifacts.hash_file(folder / "adapter_model.safetensors") == single
+    monkeypatch.setattr(groups, "PartialState", lambda: type("Two", (), {"num_processes": 2}))
+    with pytest.raises(TrainingError, match=r"critic_free\.credit.*one process"):
+        groups.choose_trainer("grpo", credit="response")
 
 
 def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
