@@ -13,8 +13,8 @@ from align_utils import lexical, norms
 from align_utils.config import Language
 
 MEASURES = (
-    "precision_top", "precision_attested", "js_distance", "shared_mass", "rank_correlation", "entropy", "entropy_gap", "distinct",
-    "distinct_gap",
+    "precision_top", "precision_attested", "js_distance", "shared_mass", "attested_share", "rank_correlation", "entropy",
+    "entropy_gap", "distinct", "distinct_gap",
 )  # fmt: skip
 # A panel's strongest responses that stand for its list.
 STRONGEST = 5
@@ -107,9 +107,10 @@ def compare_populations(
     -------
     DataFrame
         `cue, measure, value`; one row a cue and measure of MEASURES. Precision is that of the five strongest responses; shares,
-        distance (0: alike, 1: nothing shared) and correlation are between the two distributions; `entropy` (bits) and `distinct`
+        distance (0: alike, 1: nothing shared) and correlation are between the two distributions; `attested_share` is the share of
+        the answers that people gave too: the precision of answers as they are drawn; `entropy` (bits) and `distinct`
         of the answers, and how much more they are (`_gap`, below 0: less varied) than people's at the same number of responses.
-        Without answers to a cue precision and shared mass are 0, the others NaN.
+        Without answers to a cue precision, shared mass and attested share are 0, the others NaN.
     """
     strongest = (
         answers[answers["rank"] <= STRONGEST].sort_values(["cue", "rank"]).groupby("cue")["response"].agg(list).to_dict()
@@ -188,7 +189,7 @@ def _count(strengths: pd.DataFrame, language: Language) -> dict:
 
 def _compare(mine: dict[str, int], theirs: dict[str, int]) -> dict[str, float]:
     if not mine:
-        return dict.fromkeys(MEASURES, float("nan")) | {"shared_mass": 0.0}
+        return dict.fromkeys(MEASURES, float("nan")) | {"shared_mass": 0.0, "attested_share": 0.0}
     both = list(dict.fromkeys([*theirs, *mine]))
     p, q = (np.array([side.get(word, 0) for word in both], dtype=float) for side in (mine, theirs))
     p, q, shared = p / p.sum(), q / q.sum(), (p > 0) & (q > 0)
@@ -196,7 +197,7 @@ def _compare(mine: dict[str, int], theirs: dict[str, int]) -> dict[str, float]:
     size = min(sum(mine.values()), sum(theirs.values()))
     (distinct, entropy), (kinds, bits) = (rarefy(list(side.values()), size) for side in (mine, theirs))
     return {
-        "js_distance": measure_distance(p, q), "shared_mass": float(np.minimum(p, q).sum()),
+        "js_distance": measure_distance(p, q), "shared_mass": float(np.minimum(p, q).sum()), "attested_share": float(p[shared].sum()),
         "rank_correlation": correlate_strengths(p[shared], q[shared]), "entropy": entropy, "entropy_gap": entropy - bits,
         "distinct": distinct, "distinct_gap": distinct - kinds,
     }  # fmt: skip

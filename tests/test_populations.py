@@ -83,6 +83,7 @@ def test_measures_worked_by_hand(english):
     row = compare(answers, people, english)["dog"]
     assert row["precision_top"] == row["precision_attested"] == pytest.approx(2 / 5)
     assert row["shared_mass"] == pytest.approx(1 / 2 + 1 / 4)
+    assert row["attested_share"] == pytest.approx(3 / 4), "moon alone is no one's answer"
     # Divergence: cat and bone are alike; a quarter on either side has no match: (1/4 + 1/4) / 2 bits.
     assert row["js_distance"] == pytest.approx(0.25**0.5)
     assert np.isnan(row["rank_correlation"]), "two shared responses say nothing"
@@ -97,7 +98,7 @@ def test_the_answers_of_people_are_at_no_distance_and_a_collapse_shows(english):
     assert same["js_distance"] == 0 and same["shared_mass"] == pytest.approx(1) and same["rank_correlation"] == pytest.approx(1)
     assert same["entropy_gap"] == pytest.approx(0) and same["distinct_gap"] == pytest.approx(0)
     collapsed = compare({"dog": [["cat", "bone", "bark"]] * 4}, people, english)["dog"]
-    assert collapsed["precision_attested"] == 3 / 5 and collapsed["distinct"] == 3
+    assert collapsed["precision_attested"] == 3 / 5 and collapsed["distinct"] == 3 and collapsed["attested_share"] == 1
     assert collapsed["distinct_gap"] == pytest.approx(3 - 7) and collapsed["entropy_gap"] < -0.5
 
 
@@ -110,8 +111,8 @@ def test_more_answers_than_people_are_brought_down_to_their_number(english):
 
 def test_a_cue_without_answers_counts_as_wrong_and_measures_nothing_else(english):
     table = compare({"sun": [["hot", "", ""]]}, {"dog": [["cat", "", ""]], "sun": [["hot", "", ""]]}, english, ["dog", "sun"])
-    assert table["dog"]["precision_top"] == table["dog"]["shared_mass"] == 0
-    assert table["dog"].drop(["precision_top", "precision_attested", "shared_mass"]).isna().all()
+    assert table["dog"]["precision_top"] == table["dog"]["shared_mass"] == table["dog"]["attested_share"] == 0
+    assert table["dog"].drop(["precision_top", "precision_attested", "shared_mass", "attested_share"]).isna().all()
     assert table["sun"]["js_distance"] == 0
 
 
