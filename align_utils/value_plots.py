@@ -213,7 +213,7 @@ def _plot_world(frame: pd.DataFrame, axes_names: dict[str, dict], countries: pd.
         axes.set(xlim=(centre[0] - span[0], centre[0] + span[0]), ylim=(centre[1] - span[1], centre[1] + span[1]))
         axes.set_title(f"enlarged: asked in {language}")
         axes.locator_params(nbins=5)
-        at = models.xs(language, level="language").loc[("none", "zero_shot")]
+        at = part.loc[("none", "zero_shot")]
         whole.annotate(language, (at[across], at[up]), (0, 7), textcoords="offset points", fontsize=8, ha="center", zorder=6)
     whole.set_xlabel(f"{axes_names[across]['lower']} → {axes_names[across]['upper']}")
     whole.set_ylabel(f"{axes_names[up]['lower']} → {axes_names[up]['upper']}")
@@ -242,14 +242,13 @@ def _label_points(figure, axes, names: pd.Series, points: np.ndarray, *, bold: p
             name, point, places[0], textcoords="offset points", ha="center", va="center", fontsize=8 if heavy else 6,
             fontweight="bold" if heavy else "normal", zorder=6, arrowprops={"arrowstyle": "-", "color": "gray", "lw": 0.4, "shrinkA": 0},
         )  # fmt: skip
+        text.update_positions(renderer)  # until then its box is nowhere near the point
         covered = []
         for place in places:
             text.set_position(place)
             box = Text.get_window_extent(text, renderer)
-            covered.append(
-                sum(box.overlaps(other) for other in taken)
-                + (not axes.bbox.containsx(box.x0) or not axes.bbox.containsx(box.x1))
-            )
+            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+            covered.append(sum(box.overlaps(other) for other in taken) + 99 * (not inside))
             if not covered[-1]:
                 break
         text.set_position(places[int(np.argmin(covered))])
