@@ -1,10 +1,9 @@
-"""A map of answerers in the manner of Inglehart and Welzel: two indices of the items there are, or factors of respondents."""
+"""A map of answerers in the manner of Inglehart and Welzel: two indices of the items there are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from align_utils import stats
@@ -26,21 +25,25 @@ def load_axes(path: Path, items: pd.DataFrame) -> dict[str, dict]:
     Returns
     -------
     dict
-        Axis to `{'lower', 'upper', 'components': {name: {question: +1, -1 or {code: score}}}}`, exactly two axes.
+        Axis to `{'lower', 'upper', 'components': {name: {question: +1, -1 or {code: score}}}, 'published': {'scale', 'shift',
+        'variables': {component: name in the trend file}}}`, exactly two axes.
 
     Raises
     ------
     DataError
         Not two axes, a field missing or unknown, an item unknown or twice on an axis, a weight that is neither a sign nor scores
-        in [0, 1] of the item's codes.
+        in [0, 1] of the item's codes, a component without its published variable.
     """
     axes = read_yaml(path)
     if len(axes) != 2:
         raise DataError(f"{path}: a map has two axes, found {len(axes)}")
     codes = dict(zip(items["question"], items["codes"], strict=True))
     for axis, content in axes.items():
-        if not isinstance(content, dict) or set(content) != {"lower", "upper", "components"}:
-            raise DataError(f"{path}, axis '{axis}': expected the fields lower, upper and components")
+        if not isinstance(content, dict) or set(content) != {"lower", "upper", "components", "published"}:
+            raise DataError(f"{path}, axis '{axis}': expected the fields lower, upper, components and published")
+        published = content["published"]
+        if set(published) != {"scale", "shift", "variables"} or set(published["variables"]) != set(content["components"]):
+            raise DataError(f"{path}, axis '{axis}': published: expected scale, shift and variables, one a component")
         named = [question for component in content["components"].values() for question in component]
         for question in named:
             if question not in codes or named.count(question) > 1:
@@ -58,6 +61,26 @@ def load_axes(path: Path, items: pd.DataFrame) -> dict[str, dict]:
                         f"found {weight}"
                     )
     return axes
+
+
+def list_weights(axes: dict[str, dict], items: pd.DataFrame) -> pd.DataFrame:
+    """Weight in [0, 1] of every answer to the axes' items, 0 at the lower end of its axis and 1 at the upper one.
+
+    Returns
+    -------
+    DataFrame
+        `axis, component, question, code, weight`, of the items given alone.
+    """
+    codes = dict(zip(items["question"], items["codes"], strict=True))
+    rows = [
+        (axis, name, question, code, _weigh(weight, place, code, codes[question]))
+        for axis, content in axes.items()
+        for name, component in content["components"].items()
+        for question, weight in component.items()
+        if question in codes
+        for place, code in enumerate(codes[question])
+    ]
+    return pd.DataFrame(rows, columns=["axis", "component", "question", "code", "weight"])
 
 
 def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
@@ -78,29 +101,15 @@ def score_components(axes: dict[str, dict], items: pd.DataFrame, answers: pd.Dat
     DataFrame
         ANSWERER, `seed` where given, `axis, component, items` (how many went in), `value` in [0, 1].
     """
-    codes = dict(zip(items["question"], items["codes"], strict=True))
-    weights = [
-        {
-            "axis": axis,
-            "component": name,
-            "question": question,
-            "code": code,
-            "weight": _weigh(weight, place, code, codes[question]),
-        }
-        for axis, content in axes.items()
-        for name, component in content["components"].items()
-        for question, weight in component.items()
-        if question in codes
-        for place, code in enumerate(codes[question])
-    ]
+    weights = list_weights(axes, items)
     # Only what everyone answered: places on indices of different items cannot be compared.
     answerer = [*ANSWERER, *({"seed"} & set(answers))]
     asked = answers.drop_duplicates([*answerer, "question"])["question"].value_counts()
     common = set(asked.index[asked == len(answers.drop_duplicates(answerer))])
-    weights = [row for row in weights if row["question"] in common]
-    if not weights:
+    weights = weights[weights["question"].isin(common)]
+    if weights.empty:
         raise DataError("none of the map's items was answered by everyone")
-    both = answers.merge(pd.DataFrame(weights), on=["question", "code"])
+    both = answers.merge(weights, on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
     keys = [*answerer, "axis", "component"]
     scores = both.groupby([*keys, "question"], sort=False)["value"].sum().reset_index()
@@ -140,57 +149,6 @@ def describe_axes(axes: dict[str, dict], scored: pd.DataFrame) -> str:
         text = f"{content['lower']} to {content['upper']}: {', '.join(there) or 'nothing'}"
         parts.append(text + (f" (not in this run: {', '.join(gone)})" if gone else ""))
     return "; ".join(parts) + "."
-
-
-def extract_factors(scores: pd.DataFrame, weights: pd.Series | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two varimax-rotated principal components of respondents' item scores, as in the published construction of the map.
-
-    Parameters
-    ----------
-    scores : DataFrame, shape (n_respondents, n_items)
-        Item scores, higher toward the upper end; rows with a missing value are left out.
-    weights : Series, optional
-        Weight of each respondent, by the same index (the official map weights every country alike).
-
-    Returns
-    -------
-    loadings : DataFrame, shape (n_items, 2)
-        Columns 0 and 1; each factor is turned so that its loadings sum to a positive number.
-    places : DataFrame, shape (n_complete, 2)
-        Factor scores by respondent (regression method), weighted mean 0 and standard deviation 1.
-
-    Raises
-    ------
-    DataError
-        Fewer complete respondents than items, fewer than three items, or an item that does not vary.
-
-    Source
-    ------
-    Inglehart and Welzel (2005), chapter 2: principal components, varimax. Kaiser (1958) for the rotation.
-    """
-    frame = scores.dropna()
-    if len(frame) < frame.shape[1] or frame.shape[1] < 3:
-        raise DataError(f"factors need three items and more complete respondents than items; found {frame.shape}")
-    w = np.ones(len(frame)) if weights is None else weights.loc[frame.index].to_numpy(dtype=float)
-    w = w / w.sum()
-    x = frame.to_numpy(dtype=float)
-    x = x - w @ x
-    spread = np.sqrt(w @ x**2)
-    if (spread < 1e-12).any():
-        raise DataError(f"{frame.columns[int(np.argmin(spread))]} does not vary; leave it out")
-    x = x / spread
-    correlations = x.T @ (w[:, None] * x)
-    roots, vectors = np.linalg.eigh(correlations)
-    loadings = vectors[:, [-1, -2]] * np.sqrt(roots[[-1, -2]])
-    # In two dimensions the varimax criterion has its optimum in closed form (Kaiser 1958), after Kaiser's normalisation.
-    u, v = (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).T
-    a, b, p = u**2 - v**2, 2 * u * v, len(u)
-    angle = np.arctan2(2 * (a @ b) - 2 * a.sum() * b.sum() / p, (a @ a - b @ b) - (a.sum() ** 2 - b.sum() ** 2) / p) / 4
-    loadings = loadings @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    loadings = loadings * np.sign(loadings.sum(axis=0))
-    # Scores of principal components are exact: x R^-1 L has unit variance for any rotation.
-    places = x @ np.linalg.solve(correlations, loadings)
-    return pd.DataFrame(loadings, index=frame.columns), pd.DataFrame(places, index=frame.index)
 
 
 def _weigh(weight: int | dict, place: int, code: int, codes: list[int]) -> float:

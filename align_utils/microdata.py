@@ -56,7 +56,7 @@ def read_respondents(
     paths : sequence of Path
         The cross-national file, or one file a country; comma, semicolon or TAB; plain or `.gz`.
     countries : dict
-        Code in `B_COUNTRY_ALPHA`: the country's name in the name of a one-country file.
+        Code in `B_COUNTRY_ALPHA`: the country's name in the name of a one-country file. Empty: all of the cross-national file.
     questions : sequence of str
         Wave-7 numbers; those that no file holds are left out.
     labels : dict
@@ -68,9 +68,10 @@ def read_respondents(
         A joint, trend or inverted file or another wave; no weights; a weight that is negative or infinite; a cell that is no
         code; a row that is cut off; labels without the list that explains them; a country without respondents.
     """
-    parts, notes, unread = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
+    parts, notes, unread, seen = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
     frame = pd.concat(parts, ignore_index=True)
     repairs, refused = [one for part in notes for one in part], {q: why for part in unread for q, why in part.items()}
+    countries = countries or {country: country for part in seen for country in part}
     for country in countries:
         if not (frame["country"] == country).any():
             raise DataError(
@@ -131,7 +132,7 @@ def measure_effective(weights: Sequence[float]) -> float:
 
 
 def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[str], labels: Mapping[str, dict]):
-    """Respondents of one file with what was repaired and which questions cannot be read."""
+    """Respondents of one file with what was repaired, which questions cannot be read and which countries it has."""
     header, separator = _split_header(path)
     names = _find_columns(path, header, questions)
     found = [question for question in questions if question in names]
@@ -149,9 +150,8 @@ def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[s
                 f"{path}: no column {COUNTRY}, and the file's name is not that of one of {', '.join(countries.values())}"
             )
         frame.insert(0, "country", named[0])
-    notes: list[str] = []
-    frame = _weigh(path, frame, notes)
-    frame = _drop_doubles(path, frame, notes)
+    notes, seen = [], frame["country"].unique().tolist()
+    frame = _drop_doubles(path, _weigh(path, frame, notes), notes)
     refused = _decode(frame, found, labels) if is_text else {}
     if refused and len(refused) == len(found):
         raise DataError(
@@ -162,7 +162,7 @@ def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[s
     _require_codes(path, frame, good)
     # Codes below 0 are missing: -1 don't know, -2 no answer, -3 not applicable, -4 not asked, -5 other.
     frame[good] = frame[good].where(frame[good] >= 0)
-    return frame, notes, refused
+    return frame, notes, refused, seen
 
 
 def _split_header(path: Path) -> tuple[list[str], str]:
@@ -202,7 +202,7 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
 
 
 def _stream(path: Path, separator: str, header: list[str], names: dict, texts: set, countries: list[str]) -> pd.DataFrame:
-    """Rows of the countries wanted, block by block; the index is the line in the file."""
+    """Rows of the countries wanted (none named: of all), block by block; the index is the line in the file."""
     parts, line = [], 2
     try:
         reader = arrow.open_csv(
@@ -217,7 +217,8 @@ def _stream(path: Path, separator: str, header: list[str], names: dict, texts: s
         for batch in reader:
             lines = pa.array(np.arange(line, line + batch.num_rows))
             line += batch.num_rows
-            keep = pc.is_in(batch[names[COUNTRY]], pa.array(countries)) if COUNTRY in names else pa.array([True] * len(lines))
+            owner = batch[names[COUNTRY]] if COUNTRY in names else lines
+            keep = pc.is_in(owner, pa.array(countries)) if COUNTRY in names and countries else pc.is_valid(owner)
             parts.append(batch.append_column("", lines).filter(keep))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(_explain(path, str(error), header)) from error
@@ -257,8 +258,7 @@ def _drop_doubles(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataF
     """One of rows alike in everything read; two people under one number stay two, and are counted."""
     if NUMBER not in frame:
         return frame
-    known = frame[NUMBER].notna()
-    copies = frame.duplicated() & known
+    copies = frame.duplicated() & frame[NUMBER].notna()
     if copies.any():
         notes.append(f"{path.name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out")
     frame = frame[~copies]

@@ -182,20 +182,22 @@ def load_distributions(cfg: Config, items: pd.DataFrame) -> tuple[pd.DataFrame, 
     return pd.DataFrame(kept, columns=columns), pd.DataFrame(rejected, columns=["question", "reason"]), paths[0]
 
 
-def load_respondents(cfg: Config, items: pd.DataFrame) -> microdata.Respondents | None:
+def load_respondents(cfg: Config, items: pd.DataFrame, *, everyone: bool = False) -> microdata.Respondents | None:
     """The people behind the shares, for what needs them (intervals, half-samples); None where the file has shares alone.
 
     Parameters
     ----------
     items : DataFrame
         From `choose_items`: the questions read. Errors as in `load_distributions`.
+    everyone : bool, default False
+        All countries of the cross-national file, not the run's alone; None where there is no such file.
     """
     paths, kind = _find_source(cfg)
-    if kind != "respondents":
+    if kind != "respondents" or (everyone and find_file(cfg.data_dir / "wvs", CROSS_NATIONAL) is None):
         return None
     options = _read_options(cfg)
     labels = dict(zip(options["question"], options["labels"], strict=True))
-    return microdata.read_respondents(paths, _name_countries(cfg), items["question"].tolist(), labels)
+    return microdata.read_respondents(paths, {} if everyone else _name_countries(cfg), items["question"].tolist(), labels)
 
 
 def _find_source(cfg: Config) -> tuple[list[Path], str]:

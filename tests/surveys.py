@@ -61,3 +61,36 @@ def write_official(path: Path, items: pd.DataFrame, *, rows: int = 97_000, colum
     with path.open("wb") as file:
         file.write(b"\xef\xbb\xbf")
         arrow.write_csv(pa.table(table), file)
+
+
+def make_world(
+    axes: dict, items: pd.DataFrame, truth: pd.DataFrame, *, size: int, seed: int, missing: float = 0.03
+) -> pd.DataFrame:
+    """Respondents around their country's place on two hidden traits, who answer the map's items by the trait of the item's axis.
+
+    Parameters
+    ----------
+    axes : dict
+        From `culture_map.load_axes`.
+    truth : DataFrame, shape (countries, 2)
+        Mean of both traits by country, in standard deviations of the people of a country; columns are the axes.
+    """
+    rng = np.random.default_rng(seed)
+    rules = items.set_index("question")
+    parts = []
+    for number, (country, place) in enumerate(truth.iterrows()):
+        part = {"B_COUNTRY_ALPHA": np.repeat(country, size), "D_INTERVIEW": 1_000_000 * (number + 1) + np.arange(size)}
+        weight = rng.lognormal(0, 0.5, size)
+        part["W_WEIGHT"] = (weight / weight.mean()).round(6)
+        for axis, content in axes.items():
+            trait = place[axis] + rng.normal(size=size)
+            for question, sign in (pair for component in content["components"].values() for pair in component.items()):
+                leaning, codes = trait + rng.normal(0, 0.8, size), np.array(rules.loc[question, "codes"])
+                if isinstance(sign, dict):  # codes 2 and 4 toward the upper end
+                    answers = np.where(leaning > 0, rng.choice([2, 4], size), rng.choice([1, 3], size))
+                else:
+                    cuts = np.linspace(-1.5, 1.5, len(codes) + 1)[1:-1]
+                    answers = codes[np.searchsorted(cuts, sign * leaning)]
+                part[question] = np.where(rng.random(size) < missing, rng.choice([-1, -2], size=size), answers)
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)

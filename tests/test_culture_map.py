@@ -1,6 +1,5 @@
-"""The map's indices and response styles by hand; the factors against simulated ones."""
+"""The map's indices and response styles by hand."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -63,6 +62,8 @@ def test_missing_items_are_left_out_and_named(cfg):
         ("god: {Q164: -1}", "god: {Q164: 2}", "expected 1, -1 or scores"),
         ("Q154: {2: 1, 4: 1}", "Q154: {5: 1}", "Q154: expected"),
         ("upper: self-expression", "top: self-expression", "expected the fields"),
+        ("shift: 0.038", "offset: 0.038", "published: expected scale"),
+        ("god: F063, ", "", "published: .* one a component"),
         ("survival_selfexpression:", "other: {}\nsurvival_selfexpression:", "two axes"),
     ],
 )
@@ -73,36 +74,6 @@ def test_a_wrong_map_is_refused(tmp_path, old, new, found):
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(DataError, match=found):
         culture_map.load_axes(path, ALL)
-
-
-def test_factors_of_two_hidden_traits_are_found():
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(4000, 2))
-    scores = pd.DataFrame(hidden[:, [0, 0, 0, 1, 1, 1]] + rng.normal(0, 0.6, (4000, 6)), columns=list("abcdef"))
-    scores.iloc[:5, 0] = np.nan
-    weights = pd.Series(rng.uniform(0.5, 2, 4000))
-    loadings, places = culture_map.extract_factors(scores, weights)
-    assert len(places) == 3995
-    order = [int(np.argmax(loadings.loc["a"])), int(np.argmax(loadings.loc["f"]))]
-    assert sorted(order) == [0, 1]
-    found = loadings[order].to_numpy()
-    assert (found[:3, 0] > 0.8).all() and (found[3:, 1] > 0.8).all() and np.abs(found[:3, 1]).max() < 0.06
-    for factor, trait in zip(order, hidden[5:].T, strict=True):
-        assert np.corrcoef(places[factor], trait)[0, 1] > 0.9
-    # Varimax is the best of all rotations of the two components: tried by brute force, after Kaiser's normalisation.
-    rows = loadings.to_numpy() / np.linalg.norm(loadings, axis=1, keepdims=True)
-    turn = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.linspace(0, np.pi, 721)]
-    best = max(((rows @ matrix) ** 2).var(axis=0).sum() for matrix in turn)
-    assert (rows**2).var(axis=0).sum() == pytest.approx(best, rel=1e-4)
-    # Both components together reproduce the explained part of the weighted correlations.
-    kept = scores.dropna()
-    matrix = np.cov(kept.T, aweights=weights[kept.index])
-    roots = np.linalg.eigvalsh(matrix / np.sqrt(np.outer(np.diag(matrix), np.diag(matrix))))
-    assert (loadings.to_numpy() ** 2).sum() == pytest.approx(roots[-2:].sum())
-    share = weights[kept.index] / weights[kept.index].sum()
-    assert (share @ places.to_numpy() ** 2) == pytest.approx([1, 1])
-    with pytest.raises(DataError, match="does not vary"):
-        culture_map.extract_factors(scores.assign(f=1.0))
 
 
 def test_styles_worked_by_hand():

@@ -27,7 +27,7 @@ ROOMS = [  # from the bottom to the top
     ["models", "server", "adapters", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations", "respondents"],
     ["passes", "yardsticks", "shifts"],
     ["tension", "styles", "culture_map", "power"],
-    ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants"],
+    ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants", "factor_map"],
     ["validation", "groups", "associations"],
     ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],

@@ -1,0 +1,244 @@
+"""The published construction of the map: hidden traits found again, scores against other roads, models beside their own country."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from matplotlib.text import Text
+from surveys import make_world
+
+from align_utils import config, culture_map, factor_map, microdata, plots, respondents, value_plots, wvs, yardsticks
+from align_utils.tables import DataError
+
+FOLDER = ROOT / "data" / "survey"
+ALL = wvs.load_items(FOLDER, choice="all", nominal=True)
+AXES = culture_map.load_axes(FOLDER / "map.yaml", ALL)
+UP, ACROSS = AXES
+NAMES = ["USA", "CHN", "AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH", "III", "JJJ"]
+TRUTH = pd.DataFrame(np.random.default_rng(7).uniform(-1, 1, (12, 2)), index=NAMES, columns=[UP, ACROSS])
+WORLD = make_world(AXES, ALL, TRUTH, size=400, seed=1)
+WHOLE = make_world(AXES, ALL, TRUTH, size=400, seed=2, missing=0)
+INDICATORS = [name for content in AXES.values() for name in content["components"]]
+
+
+def load(tmp_path, people, profile="cpu_real"):
+    for name in ("swow", "wvs"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    text = people.to_csv(index=False)
+    (tmp_path / "wvs" / "WVS_Cross-National_Wave_7_csv_v6_0.csv").write_text(text, encoding="utf-8-sig")
+    cfg = config.load(profile, data_dir=tmp_path)
+    return cfg, factor_map.load_atlas(cfg, AXES, ALL)
+
+
+def place_run(cfg, atlas, items):
+    """Answerers with the shares of the run's countries, and even ones, as notebook 06 makes them."""
+    shares, _, _ = wvs.load_distributions(cfg, items)
+    halves = respondents.draw_halves(cfg, items, shares, wvs.load_respondents(cfg, items))
+    scored = culture_map.score_components(AXES, items, yardsticks.build_baselines(shares, halves))
+    return scored, factor_map.summarise_places(cfg, scored, atlas).set_index(["stage", "adapter", "axis"])
+
+
+def test_countries_are_found_where_the_hidden_traits_put_them(tmp_path):
+    people = WORLD.copy()
+    people.loc[people["B_COUNTRY_ALPHA"] == "JJJ", "Q182"] = -4
+    cfg, atlas = load(tmp_path, people)
+    table = factor_map.list_countries(cfg, atlas).set_index("country")
+    assert table.index.tolist() == sorted(NAMES)
+    for axis, other in ((UP, ACROSS), (ACROSS, UP)):
+        assert table[axis].corr(TRUTH[axis]) > 0.95
+        assert abs(table[axis].corr(TRUTH[other]) - TRUTH[UP].corr(TRUTH[ACROSS])) < 0.15
+        assert (atlas.loadings[axis][list(AXES[axis]["components"])] > 0.5).all()
+        assert atlas.loadings[other][list(AXES[axis]["components"])].abs().max() < 0.25
+    assert table["culture"].to_dict() == {**dict.fromkeys(NAMES, ""), "USA": "us", "CHN": "cn"}
+    assert table.index[~table["whole"]].tolist() == ["JJJ"] and table.loc["JJJ", "indicators"] == 9
+    scored, _ = place_run(cfg, atlas, ALL)
+    said = factor_map.describe_places(AXES, scored, atlas)
+    assert (
+        "12 countries" in said and "JJJ (homosexuality)" in said and "all 10 indicators" in said and "autonomy (Y003)" in said
+    )
+
+
+def test_loadings_and_scores_agree_with_other_roads():
+    """Singular vectors of the standardised answers, turned by brute force, and least squares; nothing of the module."""
+    frame = pd.DataFrame({"weight": 1.0, "country": WHOLE["B_COUNTRY_ALPHA"], **{q: WHOLE[q] for q in WHOLE if q[0] == "Q"}})
+    atlas = factor_map.fit_atlas(AXES, ALL[ALL["question"].isin(frame)], microdata.Respondents(frame, {}, [], {}))
+    indicators, notes = factor_map.score_people(AXES, ALL, frame)
+    assert not notes
+    # The published codes of two derived indicators, on another scale.
+    autonomy = WHOLE["Q15"] + WHOLE["Q17"] - WHOLE["Q8"] - WHOLE["Q14"]
+    aims = 1 + WHOLE["Q154"].isin([2, 4]).astype(int) + WHOLE["Q155"].isin([2, 4])
+    assert indicators["autonomy"].to_numpy() == pytest.approx((autonomy.to_numpy() + 2) / 4)
+    assert indicators["postmaterialism"].to_numpy() == pytest.approx((aims.to_numpy() - 1) / 2)
+    z = ((indicators - indicators.mean()) / indicators.std(ddof=0)).to_numpy()
+    left, roots, right = np.linalg.svd(z, full_matrices=False)
+    raw = right[:2].T * roots[:2] / len(z) ** 0.5
+    rows = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    angle, turn = 0.0, lambda a: np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    for width in (np.pi / 4, np.pi / 1000, np.pi / 400_000):  # ever finer steps around the best angle so far
+        angle = max(np.linspace(angle - width, angle + width, 1001), key=lambda a: ((rows @ turn(a)) ** 2).var(axis=0).sum())
+    best = turn(angle)
+    loadings, scores = raw @ best, left[:, :2] * len(z) ** 0.5 @ best
+    which = [int(np.argmax(np.abs(loadings[INDICATORS.index(name)]))) for name in ("god", "trust")]
+    signs = np.sign([loadings[INDICATORS.index(name), column] for name, column in zip(("god", "trust"), which, strict=True)])
+    assert atlas.loadings.to_numpy() == pytest.approx(loadings[:, which] * signs, abs=1e-4)
+    scores = scores[:, which] * signs
+    published = np.array([[1.61, -0.1], [1.81, 0.038]])
+    assert factor_map.place(atlas, indicators).to_numpy() == pytest.approx(scores * published[:, 0] + published[:, 1], abs=1e-3)
+    # A partial score is the regression of the factor on what there is.
+    some = [INDICATORS.index(name) for name in ("god", "pride", "trust", "happiness", "petition")]
+    fitted = z[:, some] @ np.linalg.lstsq(z[:, some], scores, rcond=None)[0]
+    found = factor_map.place(atlas, indicators[[INDICATORS[place] for place in some]]).to_numpy()
+    assert found == pytest.approx(fitted * published[:, 0] + published[:, 1], abs=1e-3)
+    # Where nothing is missing a country stands at the weighted mean of its respondents' scores.
+    means = pd.DataFrame(scores).groupby(frame["country"]).mean() * published[:, 0] + published[:, 1]
+    assert factor_map.place(atlas, atlas.means).to_numpy() == pytest.approx(means.to_numpy(), abs=1e-3)
+
+
+def test_weights_and_gaps_count_as_repeated_rows_do():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 4)) + rng.normal(size=(60, 1)), columns=list("abcd"))
+    frame = frame.mask(rng.random(frame.shape) < 0.2)
+    weights = pd.Series(rng.integers(1, 6, 60))
+    centre, spread, correlations = factor_map.correlate(frame, weights)
+    repeated = frame.loc[frame.index.repeat(weights)]
+    assert correlations.to_numpy() == pytest.approx(repeated.corr().to_numpy())  # pandas takes pairs, too
+    assert centre.to_numpy() == pytest.approx(repeated.mean().to_numpy())
+    assert spread.to_numpy() == pytest.approx(repeated.std(ddof=0).to_numpy())
+
+
+def test_varimax_is_the_best_of_all_rotations():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(4000, 2))
+    matrix = np.corrcoef(hidden[:, [0, 0, 0, 1, 1, 1]].T + rng.normal(0, 0.6, (6, 4000)))
+    loadings = factor_map.rotate_components(matrix)
+    assert (loadings**2).sum() == pytest.approx(np.linalg.eigvalsh(matrix)[-2:].sum())
+    rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
+    turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.linspace(0, np.pi, 721)]
+    best = max(((rows @ turn) ** 2).var(axis=0).sum() for turn in turns)
+    assert (rows**2).var(axis=0).sum() == pytest.approx(best, rel=1e-4)
+    strong = np.abs(loadings[:, [int(np.argmax(np.abs(loadings[0]))), int(np.argmax(np.abs(loadings[5])))]])
+    assert (strong[:3, 0] > 0.8).all() and (strong[3:, 1] > 0.8).all() and strong[:3, 1].max() < 0.06
+
+
+def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
+    cfg, atlas = load(tmp_path, WHOLE)
+    table = factor_map.list_countries(cfg, atlas).set_index("culture")
+    _, places = place_run(cfg, atlas, ALL)
+    for culture in ("us", "cn"):
+        for axis in AXES:
+            assert places.loc[("human", culture, axis), "value"] == pytest.approx(table.loc[culture, axis], abs=1e-9)
+    # Asked the core items alone, an answerer has seven or so indicators; its country by the same ones is its place.
+    core = wvs.load_items(FOLDER)
+    scored, places = place_run(cfg, atlas, core)
+    used = [name for name in INDICATORS if name in set(scored["component"])]
+    assert 3 < len(used) < 10 and places["indicators"].unique().tolist() == [len(used)]
+    partial, whole = factor_map.place(atlas, atlas.means[used]), factor_map.place(atlas, atlas.means)
+    for culture, country in (("us", "USA"), ("cn", "CHN")):
+        for axis in AXES:
+            assert places.loc[("human", culture, axis), "value"] == pytest.approx(partial.loc[country, axis], abs=1e-9)
+            assert partial.loc[country, axis] != pytest.approx(whole.loc[country, axis], abs=1e-3)
+    said = factor_map.describe_places(AXES, scored, atlas)
+    r = np.corrcoef(partial[UP], whole[UP])[0, 1]
+    assert f"{len(used)} of 10 indicators" in said and f"over 12 countries is {r:.2f} (secular-rational)" in said
+
+
+def test_an_incomplete_component_is_no_indicator(tmp_path):
+    cfg, atlas = load(tmp_path, WHOLE)
+    scored, _ = place_run(cfg, atlas, ALL[ALL["question"] != "Q14"])
+    assert "autonomy" in set(scored["component"])
+    assert "without autonomy)" in factor_map.describe_places(AXES, scored, atlas)
+
+
+def test_moves_are_from_the_untuned_model_and_seeds_are_averaged(tmp_path):
+    cfg, atlas = load(tmp_path, WHOLE)
+    rows = []
+    for stage, seed, value in (("zero_shot", 0, 0.5), ("sft", 0, 0.6), ("sft", 1, 0.8)):
+        one = {"model": "m", "adapter": "none", "stage": stage, "language": "en", "persona": "none", "seed": seed}
+        rows += [{**one, "axis": UP, "component": c, "items": 1, "value": value} for c in ("god", "abortion", "pride")]
+    table = factor_map.summarise_places(cfg, pd.DataFrame(rows), atlas).set_index(["stage", "axis"])
+    assert table.loc[("sft", UP), ["seeds", "indicators"]].tolist() == [2, 3] and table.loc[("zero_shot", UP), "move"] == 0
+    have = ["god", "abortion", "pride"]
+    slope = np.linalg.solve(atlas.correlations.loc[have, have], atlas.loadings.loc[have, UP] * 1.61) / atlas.spread[have]
+    assert table.loc[("sft", UP), "move"] == pytest.approx(0.2 * slope.sum())
+
+
+def test_bad_files_stop_or_are_said(tmp_path):
+    with pytest.raises(DataError, match="no column Q45 in the cross-national file"):
+        load(tmp_path, WORLD.drop(columns="Q45"))
+    gone = WORLD["B_COUNTRY_ALPHA"] == "DDD"
+    with pytest.raises(DataError, match="no respondent of DDD with a weight"):
+        load(tmp_path, WORLD.assign(W_WEIGHT=WORLD["W_WEIGHT"].mask(gone)))
+    with pytest.raises(DataError, match="survival_selfexpression.*two indicators.*trust"):
+        load(tmp_path, WORLD.assign(Q46=-4, Q182=-4, Q209=-4, Q154=-4))
+    split = WORLD.assign(Q164=WORLD["Q164"].mask(gone, -4), Q57=WORLD["Q57"].where(gone, -4))
+    with pytest.raises(DataError, match="nobody answered together"):
+        load(tmp_path, split)
+    cfg, atlas = load(tmp_path, WORLD.assign(Q182=-4, Q164=WORLD["Q164"].where(WORLD.index != 3, 77)))
+    assert "homosexuality" not in atlas.loadings.index and len(atlas.loadings) == 9
+    assert [one for one in atlas.notes if "'homosexuality' left out for all" in one]
+    assert "1 answers to Q164 outside of its scale count as missing" in atlas.notes
+    scored, places = place_run(cfg, atlas, ALL[ALL["question"] != "Q182"])
+    assert "'homosexuality' left out for all" in factor_map.describe_places(AXES, scored, atlas)
+    assert np.isfinite(places["value"]).all()
+
+
+def test_without_the_file_the_indices_stay_as_they_are(cfg):
+    items = wvs.choose_items(cfg, nominal=True)
+    shares, _, _ = wvs.load_distributions(cfg, items)
+    halves = respondents.draw_halves(cfg, items, shares, None)
+    scored = culture_map.score_components(AXES, items, yardsticks.build_baselines(shares, halves))
+    assert factor_map.load_atlas(cfg, AXES, ALL) is None and factor_map.list_countries(cfg, None).empty
+    pd.testing.assert_frame_equal(
+        factor_map.summarise_places(cfg, scored, None), culture_map.summarise_map(cfg, scored), check_exact=True
+    )
+    assert factor_map.describe_places(AXES, scored, None) == culture_map.describe_axes(AXES, scored)
+
+
+def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path):
+    plots.use_style()
+    many = [f"{a}{b}{c}" for a in "KLMN" for b in "AEIO" for c in "RST"]
+    rng = np.random.default_rng(3)
+    truth = pd.concat([TRUTH, pd.DataFrame(rng.normal(0, 0.5, (len(many), 2)), index=many, columns=TRUTH.columns)])
+    people = make_world(AXES, ALL, truth, size=60, seed=3)
+    people.loc[people["B_COUNTRY_ALPHA"] == "KAR", "Q182"] = -4
+    cfg, atlas = load(tmp_path, people)
+    items = wvs.load_items(FOLDER)
+    shares, _, _ = wvs.load_distributions(cfg, items)
+    baselines = yardsticks.build_baselines(
+        shares, respondents.draw_halves(cfg, items, shares, wvs.load_respondents(cfg, items))
+    )
+    rows = []
+    for number, (adapter, stage) in enumerate([("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo")]]):
+        for language in ("en", "zh"):
+            part = baselines[(baselines["stage"] == "human") & (baselines["adapter"] == ("cn" if number > 2 else "us"))]
+            bent = part["share"] + 0.05 * number + (0.2 if language == "zh" else 0.1)
+            bent = bent / bent.groupby(part["question"]).transform("sum")
+            rows.append(part.assign(model="m", adapter=adapter, stage=stage, language=language, share=bent))
+    scored = culture_map.score_components(AXES, items, pd.concat([*rows, baselines]))
+    places = factor_map.summarise_places(cfg, scored, atlas)
+    countries = factor_map.list_countries(cfg, atlas)
+    figure = value_plots.plot_map(yardsticks.pick_model(places, "m", "none"), AXES, countries=countries)
+    figure.savefig(tmp_path / "map.png", dpi=130)
+    figure.canvas.draw()  # back to the figure's own resolution
+    renderer = figure.canvas.get_renderer()
+    whole = figure.axes[0]
+    names = [text for text in whole.texts if text.get_text() in set(truth.index)]
+    assert sorted(text.get_text() for text in names) == sorted(truth.index)
+    boxes = [Text.get_window_extent(text, renderer) for text in names]
+    assert not [1 for one, two in combinations(boxes, 2) if one.overlaps(two)]
+    for text, box in zip(names, boxes, strict=True):
+        row = countries.set_index("country").loc[text.get_text()]
+        assert (
+            tuple(text.xy) == (row[ACROSS], row[UP])
+            and whole.bbox.contains(box.x0, box.y0)
+            and whole.bbox.contains(box.x1, box.y1)
+        )
+    at = places[places["language"] == "zh"].pivot(index=["adapter", "stage"], columns="axis", values="value")
+    way = [tuple(at.loc[state, [ACROSS, UP]]) for state in (("none", "zero_shot"), ("cn", "sft"), ("cn", "ppo"))]
+    for axes in (whole, figure.axes[2]):
+        arrows = [(tuple(text.xyann), tuple(text.xy)) for text in axes.texts if not text.get_text()]
+        assert (way[0], way[1]) in arrows and (way[1], way[2]) in arrows
+    said = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "survival → self-expression" in said and "people, cn, by the models' indicators" in said and "not asked some" in said
