@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from surveys import make_world
 
@@ -221,8 +222,9 @@ def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path
     countries = factor_map.list_countries(cfg, atlas)
     figure = value_plots.plot_map(yardsticks.pick_model(places, "m", "none"), AXES, countries=countries)
     figure.savefig(tmp_path / "map.png", dpi=130)
-    figure.canvas.draw()  # back to the figure's own resolution
-    renderer = figure.canvas.get_renderer()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # back to the figure's own resolution
+    renderer = canvas.get_renderer()
     whole = figure.axes[0]
     names = [text for text in whole.texts if text.get_text() in set(truth.index)]
     assert sorted(text.get_text() for text in names) == sorted(truth.index)
