@@ -37,7 +37,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness:
         scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of
         their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than
-        every control's), 'same direction' (shown, but smaller or matched by a control), 'not seen', or 'not testable here'.
+        every control's), 'same direction' (shown, but smaller, matched by a control or without one), 'not seen', or 'not testable here'.
     """
     rows = []
     counts = tension.describe_paper().set_index("model")
@@ -133,7 +133,8 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
     verdict = "not seen"
     if after > before and p < 0.05:
         enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
-        verdict = "reproduced" if enough and (controls < after).all() else "same direction"
+        # Without a control nothing tells these norms from any tuning.
+        verdict = "reproduced" if enough and len(controls) and (controls < after).all() else "same direction"
     return text, nearer.loc["ppo", "low"], nearer.loc["ppo", "high"], n, verdict
 
 

@@ -59,7 +59,8 @@ def test_counts_stand_beside_the_papers_with_their_uncertainty():
     assert row["ours"] == (
         "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03); by the modal answer 5 -> 7 (p = 0.40); controls: none"
     )
-    assert row["verdict"] == "not testable here (illustrative sample; reproduced on it)"
+    # As large as the paper's and shown, but no control stands beside it.
+    assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
 
 
 @pytest.mark.parametrize(
