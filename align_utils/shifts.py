@@ -28,7 +28,8 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
         the tuned answers are of several training runs.
     baselines : DataFrame, optional
         From `yardsticks.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
-        does (`other_country`) or as half of the target's own people do (`human_half`, the most that can be hoped for).
+        does (`other_country`) or as half of the target's own people do (`human_half`, held against the other half; exact answers
+        would lie about twice as near, see `respondents.draw_halves`).
 
     Returns
     -------
@@ -43,7 +44,7 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
     if baselines is not None:
         cultures = pd.DataFrame({"culture": list(dict.fromkeys(tuned["culture"]))})
         rows = baselines.drop(columns=["model", "language", "persona"]).merge(cultures, how="cross")
-        # Half of a country is the target's ceiling; a whole country is a baseline for the other one alone.
+        # Half of a country stands beside its other half alone; a whole country is a baseline for the other one alone.
         own = rows["adapter"] == rows["culture"]
         rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
         rows = rows.assign(stage=rows["stage"].map(BASELINES))
