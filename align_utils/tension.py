@@ -136,6 +136,26 @@ def _count_runs(cfg: Config, mine: pd.DataFrame, base: pd.Series) -> dict:
     }  # fmt: skip
 
 
+def find_chance(counts: pd.DataFrame, human: pd.DataFrame, tension: pd.DataFrame) -> dict[str, float]:
+    """The share of the chosen items that knowing nothing gets, by reading.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        From `count_aligned`, with the uniform answerer.
+    human, tension : DataFrame
+        As for `judge_items`.
+
+    Returns
+    -------
+    dict
+        'nearer': the uniform answerer's share; 'mode': that of a mode drawn by chance, the mean of 1 / k over the items.
+    """
+    even = counts[(counts["stage"] == "uniform") & (counts["reading"] == "nearer")]
+    options = human[human["question"].isin(tension.loc[tension["chosen"], "question"])].groupby("question")["code"].nunique()
+    return {"nearer": float(even["value"].iloc[0]), "mode": float((1 / options).mean())}
+
+
 def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
     """An answerer in words: 'cn sft, asked in zh', 'people of cn', 'uniform answers'; the model where it is no baseline."""
     if stage in STAGES:
