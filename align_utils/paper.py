@@ -18,6 +18,7 @@ CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
 COUNTS = {"Qwen2.5-7B": "answers aligned with China", "Llama-3.1-8B": "answers aligned with China (US bias falls)"}
 LEVEL = "valence and arousal at human level"
 SIZE = "tuned 7-8B models match or beat vanilla 70B"
+UNTESTED = "not testable here"
 # Names of the vanilla models of that size, from whatever server they answer.
 LARGE = re.compile(r"7[02]b", re.IGNORECASE)
 COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
@@ -37,7 +38,9 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness:
         scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of
         their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than
-        every control's), 'same direction' (shown, but smaller or matched by a control), 'not seen', or 'not testable here'.
+        every control's), 'same direction' (shown, but smaller, matched by a control or without one), 'not seen', or 'not testable
+        here'. Against a 70B model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction'
+        where on some; where its P@5 was not measured the claim is not testable.
     """
     rows = []
     counts = tension.describe_paper().set_index("model")
@@ -60,10 +63,10 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
 def _row(cfg: Config, model: str, claim: str, paper: str, ours: str, low, high, n, verdict: str) -> dict:
     # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
     reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
-    if reason or not verdict:
-        verdict = "not testable here" + (
-            f" ({reason}; {verdict} on it)" if reason and verdict else f" ({reason})" if reason else ""
-        )
+    if not verdict:
+        verdict = UNTESTED + (f" ({reason})" if reason else "")
+    elif reason and not verdict.startswith(UNTESTED):
+        verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
     values = [claim, paper, ours, low, high, n, cfg.profile.data, model, verdict]
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -133,7 +136,8 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
     verdict = "not seen"
     if after > before and p < 0.05:
         enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
-        verdict = "reproduced" if enough and (controls < after).all() else "same direction"
+        # Without a control nothing tells these norms from any tuning.
+        verdict = "reproduced" if enough and len(controls) and (controls < after).all() else "same direction"
     return text, nearer.loc["ppo", "low"], nearer.loc["ppo", "high"], n, verdict
 
 
@@ -146,7 +150,7 @@ def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:
-    """Tuned models against vanilla ones of 70B, wherever both were measured: ours match where our interval reaches their value."""
+    """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
     if large.empty:
         return "no 70B baseline in this run", None, None, None, ""
     asked = {"precision_at_5_attested": ("few_shot", "culture"), "aligned_with_china": ("zero_shot", "language")}
@@ -156,7 +160,7 @@ def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:
         if metric == "aligned_with_china":
             ours = ours[ours["culture"] == "cn"]
         theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
-        keys = [key for key in (where, "subset") if key in mine]
+        keys = [key for key in (where, "subset", "persona") if key in mine]
         pairs.append(ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large")).assign(where=where))
     both = pd.concat(pairs, ignore_index=True)
     if both.empty:
@@ -165,7 +169,13 @@ def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:
         f"{row['metric']} {row[row['where']]} {row['value']:.2f} against {row['value_large']:.2f} of {row['model_large']}"
         for row in both.to_dict("records")
     )
-    return text, None, None, both["n"].min(), "reproduced" if (both["high"] >= both["value_large"]).all() else "not seen"
+    # A baseline behind a URL is asked the survey alone, which is half of the claim. Intervals do not enter: fewer items would match more.
+    if "precision_at_5_attested" not in set(both["metric"]):
+        verdict = f"{UNTESTED} (P@5 of the 70B not measured)"
+    else:
+        matched = both["value"] >= both["value_large"]
+        verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
+    return text, None, None, both["n"].min(), verdict
 
 
 def _judge(gap: pd.Series, gain: float, goal: float) -> str:

@@ -46,11 +46,12 @@ def describe_people(cfg: Config, items: pd.DataFrame, human: pd.DataFrame, peopl
 def draw_halves(
     cfg: Config, items: pd.DataFrame, human: pd.DataFrame, people: Respondents | None, *, repeats: int = 1
 ) -> pd.DataFrame:
-    """Answer distributions of two random halves of every country's people: how near they lie is as near as anyone can come.
+    """Answer distributions of two random halves of every country's people: how far sampling alone sets them apart, at half the n.
 
     Respondents (or their primary sampling units) are dealt out, weights kept; shares alone are drawn (multinomial) at half their n,
-    which leaves out weights and clusters, so that such halves lie too near. A half is smaller than the sample: two whole samples
-    would lie nearer by about the square root of two.
+    which leaves out weights and clusters, so that such halves lie too near. No bound: with a variance s^2 of one answer, the
+    difference of two halves has 4 s^2 / n, that of two whole samples 2 s^2 / n (nearer by a factor of about 1.4), and exact answers
+    against the whole sample s^2 / n (about twice as near).
 
     Returns
     -------

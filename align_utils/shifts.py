@@ -13,6 +13,8 @@ CELL = ["model", "culture", "stage", "language", "persona"]
 SHIFT_KEYS = [*CELL, "toward"]
 # What is trained on the culture's own norms, and what is trained alike on wrong ones (as long as SFT, not as PPO).
 TARGETS = ("sft", "ppo")
+# Controls of another culture's norms; the shuffled one keeps the culture's own words and breaks the pairing with the cue alone.
+WRONG_CULTURE = ("control_other_culture", FOREIGN)
 TOWARD = ("target", "other", "contrast")
 # Baselines as if they were tuned models: how far is the way from the untuned model's answers to theirs?
 BASELINES = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
@@ -28,7 +30,8 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
         the tuned answers are of several training runs.
     baselines : DataFrame, optional
         From `yardsticks.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
-        does (`other_country`) or as half of the target's own people do (`human_half`, the most that can be hoped for).
+        does (`other_country`) or as half of the target's own people do (`human_half`, held against the other half; exact answers
+        would lie about twice as near, see `respondents.draw_halves`).
 
     Returns
     -------
@@ -43,7 +46,7 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
     if baselines is not None:
         cultures = pd.DataFrame({"culture": list(dict.fromkeys(tuned["culture"]))})
         rows = baselines.drop(columns=["model", "language", "persona"]).merge(cultures, how="cross")
-        # Half of a country is the target's ceiling; a whole country is a baseline for the other one alone.
+        # Half of a country stands beside its other half alone; a whole country is a baseline for the other one alone.
         own = rows["adapter"] == rows["culture"]
         rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
         rows = rows.assign(stage=rows["stage"].map(BASELINES))
@@ -79,16 +82,16 @@ def summarise_shifts(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the order of TOWARD; baselines are not tested. Holm's family is all that
-        is tested of one model and one `toward`; few resamples cannot give a p small enough for a large family.
+        is tested of one model and one `toward`; p is of so many resamples that it can be small enough for it (`stats.count_flips`).
     """
     run = "seed" if "seed" in shifts else None
     table = stats.summarise(shifts, SHIFT_KEYS, "shift", unit="question", run=run, **cfg.bootstrap)
     means = shifts.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
-    settings = {"resamples": cfg.profile.stats.resamples, "seed": cfg.profile.seed}
+    tested = means[~means["stage"].isin(BASELINES.values())]
+    flips = _count_flips(cfg, tested, SHIFT_KEYS)
     tests = {
-        key: stats.permute_signs(part["shift"], part["question"], **settings)
-        for key, part in means.groupby(SHIFT_KEYS, sort=False)
-        if key[CELL.index("stage")] not in BASELINES.values()
+        key: stats.permute_signs(part["shift"], part["question"], resamples=flips, seed=cfg.profile.seed)
+        for key, part in tested.groupby(SHIFT_KEYS, sort=False)
     }
     table["p"] = [tests.get(key, float("nan")) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
     table["p_holm"] = _adjust(table)
@@ -150,7 +153,7 @@ def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
     table = stats.compare(
         shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question",
-        run="seed" if "seed" in shifts else None, **cfg.bootstrap,
+        run="seed" if "seed" in shifts else None, flips=_count_flips(cfg, shifts, by, times=len(pairs)), **cfg.bootstrap,
     )  # fmt: skip
     return table.assign(p_holm=_adjust(table))
 
@@ -164,9 +167,11 @@ def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
 def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     """For every adapter of the culture's own norms: may one say that these norms moved the answers? A rule, in words.
 
-    'These norms move the answers' asks for four things: the run has a control that was trained on wrong norms; the shift toward
-    the target has an interval above 0; so has the contrast (target minus other); and against every control there is the paired
-    difference toward the target has an interval above 0 and Holm's p below `alpha`.
+    'These norms move the answers' asks for four things: the run has a control that was trained on wrong norms, and one of another
+    culture's (WRONG_CULTURE; the same one may be both); the shift toward the target has an interval above 0; so has the contrast
+    (target minus other); and against every control there is the paired difference toward the target has an interval above 0 and
+    Holm's p below `alpha`. With the shuffled control alone the rest carries a weaker sentence: 'these pairings of cue and response
+    move the answers'.
 
     Parameters
     ----------
@@ -176,7 +181,7 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
     Returns
     -------
     DataFrame
-        CELL, `claimed` ('yes', 'no' or 'cannot be claimed'), `sentence`.
+        CELL, `claimed` ('yes', 'pairings alone', 'no' or 'cannot be claimed'), `sentence`.
     """
     rows = []
     for key, part in table[table["stage"].isin(TARGETS)].groupby(CELL, sort=False):
@@ -201,7 +206,12 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
         elif reasons:
             claimed, text = "no", f"not shown that these norms move the answers: {'; '.join(reasons)}"
         else:
-            claimed, text = "yes", f"these norms move the answers: {_tell(means.loc['target'])}, above {', '.join(names)}"
+            shown = f"move the answers: {_tell(means.loc['target'])}, above {', '.join(names)}"
+            if set(names) & set(WRONG_CULTURE):
+                claimed, text = "yes", f"these norms {shown}"
+            else:
+                claimed = "pairings alone"
+                text = f"these pairings of cue and response {shown}; that another culture's norms would not, this run has no control to show"
         if cell["stage"] == "ppo" and len(names):
             text += " (the controls are trained as long as SFT, not as PPO)"
         who = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}"
@@ -217,6 +227,12 @@ def list_metrics(table: pd.DataFrame, controls: pd.DataFrame) -> list[dict]:
     records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
     over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
     return records + list_records(over, "shift_over_control", unit="distance")
+
+
+def _count_flips(cfg: Config, frame: pd.DataFrame, by: list[str], *, times: int = 1) -> int:
+    """Resamples of p for the largest of the families of `_adjust`, of `times` tests for every value of `by`."""
+    sizes = frame[by].drop_duplicates().groupby(["model", "toward"]).size()
+    return stats.count_flips(cfg.profile.stats.resamples, times * int(sizes.max()) if len(sizes) else 1)
 
 
 def _adjust(table: pd.DataFrame) -> pd.Series:

@@ -114,8 +114,8 @@ def mcnemar_exact(gained: int, lost: int) -> float:
 
     Examples
     --------
-    >>> mcnemar_exact(5, 0)
-    0.0625
+    >>> mcnemar_exact(5, 0), mcnemar_exact(6, 0)
+    (0.0625, 0.03125)
     """
     return 1.0 if gained + lost == 0 else float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
@@ -154,9 +154,20 @@ def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: 
         return float("nan")
     result = stats.permutation_test(
         (sums, np.zeros_like(sums)), lambda new, old, axis: (new - old).sum(axis=axis), permutation_type="samples",
-        n_resamples=resamples, vectorized=True, rng=np.random.default_rng(seed),
+        n_resamples=resamples, batch=10_000, vectorized=True, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(result.pvalue)
+
+
+def count_flips(resamples: int, family: int, *, alpha: float = 0.05) -> int:
+    """At least `resamples`, and so many that `family` times the smallest p of `permute_signs`, 2 / (n + 1), is a tenth of `alpha`.
+
+    Examples
+    --------
+    >>> count_flips(2000, 5), count_flips(2000, 60)
+    (2000, 24000)
+    """
+    return max(resamples, int(np.ceil(20 * family / alpha)))
 
 
 def adjust_holm(p: Sequence[float]) -> np.ndarray:
@@ -244,6 +255,7 @@ def compare(
     key: str,
     unit: str,
     run: str | None = None,
+    flips: int | None = None,
     **settings,
 ) -> pd.DataFrame:
     """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
@@ -257,6 +269,8 @@ def compare(
     run : str, optional
         Column of the training run: differences are taken within a run (see `summarise`); effect and p are of each unit's mean
         over runs.
+    flips : int, optional
+        Resamples of p alone (`count_flips`); default those of the intervals.
 
     Returns
     -------
@@ -276,7 +290,7 @@ def compare(
             for _, part in both.groupby(names, sort=False)
         ]
         table["p"] = [
-            permute_signs(part["difference"], part[unit], resamples=settings["resamples"], seed=settings["seed"])
+            permute_signs(part["difference"], part[unit], resamples=flips or settings["resamples"], seed=settings["seed"])
             for _, part in both.groupby(names, sort=False)
         ]
         parts.append(table)

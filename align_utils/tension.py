@@ -91,7 +91,8 @@ def count_aligned(cfg: Config, judged: pd.DataFrame) -> pd.DataFrame:
         Of an answerer with several seeds the counts are means over seeds, the interval is a bootstrap over items and seeds, and p
         is that of random signs of the items' mean change over seeds (with one seed that is McNemar's test).
     """
-    rows = []
+    tuned = judged.loc[~judged["stage"].isin({"zero_shot", *STAGES}), ["model", "adapter", "stage", "language", "persona"]]
+    flips, rows = stats.count_flips(cfg.profile.stats.resamples, len(tuned.drop_duplicates())), []
     for (reading, model, language, persona), part in judged.groupby(["reading", "model", "language", "persona"], sort=False):
         base = part[part["stage"] == "zero_shot"].set_index("question")["aligned"]
         for (culture, stage), mine in part.groupby(["adapter", "stage"], sort=False):
@@ -100,7 +101,7 @@ def count_aligned(cfg: Config, judged: pd.DataFrame) -> pd.DataFrame:
             rows.append({
                 "label": name_answerer(model, culture, stage, language, persona), "reading": reading, "group": stage,
                 "model": model, "culture": culture, "stage": stage, "language": language, "persona": persona,
-                **(_count_runs(cfg, mine, before) if several else _count_run(mine, before)),
+                **(_count_runs(cfg, mine, before, flips) if several else _count_run(mine, before)),
             })  # fmt: skip
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("reading", sort=False)["p"].transform(lambda p: stats.adjust_holm(p))
@@ -122,18 +123,38 @@ def _count_run(mine: pd.DataFrame, base: pd.Series | None) -> dict:
     return row
 
 
-def _count_runs(cfg: Config, mine: pd.DataFrame, base: pd.Series) -> dict:
+def _count_runs(cfg: Config, mine: pd.DataFrame, base: pd.Series, flips: int) -> dict:
     """The same of several seeds, by the functions that give the shifts' intervals and p; only tuned models have several."""
     runs = mine["seed"].nunique()
     value, low, high = stats.bootstrap_levels(mine["aligned"], mine["question"], mine["seed"], **cfg.bootstrap)
     change = mine["aligned"].astype(int) - mine["question"].map(base).astype(int)
     means = change.groupby(mine["question"], sort=False).mean()
-    p = stats.permute_signs(means, means.index, resamples=cfg.profile.stats.resamples, seed=cfg.profile.seed)
+    p = stats.permute_signs(means, means.index, resamples=flips, seed=cfg.profile.seed)
     return {
         "value": value, "low": low, "high": high, "count": mine["aligned"].sum() / runs, "n": mine["question"].nunique(),
         "shared": int(mine.drop_duplicates("question")["shared"].sum()), "gained": (change > 0).sum() / runs,
         "lost": (change < 0).sum() / runs, "p": p,
     }  # fmt: skip
+
+
+def find_chance(counts: pd.DataFrame, human: pd.DataFrame, tension: pd.DataFrame) -> dict[str, float]:
+    """The share of the chosen items that knowing nothing gets, by reading.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        From `count_aligned`, with the uniform answerer.
+    human, tension : DataFrame
+        As for `judge_items`.
+
+    Returns
+    -------
+    dict
+        'nearer': the uniform answerer's share; 'mode': that of a mode drawn by chance, the mean of 1 / k over the items.
+    """
+    even = counts[(counts["stage"] == "uniform") & (counts["reading"] == "nearer")]
+    options = human[human["question"].isin(tension.loc[tension["chosen"], "question"])].groupby("question")["code"].nunique()
+    return {"nearer": float(even["value"].iloc[0]), "mode": float((1 / options).mean())}
 
 
 def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:

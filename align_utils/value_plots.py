@@ -56,8 +56,8 @@ def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str =
     return mark_figure(figure, mark)
 
 
-def plot_counts(frame: pd.DataFrame, *, titles: dict[str, str], title: str, mark: str = ""):
-    """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; a coin lies at the dotted line.
+def plot_counts(frame: pd.DataFrame, *, titles: dict[str, str], chance: dict[str, float], title: str, mark: str = ""):
+    """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; chance lies at the dotted line.
 
     Parameters
     ----------
@@ -65,13 +65,15 @@ def plot_counts(frame: pd.DataFrame, *, titles: dict[str, str], title: str, mark
         `label, reading, group` (colour), `value, low, high, count, n`.
     titles : dict
         Reading to the title of its panel.
+    chance : dict
+        Reading to the place of its line, from `tension.find_chance`.
     """
     panels = {name: frame[frame["reading"] == reading] for reading, name in titles.items()}
     figure, all_axes = _draw_rows(panels, title)
-    for axes, part in zip(all_axes, panels.values(), strict=True):
+    for axes, reading, part in zip(all_axes, titles, panels.values(), strict=True):
         for y, row in enumerate(part.to_dict("records")):
             axes.text(1.03, y, f"{row['count']:.3g}/{row['n']}", va="center", fontsize=7)
-        axes.axvline(0.5, color="black", lw=0.8, ls=":")
+        axes.axvline(chance[reading], color="black", lw=0.8, ls=":")
         axes.set(xlim=(-0.03, 1.16), xlabel="share of the chosen items", xticks=[0, 0.25, 0.5, 0.75, 1])
     return mark_figure(figure, mark)
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Environment variables: default and meaning.
 VARIABLES = {
     "ALIGN_BENCH_TRIALS": (1_200_000, "trials of the synthetic file of norms_trials, the same for both sides"),
-    "ALIGN_BENCH_ITEMS": (4, "items of the survey races; 60 are all"),
+    "ALIGN_BENCH_ITEMS": (4, "items of the survey races, whatever shares there are; 233 are all, 81 are those of the target"),
     "ALIGN_BENCH_BATCH": (4, "batch of lm-evaluation-harness, which computes the whole vocabulary at every position: a large one takes much memory"),
 }  # fmt: skip
 RACES = {
@@ -29,8 +29,8 @@ RACES = {
     "wvs_microdata": "weighted shares of 233 items in two countries out of a synthetic file of the survey's official format (97,000 rows, 600 columns, about 200 MB) against plain pandas.read_csv of the whole file and groupby-apply",
     "generation": "few-shot lists for 48 cues against transformers' generate, one cue at a time",
     "participants": "10 sampled answers of three words to each of 12 cues, few-shot, against transformers' generate, one cue at a time with num_return_sequences=10, ended at the line's end",
-    "survey_labels": "label probabilities, with and without a space, of some items (ALIGN_BENCH_ITEMS) in both languages and all orders against lm-evaluation-harness",
-    "survey_texts": "probabilities of the whole option texts of the same items against lm-evaluation-harness",
+    "survey_labels": "label probabilities, with and without a space, of some items (ALIGN_BENCH_ITEMS) in both languages and all orders (target at 81 items: 5 times) against lm-evaluation-harness",
+    "survey_texts": "probabilities of the whole option texts of the same items (target at 81 items: 6 times) against lm-evaluation-harness",
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
     "ppo_update": "a PPO update of 8 lists, two epochs, against trl's PPO as it comes: the critic with a pass of its own over the backbone, logits of every position",
     "sft_step_trimmed": "a step of 16 lists with the vocabulary cut to Latin and Han script against our step with all of it",
@@ -311,13 +311,15 @@ def race_survey_texts(side: str) -> dict:
 
 
 def _ask_survey(cfg):
-    """Presentations of ALIGN_BENCH_ITEMS items of the 60, spread over them."""
+    """Presentations of ALIGN_BENCH_ITEMS items of the whole instrument, spread over it."""
     import numpy as np
 
     from align_utils import survey, wvs
 
-    items = wvs.load_items(cfg.root / "data" / "survey")
+    items = wvs.load_items(cfg.root / "data" / "survey", choice="all")
     count = read_variable("ALIGN_BENCH_ITEMS")
+    if not 1 <= count <= len(items):
+        raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; the instrument has {len(items)} items")
     return survey.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
 
 
@@ -334,17 +336,13 @@ def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict
         read = readouts.read_texts(model, tokenizer, given, keys, batch_tokens=cfg.profile.survey.batch_tokens)
         result = [[float(logs.sum()) for _, logs in row] for row in read]
     elif find_spec("lm_eval"):
-        from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM
 
         batch = read_variable("ALIGN_BENCH_BATCH")
-        name = f"lm-evaluation-harness {version('lm-eval')} (hf backend, batches of {batch})"
+        name = f"lm-evaluation-harness {version('lm-eval')} (hf backend, a task of its own, batches of {batch})"
         harness = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", device="cpu", batch_size=batch)
         start = time.perf_counter()
-        pairs = [(prompt, text) for prompt, row in given for text in row]
-        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
-        found = iter(harness.loglikelihood(requests, disable_tqdm=True))
-        result = [[next(found)[0] for _ in row] for row in texts]
+        result = _run_harness(harness, given)
     else:
         name = "one plain forward pass a text (lm-evaluation-harness is not installed: extra `bench`)"
         result = []
@@ -357,6 +355,22 @@ def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict
                 scores.append(float(sum(logs[at - 1, ids[0, at]] for at in range(begin, ids.shape[1]))))
             result.append(scores)
     return {"seconds": time.perf_counter() - start, "result": result, "baseline": name}
+
+
+def _run_harness(harness, given) -> list[list[float]]:
+    """Log-probabilities from the harness's own evaluation of a multiple-choice task made on the spot, a document a presentation."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.evaluator import evaluate
+
+    rows = Dataset.from_list([{"prompt": prompt, "texts": list(texts)} for prompt, texts in given])
+    task = ConfigurableTask(config={
+        "task": "survey", "custom_dataset": lambda **_: {"test": rows}, "test_split": "test", "output_type": "multiple_choice",
+        "doc_to_text": "prompt", "doc_to_choice": "texts", "doc_to_target": 0, "target_delimiter": "",
+    })  # fmt: skip
+    # What `simple_evaluate` calls; it would go on to collect facts about the machine, which is none of the race.
+    samples = evaluate(lm=harness, task_dict={"survey": task}, bootstrap_iters=0)["samples"]["survey"]
+    return [[float(answers[0][0]) for answers in sample["resps"]] for sample in sorted(samples, key=lambda one: one["doc_id"])]
 
 
 def race_sft_step(side: str) -> dict:

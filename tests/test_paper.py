@@ -59,7 +59,8 @@ def test_counts_stand_beside_the_papers_with_their_uncertainty():
     assert row["ours"] == (
         "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03); by the modal answer 5 -> 7 (p = 0.40); controls: none"
     )
-    assert row["verdict"] == "not testable here (illustrative sample; reproduced on it)"
+    # As large as the paper's and shown, but no control stands beside it.
+    assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,34 @@ def test_all_claims_have_a_row_and_70b_is_a_yardstick():
     assert len(table) == 7 and table.iloc[-1][["ours", "verdict"]].tolist() == [
         "no 70B baseline in this run", "not testable here (illustrative sample)",
     ]  # fmt: skip
-    for value, verdict in ((0.35, "reproduced"), (0.45, "not seen")):  # ours: 0.30, interval up to 0.40
-        large = list_gain(value, 0.3, 0.9, 0.1).assign(model="qwen2.5-72b")
-        row = paper.compare_with_paper(config.load("smoke"), pd.concat([list_gain(0.2, 0.15, 0.3, 0.05), large])).iloc[-1]
-        assert row["ours"] == f"precision_at_5_attested us 0.30 against {value:.2f} of qwen2.5-72b"
-        assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
+
+
+@pytest.mark.parametrize(
+    ("precision", "aligned", "verdict"),  # of the 70B; ours: P@5 0.30 with an interval up to 0.40, 10 of 20 up to 0.7
+    [
+        (0.30, None, "reproduced"),
+        (0.35, None, "not seen"),  # within our interval, which fewer cues would widen, yet above our value
+        (0.25, 10, "reproduced"),
+        (0.25, 12, "same direction"),
+        (0.45, 8, "same direction"),
+        (0.45, 12, "not seen"),
+        (None, 8, None),  # the survey alone
+    ],
+)
+def test_a_70b_is_matched_by_values_on_every_measure(precision, aligned, verdict):
+    frame = pd.concat(
+        [list_gain(0.2, 0.15, 0.3, 0.05), pd.DataFrame(count("ppo", 10, 0.03), columns=NAMES).assign(model="tiny")]
+    )
+    parts = [] if precision is None else [list_gain(precision, 0.1, 0.9, 0.1)]
+    parts += [] if aligned is None else [pd.DataFrame(count("zero_shot", aligned, 0.03, culture="none"), columns=NAMES)]
+    row = paper.compare_with_paper(
+        config.load("smoke"), pd.concat([frame, *[p.assign(model="qwen2.5-72b") for p in parts]])
+    ).iloc[-1]
+    told = [] if precision is None else [f"precision_at_5_attested us 0.30 against {precision:.2f} of qwen2.5-72b"]
+    told += [] if aligned is None else [f"aligned_with_china zh 0.50 against {aligned / 20:.2f} of qwen2.5-72b"]
+    assert row["ours"] == "; ".join(told)
+    said = "P@5 of the 70B not measured" if verdict is None else f"illustrative sample; {verdict} on it"
+    assert row["verdict"] == f"not testable here ({said})"
 
 
 @pytest.mark.parametrize(("p", "verdict"), [(0.01, "reproduced"), (0.2, "not seen")])

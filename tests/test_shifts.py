@@ -39,7 +39,7 @@ CFG = []
 
 @pytest.fixture(autouse=True)
 def keep_cfg(cfg):
-    # Many resamples, so that Holm's family of a whole table can be passed.
+    # Many resamples for the intervals.
     stats = cfg.profile.stats.model_copy(update={"resamples": 2000})
     other = type(cfg)(cfg.profile.model_copy(update={"stats": stats, "controls": []}), cfg.root, cfg.data_dir)
     CFG[:] = [other]
@@ -91,19 +91,34 @@ def test_the_sentence_is_said_only_above_every_control():
     said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.1), ("cn", "control_other_culture", 0.0))
     assert said.loc["sft", "claimed"] == "no"
     assert "not above control_shuffled" in said.loc["sft", "sentence"] and "other_culture" not in said.loc["sft", "sentence"]
+    said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0))
+    assert said.loc["sft", "claimed"] == "pairings alone" and "these norms" not in said.loc["sft", "sentence"]
+    assert "these pairings of cue and response move the answers: +0.1" in said.loc["sft", "sentence"]
     said, _ = claim(("cn", "sft", -0.1), ("cn", "control_shuffled", -0.3))
     assert said.loc["sft", "claimed"] == "no", "above the control, yet away from the target"
     said, _ = claim(("cn", "sft", 0.1))
     assert said.loc["sft", "claimed"] == "cannot be claimed" and "no adapter trained alike" in said.loc["sft", "sentence"]
 
 
-def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim(cfg):
+def test_p_of_random_signs_can_pass_holm_whatever_the_resamples(cfg):
+    # No p of 20 resamples is below 2 / 21, of one test alone.
+    few = CFG[0].profile.model_copy(update={"stats": cfg.profile.stats.model_copy(update={"resamples": 20})})
+    CFG[:] = [type(cfg)(few, cfg.root, cfg.data_dir)]
+    said, controls = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0), ("cn", "control_other_culture", 0.0))
+    assert controls.loc[controls["toward"] == "target", "p_holm"].max() < 0.05 and said.loc["sft", "claimed"] == "yes"
+
+
+def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim_alone(cfg):
     profile = CFG[0].profile.model_copy(update={"controls": ["control_foreign"]})
     CFG[:] = [type(cfg)(profile, cfg.root, cfg.data_dir)]
     said, controls = claim(("cn", "sft", 0.1), ("us", "sft", 0.0))
     found = controls[(controls["culture"] == "cn") & (controls["toward"] == "target")]
     assert found["comparison"].tolist() == ["sft - control_foreign"] and found["value"].iloc[0] == pytest.approx(0.1, abs=0.02)
     assert set(said["claimed"]) == {"cannot be claimed"}
+    said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0), ("us", "sft", 0.0))
+    assert said.loc[said["culture"] == "cn", "claimed"].to_dict() == {"sft": "yes"}, (
+        "it is a wrong culture's beside the shuffled one"
+    )
 
 
 def test_seeds_are_a_second_level():

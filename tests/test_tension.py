@@ -64,6 +64,16 @@ def test_baselines_stand_where_they_must(cfg):
     assert table.loc[("mode", "none", "uniform"), "count"] == 0, "an even answer has no mode"
 
 
+def test_chance_is_even_answers_or_one_of_the_options():
+    rows = [(q, culture, code) for q, k in (("Q1", 2), ("Q2", 4), ("Q3", 10)) for culture in CULTURES for code in range(k)]
+    human = pd.DataFrame(rows, columns=["question", "culture", "code"])
+    chosen = pd.DataFrame({"question": ["Q1", "Q2", "Q3"], "chosen": [True, True, False]})
+    counts = pd.DataFrame(
+        [("nearer", "ppo", 0.6), ("nearer", "uniform", 0.3), ("mode", "uniform", 0.0)], columns=["reading", "stage", "value"]
+    )
+    assert tension.find_chance(counts, human, chosen) == {"nearer": 0.3, "mode": (1 / 2 + 1 / 4) / 2}
+
+
 def test_the_papers_margins_leave_this_much_open():
     table = tension.describe_paper().set_index("model")
     assert table.loc["Qwen2.5-7B", ["before", "after", "n"]].tolist() == [13, 25, 50]

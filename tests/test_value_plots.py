@@ -64,7 +64,10 @@ def test_counts_styles_and_map_are_whole(cfg, made):
     distances = pd.concat([values.measure_distances(averaged, human), yardsticks.measure_baselines(human, halves)])
     ranked = values.rank_tension(human, "us", "cn", size=20)
     counts = tension.count_aligned(cfg, tension.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
-    figure = value_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, title="Counts")
+    chance = tension.find_chance(counts, human, ranked)
+    figure = value_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, chance=chance, title="Counts")
+    lines = [next(line for line in axes.lines if line.get_linestyle() == ":").get_xdata()[0] for axes in figure.axes]
+    assert lines == [chance["nearer"], chance["mode"]]
     assert_whole(figure, "cn control_shuffled, asked in zh", "20/20", "half of the people, us")
     found = styles.summarise_styles(cfg, styles.score_styles(everyone, items))
     names = ["model", "adapter", "stage", "language", "persona"]
