@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
+from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
 from align_utils import (
@@ -226,6 +227,17 @@ def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl
     monkeypatch.undo()
     model.config.final_logit_softcapping = 30.0
     assert loss.pick_trainer(model) is SFTTrainer
+
+
+@pytest.mark.parametrize(("scale", "trainer"), [(8.0, SFTTrainer), (1.0, loss.FusedTrainer)])
+def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
+    settings = GraniteConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_dropout=0.5, logits_scaling=scale,
+    )  # fmt: skip
+    model, stream = GraniteForCausalLM(settings).train(), torch.get_rng_state()
+    assert loss.pick_trainer(model) is trainer
+    assert model.training and torch.equal(torch.get_rng_state(), stream), "the training that follows is the same"
 
 
 def test_fast_head_is_the_output_layer(project):
