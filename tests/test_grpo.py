@@ -256,7 +256,16 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
         reward=reward, boundary=boundary, model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
         args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
-    lists = ["cat, moon, bone, ", "cat, cat, dog, ", "moon, paw\n", "bone, ", "moon, cat, day, ", "day\n", "moon, day\n", "cat, "]
+    lists = [
+        "cat, moon, bone, ",
+        "cat, cat, dog, ",
+        "moon, paw\n",
+        "bone, ",
+        "moon, cat, day, ",
+        "day\n",
+        "moon, day\n",
+        "cat, ",
+    ]
     cues = ["dog"] * 4 + ["sun"] * 4
     drawn = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in lists]
     # By hand: a hit adds 1/2 of 1/3, and half its share of the strongest three, which sum to 1 for the dog and to 1/2 for the sun.
@@ -316,7 +325,9 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
     assert single != whole
     assert len(advantages) == free.updates and all(abs(found).max() > 0.1 for found in advantages)
     start, end = (load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder))
-    assert any(not torch.equal(start[name], end[name]) for name in start), "what is not credited leaves the SFT adapter as it was"
+    assert any(not torch.equal(start[name], end[name]) for name in start), (
+        "what is not credited leaves the SFT adapter as it was"
+    )
     shutil.rmtree(folder)
     grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
     assert artifacts.hash_file(folder / "adapter_model.safetensors") == single
