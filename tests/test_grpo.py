@@ -430,6 +430,9 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
         and math.isnan(table.loc["ppo", "variety"])
         and table.loc["rloo", "variety"] == 0.6
     )
+    assert table["note"].tolist() == ["", "", ""]
+    level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))
+    assert curves.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
     pd.DataFrame({"update": [1, 2], "seconds": [40.0, 20.0]}).to_csv(tmp_path / "times.csv", index=False)
     assert curves.sum_times({("m", "us", "rloo"): tmp_path}).values.tolist() == [["m", "us", "rloo", 2, 30.0, 1.0]]
     figure = method_plots.plot_methods(logs)
