@@ -88,7 +88,7 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
         else ("Small World of Words, the reader's own copy (CC BY-NC-ND 3.0 for SWOW-EN; see its page for the others)")
     )
     copied = ", ".join(f"`BASE-{name}`" for name in notices) or (
-        f"none came with its files on this machine. Add those of {source.source} before you pass this model on"
+        f"none came with its files on this machine. Add those of {source.name} before you pass this model on"
     )
     rows = [_format_record(record) for record in _read_records(cfg, model, culture)]
     return "\n".join([

@@ -174,9 +174,9 @@ def test_no_two_variants_of_sft_teach_the_same(project):
     cues, plan = [f"cue{number}" for number in range(671)], config.read_ablation("sft", root=project.root)
     rows = [(cue, f"{cue} word{rank}", 2 ** (15 - rank), rank) for cue in cues for rank in range(1, 15)]
     frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
-    for job in ablation.list_jobs(project, plan):
-        settings = job.cfg.profile.sft
-        taught[job.variant] = sft.build_examples(
+    tried = {job.variant: job.cfg.profile.sft for job in ablation.list_jobs(project, plan)}
+    for name, settings in tried.items():
+        taught[name] = sft.build_examples(
             frame, cues, project.languages["en"], rows=sft.plan_steps(settings, len(cues)) * settings.batch, seed=3,
             length=settings.list_length, order=settings.order, temperature=settings.temperature, lists=settings.lists,
         )  # fmt: skip
