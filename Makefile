@@ -85,8 +85,9 @@ clean: ## remove what runs made (the environment and the model cache stay)
 
 $(NUMBERS): $$(addprefix $(RUN)/done/,$$(filter $$@_%,$(STEMS)))
 
-# Notebook 02 shows the table of `make ablation`, where there is one.
+# Notebooks 02 and 03 show the tables of `make ablation`, where there are any.
 $(RUN)/done/02_sft: $(wildcard $(RUN)/ablation/sft.csv)
+$(RUN)/done/03_ppo: $(wildcard $(RUN)/ablation/ppo.csv)
 
 # One rule runs every notebook: it needs the notebook, the package, the settings, the data and the stage before.
 $(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(FOLDER) \

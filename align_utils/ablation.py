@@ -18,7 +18,7 @@ from align_utils.artifacts import MissingInput, find_step, hash_file, hash_setti
 from align_utils.config import Config, ConfigError
 from align_utils.models import attach_adapter, check_adapters, hash_base, load_base
 from align_utils.settings import Ablation
-from align_utils.stages import list_trained
+from align_utils.stages import PREFERENCE, count_lists, list_trained
 from align_utils.training import train_stage
 from align_utils.variants import compare_variants, find_table, score_variants
 
@@ -125,7 +125,7 @@ def list_jobs(cfg: Config, plan: Ablation) -> list[Job]:
 
 
 def estimate_minutes(cfg: Config, job: Job, cues: int) -> float:
-    """Minutes a variant's training may take: the profile's budget of notebook 02 (after SFT: 03) scaled by what is trained.
+    """Minutes a variant's training may take: the profile's budget of notebook 02 scaled by passes, or of 03 by the lists drawn.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def estimate_minutes(cfg: Config, job: Job, cues: int) -> float:
     if job.stage == "sft" or job.stage.startswith("control"):
         number, share = "02", sft.count_passes(own.sft, cues) / sft.count_passes(base.sft, cues)
     else:
-        number, share = "03", own.ppo.updates * own.ppo.episodes / (base.ppo.updates * base.ppo.episodes)
+        budgeted = sum(count_lists(base, stage) for stage in list_trained(cfg) if stage in PREFERENCE)
+        number, share = "03", count_lists(own, job.stage) / budgeted
     # Profiles without a budget (a GPU's) still weigh their variants against each other.
     return (cfg.estimate(number) or 1.0) / (len(cfg.models) * len(cfg.cultures)) * share
 

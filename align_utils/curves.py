@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+# What the table of a preference stage says where its chosen checkpoint is not above the SFT model.
+NO_GAIN = "no gain over SFT on validation"
+
 
 def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
     """A trainer's history as one row a step.
@@ -42,24 +45,29 @@ def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compare_losses(folders: dict[tuple[str, str, str], Path]) -> pd.DataFrame:
-    """`summarise_losses` of several stages beside each other.
+def compare_losses(folders: dict[tuple[str, str, str], Path], taught: pd.DataFrame) -> pd.DataFrame:
+    """`summarise_losses` of several stages beside each other, with what each was taught.
 
     Parameters
     ----------
     folders : dict
-        (model, culture, stage) to the folder of its adapter, which holds `log.csv`.
+        (model, culture, stage) to the folder of its adapter, which holds `log.csv`; a stage may be named 'sft, seed 7'.
+    taught : DataFrame
+        From `training.summarise_taught`.
 
     Returns
     -------
     DataFrame
-        `model, culture, stage, steps, valid loss before, valid loss after`, the stages of a culture together.
+        `model, culture, stage, steps`, the columns of `taught`, `valid loss before, valid loss after`; the stages of a culture together.
     """
     parts = []
     for (model, culture, stage), folder in folders.items():
         log = pd.read_csv(folder / "log.csv").assign(model=model, culture=culture)
         parts.append(summarise_losses(log).assign(stage=stage))
-    table = pd.concat(parts)[["model", "culture", "stage", "steps", "valid loss before", "valid loss after"]]
+    columns = taught.columns.drop(["culture", "stage"])
+    table = pd.concat(parts).assign(kind=lambda frame: frame["stage"].str.split(",").str[0])
+    table = table.merge(taught.rename(columns={"stage": "kind"}), on=["culture", "kind"], how="left", validate="many_to_one")
+    table = table[["model", "culture", "stage", "steps", *columns, "valid loss before", "valid loss after"]]
     return table.sort_values(["model", "culture"], kind="stable", ignore_index=True)
 
 
@@ -88,7 +96,8 @@ def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, and its KL to the SFT model."""
+    """One row a model and culture: validation reward of the SFT model and of the chosen checkpoint, its KL to the SFT model, and a
+    note where the second reward is not above the first."""
     rows = []
     for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
         chosen = part[part["chosen"].eq(True)].iloc[0]
@@ -99,6 +108,7 @@ def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             "model": model, "culture": culture, "updates": int(part["update"].max()), "chosen update": int(chosen["update"]),
             "valid reward SFT": start, "valid reward PPO": chosen["reward_valid"], "KL": kl,
+            "note": "" if chosen["reward_valid"] > start else NO_GAIN,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -116,19 +126,21 @@ def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row a model, culture and stage, the SFT model in front: `updates`, `chosen update`, `valid reward`, `gain` over SFT,
         `KL` (nats per list), and of the validation lists `length` (distinct responses), `wasted`, `frequent` and `variety`
-        (NaN where an older log has none).
+        (NaN where an older log has none); `note` where there is no gain.
     """
     rows = []
     for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
         start = part[part["update"] == 0].iloc[0]
-        rows.append(_describe_lists(model, culture, "sft", start, start) | {"updates": 0, "chosen update": 0, "KL": 0.0})
+        rows.append(
+            _describe_lists(model, culture, "sft", start, start) | {"updates": 0, "chosen update": 0, "KL": 0.0, "note": ""}
+        )
         for stage, log in part.groupby("stage", sort=False):
             (summary,) = summarise_rewards(log).to_dict("records")
             chosen = log[log["chosen"].eq(True)].iloc[0]
-            kept = {name: summary[name] for name in ("updates", "chosen update", "KL")}
+            kept = {name: summary[name] for name in ("updates", "chosen update", "KL", "note")}
             rows.append(_describe_lists(model, culture, stage, chosen, log[log["update"] == 0].iloc[0]) | kept)
     order = ["model", "culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL"]
-    return pd.DataFrame(rows)[[*order, "length", "wasted", "frequent", "variety"]]
+    return pd.DataFrame(rows)[[*order, "length", "wasted", "frequent", "variety", "note"]]
 
 
 def _describe_lists(model: str, culture: str, stage: str, row: pd.Series, start: pd.Series) -> dict:

@@ -6,13 +6,17 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from align_utils import config
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import make_step, read_frame, require
-from align_utils.config import Config
+from align_utils.config import Config, ModelSource
 from align_utils.models import attach_adapter, load_base
 from align_utils.stages import name_notebook
 
@@ -21,6 +25,8 @@ SHOWN = (
     "sft_loss_valid", "ppo_reward_valid", "ppo_kl", "precision_at_5_attested", "precision_at_5_top", "human_ceiling_at_5",
     "concreteness_median", "valence_mean", "arousal_mean", "participants_js_distance",
 )  # fmt: skip
+# Names, in capitals, of files that a base model's licence may ask to be passed on.
+NOTICES = ("NOTICE*", "*LICENSE*", "*LICENCE*", "*TERMS*", "USE_POLICY*")
 
 
 def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int | None = None) -> Path:
@@ -36,8 +42,8 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     Returns
     -------
     Path
-        `runs/<profile>/export/<model>-<culture>-<stage>`: safetensors, tokenizer, `README.md` (the card) and the base model's
-        notices; put in place only when it is whole.
+        `runs/<profile>/export/<model>-<culture>-<stage>` (another seed than the profile's adds `-seed-<seed>`): safetensors,
+        tokenizer, `README.md` (the card) and the base model's notices, `BASE-*`; put in place only when it is whole.
 
     Raises
     ------
@@ -46,26 +52,31 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     """
     folder = find_adapter(cfg, model, culture, stage, seed)
     mark = require(folder / "step.json", made_by=name_notebook(stage))
-    target = cfg.runs / "export" / f"{model}-{culture}-{stage}"
+    own = seed is None or seed == cfg.profile.seed
+    target = cfg.runs / "export" / (f"{model}-{culture}-{stage}" + ("" if own else f"-seed-{seed}"))
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
         base, tokenizer = load_base(cfg.models[model], seed=cfg.profile.seed)
         merged = attach_adapter(base, folder, stage).merge_and_unload()
         merged.save_pretrained(work, safe_serialization=True)
         tokenizer.save_pretrained(work)
-        for notice in _find_notices(cfg, model):
+        notices = _find_notices(cfg, model)
+        for notice in notices:
             shutil.copy(notice, work / f"BASE-{notice.name}")
-        (work / "README.md").write_text(write_card(cfg, model, culture, stage, trained["settings"]), encoding="utf-8")
+        card = write_card(cfg, model, culture, stage, trained["settings"], notices=[path.name for path in notices])
+        (work / "README.md").write_text(card, encoding="utf-8")
     return target
 
 
-def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict) -> str:
+def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict, *, notices: Sequence[str] = ()) -> str:
     """The model card: what it is made of, what the run measured, what it is for and what it is not.
 
     Parameters
     ----------
     settings : dict
         Everything the adapter depends on, from its `step.json`.
+    notices : sequence of str
+        Names of the base model's notices; the card says so where there is none.
     """
     source, taught, splits = cfg.models[model], cfg.cultures[culture], read_frame(
         cfg.runs / "norms" / "splits.csv", made_by="01_norms"
@@ -76,6 +87,9 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
         if cfg.is_sample
         else ("Small World of Words, the reader's own copy (CC BY-NC-ND 3.0 for SWOW-EN; see its page for the others)")
     )
+    copied = ", ".join(f"`BASE-{name}`" for name in notices) or (
+        f"none came with its files on this machine. Add those of {source.name} before you pass this model on"
+    )
     rows = [_format_record(record) for record in _read_records(cfg, model, culture)]
     return "\n".join([
         "---", f"base_model: {source.source}", f"license_name: {source.licence!r}", f"language: {taught.language}", "---",
@@ -83,6 +97,7 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
         "Fine-tuned on native speakers' word associations by the ALIGN companion; adapter merged into the base model.",
         "", "## Made of",
         f"- Base model: {source.name} ({source.source}). Licence: {source.licence}. Its terms hold for this model too.",
+        f"- Notices of the base model: {copied}.",
         f"- Norms: {kind}; SHA-256 of the table {settings['norms'][:16]}.",
         f"- Split by concept family, pairs: {sizes}. Test pairs were used for nothing but the figures below.",
         f"- Profile {cfg.profile.name}, seed {settings['seed']}; every setting is in `step.json`.",
@@ -113,12 +128,27 @@ def _format_record(record: dict) -> str:
 
 
 def _find_notices(cfg: Config, model: str) -> list[Path]:
-    """Licence and notice files that came with the base model: beside its weights, or in its package."""
-    source = cfg.models[model]
-    package = find_spec(source.source) if source.loader == "gguf" else None
-    root = Path(package.origin).parent if package else Path(source.source)
-    names = ("NOTICE*", "LICENSE*", "LICENCE*", "USE_POLICY*")
-    return sorted(path for name in names for path in root.rglob(name)) if root.is_dir() else []
+    """Licence and notice files that came with the base model: in its package, in its folder, or in the hub's cache of it."""
+    root = _find_files(cfg.models[model])
+    if root is None:
+        return []
+    return sorted(
+        path for path in root.rglob("*") if path.is_file() and any(fnmatchcase(path.name.upper(), name) for name in NOTICES)
+    )
+
+
+def _find_files(source: ModelSource) -> Path | None:
+    if source.loader == "tiny":
+        return None
+    if source.loader == "gguf":
+        package = find_spec(source.source)
+        return Path(package.origin).parent if package else None
+    if Path(source.source).is_dir():
+        return Path(source.source)
+    try:
+        return Path(snapshot_download(source.source, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

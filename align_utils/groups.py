@@ -94,9 +94,10 @@ class GroupedRLOO(_Groups, RLOOTrainer):
 class CreditedGRPO(GroupedGRPO):
     """GRPO in which a response is judged by what it adds to its list's reward, against the other lists' responses at its place.
 
-    The reward of a list is a sum over its responses, and the policy gradient of a sum needs for each term the tokens that bring it
-    about alone: that 64 lists of five responses are 320 trials and not 64 takes most of the noise out of few updates. What a response
-    does to those after it is left out. Lists end at the last response that the reward reads.
+    The reward of a list is a sum over its responses, and each is credited with its own increment alone. That is an approximation:
+    it leaves out what a response does to those after it, and does not charge a list that ends early for the responses it lacks, so
+    `length` in the log is to be looked at. It is made against noise: with few updates 64 lists of five responses give 320 judged
+    responses in the place of 64 judged lists. A list ends at its k-th separator, where duplicates and copies of the cue count too.
 
     Parameters
     ----------

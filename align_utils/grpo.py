@@ -100,7 +100,8 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
                 "completions/mean_length": "tokens",
             },
         )
-        # trl's KL is a mean over tokens; of the lists of one update the mean length times that is the mean per list.
+        # trl's KL is a mean over tokens: times the mean length that of a list. Of grpo nearly so, as trl takes the mean of its device
+        # batches' means. With credit by response lists end at their k-th separator: it is the KL of less text than PPO's.
         log = log.assign(kl=log["kl"] * log["tokens"]).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)
         if PartialState().is_main_process:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from accelerate import PartialState
 from trl import SFTTrainer
 
 # Vocabulary rows a block holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
 ROWS = 16384
+# Models that `_probe_head` was asked about, and what it found.
+_PROBED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def sum_token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -112,9 +116,30 @@ def pick_trainer(model) -> type[SFTTrainer]:
 
 
 def has_plain_head(model) -> bool:
-    """Whether `hidden @ weight.T` are the model's logits, in float32 on a CPU, in one process."""
+    """Whether `hidden @ weight.T` are the model's logits, in float32 on a CPU, in one process.
+
+    Configurations have many names for a scale of the logits (`logit_scale`, `logits_scaling`, `lm_head_multiplier`, ...), so the
+    model itself is asked once. A cap hardly shows in the small logits of a random model, so that one is known by its name.
+    """
     if PartialState().num_processes > 1:
         return False
     settings, head = model.config.get_text_config(), model.get_output_embeddings()
-    changed = head.bias is not None or any(getattr(settings, name, None) for name in ("final_logit_softcapping", "logit_scale"))
-    return head.weight.dtype == torch.float32 and head.weight.device.type == "cpu" and not changed
+    if head.weight.dtype != torch.float32 or head.weight.device.type != "cpu" or head.bias is not None:
+        return False
+    if getattr(settings, "final_logit_softcapping", None):
+        return False
+    if model not in _PROBED:
+        _PROBED[model] = _probe_head(model)
+    return _PROBED[model]
+
+
+@torch.no_grad()
+def _probe_head(model) -> bool:
+    # In evaluation mode: dropout would make two passes differ, and draw from the random stream of the training.
+    ids, was_training = torch.arange(4)[None], model.training
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    model.eval()
+    logits, hidden = model(**given).logits, model.base_model(**given).last_hidden_state
+    model.train(was_training)
+    plain = hidden @ model.get_output_embeddings().weight.T
+    return torch.allclose(logits, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from align_utils.config import Config, ConfigError
+from align_utils.config import Config, ConfigError, Profile
 
 UNTUNED = ("zero_shot", "few_shot")
 # The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
@@ -20,6 +20,12 @@ def list_trained(cfg: Config) -> tuple[str, ...]:
 def list_stages(cfg: Config) -> tuple[str, ...]:
     """Everything that answers the cues: the untuned model in two ways, the trained stages, and the foreign adapter if wanted."""
     return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))
+
+
+def count_lists(profile: Profile, stage: str) -> int:
+    """Lists that a stage of PREFERENCE draws: updates times episodes of PPO, updates times cues times samples of the others."""
+    ppo, free = profile.ppo, profile.critic_free
+    return ppo.updates * ppo.episodes if stage == "ppo" else free.updates * free.cues * free.samples
 
 
 def name_notebook(stage: str) -> str:

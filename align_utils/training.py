@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from accelerate import PartialState
 
 from align_utils import config, pairs
@@ -17,7 +18,7 @@ from align_utils.failures import StepError
 from align_utils.grpo import train_critic_free
 from align_utils.models import pick_device
 from align_utils.ppo import train_ppo
-from align_utils.sft import train_sft
+from align_utils.sft import count_passes, train_sft
 from align_utils.stages import PREFERENCE, list_trained
 
 
@@ -42,8 +43,38 @@ def train_stage(cfg: Config, model: str, culture: str, stage: str, data: dict[st
         return train_critic_free(cfg, model, culture, data[culture], method=stage, seed=seed)
     if stage == "sft":
         return train_sft(cfg, model, culture, data[culture], seed=seed)
+    return train_sft(cfg, model, culture, _build_control(cfg, culture, stage, data), stage=stage, seed=seed)
+
+
+def summarise_taught(cfg: Config, data: dict[str, dict]) -> pd.DataFrame:
+    """What SFT and the controls of the profile are taught; with equal steps fewer cues mean more passes.
+
+    Parameters
+    ----------
+    data : dict
+        From `pairs.load_stage`.
+
+    Returns
+    -------
+    DataFrame
+        `culture, stage, training cues, passes` (over them), `median list` (responses that a training list holds).
+    """
+    rows, sft = [], cfg.profile.sft
+    for culture in data:
+        for stage in list_trained(cfg):
+            if stage in PREFERENCE:
+                continue
+            part = data[culture] if stage == "sft" else _build_control(cfg, culture, stage, data)
+            cues = part["cues"]["train"]
+            known = part["norms"][part["norms"]["cue"].isin(set(cues))]
+            median = known.groupby("cue").size().clip(upper=sft.list_length).median()
+            rows.append([culture, stage, len(cues), count_passes(sft, len(cues)), median])
+    return pd.DataFrame(rows, columns=["culture", "stage", "training cues", "passes", "median list"])
+
+
+def _build_control(cfg: Config, culture: str, control: str, data: dict[str, dict]) -> dict:
     splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
-    return train_sft(cfg, model, culture, build_control(cfg, data, splits, culture, stage), stage=stage, seed=seed)
+    return build_control(cfg, data, splits, culture, control)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

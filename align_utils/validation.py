@@ -1,4 +1,4 @@
-"""Reward on the validation cues while a preference stage trains: it chooses the checkpoint, and it times the updates."""
+"""Reward on the validation cues while a preference stage trains: it chooses the checkpoint (it stops nothing), and times the updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ablation found: lists of several variants scored on the validation cues, and the table that notebook 02 shows."""
+"""What an ablation found: lists of several variants scored on the validation cues, and the table that notebooks 02 and 03 show."""
 
 from __future__ import annotations
 

@@ -169,6 +169,36 @@ def test_files_of_the_project_fit_every_profile(project):
             assert all(ablation.estimate_minutes(cfg, job, 300) > 0 for job in jobs)
 
 
+def test_no_two_variants_of_sft_teach_the_same(project):
+    # As many training cues as the official files give; more responses a cue than the longest list holds.
+    cues, plan = [f"cue{number}" for number in range(671)], config.read_ablation("sft", root=project.root)
+    rows = [(cue, f"{cue} word{rank}", 2 ** (15 - rank), rank) for cue in cues for rank in range(1, 15)]
+    frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
+    tried = {job.variant: job.cfg.profile.sft for job in ablation.list_jobs(project, plan)}
+    for name, settings in tried.items():
+        taught[name] = sft.build_examples(
+            frame, cues, project.languages["en"], rows=sft.plan_steps(settings, len(cues)) * settings.batch, seed=3,
+            length=settings.list_length, order=settings.order, temperature=settings.temperature, lists=settings.lists,
+        )  # fmt: skip
+    assert set(taught) == set(plan.variants)
+    names = sorted(taught)
+    assert not [(one, other) for one in names for other in names if one < other and taught[one] == taught[other]]
+
+
+def test_the_budget_of_notebook_03_is_shared_by_the_lists_that_its_methods_draw(project):
+    assert project.profile.critic_free.methods == ["rloo", "grpo"]  # 2 updates of 4 lists of PPO, of 2 x 4 lists of each other
+    tried = {
+        "ppo": {"reason": "a"}, "grpo": {"reason": "b", "stage": "grpo"},
+        "more": {"reason": "c", "stage": "rloo", "overlay": {"critic_free": {"updates": 6, "samples": 8, "device_batch": 8}}},
+    }  # fmt: skip
+    jobs = ablation.list_jobs(project, config.read_ablation(
+        write(project, "budget", stage="ppo", reference="ppo", variants=tried), root=project.root
+    ))  # fmt: skip
+    minutes = {job.variant: ablation.estimate_minutes(project, job, 64) for job in jobs}
+    whole = project.estimate("03") / 2  # two cultures
+    assert minutes == pytest.approx({"ppo": whole * 8 / 40, "grpo": whole * 16 / 40, "more": whole * 96 / 40})
+
+
 def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
     data = pairs.load_stage(project)["us"]
 

@@ -1,5 +1,8 @@
 """An exported model is a plain transformers model that says what the tuned one says."""
 
+import shutil
+
+import huggingface_hub
 import pytest
 import torch
 from conftest import copy_project
@@ -51,10 +54,57 @@ def test_the_card_says_what_it_is_and_what_was_measured(exported):
         "16 test",
         f"seed {cfg.profile.seed}",
         "random weights",
+        "Notices of the base model: none came with its files",
         "Not for",
     ):
         assert words in card
     assert not list(folder.glob("*.bin")) and (folder / "model.safetensors").is_file()
+
+
+@pytest.fixture
+def notices(exported, monkeypatch, tmp_path):
+    """Names of the notices that are found for a model of a loader and source."""
+    cfg, package = exported[0], tmp_path / "fake_weights_gguf"
+    (package / "data").mkdir(parents=True)
+    for name in ("__init__.py", "data/GEMMA_TERMS.html", "data/NOTICE.md", "data/README.upstream.md", "data/SHA256SUMS"):
+        (package / name).write_text(name)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def find(loader, source):
+        found = config.ModelSource(name="other", loader=loader, source=source, licence="its own")
+        monkeypatch.setitem(cfg.models, "other", found)
+        return [path.name for path in export._find_notices(cfg, "other")]
+
+    return find
+
+
+def test_terms_and_notices_of_a_package_a_folder_and_the_hub_are_found(notices, monkeypatch, tmp_path):
+    assert notices("gguf", "fake_weights_gguf") == ["GEMMA_TERMS.html", "NOTICE.md"]
+    # The layout of the hub's cache: a branch names a commit, its snapshot holds the files.
+    hub, commit = tmp_path / "hub", "0" * 40
+    monkeypatch.setattr(export, "snapshot_download", lambda *a, **k: huggingface_hub.snapshot_download(*a, cache_dir=hub, **k))
+    snapshot = hub / "models--some--model" / "snapshots" / commit
+    (hub / "models--some--model" / "refs").mkdir(parents=True)
+    (hub / "models--some--model" / "refs" / "main").write_text(commit)
+    snapshot.mkdir(parents=True)
+    for name in ("LICENSE", "config.json", "Notice.txt"):
+        (snapshot / name).write_text(name)
+    assert notices("transformers", "some/model") == ["LICENSE", "Notice.txt"]
+    assert notices("transformers", str(snapshot)) == ["LICENSE", "Notice.txt"]
+    assert notices("transformers", "some/other") == [] and notices("tiny", "none") == []
+
+
+def test_the_card_names_the_notices_and_seeds_do_not_overwrite_each_other(exported):
+    cfg, _, adapter, folder = exported
+    card = export.write_card(
+        cfg, "tiny", "us", "sft", {"norms": "0" * 64, "seed": 1}, notices=["NOTICE.md", "GEMMA_TERMS.html"]
+    )
+    assert "Notices of the base model: `BASE-NOTICE.md`, `BASE-GEMMA_TERMS.html`." in card
+    shutil.copytree(adapter, adapter.with_name("seed-7"))
+    before = (folder / "README.md").stat().st_mtime_ns
+    other = export.export_model(cfg, "tiny", "us", "sft", seed=7)
+    assert other.name == f"{folder.name}-seed-7" and (other / "model.safetensors").is_file()
+    assert (folder / "README.md").stat().st_mtime_ns == before
 
 
 def test_an_adapter_that_is_not_there_names_the_notebook(exported):

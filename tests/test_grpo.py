@@ -76,14 +76,9 @@ def keep_trainer(monkeypatch):
 
 @pytest.fixture
 def lively(monkeypatch):
-    """A reward that tells the random model's lists apart; the real one is 0 for all of them, and nothing would move."""
-    plain = rewards.ListReward.score
-
-    def score(self, cue, text):
-        plain(self, cue, text)
-        return sum(map(ord, text)) % 20 / 20
-
-    monkeypatch.setattr(rewards.ListReward, "score", score)
+    """A reward that tells the random model's lists apart, whole (`score`) and in parts (`rate`); the real one is 0 for all of
+    them, and nothing would move."""
+    monkeypatch.setattr(rewards.ListReward, "_rate_words", lambda _, cue, words: sum(map(ord, "".join(words))) % 20 / 20)
 
 
 def flatten(model, adapter):
@@ -249,24 +244,36 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, met
 
 
 def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypatch):
+    # Two cues, and words that are right for one of them alone: a group compared with the other's lists would show.
     cfg, _ = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     language, parts = cfg.languages["en"], cfg.profile.ppo.reward.model_copy(update={"k": 3, "precision": 0.5, "strength": 0.5})
-    reward = rewards.ListReward({"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}}, language, parts)
+    strengths = {"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}, "sun": {"moon": 0.4, "day": 0.1}}
+    reward = rewards.ListReward(strengths, language, parts)
     boundary = generation.find_boundary(tokenizer, language)
     trainer = groups.choose_trainer("grpo", credit="response")(
         reward=reward, boundary=boundary, model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
-        args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": "dog:", "cue": "dog"}] * 2),
+        args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
-    lists = ["cat, moon, bone, ", "cat, cat, dog, ", "moon, paw\n", "bone, "]
+    lists = [
+        "cat, moon, bone, ",
+        "cat, cat, dog, ",
+        "moon, paw\n",
+        "bone, ",
+        "moon, cat, day, ",
+        "day\n",
+        "moon, day\n",
+        "cat, ",
+    ]
+    cues = ["dog"] * 4 + ["sun"] * 4
     drawn = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in lists]
-    # By hand: a hit adds 1/2 of 1/3, and half its strength (the three strongest sum to 1).
-    cat, bone, paw = 1 / 6 + 0.2, 1 / 6 + 0.05, 1 / 6 + 0.25
-    gains = [[cat, 0, bone], [cat, 0, 0], [0, paw], [bone]]
-    for text, tokens, expected in zip(lists, drawn, gains, strict=True):
-        found = trainer.measure_gains("dog", tokens)
-        assert found == pytest.approx(expected) and sum(found) == pytest.approx(reward.rate("dog", text))
+    # By hand: a hit adds 1/2 of 1/3, and half its share of the strongest three, which sum to 1 for the dog and to 1/2 for the sun.
+    cat, bone, paw, moon, day = 1 / 6 + 0.2, 1 / 6 + 0.05, 1 / 6 + 0.25, 1 / 6 + 0.4, 1 / 6 + 0.1
+    gains = [[cat, 0, bone], [cat, 0, 0], [0, paw], [bone], [moon, 0, day], [day], [moon, day], [0]]
+    for cue, text, tokens, expected in zip(cues, lists, drawn, gains, strict=True):
+        found = trainer.measure_gains(cue, tokens)
+        assert found == pytest.approx(expected) and sum(found) == pytest.approx(reward.rate(cue, text))
     assert trainer._is_over(drawn[0], set()) and not trainer._is_over(drawn[0][:-1], set()), "ends after the third response"
     first, second = (cat + 0 + bone) / 3, (0 + paw) / 2
     apart = [
@@ -274,11 +281,16 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
         [cat - first, 0 - second, -bone],
         [0 - (2 * cat + bone) / 3, paw],
         [bone - 2 * cat / 3],
+        [moon - (day + moon) / 3, 0 - day, 0],
+        [day - 2 * moon / 3],
+        [moon - (moon + day) / 3, day],
+        [0 - (2 * moon + day) / 3],
     ]
     monkeypatch.setattr(trainer, "_draw_groups", lambda asked: drawn)
     trainer._drawn = [0.0] * sum(map(len, drawn))
-    output = trainer._generate_and_score_completions([{"prompt": "dog:", "cue": "dog"}] * 4)
-    scale = (sum(value**2 for row in apart for value in row) / sum(map(len, apart))) ** 0.5
+    output = trainer._generate_and_score_completions([{"prompt": f"{cue}:", "cue": cue} for cue in cues])
+    # One spread for both groups. The sun's "day" at the third place stands alone: it is compared with nothing and does not count.
+    scale = (sum(value**2 for row in apart for value in row) / (sum(map(len, apart)) - 1)) ** 0.5
     for text, row, mask, expected in zip(lists, output["advantages"], output["completion_mask"], apart, strict=True):
         responses = [response for response in text.split(" ") if response]
         by_hand = [value / scale for value, response in zip(expected, responses, strict=True) for _ in f"{response} "]
@@ -286,8 +298,22 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
         assert not row[~mask.bool()].any()
 
 
+def test_a_place_is_compared_within_its_group_and_scaled_over_all():
+    # Differences 0.2, -0.2 and 0.4, -0.4: their root mean square is sqrt(0.1). The 0.1 at the second place has no counterpart.
+    found = groups.compare_places([[0.2, 0.1], [0.0], [0.5], [0.1]], 2)
+    expected = [[0.2, 0], [-0.2, 0], [0.4, 0], [-0.4, 0]]
+    assert found == pytest.approx(torch.tensor(expected).double().numpy() / math.sqrt(0.1))
+
+
 def test_credit_by_response_trains_another_adapter_and_needs_one_process(project, lively, monkeypatch):
     cfg, stage = project
+    compare, advantages = groups.compare_places, []
+
+    def note(*given):
+        advantages.append(compare(*given))
+        return advantages[-1]
+
+    monkeypatch.setattr(groups, "compare_places", note)
     free = cfg.profile.critic_free.model_copy(update={"credit": "response"})
     other = cfg.profile.model_copy(update={"critic_free": free})
     whole = artifacts.hash_file(
@@ -297,6 +323,11 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
     folder = grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
     single = artifacts.hash_file(folder / "adapter_model.safetensors")
     assert single != whole
+    assert len(advantages) == free.updates and all(abs(found).max() > 0.1 for found in advantages)
+    start, end = (load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder))
+    assert any(not torch.equal(start[name], end[name]) for name in start), (
+        "what is not credited leaves the SFT adapter as it was"
+    )
     shutil.rmtree(folder)
     grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
     assert artifacts.hash_file(folder / "adapter_model.safetensors") == single
@@ -399,6 +430,9 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
         and math.isnan(table.loc["ppo", "variety"])
         and table.loc["rloo", "variety"] == 0.6
     )
+    assert table["note"].tolist() == ["", "", ""]
+    level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))
+    assert curves.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
     pd.DataFrame({"update": [1, 2], "seconds": [40.0, 20.0]}).to_csv(tmp_path / "times.csv", index=False)
     assert curves.sum_times({("m", "us", "rloo"): tmp_path}).values.tolist() == [["m", "us", "rloo", 2, 30.0, 1.0]]
     figure = method_plots.plot_methods(logs)

@@ -51,6 +51,13 @@ def test_only_what_is_stale_runs_again(tmp_path):
     for path in sorted((root / "notebooks").glob("0*.ipynb")):
         (done / path.stem).touch()
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == []
+    (root / "runs" / "smoke" / "ablation").mkdir()
+    for name, first in (("ppo", 3), ("sft", 2)):
+        table = root / "runs" / "smoke" / "ablation" / f"{name}.csv"
+        table.touch()
+        os.utime(table, (2**31, 2**31))
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == [f"{number:02d}" for number in range(first, 7)]
+        table.unlink()
     os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**31, 2**31))
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["05", "06"]
     os.utime(root / "align_utils" / "norms.py", (2**31, 2**31))

@@ -2,18 +2,21 @@
 
 import inspect
 import shutil
+import statistics
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
+from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
 from align_utils import (
     adapters,
     artifacts,
     config,
+    curves,
     generation,
     lexical,
     loss,
@@ -24,6 +27,7 @@ from align_utils import (
     prompts,
     rewards,
     sft,
+    training,
 )  # fmt: skip
 
 
@@ -226,6 +230,52 @@ def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl
     monkeypatch.undo()
     model.config.final_logit_softcapping = 30.0
     assert loss.pick_trainer(model) is SFTTrainer
+
+
+@pytest.mark.parametrize(("scale", "trainer"), [(8.0, SFTTrainer), (1.0, loss.FusedTrainer)])
+def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
+    settings = GraniteConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_dropout=0.5, logits_scaling=scale,
+    )  # fmt: skip
+    model, stream = GraniteForCausalLM(settings).train(), torch.get_rng_state()
+    assert loss.pick_trainer(model) is trainer
+    assert model.training and torch.equal(torch.get_rng_state(), stream), "the training that follows is the same"
+
+
+def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypatch):
+    cfg, stage = project
+    profile = cfg.profile.model_copy(update={"controls": ["control_shuffled", "control_other_culture"]})
+    monkeypatch.setattr(cfg, "profile", profile)
+    given = {}
+    monkeypatch.setattr(training, "train_sft", lambda *a, stage="sft", **_: given.setdefault((a[2], stage), a[3]))
+    for culture in stage:
+        for name in ("sft", *profile.controls):
+            training.train_stage(cfg, "tiny", culture, name, stage)
+    table = training.summarise_taught(cfg, stage)
+    assert list(zip(table["culture"], table["stage"], strict=True)) == list(given)
+    drawn = cfg.profile.sft.steps * cfg.profile.sft.batch
+    for row, part in zip(table.to_dict("records"), given.values(), strict=True):
+        cues = part["cues"]["train"]
+        lists = prompts.draw_lists(part["norms"], cues, length=profile.sft.list_length, order="sampled", seed=0)
+        expected = [len(cues), drawn / len(cues), statistics.median(map(len, lists))]
+        assert [row[name] for name in ("training cues", "passes", "median list")] == pytest.approx(expected)
+    kept = table.set_index(["culture", "stage"])
+    assert (kept.xs("control_other_culture", level=1)["training cues"] < kept.xs("sft", level=1)["training cues"]).all()
+
+
+def test_losses_stand_beside_what_was_taught(tmp_path):
+    logs = {"sft": [3.0, 2.0], "sft, seed 7": [3.0, 2.5], "control_shuffled": [3.0, 2.8]}
+    folders = {}
+    for name, losses in logs.items():
+        folders["m", "us", name] = tmp_path / name
+        (tmp_path / name).mkdir()
+        pd.DataFrame({"step": [0, 4], "loss": 1.0, "eval_loss": losses}).to_csv(tmp_path / name / "log.csv", index=False)
+    rows = [["us", "sft", 10, 3.2, 8.0], ["us", "control_shuffled", 5, 6.4, 4.0], ["cn", "sft", 1, 32.0, 1.0]]
+    taught = pd.DataFrame(rows, columns=["culture", "stage", "training cues", "passes", "median list"])
+    table = curves.compare_losses(folders, taught)
+    assert table["stage"].tolist() == list(logs) and table["valid loss after"].tolist() == [2.0, 2.5, 2.8]
+    assert table["training cues"].tolist() == [10, 10, 5] and table["median list"].tolist() == [8, 8, 4]
 
 
 def test_fast_head_is_the_output_layer(project):
