@@ -7,17 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from align_utils import stats, values
+from align_utils import stats, values, wvs
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.debias import ANSWERER, drop_extra_order
 from align_utils.yardsticks import add_baselines, measure_baselines
 
 
-def load_answers(cfg: Config, *, readout: str | None = "label") -> pd.DataFrame:
-    """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`)."""
+def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = False) -> pd.DataFrame:
+    """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`).
+
+    Parameters
+    ----------
+    nominal : bool, default False
+        Also the answers to items without an order, which the map alone may use.
+    """
     frame = pd.concat([read_answers(cfg, path) for path in list_files(cfg)], ignore_index=True)
-    return frame if readout is None else frame[frame["readout"] == readout].reset_index(drop=True)
+    if readout is not None:
+        frame = frame[frame["readout"] == readout]
+    if not nominal:
+        frame = frame[~frame["question"].isin(wvs.list_nominal(cfg))]
+    return frame.reset_index(drop=True)
 
 
 def read_answers(cfg: Config, path: Path) -> pd.DataFrame:

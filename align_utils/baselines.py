@@ -170,7 +170,7 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
                 save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
         frame = pd.read_parquet(folder / "answers.parquet")
         frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
-        paths.append(save_frame(survey.add_priors(frame), path))
+        paths.append(save_frame(survey.add_priors(frame, items), path))
     return paths, sentences
 
 

@@ -26,6 +26,8 @@ COLUMNS = [
     *debias.ANSWERER, "seed", "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass",
     "place_prior",
 ]  # fmt: skip
+# The step that asks the items without an order, by label.
+NOMINAL = "label_nominal"
 GENERATED = [*debias.ANSWERER, "seed", "question", "text", "place", "code"]
 
 
@@ -181,9 +183,10 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         `stage, language, persona, seed` (of the training; the untuned model has the profile's), `readout` ('label' or one of
         `readouts.TEXT_READINGS`), `question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
         `option_mass, refusal_mass` (of the question's first order; with the label alone), `place_prior` (`debias.estimate_prior`
-        over all items). With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
+        over all items of the kind). Items without an order, which the map alone uses, are asked by label, in steps of their own.
+        With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
     """
-    asked = list_questions(cfg, items)
+    asked = _list_steps(cfg, items)
     folders: dict[tuple, Path] = {}
     for seed in cfg.seeds:
         folders |= _ask_adapters(cfg, name, asked, seed)
@@ -196,7 +199,7 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         ]
         return pd.concat(frames, ignore_index=True).assign(model=name)
 
-    frame = add_priors(collect(["label", "text"]))
+    frame = add_priors(collect(["label", "text", NOMINAL]), items)
     paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
     if "generated" in cfg.profile.survey.readouts:
         path = cfg.runs / "survey" / f"{name}_generated.parquet"
@@ -204,26 +207,39 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     return paths
 
 
-def add_priors(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS."""
-    frame = answers.assign(options=answers.groupby("question")["place"].transform("max"))
+def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS.
+
+    Items of each `kind` give their own prior, so that the map's items do not change what is said of the others.
+    """
+    frame = answers.assign(
+        options=answers.groupby("question")["place"].transform("max"),
+        kind=answers["question"].map(dict(zip(items["question"], items["kind"], strict=True))),
+    )
     priors = [
-        debias.estimate_prior(part).assign(readout=readout, seed=seed)
-        for (readout, seed), part in frame.groupby(["readout", "seed"], sort=False)
+        debias.estimate_prior(part).assign(readout=readout, seed=seed, kind=kind)
+        for (readout, seed, kind), part in frame.groupby(["readout", "seed", "kind"], sort=False)
     ]
-    by = ["readout", "seed", *debias.ANSWERER, "options", "place"]
+    by = ["readout", "seed", "kind", *debias.ANSWERER, "options", "place"]
     priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
     return frame.merge(priors, on=by, how="left")[COLUMNS]
 
 
-def _ask_adapters(cfg: Config, name: str, asked: Sequence[Question], seed: int) -> dict[tuple, Path]:
+def _list_steps(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
+    """The presentations of every step an answerer takes: a step a read-out, so that one more read-out leaves the others as they are."""
+    ordered = items["kind"] == "ordered"
+    steps = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
+    # Apart, so that what is stored of the ordered items holds whether the human file has the map's items or not.
+    return steps if ordered.all() else steps | {NOMINAL: list_questions(cfg, items[~ordered])}
+
+
+def _ask_adapters(cfg: Config, name: str, asked: dict[str, list[Question]], seed: int) -> dict[tuple, Path]:
     """The steps of one seed's adapters, with the profile's own seed also of the untuned model: (state, readout, seed) to folder."""
     own = seed == cfg.profile.seed
     untuned = [("none", "zero_shot")] if own else []
     states = [*untuned, *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
-    # A step a read-out: one more read-out leaves the others as they are.
-    cells = [(state, readout) for state in states for readout in cfg.profile.survey.readouts]
-    settings = {cell: _describe(cfg, name, *cell, asked, seed) for cell in cells}
+    cells = [(state, step) for state in states for step in asked]
+    settings = {cell: _describe(cfg, name, *cell, asked[cell[1]], seed) for cell in cells}
     more = [] if own else [f"seed-{seed}"]
     folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1], *more]) for cell in cells}
     open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
@@ -232,7 +248,7 @@ def _ask_adapters(cfg: Config, name: str, asked: Sequence[Question], seed: int) 
     for cell in tqdm(open_cells, desc="answerers", unit="read-out"):
         remedy = "lower survey.batch_tokens in the profile"
         with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
-            save_frame(_ask(cfg, model, tokenizer, asked, cell[1], label=" ".join(cell[0])), work / "answers.parquet")
+            save_frame(_ask(cfg, model, tokenizer, asked[cell[1]], cell[1], label=" ".join(cell[0])), work / "answers.parquet")
     return {(*cell, seed): folder for cell, folder in folders.items()}
 
 
@@ -279,13 +295,14 @@ def tabulate_answers(asked: Sequence[Question], scores: Sequence[np.ndarray], ma
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> dict:
     # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
     weights = find_adapter(cfg, name, *state, seed) / "adapter_model.safetensors"
-    used = {"label": [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]}
+    labelled = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
+    used = {"label": labelled, NOMINAL: labelled}
     settings = {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state), "readout": readout,
         "adapter": hash_file(weights) if weights.is_file() else None,
         "questions": hash_settings({"asked": used.get(readout, [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked])}),
     }  # fmt: skip
-    if readout == "label":
+    if readout in {"label", NOMINAL}:
         refusals = {language.name: language.refusals for language in cfg.languages.values()}
         return settings | {"refusals": refusals, "sample_items": cfg.profile.survey.sample_items}
     if readout == "generated":

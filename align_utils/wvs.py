@@ -103,6 +103,12 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
 
 
+def list_nominal(cfg: Config) -> set[str]:
+    """Questions of the instrument whose options have no order: they are for the map alone, no scale may be taken of them."""
+    items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
+    return set(items.loc[items["kind"] == "nominal", "question"])
+
+
 def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
     codes, gone = scale["codes"], [*scale.get("recode", {}), *scale.get("drop", [])]
     if len(codes) < 2:
