@@ -76,7 +76,8 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The answerer's columns, `option mass` (mean probability on the labels, in [0, 1]), `first place` and `last place` (mean
-        share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `n` (questions).
+        share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `empty` (presentations of which no option
+        has any mass: they count as even answers), `n` (questions).
     """
     rows = []
     answers = drop_extra_order(answers)
@@ -87,9 +88,11 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
         excess = part["probability"] - 1 / size
         shares = averaged[key].groupby("question")["share"]
         entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=1e-12))).sum() / np.log(len(p))))
+        masses = part.drop_duplicates(keys)["option_mass"]
         rows.append(dict(zip(ANSWERER, key, strict=True)) | {
-            "option mass": part.drop_duplicates(keys)["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
-            "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(), "n": part["question"].nunique(),
+            "option mass": masses.mean(), "first place": excess[part["place"] == 1].mean(),
+            "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(),
+            "empty": int((masses == 0).sum()), "n": part["question"].nunique(),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from align_utils import debias, prompts, readouts
+from align_utils import debias, readouts
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, save_frame
 from align_utils.config import Config
 from align_utils.decoder import continue_rows
 from align_utils.generation import find_stop_tokens, load_states
 from align_utils.models import hash_base, use_adapter
+from align_utils.presentations import Question, list_questions, name_groups, pick_sample, tabulate_answers
 from align_utils.stages import list_trained
 
 # Bumped when this module's results change for the same settings.
@@ -31,50 +31,6 @@ NOMINAL = "label_nominal"
 GENERATED = [*debias.ANSWERER, "seed", "question", "text", "place", "code"]
 
 
-@dataclass(frozen=True)
-class Question:
-    """One presentation of an item: its prompt, the order of its options and where it belongs."""
-
-    question: str
-    language: str
-    persona: str
-    order: tuple[int, ...]
-    codes: tuple[int, ...]
-    prompt: str
-    # The same question with the lead of an answer in words, the option texts in their order, and what may stand before an answer.
-    open_prompt: str = ""
-    options: tuple[str, ...] = ()
-    forms: tuple[str, ...] = (" ", "")
-
-    @property
-    def worded(self) -> bool:
-        """Whether every option has words (inner points of a ten-point scale are bare numerals)."""
-        return not any(option.isdigit() for option in self.options)
-
-
-def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
-    """Every presentation the profile asks: items x languages x personas x option orders (`prompts.list_orders`)."""
-    asked = []
-    for language in cfg.languages.values():
-        for persona in cfg.profile.survey.personas:
-            lead = "" if persona == "none" else language.personas[persona]
-            for item in items.to_dict("records"):
-                labels = item[f"labels_{language.name}"]
-                numeric = any(label.isdigit() for label in labels)
-                for order in prompts.list_orders(len(labels), numeric=numeric):
-                    closed, opened = (
-                        prompts.build_survey_prompt(
-                            language, item[f"text_{language.name}"], labels, order, persona=lead, lead=last
-                        )
-                        for last in (language.answer_lead, language.text_lead)
-                    )
-                    asked.append(Question(
-                        item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
-                        tuple(labels[index] for index in order), tuple(language.answer_forms),
-                    ))  # fmt: skip
-    return asked
-
-
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
     """Probability of each label of each question (places 1..n), not normalised: their sum is the option mass.
 
@@ -85,7 +41,7 @@ def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: i
     list of ndarray, shape (n_options,)
     """
     return readouts.score_labels(
-        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], _group(asked),
+        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], name_groups(asked),
         batch_tokens=batch_tokens, label=label,
     )  # fmt: skip
 
@@ -98,14 +54,14 @@ def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question], *, 
     dict
         (language, persona, question) to a probability; NaN outside the sample and in a language that lists no refusals.
     """
-    sample = [q for q in _pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
-    listed = dict(zip(_group(sample), sample, strict=True))
+    sample = [q for q in pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
+    listed = dict(zip(name_groups(sample), sample, strict=True))
     rows = readouts.read_texts(
         model, tokenizer, [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in listed.values()],
         list(listed), batch_tokens=cfg.profile.survey.batch_tokens, label=f"{label} refusals",
     )  # fmt: skip
     found = {key: float(readouts.exclude_longer(row).sum()) for key, row in zip(listed, rows, strict=True)}
-    return {key: found.get(key, np.nan) for key in _group(asked)}
+    return {key: found.get(key, np.nan) for key in name_groups(asked)}
 
 
 def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> pd.DataFrame:
@@ -119,7 +75,7 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, l
     )
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
-    rows = readouts.read_texts(model, tokenizer, given, _group(asked), **settings)
+    rows = readouts.read_texts(model, tokenizer, given, name_groups(asked), **settings)
     # The same texts after the lead alone, each once: what the fourth reading takes off.
     leads = {name: language.text_lead or language.answer_lead for name, language in cfg.languages.items()}
     pairs = dict.fromkeys((leads[q.language], text) for q, row in zip(asked, texts, strict=True) for text in row)
@@ -152,7 +108,7 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     DataFrame
         `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
     """
-    settings, chosen, stops = cfg.profile.survey, _pick_sample(cfg, asked), find_stop_tokens(tokenizer)
+    settings, chosen, stops = cfg.profile.survey, pick_sample(cfg, asked), find_stop_tokens(tokenizer)
 
     def ends(_: int, tokens: list[int]) -> bool:
         # Empty lines before the answer are not the answer.
@@ -262,34 +218,6 @@ def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str,
     frame = tabulate_answers(asked, scores, [score.sum() for score in scores]).assign(readout="label")
     keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
     return frame.assign(refusal_mass=[refusals[key] for key in keys])
-
-
-def _pick_sample(cfg: Config, asked: Sequence[Question]) -> list[Question]:
-    """The first order of `survey.sample_items` items, spread over all, in every language and persona."""
-    items = list(dict.fromkeys(q.question for q in asked))
-    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(cfg.profile.survey.sample_items, len(items)))}
-    first: dict[tuple, Question] = {}
-    for key, q in zip(_group(asked), asked, strict=True):
-        if q.question in sample:
-            first.setdefault(key, q)
-    return list(first.values())
-
-
-def _group(asked: Sequence[Question]) -> list[tuple[str, str, str]]:
-    return [(q.language, q.persona, q.question) for q in asked]
-
-
-def tabulate_answers(asked: Sequence[Question], scores: Sequence[np.ndarray], masses: Sequence[float]) -> pd.DataFrame:
-    """One row an answer option of each presentation: `language, persona, question, order, place, code, probability, option_mass`."""
-    rows, seen = [], {}
-    for q, score, mass in zip(asked, scores, masses, strict=True):
-        number = seen[q.language, q.persona, q.question] = seen.get((q.language, q.persona, q.question), -1) + 1
-        for place, index in enumerate(q.order):
-            rows.append({
-                "language": q.language, "persona": q.persona, "question": q.question, "order": number, "place": place + 1,
-                "code": q.codes[index], "probability": score[place] / score.sum(), "option_mass": mass,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> dict:
