@@ -77,6 +77,24 @@ def test_tension_worked_by_hand():
     assert tension["question"].tolist() == ["Q1", "Q56"] and tension["tension"].tolist() == pytest.approx([0.8, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("available", "wanted", "size"),
+    [
+        (36, 50, 18),
+        (55, 50, 18),
+        (60, 50, 20),
+        (233, 50, 50),
+        (150, 50, 50),
+        (149, 50, 49),
+        (20, 50, 10),
+        (1, 50, 0),
+        (60, 5, 5),
+    ],
+)
+def test_the_set_is_a_third_or_eighteen_and_never_over_half(available, wanted, size):
+    assert values.choose_size(available, wanted) == size
+
+
 def test_orders_are_averaged_and_the_pair_is_the_first_and_the_last():
     names = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none", "question": "Q1"}
     rows = [
