@@ -33,7 +33,8 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why the file's was refused>'.
+        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why the file's was refused>',
+        which may be that there is none.
 
     Raises
     ------
@@ -44,7 +45,8 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
     if survey.wording == "ours":
         return items.assign(wording="ours")
-    return read_wording(cfg.data_dir / "wvs" / "questions.csv", items)
+    path = cfg.data_dir / "wvs" / "questions.csv"
+    return read_wording(path, items) if path.is_file() else items.assign(wording=f"ours: there is no wvs/{path.name}")
 
 
 def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> pd.DataFrame:
