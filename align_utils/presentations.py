@@ -35,14 +35,14 @@ class Question:
 
 def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
     """Every presentation the profile asks: items x languages x personas x option orders (`prompts.list_orders`)."""
-    asked = []
+    asked, survey = [], cfg.profile.survey
     for language in cfg.languages.values():
-        for persona in cfg.profile.survey.personas:
+        for persona in survey.personas:
             lead = "" if persona == "none" else language.personas[persona]
             for item in items.to_dict("records"):
                 labels = item[f"labels_{language.name}"]
                 numeric = any(label.isdigit() for label in labels)
-                for order in prompts.list_orders(len(labels), numeric=numeric):
+                for order in prompts.list_orders(len(labels), numeric=numeric, orders=survey.orders, most=survey.most_orders):
                     closed, opened = (
                         prompts.build_survey_prompt(
                             language, item[f"text_{language.name}"], labels, order, persona=lead, lead=last

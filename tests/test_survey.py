@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from align_utils import answers, prompts
+from align_utils import answers, config, prompts
 from align_utils.presentations import Question, list_questions, tabulate_answers
 
 
@@ -13,6 +13,9 @@ def test_every_presentation_is_asked_once(cfg):
     items = wvs.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
     asked = list_questions(cfg, items)
     assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
+    settings = cfg.profile.survey.model_copy(update={"orders": "all"})
+    every = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
+    assert len(every) == 2 * (24 + 2) and {q.prompt for q in asked} < {q.prompt for q in every}
 
 
 def tabulate(scores):
