@@ -7,17 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from align_utils import stats, values
+from align_utils import stats, values, wvs
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.debias import ANSWERER, drop_extra_order
 from align_utils.yardsticks import add_baselines, measure_baselines
 
 
-def load_answers(cfg: Config, *, readout: str | None = "label") -> pd.DataFrame:
-    """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`)."""
+def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = False) -> pd.DataFrame:
+    """All answers of the run by one read-out (None: by all), one row an answer option of a presentation (`survey.ask_survey`).
+
+    Parameters
+    ----------
+    nominal : bool, default False
+        Also the answers to items without an order, which the map alone may use.
+    """
     frame = pd.concat([read_answers(cfg, path) for path in list_files(cfg)], ignore_index=True)
-    return frame if readout is None else frame[frame["readout"] == readout].reset_index(drop=True)
+    if readout is not None:
+        frame = frame[frame["readout"] == readout]
+    if not nominal:
+        frame = frame[~frame["question"].isin(wvs.list_nominal(cfg))]
+    return frame.reset_index(drop=True)
 
 
 def read_answers(cfg: Config, path: Path) -> pd.DataFrame:
@@ -66,7 +76,8 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The answerer's columns, `option mass` (mean probability on the labels, in [0, 1]), `first place` and `last place` (mean
-        share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `n` (questions).
+        share minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `empty` (presentations of which no option
+        has any mass: they count as even answers), `n` (questions).
     """
     rows = []
     answers = drop_extra_order(answers)
@@ -77,9 +88,11 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
         excess = part["probability"] - 1 / size
         shares = averaged[key].groupby("question")["share"]
         entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=1e-12))).sum() / np.log(len(p))))
+        masses = part.drop_duplicates(keys)["option_mass"]
         rows.append(dict(zip(ANSWERER, key, strict=True)) | {
-            "option mass": part.drop_duplicates(keys)["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
-            "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(), "n": part["question"].nunique(),
+            "option mass": masses.mean(), "first place": excess[part["place"] == 1].mean(),
+            "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(),
+            "empty": int((masses == 0).sum()), "n": part["question"].nunique(),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

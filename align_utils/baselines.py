@@ -12,7 +12,7 @@ from tqdm import tqdm
 from align_utils import server, survey
 from align_utils.artifacts import find_step, hash_settings, make_step, save_frame
 from align_utils.config import Config
-from align_utils.survey import Question
+from align_utils.presentations import Question, list_questions, tabulate_answers
 
 # Bumped when this module's results change for the same settings.
 VERSION = 1
@@ -145,7 +145,7 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
         for each baseline that was left out.
     """
     paths, sentences = [], []
-    asked = survey.list_questions(cfg, items)
+    asked = list_questions(cfg, items)
     for name, source in tqdm(cfg.baselines.items(), desc="baselines", unit="model", leave=False):
         path = cfg.runs / "survey" / f"{name}.parquet"
         settings = {
@@ -166,11 +166,11 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
             with make_step(folder, settings) as work:
                 scores, bounds = score_labels(source, asked, cache)
                 save_frame(bounds, work / "bounds.parquet")
-                frame = survey.tabulate_answers(asked, scores, [score.sum() for score in scores])
+                frame = tabulate_answers(asked, scores, [score.sum() for score in scores])
                 save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
         frame = pd.read_parquet(folder / "answers.parquet")
         frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
-        paths.append(save_frame(survey.add_priors(frame), path))
+        paths.append(save_frame(survey.add_priors(frame, items), path))
     return paths, sentences
 
 

@@ -10,19 +10,21 @@ _LEAST = 1e-12
 
 
 def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
-    """The orders in which every option stands in every place equally often: all rotations, or both directions.
+    """The orders in which every option stands in every place equally often: all rotations, all permutations, or both directions.
 
     `prompts.list_orders` adds the descending order to the rotations for the pair reading; averaged with them it would put the
-    last option first too often.
+    last option first too often. It is known by its number: only so there is one order more than options.
     """
-    return answers[answers["order"] < answers.groupby("question")["place"].transform("max")]
+    by = answers.groupby("question")
+    places, orders = by["place"].transform("max"), by["order"].transform("max") + 1
+    return answers[(answers["order"] < places) | (orders != places + 1)]
 
 
 def estimate_prior(answers: pd.DataFrame) -> pd.DataFrame:
     """PriDe's prior of the places: what an answerer prefers whatever stands there.
 
-    Per question, the softmax over places of the mean logarithm over the rotations of the options, in which each option's own
-    appeal is the same at every place; then the mean over the questions with as many options. Of ten-point scales, shown in
+    Per question, the softmax over places of the mean logarithm over the rotations (or permutations) of the options, in which each
+    option's own appeal is the same at every place; then the mean over the questions with as many options. Of ten-point scales, shown in
     both directions alone, the content cancels only as far as the two ends are liked alike.
 
     Parameters
@@ -106,7 +108,7 @@ def measure_bias(answers: pd.DataFrame, *, share: float, seed: int) -> pd.DataFr
     -------
     DataFrame
         The answerer's columns; `spread, spread PriDe`: standard deviation over the places of their mean share over all
-        rotations, times the number of options (0 = no liking; the mean over all rotations has 0 by its making); `first order to
+        orders, times the number of options (0 = no liking; the mean over all orders has 0 by its making); `first order to
         average, PriDe to average`: mean total variation distance between the answer in the first order and the average over
         the orders, in [0, 1]; `n` (questions).
     """

@@ -105,15 +105,16 @@ def draw_choice(
 def describe_choice(
     cfg: Config, chosen: pd.DataFrame, human: pd.DataFrame, people: Respondents | None, first: str, second: str
 ) -> str:
-    """One sentence on `draw_choice`: how many of the chosen items stay chosen."""
-    size = chosen.attrs["size"]
+    """One sentence on `draw_choice`: how many of the chosen items stay chosen; a second where they are fewer than wanted."""
+    size, wanted = chosen.attrs["size"], cfg.profile.survey.high_tension
     kept = chosen.iloc[:, :size].sum(axis=1)
     low, high = np.quantile(kept, [0.025, 0.975])
     drawn = "; ".join(f"{one}: {_name_draws(cfg, human[human['culture'] == one], people, one)}" for one in (first, second))
     return (
-        f"{size} of {chosen.shape[1]} items are chosen (the profile asks for {cfg.profile.survey.high_tension}; at most a third of the "
-        f"items there are); {kept.mean():.1f} of them stay on average when both countries' answers are drawn anew {len(kept)} times "
+        f"{size} of {chosen.shape[1]} items are chosen (the profile asks for {wanted}; at most a third of the items there are, or "
+        f"{values.FEWEST} where these are no more than half); {kept.mean():.1f} of them stay on average when both countries' answers are drawn anew {len(kept)} times "
         f"({drawn}), 95 % of the draws keep {low:.0f} to {high:.0f}."
+        + (" Fifty need the official cross-national file." if size < wanted else "")
     )
 
 

@@ -162,6 +162,9 @@ class Participants(Strict):
 class Survey(Strict):
     items: Literal["core", "all"]
     wording: Literal["ours", "file"]
+    # Option orders (`prompts.list_orders`); the orders themselves, not these settings, are in the keys of stored answers.
+    orders: Literal["cyclic", "all"] = "cyclic"
+    most_orders: int = Field(default=24, gt=0)
     personas: list[str]
     readouts: list[Literal["label", "text", "generated"]] = Field(min_length=1)
     sample_items: int = Field(gt=0)

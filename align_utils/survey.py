@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from align_utils import debias, prompts, readouts
+from align_utils import debias, readouts
 from align_utils.adapters import find_adapter
 from align_utils.artifacts import find_step, hash_file, hash_settings, make_step, save_frame
 from align_utils.config import Config
 from align_utils.decoder import continue_rows
 from align_utils.generation import find_stop_tokens, load_states
 from align_utils.models import hash_base, use_adapter
+from align_utils.presentations import Question, list_questions, name_groups, pick_sample, tabulate_answers
 from align_utils.stages import list_trained
 
 # Bumped when this module's results change for the same settings.
@@ -26,51 +26,9 @@ COLUMNS = [
     *debias.ANSWERER, "seed", "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass",
     "place_prior",
 ]  # fmt: skip
+# The step that asks the items without an order, by label.
+NOMINAL = "label_nominal"
 GENERATED = [*debias.ANSWERER, "seed", "question", "text", "place", "code"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """One presentation of an item: its prompt, the order of its options and where it belongs."""
-
-    question: str
-    language: str
-    persona: str
-    order: tuple[int, ...]
-    codes: tuple[int, ...]
-    prompt: str
-    # The same question with the lead of an answer in words, the option texts in their order, and what may stand before an answer.
-    open_prompt: str = ""
-    options: tuple[str, ...] = ()
-    forms: tuple[str, ...] = (" ", "")
-
-    @property
-    def worded(self) -> bool:
-        """Whether every option has words (inner points of a ten-point scale are bare numerals)."""
-        return not any(option.isdigit() for option in self.options)
-
-
-def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
-    """Every presentation the profile asks: items x languages x personas x option orders (`prompts.list_orders`)."""
-    asked = []
-    for language in cfg.languages.values():
-        for persona in cfg.profile.survey.personas:
-            lead = "" if persona == "none" else language.personas[persona]
-            for item in items.to_dict("records"):
-                labels = item[f"labels_{language.name}"]
-                numeric = any(label.isdigit() for label in labels)
-                for order in prompts.list_orders(len(labels), numeric=numeric):
-                    closed, opened = (
-                        prompts.build_survey_prompt(
-                            language, item[f"text_{language.name}"], labels, order, persona=lead, lead=last
-                        )
-                        for last in (language.answer_lead, language.text_lead)
-                    )
-                    asked.append(Question(
-                        item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
-                        tuple(labels[index] for index in order), tuple(language.answer_forms),
-                    ))  # fmt: skip
-    return asked
 
 
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
@@ -83,7 +41,7 @@ def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: i
     list of ndarray, shape (n_options,)
     """
     return readouts.score_labels(
-        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], _group(asked),
+        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], name_groups(asked),
         batch_tokens=batch_tokens, label=label,
     )  # fmt: skip
 
@@ -96,14 +54,14 @@ def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question], *, 
     dict
         (language, persona, question) to a probability; NaN outside the sample and in a language that lists no refusals.
     """
-    sample = [q for q in _pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
-    listed = dict(zip(_group(sample), sample, strict=True))
+    sample = [q for q in pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
+    listed = dict(zip(name_groups(sample), sample, strict=True))
     rows = readouts.read_texts(
         model, tokenizer, [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in listed.values()],
         list(listed), batch_tokens=cfg.profile.survey.batch_tokens, label=f"{label} refusals",
     )  # fmt: skip
     found = {key: float(readouts.exclude_longer(row).sum()) for key, row in zip(listed, rows, strict=True)}
-    return {key: found.get(key, np.nan) for key in _group(asked)}
+    return {key: found.get(key, np.nan) for key in name_groups(asked)}
 
 
 def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> pd.DataFrame:
@@ -117,7 +75,7 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, l
     )
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
-    rows = readouts.read_texts(model, tokenizer, given, _group(asked), **settings)
+    rows = readouts.read_texts(model, tokenizer, given, name_groups(asked), **settings)
     # The same texts after the lead alone, each once: what the fourth reading takes off.
     leads = {name: language.text_lead or language.answer_lead for name, language in cfg.languages.items()}
     pairs = dict.fromkeys((leads[q.language], text) for q, row in zip(asked, texts, strict=True) for text in row)
@@ -150,7 +108,7 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     DataFrame
         `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
     """
-    settings, chosen, stops = cfg.profile.survey, _pick_sample(cfg, asked), find_stop_tokens(tokenizer)
+    settings, chosen, stops = cfg.profile.survey, pick_sample(cfg, asked), find_stop_tokens(tokenizer)
 
     def ends(_: int, tokens: list[int]) -> bool:
         # Empty lines before the answer are not the answer.
@@ -181,9 +139,10 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         `stage, language, persona, seed` (of the training; the untuned model has the profile's), `readout` ('label' or one of
         `readouts.TEXT_READINGS`), `question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
         `option_mass, refusal_mass` (of the question's first order; with the label alone), `place_prior` (`debias.estimate_prior`
-        over all items). With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
+        over all items of the kind). Items without an order, which the map alone uses, are asked by label, in steps of their own.
+        With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
     """
-    asked = list_questions(cfg, items)
+    asked = _list_steps(cfg, items)
     folders: dict[tuple, Path] = {}
     for seed in cfg.seeds:
         folders |= _ask_adapters(cfg, name, asked, seed)
@@ -196,7 +155,7 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         ]
         return pd.concat(frames, ignore_index=True).assign(model=name)
 
-    frame = add_priors(collect(["label", "text"]))
+    frame = add_priors(collect(["label", "text", NOMINAL]), items)
     paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
     if "generated" in cfg.profile.survey.readouts:
         path = cfg.runs / "survey" / f"{name}_generated.parquet"
@@ -204,26 +163,39 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     return paths
 
 
-def add_priors(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS."""
-    frame = answers.assign(options=answers.groupby("question")["place"].transform("max"))
+def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS.
+
+    Items of each `kind` give their own prior, so that the map's items do not change what is said of the others.
+    """
+    frame = answers.assign(
+        options=answers.groupby("question")["place"].transform("max"),
+        kind=answers["question"].map(dict(zip(items["question"], items["kind"], strict=True))),
+    )
     priors = [
-        debias.estimate_prior(part).assign(readout=readout, seed=seed)
-        for (readout, seed), part in frame.groupby(["readout", "seed"], sort=False)
+        debias.estimate_prior(part).assign(readout=readout, seed=seed, kind=kind)
+        for (readout, seed, kind), part in frame.groupby(["readout", "seed", "kind"], sort=False)
     ]
-    by = ["readout", "seed", *debias.ANSWERER, "options", "place"]
+    by = ["readout", "seed", "kind", *debias.ANSWERER, "options", "place"]
     priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
     return frame.merge(priors, on=by, how="left")[COLUMNS]
 
 
-def _ask_adapters(cfg: Config, name: str, asked: Sequence[Question], seed: int) -> dict[tuple, Path]:
+def _list_steps(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
+    """The presentations of every step an answerer takes: a step a read-out, so that one more read-out leaves the others as they are."""
+    ordered = items["kind"] == "ordered"
+    steps = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
+    # Apart, so that what is stored of the ordered items holds whether the human file has the map's items or not.
+    return steps if ordered.all() else steps | {NOMINAL: list_questions(cfg, items[~ordered])}
+
+
+def _ask_adapters(cfg: Config, name: str, asked: dict[str, list[Question]], seed: int) -> dict[tuple, Path]:
     """The steps of one seed's adapters, with the profile's own seed also of the untuned model: (state, readout, seed) to folder."""
     own = seed == cfg.profile.seed
     untuned = [("none", "zero_shot")] if own else []
     states = [*untuned, *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
-    # A step a read-out: one more read-out leaves the others as they are.
-    cells = [(state, readout) for state in states for readout in cfg.profile.survey.readouts]
-    settings = {cell: _describe(cfg, name, *cell, asked, seed) for cell in cells}
+    cells = [(state, step) for state in states for step in asked]
+    settings = {cell: _describe(cfg, name, *cell, asked[cell[1]], seed) for cell in cells}
     more = [] if own else [f"seed-{seed}"]
     folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1], *more]) for cell in cells}
     open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
@@ -232,7 +204,7 @@ def _ask_adapters(cfg: Config, name: str, asked: Sequence[Question], seed: int) 
     for cell in tqdm(open_cells, desc="answerers", unit="read-out"):
         remedy = "lower survey.batch_tokens in the profile"
         with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
-            save_frame(_ask(cfg, model, tokenizer, asked, cell[1], label=" ".join(cell[0])), work / "answers.parquet")
+            save_frame(_ask(cfg, model, tokenizer, asked[cell[1]], cell[1], label=" ".join(cell[0])), work / "answers.parquet")
     return {(*cell, seed): folder for cell, folder in folders.items()}
 
 
@@ -248,44 +220,17 @@ def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str,
     return frame.assign(refusal_mass=[refusals[key] for key in keys])
 
 
-def _pick_sample(cfg: Config, asked: Sequence[Question]) -> list[Question]:
-    """The first order of `survey.sample_items` items, spread over all, in every language and persona."""
-    items = list(dict.fromkeys(q.question for q in asked))
-    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(cfg.profile.survey.sample_items, len(items)))}
-    first: dict[tuple, Question] = {}
-    for key, q in zip(_group(asked), asked, strict=True):
-        if q.question in sample:
-            first.setdefault(key, q)
-    return list(first.values())
-
-
-def _group(asked: Sequence[Question]) -> list[tuple[str, str, str]]:
-    return [(q.language, q.persona, q.question) for q in asked]
-
-
-def tabulate_answers(asked: Sequence[Question], scores: Sequence[np.ndarray], masses: Sequence[float]) -> pd.DataFrame:
-    """One row an answer option of each presentation: `language, persona, question, order, place, code, probability, option_mass`."""
-    rows, seen = [], {}
-    for q, score, mass in zip(asked, scores, masses, strict=True):
-        number = seen[q.language, q.persona, q.question] = seen.get((q.language, q.persona, q.question), -1) + 1
-        for place, index in enumerate(q.order):
-            rows.append({
-                "language": q.language, "persona": q.persona, "question": q.question, "order": number, "place": place + 1,
-                "code": q.codes[index], "probability": score[place] / score.sum(), "option_mass": mass,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> dict:
     # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
     weights = find_adapter(cfg, name, *state, seed) / "adapter_model.safetensors"
-    used = {"label": [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]}
+    labelled = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
+    used = {"label": labelled, NOMINAL: labelled}
     settings = {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state), "readout": readout,
         "adapter": hash_file(weights) if weights.is_file() else None,
         "questions": hash_settings({"asked": used.get(readout, [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked])}),
     }  # fmt: skip
-    if readout == "label":
+    if readout in {"label", NOMINAL}:
         refusals = {language.name: language.refusals for language in cfg.languages.values()}
         return settings | {"refusals": refusals, "sample_items": cfg.profile.survey.sample_items}
     if readout == "generated":

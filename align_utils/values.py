@@ -8,6 +8,8 @@ from scipy.spatial import distance
 from scipy.special import rel_entr
 
 MEASURES = ("wasserstein", "jensen_shannon", "mean_difference")
+# A high-tension set below it could show next to nothing; of 55 items it is a third.
+FEWEST = 18
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
@@ -123,12 +125,14 @@ def rank_tension(human: pd.DataFrame, first: str, second: str, *, size: int) -> 
 def choose_size(available: int, wanted: int) -> int:
     """How many items make a high-tension set: as many as wanted, but at most a third of those there are (else it is no choice).
 
+    Where a third is fewer than `FEWEST`, that many are taken, as long as they are no more than half of the items.
+
     Examples
     --------
-    >>> choose_size(233, 50), choose_size(55, 50)
-    (50, 18)
+    >>> choose_size(233, 50), choose_size(60, 50), choose_size(36, 50), choose_size(20, 50)
+    (50, 20, 18, 10)
     """
-    return min(wanted, available // 3)
+    return min(wanted, available // 2, max(FEWEST, available // 3))
 
 
 def _check(p) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from align_utils.tables import DataError, read_table
+from align_utils.tables import read_table
 
 # A translator's own statement, since no rule can tell a machine's translation from a person's by its letters.
 ORIGINS = ("official", "own", "machine")
@@ -50,7 +50,7 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     DataError
-        No file, a missing column, or no item that is sound in every language.
+        No file, or one that cannot be read, such as for a missing column.
 
     Examples
     --------
@@ -72,13 +72,21 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
                 break
             new |= {f"text_{language}": found[0]["text"], f"labels_{language}": labels}
         taken.append(item | new)
-    result = pd.DataFrame(taken)
-    if not (result["wording"] == "file").any():
-        reasons = result["wording"].str.removeprefix("ours: ").value_counts()
-        raise DataError(
-            f"{path}: no item is sound in {', '.join(languages)}; most often: {reasons.index[0]} ({reasons.iloc[0]})"
-        )
-    return result
+    return pd.DataFrame(taken)
+
+
+def describe_wording(items: pd.DataFrame) -> str:
+    """One sentence on `wording`: how many items stand in the file's words and how many in ours, and why.
+
+    Examples
+    --------
+    >>> describe_wording(pd.DataFrame({"wording": ["file", "ours: zh has no text", "ours: en has no row", "ours: en has no row"]}))
+    'Wording: 1 item in that of the file, 3 in ours (most often: en has no row, 2).'
+    """
+    taken = int((items["wording"] == "file").sum())
+    reasons = items.loc[items["wording"].str.startswith("ours: "), "wording"].str.removeprefix("ours: ").value_counts()
+    told = f" (most often: {reasons.index[0]}, {reasons.iloc[0]})" if len(reasons) else ""
+    return f"Wording: {taken} item{'s' * (taken != 1)} in that of the file, {len(items) - taken} in ours{told}."
 
 
 def read_options(path: Path, language: str = "en") -> pd.DataFrame:

@@ -33,7 +33,8 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why the file's was refused>'.
+        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why the file's was refused>',
+        which may be that there is none.
 
     Raises
     ------
@@ -44,7 +45,8 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
     if survey.wording == "ours":
         return items.assign(wording="ours")
-    return read_wording(cfg.data_dir / "wvs" / "questions.csv", items)
+    path = cfg.data_dir / "wvs" / "questions.csv"
+    return read_wording(path, items) if path.is_file() else items.assign(wording=f"ours: there is no wvs/{path.name}")
 
 
 def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> pd.DataFrame:
@@ -101,6 +103,12 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     items["core"] = items["core"] == "yes"
     ordered = items["kind"] == "ordered"
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
+
+
+def list_nominal(cfg: Config) -> set[str]:
+    """Questions of the instrument whose options have no order: they are for the map alone, no scale may be taken of them."""
+    items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
+    return set(items.loc[items["kind"] == "nominal", "question"])
 
 
 def _check_scale(place: str, scale: dict, languages: list[str]) -> None:

@@ -11,11 +11,11 @@ from align_utils import answers, crosschecks, debias, prompts
 positive = st.floats(0.05, 1.0)
 
 
-def observe(contents, priors):
+def observe(contents, priors, orders="cyclic"):
     """Answers in proportion to content(option) x prior(place), in every order; one question a list of contents."""
     rows = []
     for number, content in enumerate(contents):
-        for order, places in enumerate(prompts.list_orders(len(content), numeric=False)):
+        for order, places in enumerate(prompts.list_orders(len(content), numeric=False, orders=orders)):
             weight = np.array([content[index] for index in places]) * priors[len(content)]
             for place, index in enumerate(places):
                 rows.append({
@@ -25,16 +25,17 @@ def observe(contents, priors):
     return pd.DataFrame(rows)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.lists(positive, min_size=4, max_size=4), min_size=2, max_size=4),
     st.lists(st.lists(positive, min_size=2, max_size=2), min_size=2, max_size=3),
     st.lists(positive, min_size=4, max_size=4),
     st.lists(positive, min_size=2, max_size=2),
+    st.sampled_from(["cyclic", "all"]),
 )
-def test_a_known_prior_is_found_and_divided_out(fours, twos, four, two):
+def test_a_known_prior_is_found_and_divided_out(fours, twos, four, two, orders):
     priors = {4: np.array(four) / sum(four), 2: np.array(two) / sum(two)}
-    frame = observe(fours + twos, priors)
+    frame = observe(fours + twos, priors, orders)
     found = debias.estimate_prior(frame)
     for k, prior in priors.items():
         assert found.loc[found["options"] == k, "prior"].to_numpy() == pytest.approx(prior)

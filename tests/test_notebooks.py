@@ -22,9 +22,19 @@ def run_all(root, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+def copy_with_aims(target):
+    """The project with shares of the map's two items without an order, which the bundled sample lacks."""
+    root = copy_project(target)
+    with (root / "data/sample/wvs/distributions.sample.csv").open("a", encoding="utf-8") as file:
+        for question in ("Q154", "Q155"):
+            for country, shares in {"USA": (0.2, 0.3, 0.1, 0.4), "CHN": (0.5, 0.2, 0.2, 0.1)}.items():
+                file.writelines(f"{question},{country},{code},{share}\n" for code, share in enumerate(shares, start=1))
+    return root
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    root = copy_project(tmp_path_factory.mktemp("smoke"))
+    root = copy_with_aims(tmp_path_factory.mktemp("smoke"))
     done = run_all(root, "--profile", "smoke")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return config.load("smoke", root=root)
@@ -82,10 +92,26 @@ def test_every_figure_says_that_smoke_means_nothing(smoke):
 
 
 def test_a_second_run_from_scratch_is_the_same_byte_for_byte(smoke, tmp_path):
-    root = copy_project(tmp_path)
+    root = copy_with_aims(tmp_path)
     done = run_all(root, "--profile", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
     assert hash_tables(config.load("smoke", root=root)) == hash_tables(smoke)
+
+
+def test_items_without_an_order_are_asked_for_the_map_alone(smoke):
+    aims = {"Q154", "Q155"}
+    given = pd.read_parquet(smoke.runs / "survey/tiny.parquet")
+    asked = given.groupby(["adapter", "stage", "language"])["question"].agg(set)
+    assert len(asked) > 2 and asked.map(lambda questions: aims < questions and len(questions) == 62).all()
+    tables = {path.stem: pd.read_csv(path) for path in smoke.figures.glob("tab0[56]_*.csv")}
+    named = [table["question"] for table in tables.values() if "question" in table]
+    assert len(named) > 2 and not [questions for questions in named if aims & set(questions)]
+    for name in ("tab05_answer_quality", "tab06_distances", "tab06_shift"):
+        assert set(tables[name]["n"]) == {60}, name
+    # People, half of them, even answers and every answerer of the model have postmaterialism on the map.
+    places = tables["tab06_map"].query("axis == 'survival_selfexpression'")
+    assert {"human", "human_half", "uniform", "zero_shot", "ppo"} <= set(places["stage"])
+    assert set(places["n"]) == {5} and set(places["items"]) == {6}
 
 
 def test_summary_lists_figures_and_headline_numbers(smoke):

@@ -81,6 +81,11 @@ def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
         assert halves.groupby(["culture", "half", "draw"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
+def want(cfg, number):
+    settings = cfg.profile.survey.model_copy(update={"high_tension": number})
+    return config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir)
+
+
 def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
     items = ALL[ALL["codes"].map(len) == 2].head(9)
     people = make_people(items, sizes=SIZES, seed=1, missing=0)
@@ -89,19 +94,24 @@ def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
         far = 0.8 if number < 2 else 0.5
         people[question] = 2 - (rng.random(len(people)) < np.where(is_us, 0.2, far))
     cfg, human, drawn = load(tmp_path, people, items)
+    fifty = respondents.draw_choice(cfg, items, human, drawn, "us", "cn")
+    assert fifty.attrs["size"] == 4, "half of nine"
+    said = respondents.describe_choice(cfg, fifty, human, drawn, "us", "cn")
+    assert "4 of 9 items" in said and said.endswith(" Fifty need the official cross-national file.")
+    cfg = want(cfg, 3)
     chosen = respondents.draw_choice(cfg, items, human, drawn, "us", "cn")
     assert chosen.attrs["size"] == 3 and (chosen.sum(axis=1) == 3).all()
     assert set(chosen.columns[:2]) == set(items["question"][:2]) and chosen.iloc[:, :2].all(axis=None)
     assert 0.2 < chosen.iloc[:, 2].mean() < 1, "a choice among equals is not stable"
     assert chosen.mean().sum() == pytest.approx(3)
     said = respondents.describe_choice(cfg, chosen, human, drawn, "us", "cn")
-    assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said
+    assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said and "Fifty" not in said
     # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
     heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
     cfg, human, drawn = load(tmp_path, heavy, items)
-    assert respondents.draw_choice(cfg, items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(
-        axis=None
-    )
+    assert respondents.draw_choice(want(cfg, 3), items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[
+        :, :3
+    ].mean(axis=None)
 
 
 def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(tmp_path):

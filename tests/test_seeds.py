@@ -221,6 +221,22 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     assert averaged.groupby([*answers.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
+def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
+    one, _ = run
+    items = wvs.load_items(one.root / "data" / "survey", choice="all", nominal=True)
+    items = items.query("question in ['Q2', 'Q48', 'Q66', 'Q154']")
+    survey.ask_survey(one, "tiny", items.query("kind == 'ordered'"))
+    before = answers.load_answers(one)
+    steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
+    survey.ask_survey(one, "tiny", items)
+    assert {path: path.read_bytes() for path in steps} == steps
+    # The place priors of the ordered items do not hang on the others.
+    pd.testing.assert_frame_equal(answers.load_answers(one), before)
+    every = answers.load_answers(one, nominal=True)
+    asked = every[every["question"] == "Q154"].groupby([*answers.ANSWERER, "order"])["probability"].sum()
+    assert len(asked) == 5 * 2 * 5 and asked.to_numpy() == pytest.approx(1), "answerers, languages, orders"
+
+
 def test_answers_from_before_are_of_the_profiles_own_seed(cfg, tmp_path):
     one = config.Config(cfg.profile, copy_project(tmp_path), cfg.data_dir)
     (one.runs / "survey").mkdir(parents=True)

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from align_utils import config, wvs
 from align_utils.tables import DataError
-from align_utils.wording import read_wording
+from align_utils.wording import describe_wording, read_wording
 
 AGREE = "1. Yes, strongly | 2. Yes | 3. No | 4. No, strongly"
 ZH_AGREE = "1. 很对 | 2. 对 | 3. 不对 | 4. 很不对"
@@ -84,9 +84,10 @@ def test_a_row_twice_is_refused_and_an_abbreviation_is_not(tmp_path, items):
     assert result.loc["Q27", "wording"] == "file" and result.loc["Q28", "wording"] == "ours: en has 2 rows"
 
 
-def test_a_file_without_a_sound_item_or_a_stated_origin_stops(tmp_path, items):
-    with pytest.raises(DataError, match=r"questions\.csv: no item is sound in en, zh; most often: en has no row \(232\)"):
-        read_wording(write(tmp_path, pair("Q27", zh="")), items)
+def test_a_file_without_a_sound_item_leaves_ours_and_one_without_a_stated_origin_stops(tmp_path, items):
+    result = read_wording(write(tmp_path, pair("Q27", zh="")), items)
+    assert result.drop(columns="wording").equals(items)
+    assert describe_wording(result) == "Wording: 0 items in that of the file, 233 in ours (most often: en has no row, 232)."
     rows = [row[:4] for row in pair("Q27")]
     with pytest.raises(DataError, match="column origin not found"):
         read_wording(write(tmp_path, rows, HEADER[:4]), items)
@@ -101,6 +102,20 @@ def test_the_file_is_read_only_when_the_profile_asks(tmp_path):
     survey = cfg.profile.survey.model_copy(update={"wording": "file"})
     cfg.profile = cfg.profile.model_copy(update={"survey": survey})
     assert (wvs.choose_items(cfg)["wording"] == "file").sum() == 1
+    (tmp_path / "wvs" / "questions.csv").write_text("question,language\nQ27,en\n")
+    with pytest.raises(DataError, match="columns text, options, origin not found"):
+        wvs.choose_items(cfg)
+    (tmp_path / "wvs" / "questions.csv").unlink()
+    absent = wvs.choose_items(cfg)
+    assert describe_wording(absent).endswith(
+        "0 items in that of the file, 233 in ours (most often: there is no wvs/questions.csv, 233)."
+    )
+    assert absent.drop(columns="wording").equals(wvs.load_items(ROOT / "data" / "survey", choice="all"))
+
+
+def test_runs_with_official_files_ask_in_their_words_but_the_measured_one():
+    found = {name: config.read_profile(name, root=ROOT).survey.wording for name in ("cpu", "cpu_real", "colab", "paper")}
+    assert found == {"cpu": "ours", "cpu_real": "ours", "colab": "file", "paper": "file"}
 
 
 def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, real_data, items):
@@ -117,5 +132,4 @@ def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, re
     assert result["Q192"].startswith("ours: en") and result["Q182"].startswith("ours: en")
     assert result["Q176"] == "ours: zh has options that are not the scale's codes" and result["Q2"] == "file"
     translated = [[*row[:4], "machine" if row[1] == "zh" else "own"] for row in rows]
-    with pytest.raises(DataError, match="no item is sound"):
-        read_wording(write(tmp_path, translated), items)
+    assert not (read_wording(write(tmp_path, translated), items)["wording"] == "file").any()
