@@ -159,8 +159,13 @@ def save_table(cfg: Config, frame: pd.DataFrame, name: str, *, section: str, inp
     return frame
 
 
-def save_figure(cfg: Config, figure, name: str, *, section: str, inputs: Iterable[Path] = ()):
+def save_figure(cfg: Config, figure, name: str, *, section: str, inputs: Iterable[Path] = (), model: str | None = None):
     """Write a figure as png, svg and pdf without dates, so that the same run gives the same bytes; enter the manifest.
+
+    Parameters
+    ----------
+    model : str, optional
+        Of a figure that is drawn once a model: the files of the run's first have the plain name, the others' end in theirs.
 
     Returns
     -------
@@ -168,6 +173,7 @@ def save_figure(cfg: Config, figure, name: str, *, section: str, inputs: Iterabl
     """
     import matplotlib
 
+    name = name if model in (None, *list(cfg.models)[:1]) else f"{name}_{model}"
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
     for suffix, metadata in undated.items():
         path = cfg.figures / f"{name}.{suffix}"

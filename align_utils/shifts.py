@@ -7,12 +7,10 @@ import pandas as pd
 from align_utils import stats
 from align_utils.artifacts import list_records
 from align_utils.config import Config
-from align_utils.stages import FOREIGN
+from align_utils.stages import FOREIGN, PREFERENCE, TARGETS
 
 CELL = ["model", "culture", "stage", "language", "persona"]
 SHIFT_KEYS = [*CELL, "toward"]
-# What is trained on the culture's own norms, and what is trained alike on wrong ones (as long as SFT, not as PPO).
-TARGETS = ("sft", "ppo")
 # Controls of another culture's norms; the shuffled one keeps the culture's own words and breaks the pairing with the cue alone.
 WRONG_CULTURE = ("control_other_culture", FOREIGN)
 TOWARD = ("target", "other", "contrast")
@@ -212,8 +210,8 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
             else:
                 claimed = "pairings alone"
                 text = f"these pairings of cue and response {shown}; that another culture's norms would not, this run has no control to show"
-        if cell["stage"] == "ppo" and len(names):
-            text += " (the controls are trained as long as SFT, not as PPO)"
+        if cell["stage"] in PREFERENCE and len(names):
+            text += f" (the controls are trained as long as SFT, not as {cell['stage'].upper()})"
         who = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}"
         who += "" if cell["persona"] == "none" else f", persona {cell['persona']}"
         rows.append({**cell, "claimed": claimed, "sentence": f"{who}: {text}."})

@@ -9,12 +9,14 @@ UNTUNED = ("zero_shot", "few_shot")
 FOREIGN = "control_foreign"
 # Stages that go on from the SFT adapter with a reward.
 PREFERENCE = ("ppo", "rloo", "grpo")
+# What a run may train on the culture's own norms, in the order in which it is told of.
+TARGETS = ("sft", *PREFERENCE)
 
 
 def list_trained(cfg: Config) -> tuple[str, ...]:
     """Stages that have an adapter of their own in this run: SFT, PPO, critic-free methods and trained controls of the profile."""
-    methods = [name for name in PREFERENCE if name in cfg.profile.critic_free.methods]
-    return ("sft", "ppo", *methods, *(name for name in cfg.profile.controls if name != FOREIGN))
+    targets = [name for name in TARGETS if name in ("sft", "ppo", *cfg.profile.critic_free.methods)]
+    return (*targets, *(name for name in cfg.profile.controls if name != FOREIGN))
 
 
 def list_stages(cfg: Config) -> tuple[str, ...]:

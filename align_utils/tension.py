@@ -8,6 +8,7 @@ import pandas as pd
 from align_utils import stats, values
 from align_utils.artifacts import list_records
 from align_utils.config import Config
+from align_utils.stages import TARGETS
 from align_utils.yardsticks import STAGES
 
 # The paper's counts of 50 answers aligned with China: before, after.
@@ -171,7 +172,7 @@ def list_answers(
     averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, tension: pd.DataFrame, *,
     culture: str, language: str, most: int = 18,
 ) -> pd.DataFrame:  # fmt: skip
-    """Both countries' distributions and the answers of base, SFT and PPO on the first chosen items, for `value_plots.plot_items`.
+    """Both countries' distributions and the answers of base and tuned model on the first chosen items, for `value_plots.plot_items`.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ def list_answers(
         `question, text, place` (0 is the first point of the scale), `answerer` (culture or stage), `share, first, last` (labels of
         the ends), `tension`.
     """
-    asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", "sft", "ppo"])]
+    asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
     asked = asked[asked["adapter"].isin(["none", culture])]
     # Of several seeds the mean answer.
     asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()

@@ -12,8 +12,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from align_utils.plots import draw_nothing, mark_figure, name_condition, pick_colour, put_legend_below
+from align_utils.stages import TARGETS
 
-LINES = {"zero_shot": ("o--", "vanilla model"), "sft": ("s-", "SFT"), "ppo": ("D-", "PPO")}
+LINES = {"zero_shot": ("o--", "vanilla model")} | {
+    stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
+}
 
 
 def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str = ""):
@@ -115,7 +118,7 @@ def _draw_rows(panels: dict[str, pd.DataFrame], title: str) -> tuple:
 
 
 def plot_map(frame: pd.DataFrame, axes_names: dict[str, dict], *, countries: pd.DataFrame | None = None, mark: str = ""):
-    """The map: people and models on both axes, and one enlarged panel a language with arrows from base to SFT to PPO.
+    """The map: people and models on both axes, and one enlarged panel a language with arrows from base to SFT and on to what a reward made of it.
 
     Parameters
     ----------
@@ -262,30 +265,21 @@ def _draw_paths(axes, values: pd.DataFrame, up: str, across: str) -> None:
     axes.plot(start[across], start[up], "o", ms=6, color=pick_colour("zero_shot"), label="vanilla model", zorder=2)
     for culture in dict.fromkeys(name for name, _ in values.index if name != "none"):
         at = start
-        for stage, shape in (("sft", "s"), ("ppo", "D")):
-            if (culture, stage) not in values.index:
-                continue
+        for stage in (stage for stage in TARGETS if (culture, stage) in values.index):
             to = values.loc[(culture, stage)]
             axes.annotate(
                 "", (to[across], to[up]), (at[across], at[up]),
                 arrowprops={"arrowstyle": "-|>", "color": pick_colour(culture), "lw": 1.2, "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
             label = f"{culture}, {name_condition(stage)}"
-            axes.plot(to[across], to[up], shape, ms=6, mfc="none", color=pick_colour(culture), label=label)
-            at = to
+            axes.plot(to[across], to[up], LINES[stage][0][0], ms=6, mfc="none", color=pick_colour(culture), label=label)
+            at = to if stage == "sft" else at  # every method with a reward goes on from SFT
         controls = [stage for name, stage in values.index if name == culture and stage.startswith("control_")]
         for stage in controls:
             to = values.loc[(culture, stage)]
             label = f"{culture}, {stage.removeprefix('control_').replace('_', ' ')}"
-            axes.plot(
-                to[across],
-                to[up],
-                "P" if "shuffled" in stage else "X",
-                ms=6,
-                mfc="none",
-                color=pick_colour(culture),
-                label=label,
-            )
+            shape = "P" if "shuffled" in stage else "X"
+            axes.plot(to[across], to[up], shape, ms=6, mfc="none", color=pick_colour(culture), label=label)
 
 
 def _draw_cross(axes, row: pd.Series, up: str, across: str, colour: str) -> None:

@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 from conftest import copy_project
+from matplotlib import pyplot as plt
 
 from align_utils import artifacts, config
 
@@ -59,3 +60,12 @@ def test_metrics_have_all_fields_and_refuse_others(run):
 def test_missing_input_names_the_notebook(run):
     with pytest.raises(artifacts.MissingInput, match="01_norms"):
         artifacts.read_frame(run.runs / "norms" / "us.parquet", made_by="01_norms")
+
+
+def test_the_first_models_figure_keeps_the_plain_name(run):
+    run.models["llama-3.1-8b"] = run.models["tiny"]
+    for model in run.models:
+        artifacts.save_figure(run, plt.figure(), "fig09_x", model=model, section="1")
+    made = [f"{name}.{suffix}" for name in ("fig09_x", "fig09_x_llama-3.1-8b") for suffix in ("pdf", "png", "svg")]
+    assert sorted(path.name for path in run.figures.iterdir()) == sorted(made)
+    assert {entry["path"].rsplit("/")[-1] for entry in artifacts.load_manifest(run)} == set(made)

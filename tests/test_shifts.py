@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align_utils import power, respondents, shifts, values, yardsticks
+from align_utils import power, respondents, shifts, stages, values, yardsticks
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -106,6 +106,17 @@ def test_p_of_random_signs_can_pass_holm_whatever_the_resamples(cfg):
     CFG[:] = [type(cfg)(few, cfg.root, cfg.data_dir)]
     said, controls = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0), ("cn", "control_other_culture", 0.0))
     assert controls.loc[controls["toward"] == "target", "p_holm"].max() < 0.05 and said.loc["sft", "claimed"] == "yes"
+
+
+def test_every_method_with_a_reward_is_held_against_the_controls_and_claimed_on(cfg):
+    assert [stage for stage in stages.list_trained(cfg) if not stage.startswith("control_")] == list(stages.TARGETS)
+    tuned = [("cn", "grpo", 0.1), ("cn", "ppo", 0.0), ("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0)]
+    said, controls = claim(*tuned)
+    over = controls[controls["toward"] == "target"].set_index("comparison")["value"]
+    assert list(over.index) == [f"{stage} - control_shuffled" for stage in ("sft", "ppo", "grpo")]
+    assert over["grpo - control_shuffled"] == pytest.approx(0.1, abs=0.02)
+    assert said["claimed"].to_dict() == {"sft": "pairings alone", "ppo": "no", "grpo": "pairings alone"}
+    assert "not as GRPO" in said.loc["grpo", "sentence"] and "trained as long" not in said.loc["sft", "sentence"]
 
 
 def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim_alone(cfg):

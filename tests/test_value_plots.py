@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from align_utils import culture_map, plots, respondents, styles, tension, value_plots, values, wvs, yardsticks
 
-STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "control_shuffled")]]
+STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
 
 
@@ -48,7 +48,7 @@ def test_items_fit_even_eighteen_of_them(made):
     items, human, _, averaged, _ = made
     ranked = values.rank_tension(human, "us", "cn", size=20)
     frame = tension.list_answers(averaged, human, items, ranked, culture="cn", language="zh")
-    assert frame["question"].nunique() == 18 and set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo"}
+    assert frame["question"].nunique() == 18 and set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
     assert frame.groupby(["question", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
     figure = value_plots.plot_items(frame, title="Items")
     assert_whole(figure, "Q182", "people, cn", "vanilla model", "Never justifiable")
@@ -56,7 +56,8 @@ def test_items_fit_even_eighteen_of_them(made):
     axes = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("Q56 "))
     drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
     mine = averaged[(averaged["question"] == "Q56") & (averaged["language"] == "zh") & (averaged["adapter"] == "cn")]
-    assert drawn["PPO"] == mine[mine["stage"] == "ppo"].set_index("code")["share"].loc[[1, 3, 2]].tolist()
+    for label, stage in (("PPO", "ppo"), ("GRPO", "grpo")):
+        assert drawn[label] == mine[mine["stage"] == stage].set_index("code")["share"].loc[[1, 3, 2]].tolist()
 
 
 def test_counts_styles_and_map_are_whole(cfg, made):
@@ -82,12 +83,15 @@ def test_counts_styles_and_map_are_whole(cfg, made):
         "in the manner of",
         "4 components (4 items) across and 3 components (3 items) upward",
         "cn, shuffled",
+        "cn, GRPO",
         "people, us",
     )
     arrows = [text for axes in figure.axes[1:] for text in axes.texts if getattr(text, "arrow_patch", None)]
-    assert len(arrows) == 8, "two languages, two cultures, base to SFT to PPO"
+    assert len(arrows) == 12, "two languages, two cultures, base to SFT and from there to PPO and to GRPO"
     across, up = "survival_selfexpression", "traditional_secular"
     at = places[places["language"] == "zh"].pivot(index=["adapter", "stage"], columns="axis", values="value")
-    way = [tuple(at.loc[state, [across, up]]) for state in (("none", "zero_shot"), ("cn", "sft"), ("cn", "ppo"))]
+    way = [
+        tuple(at.loc[state, [across, up]]) for state in (("none", "zero_shot"), ("cn", "sft"), ("cn", "ppo"), ("cn", "grpo"))
+    ]
     drawn = [(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in arrows]
-    assert (way[0], way[1]) in drawn and (way[1], way[2]) in drawn
+    assert (way[0], way[1]) in drawn and (way[1], way[2]) in drawn and (way[1], way[3]) in drawn
