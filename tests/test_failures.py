@@ -193,7 +193,7 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
             participants, "sample_answers", "participants.batch",
             lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
         ),
-        (survey, "score_labels", "survey.batch_tokens", lambda cfg, data: survey.ask_survey(cfg, "tiny", pd.DataFrame())),
+        (survey, "score_labels", "survey.batch_tokens", lambda cfg, data: survey.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
     ],
     ids=["lists", "participants", "survey"],
 )  # fmt: skip
