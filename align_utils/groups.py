@@ -99,16 +99,15 @@ class CreditedGRPO(GroupedGRPO):
     `length` in the log is to be looked at. It is made against noise: with few updates 64 lists of five responses give 320 judged
     responses in the place of 64 judged lists. A list ends at its k-th separator, where duplicates and copies of the cue count too.
 
-    Parameters
+    Attributes
     ----------
     reward : ListReward
     boundary : int
         Token after which a response begins (`generation.find_boundary`).
     """
 
-    def __init__(self, *args, reward: ListReward, boundary: int, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.reward, self.boundary = reward, boundary
+    reward: ListReward
+    boundary: int
 
     def _is_over(self, tokens: list[int], stops: set[int]) -> bool:
         return super()._is_over(tokens, stops) or tokens.count(self.boundary) == self.reward.settings.k

@@ -79,14 +79,14 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every)
         judge.measure(0)
         asked = [{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]
-        kind = choose_trainer(method, credit=free.credit)
-        credited = {"reward": reward, "boundary": find_boundary(tokenizer, language)} if kind is CreditedGRPO else {}
         with keep_adapter(policy):
-            trainer = kind(
-                **credited, model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
+            trainer = choose_trainer(method, credit=free.credit)(
+                model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
                 processing_class=tokenizer, train_dataset=Dataset.from_list(asked),
                 callbacks=[Watch(what, LOGGED, f"critic_free.learning_rate (now {free.learning_rate:g})"), judge],
             )  # fmt: skip
+        if isinstance(trainer, CreditedGRPO):
+            trainer.reward, trainer.boundary = reward, find_boundary(tokenizer, language)
         require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.train()

@@ -253,9 +253,10 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     reward = rewards.ListReward(strengths, language, parts)
     boundary = generation.find_boundary(tokenizer, language)
     trainer = groups.choose_trainer("grpo", credit="response")(
-        reward=reward, boundary=boundary, model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
+        model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
         args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
+    trainer.reward, trainer.boundary = reward, boundary
     lists = [
         "cat, moon, bone, ",
         "cat, cat, dog, ",
