@@ -70,7 +70,8 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         raise TrainingError(f"culture '{culture}': {len(cues)} training cues, fewer than ppo.episodes = {ppo.episodes}")
     start = find_adapter(cfg, model_name, culture, "sft", seed)
     what = f"{model_name}, {culture}, ppo"
-    with share_step(folder, settings, remedy=f"lower ppo.episodes in the profile (now {ppo.episodes})") as work:
+    remedy = f"lower ppo.device_batch in the profile (now {ppo.device_batch or ppo.episodes})"
+    with share_step(folder, settings, remedy=remedy) as work:
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
         policy = attach_adapter(model, start, "policy", trainable=True)
@@ -93,7 +94,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)
         if PartialState().is_main_process:
-            parts = reward.lists.tabulate_parts(trainer.args.per_device_train_batch_size)
+            parts = reward.lists.tabulate_parts(trainer.args.local_batch_size)
             save_frame(log.merge(parts, on="update", how="left"), work / "log.csv")
             save_frame(judge.tabulate_times(), work / "times.csv")
             shutil.rmtree(work / "trainer", ignore_errors=True)
@@ -102,7 +103,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
 
 def _configure_ppo(cfg: Config, folder: Path, seed: int):
     ppo = cfg.profile.ppo
-    episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.episodes)
+    episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.device_batch or ppo.episodes)
     # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.
     return PPOConfig(
         output_dir=str(folder), total_episodes=ppo.updates * ppo.episodes, per_device_train_batch_size=episodes,
@@ -130,7 +131,7 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     start = require(find_adapter(cfg, model_name, culture, "sft", seed) / "adapter_model.safetensors", made_by="02_sft")
     sft = describe_sft(cfg, model_name, culture, data, seed=seed)
     return sft | {
-        "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(),
+        "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(exclude_none=True),
         "decoding": find_decoding(cfg).model_dump(),
         "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

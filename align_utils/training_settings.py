@@ -63,6 +63,19 @@ class Ppo(BaseModel, extra="forbid", frozen=True):
     # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
     eval_decoding: str
     reward: Reward
+    # Episodes a device takes at once; None: all. Less memory, the same episodes in an update. Without effect on stored keys while None.
+    device_batch: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_step_a_pass(self):
+        if self.device_batch is None:
+            return self
+        if self.episodes % self.device_batch:
+            raise ValueError(f"episodes {self.episodes} is not a multiple of device_batch {self.device_batch}")
+        if self.minibatches > 1:
+            # trl counts accumulation over the whole batch: its minibatches would melt into one step.
+            raise ValueError("with device_batch leave minibatches at 1: trl would take one step for all of them")
+        return self
 
 
 class CriticFree(BaseModel, extra="forbid", frozen=True):

@@ -170,7 +170,7 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
 @pytest.mark.parametrize(
     ("place", "error", "shown"),
     [
-        ("ppo.PPOTrainer.train", SHORT, "lower ppo.episodes"),
+        ("ppo.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
         ("validation.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
         ("ppo.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
         ("ppo.save_frame", KeyboardInterrupt(), None),

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
+from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
@@ -162,14 +163,38 @@ def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter)
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     assert abs(log["kl"].iloc[1]) < 1e-4, "the reference is the SFT adapter"
-    from safetensors.torch import load_file
-
     start, end = (load_file(path / "adapter_model.safetensors") for path in (adapter, folder))
     assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
     again = artifacts.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
     ppo.train_ppo(cfg, "tiny", "us", stage["us"])
     assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+
+
+def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapter, monkeypatch):
+    cfg, stage = project
+    ppo_settings = cfg.profile.ppo.model_copy(update={"device_batch": 2})
+    monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={"ppo": ppo_settings}))
+    steps, widths, step, score = [], [], torch.optim.AdamW.step, rewards.NormReward._reward_rows
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
+    monkeypatch.setattr(
+        rewards.NormReward, "_reward_rows", lambda self, ids, *rest: (widths.append(len(ids)), score(self, ids, *rest))[1]
+    )
+    log = pd.read_csv(ppo.train_ppo(cfg, "tiny", "us", stage["us"]) / "log.csv")
+    assert len(steps) == ppo_settings.updates * ppo_settings.epochs
+    assert widths == [2, 2] * ppo_settings.updates and ppo_settings.episodes == 4
+    assert abs(log["kl"].iloc[1]) < 1e-4 and log[["reward", "precision", "reward_valid"]].iloc[1:].notna().all(axis=None)
+    shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"device_batch": 3}, "episodes 4 is not a multiple of device_batch 3"),
+    ({"device_batch": 2, "minibatches": 2}, "leave minibatches at 1"),
+])  # fmt: skip
+def test_ppo_in_parts_refuses_what_would_change_its_steps(project, changes, message):
+    settings = project[0].profile.ppo
+    with pytest.raises(ValueError, match=message):
+        type(settings).model_validate(settings.model_dump() | changes)
 
 
 def test_ppo_without_sft_names_the_notebook(project):
