@@ -76,7 +76,9 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         policy = attach_adapter(model, start, POLICY, trainable=True)
         strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
         reward = ListReward(strengths, language, cfg.profile.ppo.reward)
-        judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every)
+        judge = ValidationReward(
+            cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every, patience=free.patience
+        )
         judge.measure(0)
         asked = [{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]
         with keep_adapter(policy):

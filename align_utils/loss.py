@@ -1,4 +1,7 @@
-"""Cross-entropy of a large vocabulary and its gradient in one pass, for processors where each extra pass over the logits shows."""
+"""Cross-entropy of a large vocabulary and its gradient in one pass, for processors where each extra pass over the logits shows.
+
+liger-kernel and cut-cross-entropy do the same with Triton kernels, which are for GPUs; on a CPU neither runs.
+"""
 
 from __future__ import annotations
 

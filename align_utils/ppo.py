@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 # Here and not where it is used: unsloth, loaded with the first model, puts trainers of its own in the place of trl's, and
@@ -38,11 +39,24 @@ LOGGED = {
 }  # fmt: skip
 
 
+class _EarlyStop(Exception):
+    """The stage ends before its last update."""
+
+
+class _Leave(TrainerCallback):
+    """Makes trl's PPO heed `should_training_stop`, which its loop never reads."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_training_stop and state.global_step < state.max_steps:
+            raise _EarlyStop
+
+
 def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int | None = None) -> Path:
     """Go on from the SFT adapter with PPO (trl PPOTrainer); reward from the norms, KL to the SFT model.
 
     The adapter is loaded twice: as the policy and, frozen, as the reference, so that the first KL is 0. The checkpoint with the
-    best mean reward on the validation cues is kept (the SFT model's own is logged as update 0 but never chosen).
+    best mean reward on the validation cues is kept (the SFT model's own is logged as update 0 but never chosen); with
+    `ppo.patience` the stage ends once the reward has not risen for that many measurements.
 
     Returns
     -------
@@ -80,16 +94,19 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         asked = {tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in cues}
         strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(cues))], language)
         reward = NormReward(tokenizer, asked, strengths, cfg, language)
-        judge = ValidationReward(cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every)
+        judge = ValidationReward(
+            cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every, patience=ppo.patience
+        )
         judge.measure(0)
         trainer = PPOTrainer(
             args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
-            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
+            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge, _Leave()],
         )  # fmt: skip
         require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
-        trainer.train()
+        with suppress(_EarlyStop):
+            trainer.train()
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
         log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)

@@ -158,6 +158,7 @@ def configure_sft(cfg: Config, folder: Path, **changes) -> SFTConfig:
     sft = cfg.profile.sft
     device, dtype, _ = pick_device()
     device_batch, accumulation = share_batch("sft.batch", sft.batch, sft.device_batch)
+    # Not grouped by length: at 8 lists a batch padding is 5 (US) and 10 % (China) of the tokens, and the order would depend on it.
     settings = dict(
         output_dir=str(folder), max_steps=sft.steps, per_device_train_batch_size=device_batch,
         gradient_accumulation_steps=accumulation, per_device_eval_batch_size=device_batch,

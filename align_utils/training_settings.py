@@ -63,8 +63,11 @@ class Ppo(BaseModel, extra="forbid", frozen=True):
     # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
     eval_decoding: str
     reward: Reward
-    # Episodes a device takes at once; None: all. Less memory, the same episodes in an update. Without effect on stored keys while None.
+    # None here leaves the keys of steps stored before these fields as they were.
+    # Episodes a device takes at once (None: all): less memory, the same episodes in an update.
     device_batch: int | None = Field(default=None, gt=0)
+    # Measurements on validation cues in a row without a better reward after which the stage stops (None: it never does).
+    patience: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _one_step_a_pass(self):
@@ -93,3 +96,5 @@ class CriticFree(BaseModel, extra="forbid", frozen=True):
     eval_every: int = Field(gt=0)
     # What an advantage is given to: a whole list, or each of its responses (grpo alone: rloo's loss is that of whole lists).
     credit: Literal["list", "response"] = "list"
+    # As ppo's.
+    patience: int | None = Field(default=None, gt=0)

@@ -1,4 +1,4 @@
-"""Reward on the validation cues while a preference stage trains: it chooses the checkpoint (it stops nothing), and times the updates."""
+"""Reward on the validation cues while a preference stage trains: it chooses the checkpoint, may end the stage, and times the updates."""
 
 from __future__ import annotations
 
@@ -37,13 +37,17 @@ class ValidationReward(TrainerCallback):
         Name of the adapter that is trained.
     every : int
         Updates between two measurements; the last update is always measured.
+    patience : int or None
+        Measurements in a row without a better reward after which the trainer is told to stop; None: never.
     """
 
     def __init__(
-        self, cfg: Config, policy: PeftModel, tokenizer, language: Language, data: dict, work: Path, *, adapter: str, every: int
-    ):
+        self, cfg: Config, policy: PeftModel, tokenizer, language: Language, data: dict, work: Path, *, adapter: str, every: int,
+        patience: int | None = None,
+    ):  # fmt: skip
         self.cfg, self.policy, self.tokenizer, self.language = cfg, policy, tokenizer, language
         self.cues, self.work, self.adapter, self.every = data["cues"]["valid"], work, adapter, every
+        self.patience = patience
         self.strengths = lexical.map_strengths(data["norms"][data["norms"]["cue"].isin(set(self.cues))], language)
         self.decoding = find_decoding(cfg)
         taught = data["norms"][data["norms"]["cue"].isin(set(data["cues"]["train"]))]
@@ -90,6 +94,9 @@ class ValidationReward(TrainerCallback):
         self.times.append({"update": update, "seconds": round(time.perf_counter() - self.started, 3)})
         if update % self.every == 0 or update == state.max_steps:
             self._judge(update, save=state.is_world_process_zero)
+            since = sum(row["update"] > self.best for row in self.history)
+            if self.patience is not None and since >= self.patience:
+                control.should_training_stop = True
         self.started = time.perf_counter()
 
     def _judge(self, update: int, *, save: bool) -> None:

@@ -29,6 +29,7 @@ from align_utils import (
     rewards,
     sft,
     training,
+    validation,
 )  # fmt: skip
 
 
@@ -195,6 +196,27 @@ def test_ppo_in_parts_refuses_what_would_change_its_steps(project, changes, mess
     settings = project[0].profile.ppo
     with pytest.raises(ValueError, match=message):
         type(settings).model_validate(settings.model_dump() | changes)
+
+
+@pytest.mark.parametrize("stage_name", ["ppo", "grpo"])
+def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, adapter, monkeypatch, stage_name):
+    cfg, stage = project
+    part = "ppo" if stage_name == "ppo" else "critic_free"
+    settings = getattr(cfg.profile, part).model_copy(update={"updates": 6, "eval_every": 1, "patience": 2})
+    monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={part: settings}))
+    rising, measure = iter([0.1, 0.2, 0.3, 0.3, 0.1]), validation.ValidationReward.measure
+
+    def pretend(self, update):
+        measure(self, update)
+        self.history[-1]["reward_valid"] = next(rising)
+        return self.history[-1]["reward_valid"]
+
+    monkeypatch.setattr(validation.ValidationReward, "measure", pretend)
+    folder = training.train_stage(cfg, "tiny", "us", stage_name, stage)
+    log = pd.read_csv(folder / "log.csv")
+    assert log["update"].tolist() == [0, 1, 2, 3, 4], "the best at 2, no better at 3 and 4"
+    assert log.loc[log["chosen"], "update"].tolist() == [2] and log["reward"].iloc[1:].notna().all()
+    shutil.rmtree(folder)
 
 
 def test_ppo_without_sft_names_the_notebook(project):
