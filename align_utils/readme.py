@@ -1,4 +1,4 @@
-"""The numbers of README.md: every block between markers is rewritten from figures/cpu and the profiles, by nothing else."""
+"""The numbers of README.md and RESULTS.md: every block between markers is rewritten from a profile's figures, by nothing else."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ import pandas as pd
 from align_utils import config
 
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+# The text and the profile whose figures it is made of. Of a run on real files aggregates alone may be shown: no word, no item.
+SAMPLE, REAL = ("README.md", "cpu"), ("RESULTS.md", "cpu_real")
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
 # Rooms that every notebook uses say nothing about where a figure comes from.
 COMMON = {"artifacts", "config", "models", "pairs", "plots", "stages", "stats"}
 
 
-def rewrite(text: str, root: Path) -> str:
-    """README text with every marked block made anew; before any run of profile `cpu` the result blocks say so.
+def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
+    """The text with every marked block made anew; before any run of the profile the result blocks say so.
 
     Raises
     ------
     FileNotFoundError
-        `figures/cpu` is there but lacks a table: `make reproduce` makes them.
+        `figures/<profile>` is there but lacks a table: `make reproduce` makes them.
     KeyError
         A block's name is unknown.
     """
-    published = (root / "figures" / "cpu").is_dir()
+    folder = root / "figures" / profile
 
     def fill(match: re.Match) -> str:
-        make = BLOCKS[match[2]] if published or match[2] == "times" else lambda _: UNPUBLISHED
-        return f"{match[1]}{make(root).strip()}\n{match[3]}"
+        make = BLOCKS[match[2]] if folder.is_dir() or match[2] == "times" else lambda _: UNPUBLISHED
+        return f"{match[1]}{make(root if match[2] == 'times' else folder).strip()}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 
 
-def _precision(root: Path) -> str:
-    frame = _read(root, "tab04_precision_at_5").query("subset == 'all'")
+def _precision(folder: Path) -> str:
+    frame = _read(folder, "tab04_precision_at_5").query("subset == 'all'")
     frame["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in frame.itertuples()]
     counts = frame.groupby("culture")["n"].max()
     frame["column"] = frame["culture"].map(lambda name: f"{name} (n={counts[name]:.0f})") + ", " + frame["reading"]
@@ -45,8 +47,8 @@ def _precision(root: Path) -> str:
     return wide[sorted(wide.columns, reverse=True)].fillna("").reset_index().to_markdown(index=False)
 
 
-def _differences(root: Path) -> str:
-    frame = _read(root, "tab04_differences").query("reading == 'attested' and subset == 'all'")
+def _differences(folder: Path) -> str:
+    frame = _read(folder, "tab04_differences").query("reading == 'attested' and subset == 'all'")
     frame["difference in P@5"] = [f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in frame.itertuples()]
     frame["p (Holm)"] = [f"{p:.3f}" for p in frame["p_holm"]]
     return frame[["culture", "comparison", "difference in P@5", "n", "p (Holm)"]].to_markdown(
@@ -54,15 +56,54 @@ def _differences(root: Path) -> str:
     )
 
 
-def _shifts(root: Path) -> str:
-    frame = _read(root, "tab06_shift").query("stage == 'ppo'")
+def _methods(folder: Path) -> str:
+    frame = _read(folder, "tab03_methods")
+    shown = ["culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL", "length", "frequent", "variety"]
+    return frame[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
+
+
+def _cost(folder: Path) -> str:
+    frame = _read(folder, "tab04_fluency")
+    frame["shown"] = [f"{row.cost:+.3f} [{row.cost_low:+.3f}, {row.cost_high:+.3f}]" for row in frame.itertuples()]
+    return _spread(frame.query("stage != 'zero_shot'"), ["culture", "stage"], "language", "shown")
+
+
+def _shifts(folder: Path) -> str:
+    frame = _read(folder, "tab06_shift").query("stage == 'ppo'")
     frame["shift"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
     frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
     return frame[["norms of", "asked in", "toward", "shift", "n"]].to_markdown(index=False)
 
 
-def _paper(root: Path) -> str:
-    frame = _read(root, "tab06_paper")
+def _stages(folder: Path) -> str:
+    frame = _read(folder, "tab06_shift").query("stage not in ('uniform', 'human_half', 'other_country')")
+    frame["shift"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
+    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
+    return _spread(frame, ["norms of", "stage", "asked in"], "toward", "shift")
+
+
+def _controls(folder: Path) -> str:
+    frame = _read(folder, "tab06_controls").query("toward == 'target'")
+    frame["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
+    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
+    return _spread(frame, ["norms of", "comparison"], "asked in", "shown")
+
+
+def _claims(folder: Path) -> str:
+    frame = _read(folder, "tab06_claims").rename(columns={"culture": "norms of", "language": "asked in"})
+    return _spread(frame, ["norms of", "stage"], "asked in", "claimed")
+
+
+def _asking(folder: Path) -> str:
+    by = ["adapter", "stage", "language"]
+    quality = _read(folder, "tab05_answer_quality").query("readout == 'label'")[[*by, "option mass", "refusal mass"]]
+    shown = ["spread", "spread PriDe", "first order to average", "PriDe to average"]
+    both = quality.merge(_read(folder, "tab05_position_bias")[[*by, *shown]], on=by)
+    return both.to_markdown(index=False, floatfmt=".3f")
+
+
+def _paper(folder: Path) -> str:
+    frame = _read(folder, "tab06_paper")
     interval = [f"[{low:.2f}, {high:.2f}]" if low == low else "" for low, high in zip(frame["low"], frame["high"], strict=True)]
     frame = frame.assign(interval=interval, n=[f"{n:.0f}" if n == n else "" for n in frame["n"]])
     return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
@@ -78,14 +119,14 @@ def _times(root: Path) -> str:
     return pd.DataFrame(rows, columns=["profile", "what it is", "model", "minutes on 2 cores"]).to_markdown(index=False)
 
 
-def _figures(root: Path) -> str:
-    rows = []
-    for path in sorted((root / "figures" / "cpu").glob("*")):
+def _figures(folder: Path) -> str:
+    rows, root = [], folder.parent.parent
+    for path in sorted(folder.glob("*")):
         if path.suffix in {".png", ".csv"}:
             number = path.stem[3:5]
             notebook = next((root / "notebooks").glob(f"{number}_*.ipynb"))
             rows.append([
-                f"[{path.stem}](figures/cpu/{path.name})", f"[{notebook.stem}](notebooks/{notebook.name})",
+                f"[{path.stem}](figures/{folder.name}/{path.name})", f"[{notebook.stem}](notebooks/{notebook.name})",
                 ", ".join(_list_modules(notebook)),
             ])  # fmt: skip
     return pd.DataFrame(rows, columns=["figure or table", "notebook", "modules"]).to_markdown(index=False)
@@ -97,28 +138,38 @@ def _list_modules(notebook: Path) -> list[str]:
     return [name for name in re.findall(r"\w+", names.split("\ncfg")[0]) if name not in COMMON]
 
 
-def _picture(root: Path) -> str:
-    return "![Precision@K of every stage on the bundled sample](figures/cpu/fig04_precision_at_k.png)"
+def _picture(folder: Path) -> str:
+    return f"![Precision@K of every stage on the bundled sample](figures/{folder.name}/fig04_precision_at_k.png)"
 
 
 BLOCKS = {
-    "picture": _picture,
-    "precision": _precision, "differences": _differences, "shifts": _shifts, "paper": _paper, "times": _times, "figures": _figures,
+    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "cost": _cost, "shifts": _shifts,
+    "stages": _stages, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times,
+    "figures": _figures,
 }  # fmt: skip
 
 
-def _read(root: Path, name: str) -> pd.DataFrame:
-    path = root / "figures" / "cpu" / f"{name}.csv"
+def _spread(frame: pd.DataFrame, rows: list[str], column: str, value: str) -> str:
+    """A wide table: one row per combination of `rows` in the order they come, one column per value of `column`."""
+    wide = frame.pivot(index=rows, columns=column, values=value)
+    wide = wide.reindex(pd.MultiIndex.from_frame(frame[rows].drop_duplicates()))[list(dict.fromkeys(frame[column]))]
+    return wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / f"{name}.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: `make reproduce` makes it, then `make publish`")
+        raise FileNotFoundError(f"{path} is missing: `make reproduce PROFILE={folder.name}` makes it, then `make publish`")
     return pd.read_csv(path)
 
 
 def main() -> int:
-    """`python -m align_utils.readme`: rewrite README.md in place."""
-    path = config.PACKAGE_ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(rewrite(text, config.PACKAGE_ROOT), encoding="utf-8")
+    """`python -m align_utils.readme`: rewrite README.md in place, and RESULTS.md where its profile has run."""
+    root = config.PACKAGE_ROOT
+    for name, profile in (SAMPLE, REAL):
+        if profile == SAMPLE[1] or (root / "figures" / profile).is_dir():
+            text = (root / name).read_text(encoding="utf-8")
+            (root / name).write_text(rewrite(text, root, profile), encoding="utf-8")
     return 0
 
 

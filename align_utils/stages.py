@@ -42,10 +42,15 @@ def name_notebook(stage: str) -> str:
 
 
 def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
-    """Pairs of stages whose difference is tested: each step of training, and each critic-free method with PPO."""
+    """Pairs of stages whose difference is tested: each step of training, each critic-free method with PPO, SFT with each control.
+
+    The other culture's adapter stands beside the untuned model too: what do its norms change in this culture's language?
+    """
     contrasts = [("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft")]
     methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
-    return contrasts + [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
+    contrasts += [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
+    contrasts += [("sft", name) for name in cfg.profile.controls]
+    return contrasts + [(FOREIGN, "few_shot")] * (FOREIGN in cfg.profile.controls)
 
 
 def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import artifacts, config, runner
+from align_utils import artifacts, config, readme, runner
 
 
 def run_all(root, *arguments):
@@ -112,6 +112,25 @@ def test_items_without_an_order_are_asked_for_the_map_alone(smoke):
     places = tables["tab06_map"].query("axis == 'survival_selfexpression'")
     assert {"human", "human_half", "uniform", "zero_shot", "ppo"} <= set(places["stage"])
     assert set(places["n"]) == {5} and set(places["items"]) == {6}
+
+
+def test_results_are_written_from_any_profile_without_a_word_or_an_item(smoke):
+    text = readme.rewrite((ROOT / "RESULTS.md").read_text(), smoke.root, "smoke")
+    blocks = {
+        name: re.search(rf"<!-- begin {name} -->\n(.*?)<!-- end", text, re.DOTALL)[1]
+        for name in readme.BLOCKS
+        if f"begin {name} " in text
+    }
+    assert len(blocks) > 6 and readme.UNPUBLISHED not in text
+    shares = pd.read_csv(smoke.figures / "tab04_precision_at_5.csv")
+    for stage in ("few_shot", "sft", "ppo"):
+        row = shares.query(f"stage == '{stage}' and culture == 'us' and reading == 'attested' and subset == 'all'").iloc[0]
+        assert (
+            f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" in blocks["precision"] and f"| {stage} " in blocks["precision"]
+        )
+    lists = pd.read_parquet(smoke.runs / "associations/tiny_us.parquet")
+    named = set(lists["cue"]) | {f"Q{number}" for number in range(1, 291)}
+    assert not named & set(re.findall(r"\w+", " ".join(blocks.values())))
 
 
 def test_summary_lists_figures_and_headline_numbers(smoke):
