@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from align_utils.prefix import read_batch, wrap_cache
+from align_utils.prefix import TupleCache, place_inputs, read_batch, wrap_cache
 
 Tokens = tuple[int, ...]
 
@@ -67,9 +67,8 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
     logs: dict[tuple[int, Tokens], dict[int, float]] = {}
     order, wanted = _mark(nodes, logs, list(enumerate(trunks[row] for row in range(len(rows)))), keep, left=True)
     logits, cache = _project(
-        model, wanted.to(given.ids.device), input_ids=given.ids[:, given.shared :], attention_mask=given.mask,
-        position_ids=given.positions[:, given.shared :], past_key_values=given.cache, logits_to_keep=keep,
-        use_cache=bool(rest) or given.cache is not None,
+        model, wanted.to(given.ids.device), **place_inputs(given.ids, given.mask, given.positions, given.cache, given.shared),
+        logits_to_keep=keep, use_cache=bool(rest) or given.cache is not None,
     )  # fmt: skip
     _keep(logs, nodes, order, logits)
 
@@ -82,7 +81,8 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
 
 
 def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens]], trunks: dict, nodes: dict, logs: dict):
-    device, width = given.ids.device, max(len(path) for _, path in heads)
+    # Two columns at least where a single one would take another way (`prefix.place_inputs`).
+    device, width = given.ids.device, max(1 + isinstance(cache, TupleCache), *(len(path) for _, path in heads))
     ids = torch.tensor([[*path, *[pad] * (width - len(path))] for _, path in heads], device=device)
     real = torch.tensor([[place < len(path) for place in range(width)] for _, path in heads], device=device)
     rows = [row for row, _ in heads]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from align_utils.prefix import read_batch
+from align_utils.prefix import place_inputs, read_batch, wrap_cache
 
 
 @torch.inference_mode()
@@ -41,12 +41,9 @@ def continue_rows(
         New tokens of every row, the one that ended it included.
     """
     given = read_batch(model, pad, asked)
-    output = model(
-        input_ids=given.ids[:, given.shared :], attention_mask=given.mask, position_ids=given.positions[:, given.shared :],
-        past_key_values=given.cache, use_cache=True, logits_to_keep=1,
-    )  # fmt: skip
-    cache, scores = output.past_key_values, output.logits[:, -1].float()
-    ids, mask, places = given.ids, given.mask, given.positions[:, -1:]
+    ids, mask, places = given.ids, given.mask, given.positions
+    output = model(**place_inputs(ids, mask, places, given.cache, given.shared), use_cache=True, logits_to_keep=1)
+    cache, scores = wrap_cache(output.past_key_values), output.logits[:, -1].float()
     if copies > 1:
         cache.batch_repeat_interleave(copies)
         scores, ids, mask, places = (part.repeat_interleave(copies, dim=0) for part in (scores, ids, mask, places))
@@ -66,11 +63,9 @@ def continue_rows(
             rows = [rows[i] for i in still]
         ids = torch.cat([ids, tokens[:, None]], dim=1)
         mask = torch.cat([mask, torch.ones_like(tokens)[:, None]], dim=1)
-        places = places + 1
-        scores = model(
-            input_ids=ids[:, -1:], attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1].float()  # fmt: skip
+        places = torch.cat([places, places[:, -1:] + 1], dim=1)
+        output = model(**place_inputs(ids, mask, places, cache, ids.shape[1] - 1), use_cache=True, logits_to_keep=1)
+        cache, scores = wrap_cache(output.past_key_values), output.logits[:, -1].float()
     return new
 
 

@@ -43,10 +43,14 @@ class _Groups:
                 drawn[row].append(log)
             return tokens
 
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        # unsloth's models keep no cache while they train.
         lists = continue_rows(
-            self.accelerator.unwrap_model(self.model), tokenizer.pad_token_id, asked, pick=pick, copies=size,
+            model.eval(), tokenizer.pad_token_id, asked, pick=pick, copies=size,
             ends=lambda _, tokens: self._is_over(tokens, stops), max_new_tokens=self.max_completion_length,
         )  # fmt: skip
+        model.train(was_training)
         self._drawn = [log for row in drawn for log in row]
         return lists
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -70,6 +71,9 @@ def load_base(source: ModelSource, *, seed: int):
         The package is not installed, its checksum differs, the hub id or folder cannot be read, or memory or disk do not suffice.
     """
     _require_space(source)
+    # A trainer is a ring of references: without this the last stage's model would still hold its memory.
+    gc.collect()
+    torch.cuda.empty_cache()
     remedy = "close other programs, or take a profile with a smaller model or one in 4 bits"
     with explain(f"model '{source.name}'", folder=Path(constants.HF_HUB_CACHE), remedy=remedy, kind=ModelError):
         return _load(source, seed)
@@ -221,7 +225,7 @@ def _load_unsloth(source: ModelSource):
     )
     tokenizer.padding_side = "left"
     _check_padding(tokenizer, source)
-    return model, tokenizer
+    return model.eval(), tokenizer
 
 
 def _check_padding(tokenizer, source: ModelSource) -> None:

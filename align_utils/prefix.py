@@ -62,11 +62,35 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1)
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
 
 
+class TupleCache(DynamicCache):
+    """Keys and values that a model gave as plain tuples, which cannot be repeated or have rows taken away: unsloth's do."""
+
+
 def wrap_cache(pairs) -> Cache:
-    """A model's cache as transformers' own kind: unsloth's is a plain tuple, which cannot be repeated or handed on."""
+    """A model's cache as transformers' own kind."""
     if isinstance(pairs, Cache):
         return pairs
-    cache = DynamicCache()
+    cache = TupleCache()
     for layer, (keys, values) in enumerate(pairs):
         cache.update(keys, values, layer)
     return cache
+
+
+def place_inputs(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache | None, start: int) -> dict:
+    """What a model is handed to read the tokens from `start` on, after a cache of those before.
+
+    A single token takes a way of its own through unsloth's models: it is read against buffers that the layers keep, which the
+    cache handed in fills but once, so that rows copied or taken away since go unseen. There the token before is read again with it.
+
+    Parameters
+    ----------
+    ids, mask, positions : Tensor of shape (rows, width)
+        As in `Batch`, the tokens in the cache included.
+    """
+    if isinstance(cache, TupleCache) and start == ids.shape[1] - 1:
+        start -= 1
+        pairs = [(layer.keys[:, :, :start], layer.values[:, :, :start]) for layer in cache.layers]
+        cache = wrap_cache(pairs) if start else None
+    return {
+        "input_ids": ids[:, start:], "attention_mask": mask, "position_ids": positions[:, start:], "past_key_values": cache,
+    }  # fmt: skip

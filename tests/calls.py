@@ -42,14 +42,37 @@ def find_calls(roots: set[str], paths: list[Path] = PACKAGE) -> list[Call]:
 
 
 def find_model_calls(paths: list[Path] = PACKAGE) -> list[Call]:
-    """Calls that hand `input_ids` to a model or its backbone, whose class no source names: target 'generate' or 'forward'."""
-    found = []
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and "input_ids" in (words := [word.arg for word in node.keywords]):
+    """Calls that hand `input_ids` to a model or its backbone, whose class no source names: target 'generate' or 'forward'.
+
+    `**make(...)` counts with the keys of the literal that the package's function `make` returns.
+    """
+    found, trees = [], {path: ast.parse(path.read_text()) for path in paths}
+    made = {name: keys for tree in trees.values() for name, keys in _literals(tree)}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            spread = [made.get(_last(word.value.func), []) for word in node.keywords if _is_made(word)]
+            words = [word.arg for word in node.keywords if word.arg or not _is_made(word)] + [
+                key for keys in spread for key in keys
+            ]
+            if "input_ids" in words:
                 target = "generate" if isinstance(node.func, ast.Attribute) and node.func.attr == "generate" else "forward"
                 found.append(Call(target, tuple(map(str, words)), _count(node), f"{path.name}:{node.lineno}"))
     return found
+
+
+def _is_made(word: ast.keyword) -> bool:
+    return word.arg is None and isinstance(word.value, ast.Call)
+
+
+def _literals(tree: ast.AST):
+    # 'place_inputs': ['input_ids', 'attention_mask', ...]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            for inner in _own_nodes(node):
+                if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Dict):
+                    yield node.name, [key.value for key in inner.value.keys if isinstance(key, ast.Constant)]
 
 
 def _imports(tree: ast.AST) -> dict[str, str]:

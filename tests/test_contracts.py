@@ -5,16 +5,17 @@ import re
 from importlib import import_module
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from calls import find_calls, find_model_calls
 from datasets import Dataset
-from transformers import Cache, DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
+from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as TokenizerBase
 from trl import SFTTrainer
 
-from align_utils import adapters, models, prefix, sft
+from align_utils import adapters, continuations, decoder, models, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
 # Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
@@ -107,22 +108,55 @@ def test_models_take_what_is_handed_to_them(call):
     assert set(call.keywords) <= known
 
 
-def test_a_cache_that_comes_as_a_tuple_is_shared_all_the_same(cfg, monkeypatch):
-    # unsloth's models return keys and values as plain tuples (test_unsloth.py): the same batch, the same answers.
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
-    rows = [tokenizer(f"dog, {word}")["input_ids"] for word in ("cat", "a", "tree")]
-    plain, forward = prefix.read_batch(model, tokenizer.pad_token_id, rows), model.forward
+def answer_as_unsloth(model, monkeypatch):
+    """A model whose keys and values come and go as plain tuples, which keeps none while it trains and takes no single new token.
 
-    def answer_with_tuples(**given):
-        output = forward(**given)
-        output.past_key_values = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+    unsloth's models read such a token against buffers of their own (test_unsloth.py); here it is an error.
+    """
+    forward = model.forward
+
+    def answer(input_ids, past_key_values=None, use_cache=True, **given):
+        pairs = past_key_values
+        if pairs is not None:
+            assert input_ids.shape[1] > 1, "a single token takes the way of the stateful buffers"
+            pairs = DynamicCache([(layer.keys, layer.values) for layer in pairs.layers])
+        output = forward(input_ids=input_ids, past_key_values=pairs, use_cache=use_cache and not model.training, **given)
+        if output.past_key_values is not None:
+            output.past_key_values = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
         return output
 
-    monkeypatch.setattr(model, "forward", answer_with_tuples)
-    wrapped = prefix.read_batch(model, tokenizer.pad_token_id, rows)
-    assert plain.shared == wrapped.shared > 0 and isinstance(wrapped.cache, Cache) and type(wrapped.cache) is DynamicCache
-    for ours, theirs in zip(wrapped.cache.layers, plain.cache.layers, strict=True):
-        assert ours.keys.shape[0] == len(rows) and ours.keys.equal(theirs.keys) and ours.values.equal(theirs.values)
+    monkeypatch.setattr(model, "forward", answer)
+
+
+def ask_everything(model, tokenizer):
+    """Scores and lists by every way that reads from a cache: rows of several lengths, some of which end early; copies; tails."""
+    rows = [tokenizer(text)["input_ids"] for text in ("dog, cat", "dog, a", "dog, trees", "dog, c")]
+    seen, tokens = [], torch.arange(4 * 3 * 5).reshape(12, 5) % 90 + 300
+
+    def pick(scores, ids, rows, step):
+        seen.append(scores.clone())
+        return tokens[torch.tensor(rows), step]
+
+    lists = decoder.continue_rows(
+        model, tokenizer.pad_token_id, rows, pick=pick, ends=lambda row, new: len(new) > row % 3 + 1, max_new_tokens=5, copies=3
+    )
+    asked = [(tuple(rows[0]), [(300,), (301,), (302, 303), (304,)]), (tuple(rows[2]), [(305,), (306, 307, 308), (306, 309)])]
+    scores = continuations.score_tails(model, tokenizer.pad_token_id, asked, batch_tokens=60)
+    return (
+        lists,
+        torch.cat([part.flatten() for part in seen]),
+        torch.tensor(np.concatenate([np.concatenate(s) for s in scores])),
+    )
+
+
+def test_a_model_with_tuples_for_a_cache_answers_the_same(cfg, monkeypatch):
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
+    plain = ask_everything(model, tokenizer)
+    answer_as_unsloth(model, monkeypatch)
+    other = ask_everything(model, tokenizer)
+    assert plain[0] == other[0] and len({len(new) for new in plain[0]}) == 3
+    for ours, theirs in zip(other[1:], plain[1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("major", "dtype"), [(7, torch.float16), (8, torch.bfloat16)])

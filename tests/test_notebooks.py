@@ -17,7 +17,8 @@ from align_utils import artifacts, config, readme, runner
 
 
 def run_all(root, *arguments):
-    environment = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    environment = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "align_utils.runner", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

@@ -155,6 +155,9 @@ def test_unsloth_models_take_what_we_hand_to_a_model(wheels):
     # `prefix` makes a cache of the plain tuples that come back, and hands a cache in.
     assert "next_decoder_cache = () if use_cache else None" in ast.unparse(functions["LlamaModel_fast_forward"])
     assert "_cache_as_legacy_tuple(past_key_values)" in ast.unparse(functions["_CausalLM_fast_forward"])
+    # A single token is read against buffers that are filled from the cache handed in only where there are none (`place_inputs`).
+    single = ast.unparse(functions["_LlamaModel_fast_forward_inference"])
+    assert "assert q_len == 1" in single and "do_prefill=not hasattr(decoder_layer.self_attn, 'paged_attention')" in single
     # Left padding (PPO) keeps its mask in training only where no labels are given.
     assert "_is_left_padded(attention_mask)" in ast.unparse(functions["LlamaModel_fast_forward"])
 
