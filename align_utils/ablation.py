@@ -297,3 +297,7 @@ def _name_changes(overlay: dict, prefix: str = "") -> str:
 def _hash_adapter(folder: Path) -> str | None:
     weights = folder / "adapter_model.safetensors"
     return hash_file(weights) if weights.is_file() else None
+
+
+if __name__ == "__main__":
+    main()

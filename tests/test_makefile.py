@@ -37,6 +37,15 @@ def test_help_lists_every_command(tmp_path):
         assert command in text
 
 
+def test_every_module_that_is_run_by_its_name_does_something():
+    texts = [path.read_text() for path in (ROOT / "Makefile", ROOT / "README.md", *(ROOT / "align_utils").glob("*.py"))]
+    called = {name for text in texts for name in re.findall(r"-m align_utils\.([a-z_]+)", text)}
+    assert {"ablation", "export", "readme", "runner", "training"} <= called
+    for name in called:
+        # Without these lines the command ends at once, without a word and as if all were well.
+        assert (ROOT / f"align_utils/{name}.py").read_text().endswith('if __name__ == "__main__":\n    main()\n'), name
+
+
 def test_one_notebook_brings_what_it_needs_in_order(tmp_path):
     root = project(tmp_path)
     assert planned(make(root, "-n", "04", "PROFILE=smoke")) == ["01", "02", "03", "04"]
