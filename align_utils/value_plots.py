@@ -133,8 +133,9 @@ def plot_map(frame: pd.DataFrame, axes_names: dict[str, dict], *, countries: pd.
         return _plot_world(frame, axes_names, countries, mark)
     up, across = axes_names
     wide = frame.pivot(index=["adapter", "stage", "language"], columns="axis", values=["value", "low", "high"])
-    if wide.isna().all(axis=None) or {up, across} - set(frame["axis"]):
-        return draw_nothing("an axis of the map has no item in this run", mark=mark)
+    missing = sorted({up, across} - set(frame.dropna(subset="value")["axis"]))
+    if missing:
+        return draw_nothing(f"the map needs items of both axes;\nthis run has none of {' and '.join(missing)}", mark=mark)
     counts = frame.groupby("axis")[["n", "items"]].max()
     people = wide[wide.index.get_level_values("stage") == "human"]
     even = wide[wide.index.get_level_values("stage") == "uniform"]
