@@ -62,6 +62,22 @@ def _methods(folder: Path) -> str:
     return frame[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
 
 
+def _tried(folder: Path) -> str:
+    frames = [_read(folder, name) for name in ("tab02_ablation", "tab03_ablation")]
+    frames = [frame for frame in frames if "attested_gap" in frame]
+    if not frames:
+        return "*`make ablation` has not run with this profile.*"
+    frame = pd.concat(frames, ignore_index=True)
+    gap = [f"{row.attested_gap:+.3f} [{row.attested_gap_low:+.3f}, {row.attested_gap_high:+.3f}]" for row in frame.itertuples()]
+    frame["difference"] = [
+        text if known else "reference" for text, known in zip(gap, frame["attested_gap"].notna(), strict=True)
+    ]
+    frame["P@5"] = frame["attested"].map("{:.3f}".format)
+    return frame[["culture", "stage", "variant", "changes", "P@5", "difference"]].to_markdown(
+        index=False, disable_numparse=True
+    )
+
+
 def _cost(folder: Path) -> str:
     frame = _read(folder, "tab04_fluency")
     frame["shown"] = [f"{row.cost:+.3f} [{row.cost_low:+.3f}, {row.cost_high:+.3f}]" for row in frame.itertuples()]
@@ -143,7 +159,7 @@ def _picture(folder: Path) -> str:
 
 
 BLOCKS = {
-    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "cost": _cost, "shifts": _shifts,
+    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "cost": _cost, "shifts": _shifts,
     "stages": _stages, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times,
     "figures": _figures,
 }  # fmt: skip
