@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from accelerate import PartialState
@@ -101,12 +100,16 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         trainer = PPOTrainer(
             args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
             reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
-            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge, _Leave()],
+            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
         )  # fmt: skip
         require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
-        with suppress(_EarlyStop):
+        trainer.add_callback(_Leave())  # after the bar, which shows the last update too
+        try:
             trainer.train()
+        except _EarlyStop:
+            # trl's loop would have told the callbacks; the bar is closed there.
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         names = {"objective/scores": "reward", "objective/kl": "kl", "policy/entropy_avg": "entropy"}
         log = tabulate_log(trainer.state.log_history, names).rename(columns={"step": "update"})
         log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)

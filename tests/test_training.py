@@ -212,7 +212,10 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
         return self.history[-1]["reward_valid"]
 
     monkeypatch.setattr(validation.ValidationReward, "measure", pretend)
+    ended = []
+    monkeypatch.setattr(adapters._Bar, "on_train_end", lambda self, *_, **__: ended.append(self.bar.n))
     folder = training.train_stage(cfg, "tiny", "us", stage_name, stage)
+    assert ended == [4], "the bar is closed at the last update"
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2, 3, 4], "the best at 2, no better at 3 and 4"
     assert log.loc[log["chosen"], "update"].tolist() == [2] and log["reward"].iloc[1:].notna().all()
