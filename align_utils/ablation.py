@@ -13,9 +13,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from align_utils import config, generation, pairs, ppo, sft
-from align_utils.adapters import TrainingError, find_adapter
+from align_utils.adapters import find_adapter
 from align_utils.artifacts import MissingInput, find_step, hash_file, hash_settings, make_step, save_frame
 from align_utils.config import Config, ConfigError
+from align_utils.failures import StepError
 from align_utils.models import attach_adapter, check_adapters, hash_base, load_base
 from align_utils.settings import Ablation
 from align_utils.stages import PREFERENCE, count_lists, list_trained
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg = config.load(options.profile)
         chosen = {"models": options.model, "cultures": options.culture, "variants": options.variant}
         table = run_ablation(cfg, options.name, **chosen)
-    except (ConfigError, MissingInput, TrainingError) as error:
+    except (ConfigError, MissingInput, StepError) as error:
         sys.exit(str(error))
     print(table.to_string(index=False, float_format="%.3f", na_rep=""))
     print(f"\n{find_table(cfg, options.name).relative_to(cfg.root)}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel
 from tqdm import tqdm
@@ -13,6 +15,7 @@ from transformers import ProgressCallback, TrainerCallback
 from align_utils.artifacts import make_step, name_work
 from align_utils.config import Config
 from align_utils.failures import TrainingError, explain
+from align_utils.models import pick_device
 
 
 def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | None = None) -> Path:
@@ -55,23 +58,46 @@ def keep_adapter(model: PeftModel):
 
 
 def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
-    """Rows a process takes at once and accumulation steps, so that all processes together take `batch` rows a step.
+    """Rows a process takes at once, `device_batch` at most, and accumulation steps: all processes together take `batch` rows a step.
 
     Raises
     ------
     TrainingError
-        `batch` cannot be dealt out evenly to the processes of the launcher.
+        `batch` cannot be dealt out evenly to the processes of the launcher, or one process sees several GPUs.
 
     Examples
     --------
-    >>> share_batch("sft.batch", 16, 4)  # one process
-    (4, 4)
+    >>> share_batch("sft.batch", 16, 4), share_batch("sft.batch", 12, 8)  # one process
+    ((4, 4), (6, 2))
     """
     processes = PartialState().num_processes
-    size = min(device_batch, batch // processes)
-    if not size or batch % (size * processes):
-        raise TrainingError(f"{setting} = {batch} cannot be dealt out evenly to {processes} processes of {size or 1} rows")
-    return size, batch // (size * processes)
+    if pick_device()[0].type == "cuda" and processes == 1 and torch.cuda.device_count() > 1:
+        # transformers would take a batch on each GPU: other steps than the profile's, stored under its name.
+        raise TrainingError(
+            f"one process sees {torch.cuda.device_count()} GPUs: start one a GPU (`accelerate launch --config_file "
+            "notebooks/launch/ddp.yaml --num_processes N -m align_utils.training --profile P`; the notebooks then find the adapters), "
+            "or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
+    if batch % processes:
+        raise TrainingError(f"{setting} = {batch} cannot be dealt out evenly to {processes} processes")
+    share = batch // processes
+    size = max(rows for rows in range(1, min(device_batch, share) + 1) if share % rows == 0)
+    return size, share // size
+
+
+def refuse_shards(stage: str) -> None:
+    """Stop a preference stage under FSDP or DeepSpeed: it generates from whole models, and its checkpoints are one process's own.
+
+    Raises
+    ------
+    TrainingError
+        The launcher shards the weights (accelerate says so in the environment).
+    """
+    if any(os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")):
+        raise TrainingError(
+            f"{stage} draws lists from whole models and cannot shard their weights: launch this stage with notebooks/launch/ddp.yaml "
+            "(`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
+        )
 
 
 @contextmanager

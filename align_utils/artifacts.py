@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from align_utils.config import Config
+from align_utils.costs import measure_cost
 from align_utils.failures import StepError, explain
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "pandas", "numpy", "matplotlib")
@@ -23,6 +24,12 @@ METRIC_FIELDS = (
     "metric", "model", "culture", "stage", "language", "value", "low", "high", "n", "unit", "seed", "data",
     "subset", "persona", "decoding", "method",
 )  # fmt: skip
+
+
+# Written by a step into its folder, if there is something to say of its cost; it goes into the mark.
+NOTE = "cost-note.txt"
+# What differs from one run to the next although the results are the same.
+CLOCKS = {"step.json", "times.csv"}
 
 
 class MissingInput(FileNotFoundError):
@@ -45,9 +52,10 @@ def write_atomic(path: Path):
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file; of a folder, the hash over its files' names and hashes."""
+    """SHA-256 of a file; of a folder, the hash over its files' names and hashes, without CLOCKS."""
     if path.is_dir():
-        parts = [f"{p.relative_to(path)}:{hash_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.name not in CLOCKS]
+        parts = [f"{p.relative_to(path)}:{hash_file(p)}" for p in files]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -84,7 +92,8 @@ def make_step(folder: Path, settings: dict, *, remedy: str = "close other progra
     folder : Path
         Final place of the step. A step of other settings there is replaced at the end.
     settings : dict
-        Everything the result depends on: data hashes, base model, settings, version of the step's code.
+        Everything the result depends on: data hashes, base model, settings, version of the step's code. The mark also holds the
+        step's cost (`costs.measure_cost`).
     remedy, kind
         Where memory or disk run out inside the block (`failures.explain`).
     """
@@ -95,8 +104,13 @@ def make_step(folder: Path, settings: dict, *, remedy: str = "close other progra
             if rest.exists():
                 shutil.rmtree(rest)
         work.mkdir(parents=True)
-        yield work
-        mark = {"key": hash_settings(settings), "settings": settings}
+        with measure_cost() as cost:
+            yield work
+        note = work / NOTE
+        if note.is_file():
+            cost["note"] = note.read_text(encoding="utf-8")
+            note.unlink()
+        mark = {"key": hash_settings(settings), "settings": settings, "cost": cost}
         (work / "step.json").write_text(json.dumps(mark, indent=1, ensure_ascii=False, sort_keys=True), encoding="utf-8")
         # Moved aside whole: half deleted, with its mark still there, it would be taken for finished under its own settings.
         if folder.exists():

@@ -129,7 +129,7 @@ def _translate(cfg: Config, stage: dict[str, dict], splits: pd.DataFrame, cultur
     train = set(stage[culture]["cues"]["train"])
     cues = {number: word for number, word in words.items() if word in train}
     translated = translate_norms(stage[other]["norms"], known | at, cues, words)
-    if translated["cue"].nunique() < 2 * cfg.profile.sft.device_batch:
+    if translated["cue"].nunique() < 2 * cfg.profile.sft.batch:
         raise ControlError(
             f"control_other_culture: only {translated['cue'].nunique()} training cues of '{culture}' have {FEWEST} associations of "
             f"'{other}' that the concept pairs can translate; give a longer swow/cue_pairs.csv or leave the control out"

@@ -8,6 +8,8 @@ import pandas as pd
 
 # What the table of a preference stage says where its chosen checkpoint is not above the SFT model.
 NO_GAIN = "no gain over SFT on validation"
+# Of the validation lists: where a gamed reward would show.
+SIGNS = ("length", "duplicates", "copies", "listed", "frequent", "variety")
 
 
 def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
@@ -125,8 +127,8 @@ def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row a model, culture and stage, the SFT model in front: `updates`, `chosen update`, `valid reward`, `gain` over SFT,
-        `KL` (nats per list), and of the validation lists `length` (distinct responses), `wasted`, `frequent` and `variety`
-        (NaN where an older log has none); `note` where there is no gain.
+        `KL` (nats per list), and of the validation lists `length` (distinct responses), `duplicates`, `copies`, `listed`,
+        `frequent` (`rewards.describe_list`) and `variety`; `note` where there is no gain.
     """
     rows = []
     for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
@@ -140,11 +142,11 @@ def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
             kept = {name: summary[name] for name in ("updates", "chosen update", "KL", "note")}
             rows.append(_describe_lists(model, culture, stage, chosen, log[log["update"] == 0].iloc[0]) | kept)
     order = ["model", "culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL"]
-    return pd.DataFrame(rows)[[*order, "length", "wasted", "frequent", "variety", "note"]]
+    return pd.DataFrame(rows)[[*order, *SIGNS, "note"]]
 
 
 def _describe_lists(model: str, culture: str, stage: str, row: pd.Series, start: pd.Series) -> dict:
-    parts = {name: row.get(f"{name}_valid", float("nan")) for name in ("length", "wasted", "frequent", "variety")}
+    parts = {name: row[f"{name}_valid"] for name in SIGNS}
     gain = row["reward_valid"] - start["reward_valid"]
     return {"model": model, "culture": culture, "stage": stage, "valid reward": row["reward_valid"], "gain": gain, **parts}
 

@@ -11,7 +11,7 @@ from transformers import set_seed
 from trl import GRPOConfig, RLOOConfig
 
 from align_utils import lexical, prompts
-from align_utils.adapters import find_adapter, keep_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, keep_adapter, refuse_shards, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
@@ -63,13 +63,14 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
     folder = find_adapter(cfg, model_name, culture, method, seed)
     if find_step(folder, settings):
         return folder
+    refuse_shards(method)
     free, language = cfg.profile.critic_free, cfg.language_of(culture)
     cues = sorted(data["cues"]["train"])
     if len(cues) < free.cues:
         raise TrainingError(f"culture '{culture}': {len(cues)} training cues, fewer than critic_free.cues = {free.cues}")
     start = find_adapter(cfg, model_name, culture, "sft", seed)
     what = f"{model_name}, {culture}, {method}"
-    remedy = f"lower critic_free.device_batch in the profile (now {free.device_batch})"
+    remedy = f"lower critic_free.device_batch in the profile (now {free.device_batch}), or critic_free.cues (now {free.cues}), whose lists are drawn together"
     with share_step(folder, settings, remedy=remedy) as work:
         set_seed(seed)
         model, tokenizer = load_base(cfg.models[model_name], seed=seed)
@@ -143,7 +144,7 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, method:
     ppo = cfg.profile.ppo
     return describe_sft(cfg, model_name, culture, data, seed=seed) | {
         "version": [SFT_VERSION, VERSION], "start": hash_file(start), "method": method,
-        "critic_free": cfg.profile.critic_free.model_dump(exclude={"methods"}, exclude_defaults=True), "reward": ppo.reward.model_dump(),
+        "critic_free": cfg.profile.critic_free.model_dump(exclude={"methods", "device_batch"}, exclude_defaults=True), "reward": ppo.reward.model_dump(),
         "decoding": find_decoding(cfg).model_dump(), "max_new_tokens": cfg.profile.lexical.max_new_tokens,
         "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

@@ -17,7 +17,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from align_utils import lexical, prompts
-from align_utils.adapters import find_adapter, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, refuse_shards, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
@@ -77,6 +77,7 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     folder = find_adapter(cfg, model_name, culture, "ppo", seed)
     if find_step(folder, settings):
         return folder
+    refuse_shards("ppo")
     ppo, language = cfg.profile.ppo, cfg.language_of(culture)
     cues = sorted(data["cues"]["train"])
     if len(cues) < ppo.episodes:
@@ -151,7 +152,7 @@ def _describe(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
     start = require(find_adapter(cfg, model_name, culture, "sft", seed) / "adapter_model.safetensors", made_by="02_sft")
     sft = describe_sft(cfg, model_name, culture, data, seed=seed)
     return sft | {
-        "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(exclude_none=True),
+        "version": [SFT_VERSION, VERSION], "start": hash_file(start), "ppo": cfg.profile.ppo.model_dump(exclude={"device_batch"}, exclude_none=True),
         "decoding": find_decoding(cfg).model_dump(),
         "max_new_tokens": cfg.profile.lexical.max_new_tokens, "remove_spaces": cfg.language_of(culture).remove_spaces,
     }  # fmt: skip

@@ -60,22 +60,22 @@ def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
     ['cat', 'Bone']
     """
     kept: dict[str, str] = {}
-    for part in SEPARATORS.split(text.strip().split("\n", 1)[0]):
+    for part in split_parts(text):
         form = language.normalise(part)
         if form and form != language.normalise(cue):
-            kept.setdefault(form, part.strip())
+            kept.setdefault(form, part)
     return list(kept.values())
 
 
-def count_parts(text: str) -> int:
-    """How many non-empty parts the first line of a generated text has, duplicates and copies of the cue included.
+def split_parts(text: str) -> list[str]:
+    """The non-empty parts of the first line of a generated text, duplicates and copies of the cue included.
 
     Examples
     --------
-    >>> count_parts(" cat, cat, dog,")
-    3
+    >>> split_parts(" cat, cat, dog,")
+    ['cat', 'cat', 'dog']
     """
-    return sum(bool(part.strip()) for part in SEPARATORS.split(text.strip().split("\n", 1)[0]))
+    return [part.strip() for part in SEPARATORS.split(text.strip().split("\n", 1)[0]) if part.strip()]
 
 
 def draw_lists(

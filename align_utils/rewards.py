@@ -15,7 +15,7 @@ from align_utils.failures import TrainingError
 from align_utils.passes import SharedBackbone
 
 # What a list's reward is made of, and the signs of a reward that is gamed: short lists, words that fit everything.
-PARTS = ("precision", "strength", "length", "wasted", "frequent")
+PARTS = ("precision", "strength", "length", "duplicates", "copies", "listed", "frequent")
 
 
 class RewardError(TrainingError):
@@ -39,7 +39,7 @@ class ListReward:
     def score(self, cue: str, text: str) -> float:
         """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`."""
         words = prompts.parse_list(self.language, text, cue=cue)
-        self.scored.append(describe_list(text, words, self.strengths[cue], self.common, self.language, self.settings))
+        self.scored.append(describe_list(cue, text, words, self.strengths[cue], self.common, self.language, self.settings))
         return self._rate_words(cue, words)
 
     def rate(self, cue: str, text: str) -> float:
@@ -100,21 +100,24 @@ def find_common(strengths: dict[str, dict[str, float]], *, k: int) -> set[str]:
 
 
 def describe_list(
-    text: str, words: list[str], human: dict[str, float], common: set[str], language: Language, reward: Reward
+    cue: str, text: str, words: list[str], human: dict[str, float], common: set[str], language: Language, reward: Reward
 ) -> dict[str, float]:
     """PARTS of one generated list.
 
     Returns
     -------
     dict
-        `precision`, `strength` (`lexical.split_reward`), `length` (distinct responses), `wasted` (share of the listed parts that
-        repeat a response or copy the cue), `frequent` (share of the responses that are among `common`); NaN for an empty list.
+        `precision`, `strength` (`lexical.split_reward`), `length` (distinct responses), `duplicates` and `copies` (shares of the
+        parts that repeat a response, or the cue), `listed` (1 where the text is a list of two parts or more, else 0: the format),
+        `frequent` (share of the responses that are among `common`); shares of an empty list are NaN.
     """
     precision, strength = lexical.split_reward(words, human, language, k=reward.k)
-    listed, empty = prompts.count_parts(text), float("nan")
+    parts, empty = prompts.split_parts(text), float("nan")
+    copies = sum(language.normalise(part) == language.normalise(cue) for part in parts)
     return {
         "precision": precision, "strength": strength, "length": len(words),
-        "wasted": 1 - len(words) / listed if listed else empty,
+        "duplicates": (len(parts) - copies - len(words)) / len(parts) if parts else empty,
+        "copies": copies / len(parts) if parts else empty, "listed": float(len(parts) > 1),
         "frequent": sum(language.normalise(word) in common for word in words) / len(words) if words else empty,
     }  # fmt: skip
 

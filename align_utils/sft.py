@@ -15,7 +15,7 @@ from trl import SFTConfig
 
 from align_utils import prompts
 from align_utils.adapters import configure_lora, find_adapter, share_batch, share_step, show_progress, widen_adapter
-from align_utils.artifacts import find_step, hash_file, hash_settings, name_work, save_frame
+from align_utils.artifacts import NOTE, find_step, hash_file, hash_settings, name_work, save_frame
 from align_utils.checkpoints import KEPT, Seal, Watch, find_checkpoint, measure_checkpoints
 from align_utils.config import Config, Language
 from align_utils.curves import tabulate_log
@@ -141,7 +141,10 @@ def train_sft(cfg: Config, model_name: str, culture: str, data: dict, *, stage: 
         widen_adapter(trainer)
         show_progress(trainer)
         before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
-        trainer.train(resume_from_checkpoint=find_checkpoint(checkpoints))
+        reached = find_checkpoint(checkpoints)
+        if reached and PartialState().is_main_process:
+            (work / NOTE).write_text(f"went on from {Path(reached).name}", encoding="utf-8")
+        trainer.train(resume_from_checkpoint=reached)
         if steps % sft.eval_every:
             trainer.evaluate()
         log = tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
@@ -210,18 +213,20 @@ def _check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> Non
 
 
 def _name_checkpoints(folder: Path, settings: dict) -> Path:
-    # Beside the work folder, so that they last until the step is in place. The rows a device takes at once are left out of the
-    # key: who lowers them because memory ran out goes on from the last checkpoint.
-    sft = {name: value for name, value in settings["sft"].items() if name != "device_batch"}
-    work = name_work(folder, settings | {"sft": sft})
+    # Beside the work folder, so that they last until the step is in place.
+    work = name_work(folder, settings)
     return work.with_name(f"{work.name}-checkpoints")
 
 
 def describe_sft(cfg: Config, model_name: str, culture: str, data: dict, *, seed: int) -> dict:
-    """Everything an SFT adapter depends on: the key under which it is stored."""
+    """Everything an SFT adapter depends on: the key under which it is stored.
+
+    The rows a device takes at once are left out, here and in the stages that follow: who lowers them because memory ran out keeps
+    what is finished and goes on from the last checkpoint.
+    """
     return data.get("control", {}) | {
         "version": VERSION, "base": hash_base(cfg.models[model_name], seed=cfg.profile.seed), "culture": culture,
         "norms": hash_file(data["path"]), "cues": hash_settings(data["cues"]), "seed": seed,
-        "sft": cfg.profile.sft.model_dump(exclude_defaults=True), "lora": cfg.profile.lora.model_dump(),
+        "sft": cfg.profile.sft.model_dump(exclude={"device_batch"}, exclude_defaults=True), "lora": cfg.profile.lora.model_dump(),
         "prompt": [getattr(cfg.language_of(culture), name) for name in ("list_prompt", "list_lead", "separator")],
     }  # fmt: skip

@@ -11,9 +11,9 @@ import pandas as pd
 from accelerate import PartialState
 
 from align_utils import config, pairs
-from align_utils.artifacts import read_frame
+from align_utils.artifacts import MissingInput, read_frame
 from align_utils.config import Config
-from align_utils.controls import build_control
+from align_utils.controls import ControlError, build_control
 from align_utils.failures import StepError
 from align_utils.grpo import train_critic_free
 from align_utils.models import pick_device
@@ -98,16 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except config.ConfigError as error:
         parser.error(str(error))
     # Without being told of the processor, accelerate takes a launcher's processes on a machine without GPU for strangers.
-    data, state = pairs.load_stage(cfg), PartialState(cpu=pick_device()[0].type == "cpu")
+    state = PartialState(cpu=pick_device()[0].type == "cpu")
     state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
     try:
+        data = pairs.load_stage(cfg)
         for model in options.model or known["model"]:
             for culture in options.culture or known["culture"]:
                 for stage in options.stage or known["stage"]:
                     for seed in options.seed or cfg.seeds:
                         folder = train_stage(cfg, model, culture, stage, data, seed=seed)
                         state.print(folder.relative_to(cfg.root))
-    except StepError as error:
+    except (StepError, MissingInput, ControlError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
         print("\nInterrupted. Finished steps and checkpoints are stored; the same command goes on from there.", file=sys.stderr)

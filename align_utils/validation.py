@@ -69,7 +69,7 @@ class ValidationReward(TrainerCallback):
         settings = self.cfg.profile.ppo.reward
         parts = pd.DataFrame(
             [
-                describe_list(row.text, row.responses, self.strengths[row.cue], self.common, self.language, settings)
+                describe_list(row.cue, row.text, row.responses, self.strengths[row.cue], self.common, self.language, settings)
                 for row in lists.itertuples()
             ]
         ).mean()
