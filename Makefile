@@ -1,7 +1,8 @@
 # The companion's commands. `make` alone lists them.
 PROFILE ?= cpu
 PYTHON3 ?= python3
-RUN := runs/$(PROFILE)
+# Results lie here, or in the folder that ALIGN_OUTPUT names.
+RUN := $(if $(ALIGN_OUTPUT),$(ALIGN_OUTPUT)/)runs/$(PROFILE)
 STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
 NUMBERS := $(foreach stem,$(STEMS),$(firstword $(subst _, ,$(stem))))
 # "02_sft@01_norms" and so on: each notebook with the one before it.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from align_utils import config, generation, pairs, ppo, sft
 from align_utils.adapters import find_adapter
-from align_utils.artifacts import MissingInput, find_step, hash_file, hash_settings, make_step, save_frame
+from align_utils.artifacts import MissingInput, find_step, hash_file, hash_settings, make_step, name_path, save_frame
 from align_utils.config import Config, ConfigError
 from align_utils.failures import StepError
 from align_utils.models import attach_adapter, check_adapters, hash_base, load_base
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(str(error))
     print(table.to_string(index=False, float_format="%.3f", na_rep=""))
-    print(f"\n{find_table(cfg, options.name).relative_to(cfg.root)}")
+    print(f"\n{name_path(cfg, find_table(cfg, options.name))}")
 
 
 def _save_table(

@@ -245,11 +245,11 @@ def enter_artefact(cfg: Config, path: Path, *, section: str, inputs: Iterable[Pa
 
 def _enter(cfg: Config, paths: list[Path], *, section: str, inputs: Iterable[Path]) -> None:
     notebook = os.environ.get("ALIGN_NOTEBOOK", "interactive")
-    sources = [{"path": _relative(cfg, p), "sha256": hash_file(p)} for p in sorted(set(inputs))]
+    sources = [{"path": name_path(cfg, p), "sha256": hash_file(p)} for p in sorted(set(inputs))]
     entries = {entry["path"]: entry for entry in load_manifest(cfg)}
     for path in paths:
-        entries[_relative(cfg, path)] = {
-            "path": _relative(cfg, path), "sha256": hash_file(path), "notebook": notebook, "section": section,
+        entries[name_path(cfg, path)] = {
+            "path": name_path(cfg, path), "sha256": hash_file(path), "notebook": notebook, "section": section,
             "inputs": sources, "profile": cfg.profile.name, "seed": cfg.profile.seed, "commit": _commit(cfg.root),
             "versions": _versions(),
         }  # fmt: skip
@@ -258,11 +258,11 @@ def _enter(cfg: Config, paths: list[Path], *, section: str, inputs: Iterable[Pat
         temporary.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _relative(cfg: Config, path: Path) -> str:
-    # The reader's data folder may lie anywhere: its files are named below a fixed word, never by a path of the machine.
+def name_path(cfg: Config, path: Path) -> str:
+    """A file of the run as it is written down: from the project, the output folder or the data on, never by a path of the machine."""
     if not cfg.is_sample and path.is_relative_to(cfg.data_dir):
         return f"ALIGN_DATA/{path.relative_to(cfg.data_dir)}"
-    return str(path.relative_to(cfg.root))
+    return str(path.relative_to(cfg.output if path.is_relative_to(cfg.output) else cfg.root))
 
 
 def _commit(root: Path) -> str:

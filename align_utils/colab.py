@@ -7,10 +7,15 @@ from pathlib import Path
 
 DRIVE = Path("/content/drive")
 FOLDER = DRIVE / "MyDrive" / "align-data"
+OUTPUT = DRIVE / "MyDrive" / "align-output"
 
 
 def setup() -> None:
-    """Mount Drive, point `ALIGN_DATA` to `MyDrive/align-data` when it is there, and say which GPU was given.
+    """Mount Drive, point `ALIGN_DATA` to `MyDrive/align-data` when it is there and `ALIGN_OUTPUT` to `MyDrive/align-output`, and
+    say which GPU was given.
+
+    Each notebook on Colab has a machine of its own, which is lost with the connection: on Drive 02 finds what 01 has made, and an
+    interrupted training its checkpoints.
 
     Raises
     ------
@@ -20,6 +25,7 @@ def setup() -> None:
     from google.colab import drive
 
     drive.mount(str(DRIVE))
+    os.environ.setdefault("ALIGN_OUTPUT", str(OUTPUT))
     if FOLDER.is_dir():
         os.environ.setdefault("ALIGN_DATA", str(FOLDER))
     else:
@@ -28,4 +34,6 @@ def setup() -> None:
 
     if not torch.cuda.is_available():
         raise RuntimeError("no GPU: choose Runtime > Change runtime type > T4 GPU, then run all cells again")
-    print(f"GPU: {torch.cuda.get_device_name()}; real files: {os.environ.get('ALIGN_DATA', 'none')}")
+    print(
+        f"GPU: {torch.cuda.get_device_name()}; real files: {os.environ.get('ALIGN_DATA', 'none')}; results: {os.environ['ALIGN_OUTPUT']}"
+    )

@@ -43,6 +43,7 @@ class Config:
 
     def __init__(self, profile: Profile, root: Path, data_dir: Path):
         self.profile, self.root, self.data_dir = profile, root, data_dir
+        self.output = Path(os.environ.get("ALIGN_OUTPUT") or root).resolve()
         settings = root / "notebooks"
         self.cultures = {n: _read(settings / "cultures" / f"{n}.yaml", Culture) for n in profile.cultures}
         languages = dict.fromkeys(c.language for c in self.cultures.values())
@@ -50,16 +51,22 @@ class Config:
         self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
         self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
         self.baselines = {n: _read(settings / "models" / f"{n}.yaml", ServerModel) for n in profile.baselines}
+        for name, language in self.languages.items():
+            if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
+                raise ConfigError(
+                    f"profile '{profile.name}': field 'survey.personas': '{unknown[0]}' is not worded in "
+                    f"{settings / 'languages' / f'{name}.yaml'}; there are none, {', '.join(language.personas)}"
+                )
 
     @cached_property
     def runs(self) -> Path:
-        """Folder of everything the run computes: `runs/<profile>`."""
-        return self.root / "runs" / self.profile.name
+        """Folder of everything the run computes: `runs/<profile>` of the project, or of the folder that ALIGN_OUTPUT names."""
+        return self.output / "runs" / self.profile.name
 
     @cached_property
     def figures(self) -> Path:
-        """Folder of figures and tables: `figures/<profile>`."""
-        return self.root / "figures" / self.profile.name
+        """Folder of figures and tables: `figures/<profile>`, beside `runs`."""
+        return self.output / "figures" / self.profile.name
 
     @property
     def is_sample(self) -> bool:
@@ -136,6 +143,11 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
 def read_profile(name: str, *, root: Path) -> Profile:
     """A profile with its overlays merged, without looking at data, cultures or models (see `load` for the errors)."""
     return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _profile_path(root, name))
+
+
+def read_model(name: str, *, root: Path) -> ModelSource:
+    """The file `notebooks/models/<name>.yaml` (see `load` for the errors)."""
+    return _read(root / "notebooks" / "models" / f"{name}.yaml", ModelSource)
 
 
 def read_ablation(name: str, *, root: Path) -> Ablation:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from align_utils.failures import ModelError
 from align_utils.prefix import TupleCache, place_inputs, read_batch, wrap_cache
 
 Tokens = tuple[int, ...]
@@ -32,6 +33,11 @@ def score_tails(
     -------
     list of list of ndarray
         As `asked`: for each tail its tokens' natural log-probabilities, float64 of shape (tail length,).
+
+    Raises
+    ------
+    ModelError
+        Scores that are not finite.
     """
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
     size = max(1, batch_tokens // len(asked[order[-1]][0])) if order else 1
@@ -125,6 +131,11 @@ def _project(model, wanted: torch.Tensor, **inputs):
 def _keep(logs: dict, nodes: dict, order: Sequence[tuple[int, Tokens]], logits: torch.Tensor) -> None:
     logits = logits.float()
     total = torch.logsumexp(logits, dim=-1)
+    if not total.isfinite().all():
+        raise ModelError(
+            "the model's scores are not finite numbers, so no answer can be read from them: its weights are damaged, or 16 bits are too "
+            "narrow for it (float16 on a card without bfloat16)"
+        )
     for node, scores, whole in zip(order, logits, total, strict=True):
         tokens = list(nodes[node])
         logs[node] = dict(zip(tokens, (scores[tokens] - whole).tolist(), strict=True))

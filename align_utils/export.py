@@ -15,8 +15,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from align_utils import config
 from align_utils.adapters import find_adapter
-from align_utils.artifacts import make_step, read_frame, require
+from align_utils.artifacts import make_step, name_path, read_frame, require
 from align_utils.config import Config, ModelSource
+from align_utils.failures import ModelError
 from align_utils.models import attach_adapter, load_base
 from align_utils.stages import name_notebook
 
@@ -49,6 +50,8 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     ------
     MissingInput
         The adapter has not been trained.
+    ModelError
+        The model is in 4 bits and its file names no `merge_into`: merged there, weights would be rounded and no plain model folder.
     """
     folder = find_adapter(cfg, model, culture, stage, seed)
     mark = require(folder / "step.json", made_by=name_notebook(stage))
@@ -56,7 +59,7 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     target = cfg.runs / "export" / (f"{model}-{culture}-{stage}" + ("" if own else f"-seed-{seed}"))
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
-        base, tokenizer = load_base(cfg.models[model], seed=cfg.profile.seed)
+        base, tokenizer = load_base(_find_base(cfg, model), seed=cfg.profile.seed)
         merged = attach_adapter(base, folder, stage).merge_and_unload()
         merged.save_pretrained(work, safe_serialization=True)
         tokenizer.save_pretrained(work)
@@ -78,7 +81,7 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
     notices : sequence of str
         Names of the base model's notices; the card says so where there is none.
     """
-    source, taught, splits = cfg.models[model], cfg.cultures[culture], read_frame(
+    source, taught, splits = _find_base(cfg, model), cfg.cultures[culture], read_frame(
         cfg.runs / "norms" / "splits.csv", made_by="01_norms"
     )  # fmt: skip
     sizes = ", ".join(f"{count} {name}" for name, count in splits["split"].value_counts().items())
@@ -110,6 +113,18 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
     ])  # fmt: skip
 
 
+def _find_base(cfg: Config, model: str) -> ModelSource:
+    """The model that an adapter is merged into: the one it was trained on, of a 4-bit one the file that `merge_into` names."""
+    source = cfg.models[model]
+    if not source.load_in_4bit:
+        return source
+    if not source.merge_into:
+        raise ModelError(
+            f"model '{model}' is in 4 bits: name the file of its 16-bit weights as `merge_into` in notebooks/models/{model}.yaml"
+        )
+    return config.read_model(source.merge_into, root=cfg.root)
+
+
 def _read_records(cfg: Config, model: str, culture: str) -> list[dict]:
     found = []
     for number in ("02", "03", "04"):
@@ -129,7 +144,7 @@ def _format_record(record: dict) -> str:
 
 def _find_notices(cfg: Config, model: str) -> list[Path]:
     """Licence and notice files that came with the base model: in its package, in its folder, or in the hub's cache of it."""
-    root = _find_files(cfg.models[model])
+    root = _find_files(_find_base(cfg, model))
     if root is None:
         return []
     return sorted(
@@ -162,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cfg = config.load(options.profile)
     for model in options.model or cfg.models:
         for culture in options.culture or cfg.cultures:
-            print(export_model(cfg, model, culture, options.stage).relative_to(cfg.root))
+            print(name_path(cfg, export_model(cfg, model, culture, options.stage)))
 
 
 if __name__ == "__main__":

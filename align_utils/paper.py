@@ -8,6 +8,7 @@ import pandas as pd
 
 from align_utils import tension
 from align_utils.config import Config
+from align_utils.stages import FOREIGN
 
 # Claim, the paper's words, and what the run must reach to say 'reproduced' (relative gain, or scale points).
 GAINS = (
@@ -38,7 +39,8 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness:
         scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of
         their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than
-        every control's), 'same direction' (shown, but smaller, matched by a control or without one), 'not seen', or 'not testable
+        every control's, the other culture's adapter among them), 'same direction' (shown, but smaller, matched by a control, or
+        without one trained on wrong norms), 'not seen', or 'not testable
         here'. Against a 70B model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction'
         where on some; where its P@5 was not measured the claim is not testable.
     """
@@ -116,7 +118,11 @@ def _tell_counts(row: pd.Series) -> str:
 
 
 def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
-    asked = metrics[(metrics["language"] == "zh") & ((metrics["culture"] == "cn") | (metrics["stage"] == "zero_shot"))]
+    asked = metrics[metrics["language"] == "zh"]
+    # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
+    foreign = (asked["stage"] == "sft") & (asked["culture"] != "cn")
+    asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN))
+    asked = asked[(asked["culture"] == "cn") | asked["stage"].isin(["zero_shot", FOREIGN])]
     if "persona" in asked:
         asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
     nearer, mode = _read_counts(asked, "aligned_with_china"), _read_counts(asked, "aligned_with_china_mode")
@@ -125,7 +131,7 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
     before, after = (nearer.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
     n, p = nearer.loc["ppo", "n"], nearer.loc["ppo", "p"]
     test = "random signs" if nearer.loc["ppo", "method"] == "random signs" else "McNemar"
-    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f})"
+    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f} after Holm)"
     if {"zero_shot", "ppo"} <= set(mode.index):
         first, last = (mode.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
         text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
@@ -136,15 +142,15 @@ def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
     verdict = "not seen"
     if after > before and p < 0.05:
         enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
-        # Without a control nothing tells these norms from any tuning.
-        verdict = "reproduced" if enough and len(controls) and (controls < after).all() else "same direction"
+        # Without one trained on wrong norms nothing tells these norms from any tuning.
+        verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
     return text, nearer.loc["ppo", "low"], nearer.loc["ppo", "high"], n, verdict
 
 
 def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     """`low, high, n, count` (a mean where there are several seeds), `p, method` by stage; p is NaN where nothing is tested."""
     part = metrics[metrics["metric"] == metric].drop_duplicates("stage").set_index("stage")[["value", "low", "high", "n"]]
-    tests = metrics[metrics["metric"] == f"{metric}_p"].drop_duplicates("stage").set_index("stage")
+    tests = metrics[metrics["metric"] == f"{metric}_p_holm"].drop_duplicates("stage").set_index("stage")
     tests = tests[["value", "method"]].rename(columns={"value": "p"}).reindex(part.index)
     return part.assign(count=(part["value"] * part["n"]).round(1)).join(tests)
 

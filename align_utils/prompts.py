@@ -164,12 +164,13 @@ def build_survey_prompt(
     """A survey question with its options in one order; labels 1..n name the places, not the codes.
 
     Options whose text is a bare numeral (inner points of a ten-point scale) are shown as the label alone. `lead` stands in the
-    place of the language's `answer_lead`.
+    place of the language's `answer_lead`. Such a question is followed by the language's `steps_hint`.
     """
+    hint = language.steps_hint if any(option.isdigit() for option in options) else ""
     lines = []
     for place, index in enumerate(order, start=1):
         text = "" if options[index].isdigit() else options[index]
         lines.append(language.option_line.format(label=place, text=text).rstrip())
     return language.survey_prompt.format(
-        persona=persona, question=question, options="\n".join(lines), lead=lead or language.answer_lead
+        persona=persona, question=question + hint, options="\n".join(lines), lead=lead or language.answer_lead
     )

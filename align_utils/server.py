@@ -175,8 +175,13 @@ def parse_top(answer) -> dict[str, float]:
         first = held["content"][0]["top_logprobs"] if held.get("content") else held["top_logprobs"][0]
         pairs = first.items() if isinstance(first, dict) else [(_read_text(entry), entry["logprob"]) for entry in first]
         pairs = [(token, float(value)) for token, value in pairs if value is not None]
+        unreadable = [value for _, value in pairs if math.isnan(value)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         pairs = []
+    if pairs and unreadable:
+        raise ServerError(
+            "the answer holds log-probabilities that are not a number (NaN): the server's model is damaged or overflows"
+        )
     if not pairs:
         raise ServerError("the answer holds no log-probabilities of the likeliest tokens")
     shares: dict[str, float] = {}

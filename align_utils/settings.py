@@ -79,6 +79,8 @@ class Language(Strict):
     list_lead: str
     survey_prompt: str
     option_line: str
+    # Follows a question whose inner options are bare numerals; it must not name the ends' numerals, which an order may turn round.
+    steps_hint: str = ""
     # What the label of an option follows, and the ways of writing that are added up: what stands between lead and label.
     answer_lead: str
     answer_forms: list[str] = Field(default=[" ", ""], min_length=1)
@@ -111,6 +113,8 @@ class ModelSource(Strict):
     source: str
     backend: Literal["transformers", "unsloth"] = "transformers"
     load_in_4bit: bool = False
+    # Of a model in 4 bits: the file in notebooks/models of the same model in 16, which `make export` merges adapters into.
+    merge_into: str = ""
     # Name in the paper of a model that the paper tunes; claims are judged on those alone.
     in_paper: str | None = None
     # For tokenizers that ship no pad token of their own.
@@ -118,6 +122,14 @@ class ModelSource(Strict):
     # What a download needs, checked before it begins; none for a model that comes otherwise.
     disk_gb: float | None = Field(default=None, gt=0)
     licence: str
+
+    @model_validator(mode="after")
+    def _four_bits_by_unsloth(self):
+        if self.load_in_4bit and self.backend != "unsloth":
+            raise ValueError(
+                "load_in_4bit needs `backend: unsloth`: the transformers backend would load the weights as they are"
+            )
+        return self
 
 
 class Norms(Strict):

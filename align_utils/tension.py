@@ -251,11 +251,11 @@ def describe_paper(counts: dict[str, tuple[int, int]] = PAPER, n: int = PAPER_IT
 
 
 def list_metrics(cfg: Config, counts: pd.DataFrame) -> list[dict]:
-    """Metric records of `count_aligned` toward China: `aligned_with_china` (nearer), `..._mode`, and their p (`method`: the test)."""
+    """Metric records of `count_aligned` toward China: `aligned_with_china` (nearer), `..._mode`, and their p after Holm (`method`: the test)."""
     records, method = [], "exact McNemar" if len(cfg.seeds) == 1 else "random signs"
     for reading, part in counts.groupby("reading", sort=False):
         name = "aligned_with_china" + ("" if reading == "nearer" else f"_{reading}")
         records += list_records(part, name, unit="share", subset="high_tension")
-        tests = part.drop(columns=["low", "high"]).assign(value=part["p"]).dropna(subset="value")
-        records += list_records(tests, f"{name}_p", unit="p", subset="high_tension", method=method)
+        tests = part.drop(columns=["low", "high"]).assign(value=part["p_holm"]).dropna(subset="value")
+        records += list_records(tests, f"{name}_p_holm", unit="p", subset="high_tension", method=method)
     return records

@@ -11,7 +11,7 @@ import pandas as pd
 from accelerate import PartialState
 
 from align_utils import config, pairs
-from align_utils.artifacts import MissingInput, read_frame
+from align_utils.artifacts import MissingInput, name_path, read_frame
 from align_utils.config import Config
 from align_utils.controls import ControlError, build_control
 from align_utils.failures import StepError
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for stage in options.stage or known["stage"]:
                     for seed in options.seed or cfg.seeds:
                         folder = train_stage(cfg, model, culture, stage, data, seed=seed)
-                        state.print(folder.relative_to(cfg.root))
+                        state.print(name_path(cfg, folder))
     except (StepError, MissingInput, ControlError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:

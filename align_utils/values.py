@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import distance
 from scipy.special import rel_entr
 
 MEASURES = ("wasserstein", "jensen_shannon", "mean_difference")
@@ -36,7 +35,7 @@ def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence (base 2), in [0, 1]."""
-    return float(distance.jensenshannon(_check(p), _check(q), base=2) ** 2)
+    return float(measure_rows(_check(p)[None], _check(q)[None])[1][0])
 
 
 def measure_rows(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,8 @@ MISSING = (
 def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
     """Put the reader's sentences and labels in place of ours, item by item.
 
-    An item is taken from the file only if its rows are sound in every language, so that languages never differ in source.
+    An item is taken from the file only if its rows are sound in every language, so that languages never differ in source. A
+    sentence that says what 1 and 10 stand for is not: where the options are shown in descending order it would contradict them.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
             found = written.get((item["question"], language), [])
             labels = _read_options(found[0]["options"], item) if found else None
             reason = _judge_rows(found, labels, scripts[language])
+            if not reason and any(label.isdigit() for label in labels) and _names_ten(found[0]["text"]):
+                reason = "names an end of its scale by numeral, which the descending order would turn round"
             if reason:
                 new = {"wording": f"ours: {language} {reason}"}
                 break
@@ -165,6 +168,11 @@ def _read_options(text: str, item: dict) -> list[str] | None:
     inner = {code: label for code, label in zip(codes, ours, strict=True) if label.isdigit()}
     labels = inner | labels
     return [labels[code] for code in codes] if set(labels) == set(codes) else None
+
+
+def _names_ten(text: str) -> bool:
+    """Whether a sentence holds the number ten, in digits or as one character (十)."""
+    return "10" in re.findall(r"\d+", text) or any(unicodedata.numeric(letter, 0) == 10 for letter in text)
 
 
 def _list_scripts(text: str) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from align_utils import microdata, opinions
-from align_utils.config import Config
+from align_utils.config import Config, read_yaml
 from align_utils.tables import DataError, find_file, parse_numbers, read_table
 from align_utils.wording import read_options, read_wording
 
@@ -33,8 +32,8 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why the file's was refused>',
-        which may be that there is none.
+        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why not the file's>', which
+        may be that there is none.
 
     Raises
     ------
@@ -43,9 +42,10 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     """
     survey = cfg.profile.survey
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
-    if survey.wording == "ours":
-        return items.assign(wording="ours")
     path = cfg.data_dir / "wvs" / "questions.csv"
+    if survey.wording == "ours":
+        aside = f": the profile asks in ours, survey.wording, and leaves wvs/{path.name} aside" if path.is_file() else ""
+        return items.assign(wording="ours" + aside)
     return read_wording(path, items) if path.is_file() else items.assign(wording=f"ours: there is no wvs/{path.name}")
 
 
@@ -82,8 +82,10 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     (60, 233, 235)
     """
     path = folder / "items.csv"
-    scales = yaml.safe_load((folder / "scales.yaml").read_text(encoding="utf-8"))
-    languages = sorted({key for scale in scales.values() for key in scale if key not in SCALE_KEYS})
+    scales = read_yaml(folder / "scales.yaml")
+    languages = sorted(
+        {key for scale in scales.values() for key in (scale if isinstance(scale, dict) else {}) if key not in SCALE_KEYS}
+    )
     for name, scale in scales.items():
         _check_scale(f"{folder / 'scales.yaml'}: scale '{name}'", scale, languages)
     texts = [f"text_{language}" for language in languages]
@@ -91,6 +93,10 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     for column, known in {"scale": scales, "kind": ("ordered", "nominal"), "core": ("yes", "no")}.items():
         for line in items.index[~items[column].isin(list(known))]:
             raise DataError(f"{path}, line {line}: {column} '{items.loc[line, column]}' is none of {', '.join(known)}")
+    for line in items.index[~items["question"].str.fullmatch(r"Q[1-9]\d*[A-Z]?")]:
+        raise DataError(
+            f"{path}, line {line}: question '{items.loc[line, 'question']}' is not Q and the survey's number, such as Q57"
+        )
     for column in ["question", *texts]:
         for line in items.index[items[column] == ""]:
             raise DataError(f"{path}, line {line}: {items.loc[line, 'question']} has an empty {column}")
@@ -112,7 +118,12 @@ def list_nominal(cfg: Config) -> set[str]:
 
 
 def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
+    if not isinstance(scale, dict) or not isinstance(scale.get("codes"), list):
+        raise DataError(f"{place}: expected `codes`, a list of the survey's codes")
     codes, gone = scale["codes"], [*scale.get("recode", {}), *scale.get("drop", [])]
+    wrong = [code for code in (*codes, *gone) if not isinstance(code, int) or isinstance(code, bool)]
+    if wrong:
+        raise DataError(f"{place}: code {wrong[0]!r} is not a whole number")
     if len(codes) < 2:
         raise DataError(f"{place}: {len(codes)} code; a scale has two or more")
     if len({*codes, *gone}) != len(codes) + len(gone) or not set(scale.get("recode", {}).values()) <= set(codes):
@@ -162,7 +173,7 @@ def load_distributions(cfg: Config, items: pd.DataFrame) -> tuple[pd.DataFrame, 
             paths[0], _name_countries(cfg), options[options["question"].isin(items["question"])]
         )
     else:
-        shares = _read_aggregated(paths[0])
+        shares, notes = _read_aggregated(paths[0])
     shares = shares.reindex(columns=["question", "country", "answer", "share", "n", "n_effective"])
     rows: dict = {}
     for row in shares[shares["country"].isin(list(countries))].itertuples(index=False):
@@ -184,7 +195,11 @@ def load_distributions(cfg: Config, items: pd.DataFrame) -> tuple[pd.DataFrame, 
             total, first = sum(mass.values()), found[country][0]
             kept += [(item.question, name, code, mass[code] / total, first.n, first.n_effective) for code in item.codes]
     if not kept:
-        first = f" (of {rejected[-1]['question']}: {rejected[-1]['reason']})" if rejected else ""
+        # The first that is in the file: that others are not tells little.
+        told = sorted(
+            (row for row in rejected if row["question"] != "(file)"), key=lambda row: row["reason"].startswith("not in ")
+        )
+        first = f" (of {told[0]['question']}: {told[0]['reason']})" if told else ""
         raise DataError(f"{paths[0]}: none of our {len(items)} items is usable in all of {', '.join(countries)}{first}")
     columns = ["question", "culture", "code", "share", "n", "n_effective"]
     return pd.DataFrame(kept, columns=columns), pd.DataFrame(rejected, columns=["question", "reason"]), paths[0]
@@ -267,12 +282,26 @@ def _judge_item(found: dict, item: tuple, countries: list[str]) -> str:
     return ""
 
 
-def _read_aggregated(path: Path) -> pd.DataFrame:
+def _read_aggregated(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of answers on a scale, and what was repaired: codes below 0 (no answer) are left out of the shares."""
     frame = read_table(path, ["question", "country", "answer", "share"], optional=["n"])
     frame["share"] = parse_numbers(frame, "share", path, low=0, high=1)
-    frame["answer"] = parse_numbers(frame, "answer", path, low=-9, high=99).astype(int)
+    answers = parse_numbers(frame, "answer", path, low=-9, high=99)
+    if len(parts := answers.index[answers % 1 != 0]):
+        raise DataError(
+            f"{path}, line {parts[0]}, column 'answer': expected a whole code, found {frame.loc[parts[0], 'answer']!r}"
+        )
+    frame["answer"] = answers.astype(int)
     frame["n"] = parse_numbers(frame, "n", path, low=1, high=1e9) if "n" in frame else float("nan")
     twice = frame.index[frame.duplicated(["question", "country", "answer"])]
     if len(twice):
         raise DataError(f"{path}, line {twice[0]}: this question, country and answer stand twice")
-    return frame
+    missing = frame["answer"] < 0
+    if not missing.any():
+        return frame, []
+    gone = frame["share"].where(missing, 0.0).groupby([frame["question"], frame["country"]]).transform("sum")
+    frame["share"] /= (1 - gone).where(gone < 1, 1.0)
+    kept = frame[~missing]
+    return kept, [
+        f"{missing.sum()} rows of codes below 0 (no answer) left out, the other shares of their questions made to match"
+    ]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import config, wvs
+from align_utils import config, prompts, wvs
 from align_utils.tables import DataError
 
 FOLDER = ROOT / "data" / "survey"
@@ -88,11 +88,33 @@ def test_each_language_is_written_in_its_own_script(items, part):
         assert {unicodedata.name(c).split()[0] for c in zh if c.isalpha()} == {"CJK"}, row["question"]
 
 
-def test_sentences_end_as_questions_and_name_both_ends_of_ten_points(items):
+def test_sentences_end_as_questions_and_tie_no_end_of_ten_points_to_a_numeral(items):
     ten = items[items["codes"].map(len) == 10]
     assert items["text_en"].str.endswith(("?", ".")).all() and items["text_zh"].str.endswith(("？", "。")).all()
-    assert ten["text_en"].str.contains(r"from 1 \(.+\) to 10 \(.+\)\?$").all()
-    assert ten["text_zh"].str.contains("用一到十.*一.+十.+您选几？$").all()
+    assert len(ten) == 50
+    for item in ten.to_dict("records"):
+        for language in ("en", "zh"):
+            # Every inner point is a numeral, the ends are words; which end is 1 the order says, so no sentence may.
+            ends = [label for label in item[f"labels_{language}"] if not label.isdigit()]
+            assert len(ends) == 2 and item[f"labels_{language}"][0] == ends[0] and item[f"labels_{language}"][-1] == ends[1]
+            assert not re.search(
+                r"\d|[一二三四五六七八九十]到[一二三四五六七八九十]|一表示|十表示|一是|十是", item[f"text_{language}"]
+            ), item["question"]
+
+
+def test_a_descending_ten_point_question_says_the_same_of_every_label(cfg):
+    item = wvs.load_items(FOLDER, choice="all").set_index("question").loc["Q182"]
+    for name, language in cfg.languages.items():
+        labels = item[f"labels_{name}"]
+        up, down = (
+            prompts.build_survey_prompt(language, item[f"text_{name}"], labels, order)
+            for order in prompts.list_orders(10, numeric=True)
+        )
+        assert language.steps_hint in up and not re.search(r"\d", language.steps_hint)
+        assert f"\n1. {labels[0]}\n2.\n" in up and f"\n10. {labels[-1]}\n" in up
+        assert f"\n1. {labels[-1]}\n2.\n" in down and f"\n10. {labels[0]}\n" in down
+        # Nothing but the ends' words changes place: no word of the sentence ties an end to a numeral.
+        assert up.replace(labels[0], "@").replace(labels[-1], labels[0]).replace("@", labels[-1]) == down
 
 
 def test_choices_keep_the_core_and_the_nominal_items_apart(items):

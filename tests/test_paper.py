@@ -38,7 +38,7 @@ def test_gain_is_told_and_judged_by_its_interval(numbers, ours, verdict):
 def count(stage, before_after, p, *, n=20, metric="aligned_with_china", culture="cn"):
     return [
         (metric, culture, stage, "zh", before_after / n, 0.3, 0.7, n, None, None),
-        (f"{metric}_p", culture, stage, "zh", p, None, None, n, None, None),
+        (f"{metric}_p_holm", culture, stage, "zh", p, None, None, n, None, None),
     ]
 
 
@@ -57,7 +57,7 @@ def test_counts_stand_beside_the_papers_with_their_uncertainty():
         "by the pairing that is not known)"
     )
     assert row["ours"] == (
-        "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03); by the modal answer 5 -> 7 (p = 0.40); controls: none"
+        "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03 after Holm); by the modal answer 5 -> 7 (p = 0.40); controls: none"
     )
     # As large as the paper's and shown, but no control stands beside it.
     assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
@@ -77,6 +77,16 @@ def test_counts_are_judged_by_test_size_and_controls(after, p, control, verdict)
     row = judge_counts(count("ppo", after, p), count("control_shuffled", control, 1.0))
     assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
     assert row["ours"].endswith(f"controls: shuffled {control}")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "shuffled", "verdict"), [(9, 9, "reproduced"), (10, 9, "same direction"), (4, None, "same direction")]
+)
+def test_the_other_cultures_adapter_is_a_control_but_not_the_only_one(foreign, shuffled, verdict):
+    rows = [] if shuffled is None else [count("control_shuffled", shuffled, 1.0)]
+    row = judge_counts(count("ppo", 10, 0.03), count("sft", foreign, 1.0, culture="us"), *rows)
+    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
+    assert f"foreign {foreign}" in row["ours"]
 
 
 def test_all_claims_have_a_row_and_70b_is_a_yardstick():

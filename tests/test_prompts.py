@@ -70,7 +70,7 @@ def test_all_orders_hold_every_permutation_once_from_ascending_to_descending(n):
 
 def test_survey_prompt_names_places_and_leaves_numerals_bare(english):
     text = prompts.build_survey_prompt(english, "How?", ["Never", "2", "Always"], [2, 1, 0], persona="You are X.\n")
-    assert text == "You are X.\nHow?\n1. Always\n2.\n3. Never\nMy answer is option"
+    assert text == f"You are X.\nHow?{english.steps_hint}\n1. Always\n2.\n3. Never\nMy answer is option"
     opened = prompts.build_survey_prompt(english, "How?", ["Never", "Always"], [0, 1], lead=english.text_lead)
     assert opened == "How?\n1. Never\n2. Always\nAnswer:"
 
