@@ -15,11 +15,14 @@ from trl import GRPOTrainer, RLOOTrainer
 from align_utils.decoder import continue_rows, draw_tokens
 from align_utils.failures import TrainingError
 from align_utils.generation import find_stop_tokens
-from align_utils.loss import has_plain_head, score_tokens
+from align_utils.loss import has_plain_head, refuse_rewritten, score_tokens
 from align_utils.rewards import ListReward
 
 # trl copies the adapter of this name, and of no other, to `ref` before the first step: the frozen SFT model of the KL.
 POLICY = "default"
+
+
+refuse_rewritten(GRPOTrainer, RLOOTrainer)
 
 
 class _Groups:

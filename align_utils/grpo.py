@@ -11,7 +11,15 @@ from transformers import set_seed
 from trl import GRPOConfig, RLOOConfig
 
 from align_utils import lexical, prompts
-from align_utils.adapters import find_adapter, keep_adapter, refuse_shards, share_batch, share_step, show_progress
+from align_utils.adapters import (
+    find_adapter,
+    keep_adapter,
+    refuse_shards,
+    scale_gradients,
+    share_batch,
+    share_step,
+    show_progress,
+)
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
@@ -82,7 +90,7 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         )
         judge.measure(0)
         asked = [{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]
-        with keep_adapter(policy):
+        with keep_adapter(policy), scale_gradients():
             trainer = choose_trainer(method, credit=free.credit)(
                 model=policy, reward_funcs=_ask(reward), args=configure_critic_free(cfg, method, work / "trainer", seed=seed),
                 processing_class=tokenizer, train_dataset=Dataset.from_list(asked),

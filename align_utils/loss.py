@@ -94,6 +94,25 @@ class _TokenLoss(torch.autograd.Function):
         return slope * gradient[:, None], None, None, None
 
 
+def refuse_rewritten(*classes: type) -> None:
+    """Stop where trl's trainers are no longer trl's: unsloth, imported first, puts trainers of its own in their place.
+
+    Raises
+    ------
+    ImportError
+        With what to do.
+    """
+    for owner in classes:
+        if not owner.__module__.startswith("trl."):
+            raise ImportError(
+                f"{owner.__name__} comes from {owner.__module__} in the place of trl: unsloth was imported before. Restart Python and "
+                "import align_utils first; it loads unsloth itself, with the first model that needs it"
+            )
+
+
+refuse_rewritten(SFTTrainer)
+
+
 class FusedTrainer(SFTTrainer):
     """trl's SFTTrainer with `sum_token_losses` in the place of its chunked loss: the same loss without recomputation."""
 

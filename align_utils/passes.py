@@ -30,6 +30,8 @@ class SharedBackbone(nn.Module):
     def __init__(self, policy: PeftModel):
         super().__init__()
         core = policy.get_base_model()
+        # In training unsloth drops the mask of a backbone that is called by itself, and lists padded on the left would read padding.
+        core.base_model._unsloth_keep_padding_mask = True
         # Functions and not modules: nothing of the policy is registered, moved or saved twice.
         self._read = lambda **given: core.base_model(use_cache=False, **given).last_hidden_state
         self._head = lambda hidden: core.get_output_embeddings()(hidden)

@@ -17,17 +17,20 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from align_utils import lexical, prompts
-from align_utils.adapters import find_adapter, refuse_shards, share_batch, share_step, show_progress
+from align_utils.adapters import find_adapter, refuse_shards, scale_gradients, share_batch, share_step, show_progress
 from align_utils.artifacts import find_step, hash_file, require, save_frame
 from align_utils.checkpoints import Watch, measure_checkpoints
 from align_utils.config import Config
 from align_utils.curves import tabulate_log
 from align_utils.failures import TrainingError, require_space
+from align_utils.loss import refuse_rewritten
 from align_utils.models import attach_adapter, load_base, pick_device
 from align_utils.rewards import Critic, NormReward
 from align_utils.sft import VERSION as SFT_VERSION
 from align_utils.sft import describe_sft
 from align_utils.validation import ValidationReward, find_decoding
+
+refuse_rewritten(PPOTrainer)
 
 # Bumped when this stage's result changes for the same settings.
 VERSION = 3
@@ -98,11 +101,13 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
             cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every, patience=ppo.patience
         )
         judge.measure(0)
-        trainer = PPOTrainer(
-            args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
-            reward_model=reward, value_model=Critic(policy), train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
-            callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
-        )  # fmt: skip
+        with scale_gradients():
+            trainer = PPOTrainer(
+                args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,
+                reward_model=reward, value_model=Critic(policy),
+                train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
+                callbacks=[Watch(what, LOGGED, f"ppo.learning_rate (now {ppo.learning_rate:g})"), judge],
+            )  # fmt: skip
         require_space(what, folder.parent, measure_checkpoints(policy), kind=TrainingError)
         show_progress(trainer)
         trainer.add_callback(_Leave())  # after the bar, which shows the last update too

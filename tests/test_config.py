@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import config
+from align_utils import artifacts, config
 
 PROFILES = sorted(p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml") if p.stem != "base")
 
@@ -55,6 +55,24 @@ def test_yaml_that_is_none_names_the_line(tmp_path):
 def test_missing_data_folder_names_the_variable(tmp_path):
     with pytest.raises(config.ConfigError, match="ALIGN_DATA"):
         config.load("cpu_real", data_dir=tmp_path / "none")
+
+
+def test_a_persona_must_be_worded_in_every_language(tmp_path):
+    root = copy_project(tmp_path)
+    path = root / "notebooks" / "profiles" / "smoke.yaml"
+    path.write_text(path.read_text() + "survey: {personas: [none, mars]}\n")
+    with pytest.raises(
+        config.ConfigError, match=r"survey\.personas.*'mars' is not worded in .*languages/en\.yaml; there are none, "
+    ):
+        config.load("smoke", root=root)
+
+
+def test_results_go_to_the_folder_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_OUTPUT", str(tmp_path / "elsewhere"))
+    cfg = config.load("smoke")
+    assert cfg.runs == tmp_path / "elsewhere" / "runs" / "smoke" and cfg.figures == tmp_path / "elsewhere" / "figures" / "smoke"
+    assert artifacts.name_path(cfg, cfg.figures / "a.csv") == "figures/smoke/a.csv"
+    assert artifacts.name_path(cfg, ROOT / "data" / "neutral.csv") == "data/neutral.csv"
 
 
 def test_resolved_profile_is_the_overlay_over_its_base():

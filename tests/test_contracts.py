@@ -1,6 +1,7 @@
 """Every third-party call the package makes fits the installed signature: names, keywords, number of arguments."""
 
 import inspect
+import os
 import re
 from importlib import import_module
 from types import SimpleNamespace
@@ -11,11 +12,12 @@ import torch
 import transformers
 from calls import find_calls, find_model_calls
 from datasets import Dataset
+from peft import get_peft_model
 from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as TokenizerBase
 from trl import SFTTrainer
 
-from align_utils import adapters, continuations, decoder, models, sft
+from align_utils import adapters, continuations, decoder, groups, loss, models, passes, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
 # Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
@@ -31,6 +33,7 @@ SPECIAL = {"bos_token", "eos_token", "pad_token", "unk_token"} & set(TokenizerBa
 ATTRIBUTES = {
     "trl.SFTTrainer.model": "peft.PeftModel",
     "trl.SFTTrainer.accelerator": "accelerate.Accelerator",
+    "trl.experimental.ppo.PPOTrainer.callback_handler": "transformers.trainer_callback.CallbackHandler",
     "peft.PeftModel.config": "transformers.PreTrainedConfig",
 }
 
@@ -159,6 +162,43 @@ def test_a_model_with_tuples_for_a_cache_answers_the_same(cfg, monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
+    monkeypatch.setattr(models, "pick_device", lambda: (torch.device("cpu"), torch.bfloat16, "as on a card"))
+    monkeypatch.setattr(models, "HEAD_ROWS", 100)
+    tiny = models._make_tiny
+    monkeypatch.setattr(models, "_make_tiny", lambda seed: (tiny(seed)[0].bfloat16(), tiny(seed)[1]))
+    model, _ = models.load_base(cfg.models["tiny"], seed=3)
+    model.get_output_embeddings().weight.data *= 30  # logits as large as a real model's
+    ids = torch.arange(20)[None] + 300
+    logits = model(input_ids=ids).logits
+    hidden = model.base_model(input_ids=ids).last_hidden_state
+    exact = hidden.double() @ model.get_output_embeddings().weight.double().T
+    assert hidden.dtype == torch.bfloat16 and logits.dtype == torch.float32 and exact.abs().max() > 5
+    torch.testing.assert_close(logits.double(), exact, rtol=0, atol=1e-4)
+    assert (exact.bfloat16().double() - exact).abs().max() > 1e-3, "in 16 bits they would be off"
+
+
+def test_trainers_that_another_package_has_rewritten_are_refused():
+    loss.refuse_rewritten(SFTTrainer, groups.GRPOTrainer, groups.RLOOTrainer)
+    with pytest.raises(ImportError, match="import align_utils first"):
+        loss.refuse_rewritten(type("UnslothSFTTrainer", (SFTTrainer,), {"__module__": "UnslothSFTTrainer"}))
+
+
+def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
+    model, _ = models.load_base(cfg.models["tiny"], seed=0)
+    passes.SharedBackbone(get_peft_model(model, adapters.configure_lora(cfg)))
+    assert model.base_model._unsloth_keep_padding_mask is True
+
+
+@pytest.mark.parametrize(("dtype", "scaled"), [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)])
+def test_preference_stages_scale_their_gradients_in_float16(cfg, tmp_path, monkeypatch, dtype, scaled):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(adapters, "pick_device", lambda: (torch.device("cuda"), dtype, "a card"))
+    with adapters.scale_gradients():
+        assert os.environ.get("ACCELERATE_MIXED_PRECISION") == ("fp16" if scaled else None)
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ
+
+
 @pytest.mark.parametrize(("major", "dtype"), [(7, torch.float16), (8, torch.bfloat16)])
 def test_a_card_that_only_emulates_bfloat16_trains_in_float16(monkeypatch, major, dtype):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -170,7 +210,7 @@ def test_a_card_that_only_emulates_bfloat16_trains_in_float16(monkeypatch, major
     assert models.pick_device()[1] is dtype
 
 
-def test_the_adapter_of_a_4_bit_model_is_float32_where_training_is_float16(cfg, tmp_path):
+def test_the_adapter_of_a_4_bit_model_is_float32(cfg, tmp_path):
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     model.is_loaded_in_4bit = True
     rows = Dataset.from_list([{"prompt": "a", "completion": " b"}])
@@ -183,8 +223,5 @@ def test_the_adapter_of_a_4_bit_model_is_float32_where_training_is_float16(cfg, 
         return {weights.dtype for weights in trainer.model.parameters() if weights.requires_grad}
 
     assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: adapters.widen_adapter can go"
-    adapters.widen_adapter(trainer)
-    assert dtypes() == {torch.bfloat16}, "bfloat16 training keeps it"
-    trainer.args.fp16 = True
     adapters.widen_adapter(trainer)
     assert dtypes() == {torch.float32}

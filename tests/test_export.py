@@ -107,6 +107,26 @@ def test_the_card_names_the_notices_and_seeds_do_not_overwrite_each_other(export
     assert (folder / "README.md").stat().st_mtime_ns == before
 
 
+def test_a_4_bit_model_is_merged_into_its_16_bit_weights(exported, monkeypatch):
+    cfg = exported[0]
+    four = config.read_model("qwen2.5-7b-4bit", root=cfg.root)
+    monkeypatch.setitem(cfg.models, "four", four)
+    assert export._find_base(cfg, "four") == config.read_model("qwen2.5-7b", root=cfg.root)
+    monkeypatch.setitem(cfg.models, "four", four.model_copy(update={"merge_into": ""}))
+    with pytest.raises(
+        models.ModelError, match=r"name the file of its 16-bit weights as `merge_into` in notebooks/models/four\.yaml"
+    ):
+        export._find_base(cfg, "four")
+    for path in (cfg.root / "notebooks" / "models").glob("*-4bit.yaml"):
+        source = config.read_model(path.stem, root=cfg.root)
+        assert config.read_model(source.merge_into, root=cfg.root).in_paper == source.in_paper
+
+
+def test_4_bits_without_unsloth_are_refused():
+    with pytest.raises(ValueError, match="load_in_4bit needs `backend: unsloth`"):
+        config.ModelSource(name="m", loader="transformers", source="a/b", licence="x", load_in_4bit=True)
+
+
 def test_an_adapter_that_is_not_there_names_the_notebook(exported):
     with pytest.raises(artifacts.MissingInput, match="03_ppo"):
         export.export_model(exported[0], "tiny", "cn", "ppo")

@@ -1,8 +1,10 @@
 """The machine's own failures: one clear error, nothing half-done taken for finished, nothing that was finished lost."""
 
 import errno
+import json
 import shutil
 from collections import defaultdict, namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,20 @@ from conftest import copy_project
 from safetensors import SafetensorError
 from test_training import prepare
 
-from align_utils import adapters, artifacts, associations, config, failures, lexical, models, participants, ppo, sft, survey
+from align_utils import (
+    adapters,
+    artifacts,
+    associations,
+    config,
+    failures,
+    lexical,
+    models,
+    participants,
+    ppo,
+    sft,
+    survey,
+    training,
+)
 from align_utils.adapters import find_adapter
 from align_utils.checkpoints import find_checkpoint
 from align_utils.loss import FusedTrainer
@@ -139,6 +154,47 @@ def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(pro
     log = pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")
     assert seen[4:] == [2, 2, 3, 3, 4, 4, 5, 5], "steps 1 and 2 were in the checkpoint; two halves a step now"
     assert log["step"].tolist() == list(range(7))
+    cost = json.loads((find_adapter(cfg, "tiny", "cn", "sft") / "step.json").read_text())["cost"]
+    assert cost["note"] == "went on from checkpoint-2" and cost["seconds"] > 0 and cost["memory_gb"] > 0.1
+
+
+def test_what_is_finished_stays_finished_when_a_device_takes_fewer_rows(project, adapter, change, monkeypatch):
+    cfg, stage = project
+    folders = {name: training.train_stage(cfg, "tiny", "us", name, stage) for name in ("sft", "ppo", "grpo")}
+    marks = {name: (folder / "step.json").stat().st_mtime_ns for name, folder in folders.items()}
+    change("sft", device_batch=2)
+    change("ppo", device_batch=2)
+    change("critic_free", device_batch=2)
+    for name, mark in marks.items():
+        assert (training.train_stage(cfg, "tiny", "us", name, stage) / "step.json").stat().st_mtime_ns == mark, name
+    change("ppo", kl=0.9)
+    assert (training.train_stage(cfg, "tiny", "us", "ppo", stage) / "step.json").stat().st_mtime_ns != marks["ppo"]
+    for name in ("ppo", "grpo"):
+        shutil.rmtree(folders[name])
+
+
+def test_one_process_that_sees_several_gpus_is_told_to_start_one_each(monkeypatch):
+    assert adapters.share_batch("sft.batch", 12, 8) == (6, 2)
+    monkeypatch.setattr(adapters, "pick_device", lambda: (torch.device("cuda"), torch.bfloat16, "a card"))
+    for cards, refused in ((1, False), (2, True)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
+        with (
+            pytest.raises(adapters.TrainingError, match="sees 2 GPUs: .*accelerate launch.*CUDA_VISIBLE_DEVICES=0")
+            if refused
+            else nullcontext()
+        ):
+            adapters.share_batch("sft.batch", 12, 8)
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_preference_stages_refuse_sharded_weights(project, adapter, change, monkeypatch, name):
+    cfg, stage = project
+    change("ppo", kl=0.7)
+    change("critic_free", kl=0.7)
+    monkeypatch.setenv(name, "true")
+    for method in ("ppo", "rloo"):
+        with pytest.raises(adapters.TrainingError, match=rf"{method} draws lists .*ddp\.yaml"):
+            training.train_stage(cfg, "tiny", "us", method, stage)
 
 
 def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):

@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -30,6 +31,7 @@ from align_utils import (
     models,
     plots,
     ppo,
+    prompts,
     rewards,
     sft,
     stages,
@@ -369,7 +371,24 @@ def test_the_reward_is_that_of_ppo(project):
         == lexical.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
         > 0
     )
-    assert reward.scored == module.lists.scored and reward.scored[0]["wasted"] == pytest.approx(1 / 3)
+    assert reward.scored == module.lists.scored
+
+
+def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
+    cfg, english = project[0], project[0].languages["en"]
+    human, reward = {"cat": 0.5, "bone": 0.25}, cfg.profile.ppo.reward
+
+    def describe(text):
+        words = prompts.parse_list(english, text, cue="dog")
+        return rewards.describe_list("dog", text, words, human, {"cat"}, english, reward)
+
+    wasteful = describe(" cat, Cat, dog, bone\nmore, words")
+    assert {name: wasteful[name] for name in ("length", "duplicates", "copies", "listed", "frequent")} == {
+        "length": 2, "duplicates": 0.25, "copies": 0.25, "listed": 1.0, "frequent": 0.5,
+    }  # fmt: skip
+    assert describe(" people often think of cats")["listed"] == 0.0 == describe("")["listed"]
+    assert np.isnan(describe("")["duplicates"]) and np.isnan(describe("")["copies"])
+    assert set(wasteful) == set(rewards.PARTS)
 
 
 def test_the_profile_names_the_methods_and_everything_carries_them(project):
@@ -412,13 +431,13 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     nan = float("nan")
     ppo = {
         "update": [0, 1, 2], "reward": [nan, 0.2, 0.3], "kl": [nan, 0.0, 0.4], "reward_valid": [0.3, 0.4, 0.35],
-        "chosen": [False, True, False], "length_valid": [7.0, 5.0, 6.0], "wasted_valid": [0.1, 0.0, 0.0],
-        "frequent_valid": [0.2, 0.5, 0.3],
+        "chosen": [False, True, False], "length_valid": [7.0, 5.0, 6.0], "duplicates_valid": [0.1, 0.0, 0.0],
+        "copies_valid": [0.0, 0.0, 0.0], "listed_valid": [1.0, 1.0, 1.0], "frequent_valid": [0.2, 0.5, 0.3],
+        "variety_valid": [0.8, 0.7, 0.6],
     }  # fmt: skip
     rloo = ppo | {
         "reward_valid": [0.3, 0.3, 0.5],
         "chosen": [False, False, True],
-        "variety_valid": [0.8, 0.7, 0.6],
     }
     logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
     logs = logs.assign(model="m", culture="us")
@@ -428,8 +447,8 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     assert table["KL"].tolist() == [0, 0.4, 0.4] and table["length"].tolist() == [7, 5, 6]
     assert (
         table["frequent"].tolist() == [0.2, 0.5, 0.3]
-        and math.isnan(table.loc["ppo", "variety"])
-        and table.loc["rloo", "variety"] == 0.6
+        and table["variety"].tolist() == [0.8, 0.7, 0.6]
+        and table["duplicates"].tolist() == [0.1, 0.0, 0.0]
     )
     assert table["note"].tolist() == ["", "", ""]
     level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))

@@ -169,6 +169,8 @@ def test_a_broken_item_names_line_and_column(tmp_path, old, new, message):
         ({"drop": [2]}, "'did2': each code once"),
         ({"recode": {0: 3}}, "'did2': each code once"),
         ({"direction": "up"}, "'did2': direction 'up'"),
+        ({"codes": None}, "'did2': expected `codes`, a list"),
+        ({"codes": [1, "two"]}, "'did2': code 'two' is not a whole number"),
     ],
     ids=str,
 )
@@ -178,6 +180,13 @@ def test_a_broken_scale_is_named(tmp_path, change, message):
     scales["did2"] |= change
     path.write_text(yaml.safe_dump(scales, allow_unicode=True))
     with pytest.raises(DataError, match=message):
+        wvs.load_items(path.parent)
+
+
+def test_an_item_is_known_by_the_surveys_number(tmp_path):
+    path = copy_project(tmp_path) / "data" / "survey" / "items.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("\nQ1,", "\nQX1,", 1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"items\.csv, line 2: question 'QX1' is not Q and the survey's number"):
         wvs.load_items(path.parent)
 
 

@@ -27,7 +27,8 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
     environment = {**os.environ, "ALIGN_ROOT": str(cfg.root), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "notebooks" / "launch" / "ddp.yaml"),
-        "--num_processes", "2", "-m", "align_utils.training", "--profile", "smoke", "--culture", "us", "--stage", "sft",
+        "--num_processes", "2", "-m", "align_utils.training", "--profile", "smoke", "--culture", "us",
+        *(part for name in ("sft", "ppo", "rloo", "grpo") for part in ("--stage", name)),
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -37,6 +38,19 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
     for column in ("loss", "eval_loss"):
         pd.testing.assert_series_equal(one[column], two[column], rtol=0, atol=1e-3)
     assert one["loss"].iloc[1] - one["loss"].iloc[-1] > 0.01, "steps that change nothing would agree too"
+    for name in ("ppo", "rloo", "grpo"):
+        log = pd.read_csv(find_adapter(cfg, "tiny", "us", name) / "log.csv")
+        updates = (cfg.profile.ppo if name == "ppo" else cfg.profile.critic_free).updates
+        assert log["update"].tolist() == list(range(updates + 1)), name
+        assert log["reward"].iloc[1:].notna().all() and log["chosen"].sum() == 1, name
+
+
+def test_command_line_says_that_notebook_01_has_not_run(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGN_ROOT", str(run[0].root))
+    monkeypatch.setenv("ALIGN_OUTPUT", str(tmp_path))  # a folder in which nothing has run yet
+    with pytest.raises(SystemExit) as stop:
+        training.main(["--profile", "smoke"])
+    assert "run notebook 01_norms first" in str(stop.value.code) and str(tmp_path) in str(stop.value.code)
 
 
 def test_command_line_names_what_it_does_not_know(run, monkeypatch, capsys):

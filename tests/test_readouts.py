@@ -72,6 +72,14 @@ def test_labels_add_up_their_written_forms(cfg, tiny, language, k):
         assert np.abs(np.log(scores) - np.log(slow)).max() < 1e-4
 
 
+def test_a_model_that_overflows_has_no_opinion(cfg):
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
+    asked = ask(cfg, "en", 4)
+    model.get_output_embeddings().weight.data[7] = float("nan")
+    with pytest.raises(models.ModelError, match="scores are not finite numbers"):
+        survey.score_labels(model, tokenizer, asked, batch_tokens=400)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
 def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language, batch_tokens):

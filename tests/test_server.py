@@ -181,6 +181,7 @@ def sleep(_, __):
         (lambda *_: (400, {"message": "logprobs: 7 > 5"}, {}), 1, ["refused (400)", "7 > 5", "top_logprobs"]),
         (lambda *_: (200, {"choices": [{"text": "1", "logprobs": None}]}, {}), 1, ["no log-probabilities", "/v1/completions"]),
         (lambda *_: complete({"1": 3.0, "2": 2.0}), 1, ["no log-probabilities", "more than one"]),
+        (lambda *_: complete({"1": float("nan"), "2": -2.0}), 1, ["not a number (NaN)"]),
         (lambda *_: (200, b"<html>", {}), 1, ["not JSON", SOURCE.url_variable]),
         (lambda *_: (200, [], {}), 1, ["no log-probabilities"]),
     ],

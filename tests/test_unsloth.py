@@ -158,8 +158,9 @@ def test_unsloth_models_take_what_we_hand_to_a_model(wheels):
     # A single token is read against buffers that are filled from the cache handed in only where there are none (`place_inputs`).
     single = ast.unparse(functions["_LlamaModel_fast_forward_inference"])
     assert "assert q_len == 1" in single and "do_prefill=not hasattr(decoder_layer.self_attn, 'paged_attention')" in single
-    # Left padding (PPO) keeps its mask in training only where no labels are given.
-    assert "_is_left_padded(attention_mask)" in ast.unparse(functions["LlamaModel_fast_forward"])
+    # Left padding (PPO) keeps its mask in training only where no labels are given, or where the backbone is told to (`passes`).
+    padded = ast.unparse(functions["LlamaModel_fast_forward"])
+    assert "_is_left_padded(attention_mask)" in padded and "_unsloth_keep_padding_mask" in padded
 
 
 def test_bfloat16_is_asked_for_in_words_that_unsloth_keeps(wheels):

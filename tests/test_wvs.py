@@ -34,6 +34,32 @@ def test_damaged_items_are_rejected_with_the_reason(tmp_path, items):
     assert "sum to 0.40" in reasons["Q4"] and "no answers from CHN" in reasons["Q6"] and "outside the scale" in reasons["Q57"]
 
 
+def test_codes_below_zero_are_no_answer_in_shares_too(tmp_path, items):
+    rows = ["question,country,answer,share"]
+    for country in ("USA", "CHN"):
+        rows += [f"Q2,{country},-1,0.15", f"Q2,{country},-2,0.05"]
+        rows += [f"Q2,{country},{code},{share}" for code, share in {1: 0.4, 2: 0.2, 3: 0.1, 4: 0.1}.items()]
+    shares, rejected, _ = wvs.load_distributions(real(tmp_path, "\n".join(rows)), items)
+    assert shares.query("culture == 'us'")["share"].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125])
+    assert rejected.set_index("question").loc["(file)", "reason"].startswith("4 rows of codes below 0 (no answer) left out")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["Q2,USA,1.9,0.5"], r"line 2, column 'answer': expected a whole code, found '1\.9'"),
+        # The reason of what is there, not that of the items that are not.
+        (
+            ["Q2,USA,1,0", "Q2,CHN,1,0"],
+            r"none of our 60 items is usable in all of USA, CHN \(of Q2: shares of USA sum to 0\.00\)",
+        ),
+    ],
+)
+def test_shares_that_cannot_be_used_stop_with_the_cause(tmp_path, items, rows, message):
+    with pytest.raises(DataError, match=message):
+        wvs.load_distributions(real(tmp_path, "\n".join(["question,country,answer,share", *rows])), items)
+
+
 def test_official_microdata_are_weighted_and_missing_codes_dropped(tmp_path, items):
     text = "\ufeffB_COUNTRY_ALPHA,D_INTERVIEW,W_WEIGHT,Q2\nUSA,1,3,1\nUSA,1,1,2\nUSA,2,5,-1\nCHN,3,1,4\nCHN,4,1,4\nTWN,5,9,1\n"
     cfg = real(tmp_path, text, "WVS_Cross-National_Wave_7_csv_v6_0.csv")
