@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from align_utils import config
+from align_utils.costs import tabulate_costs
+from align_utils.curves import SIGNS
 
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # The text and the profile whose figures it is made of. Of a run on real files aggregates alone may be shown: no word, no item.
@@ -58,7 +60,7 @@ def _differences(folder: Path) -> str:
 
 def _methods(folder: Path) -> str:
     frame = _read(folder, "tab03_methods")
-    shown = ["culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL", "length", "frequent", "variety"]
+    shown = ["culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL", *SIGNS]
     return frame[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
 
 
@@ -85,36 +87,81 @@ def _cost(folder: Path) -> str:
 
 
 def _shifts(folder: Path) -> str:
-    frame = _read(folder, "tab06_shift").query("stage == 'ppo'")
-    frame["shift"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
-    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
-    return frame[["norms of", "asked in", "toward", "shift", "n"]].to_markdown(index=False)
+    return _spread_shifts(_read(folder, "tab06_shift").query("stage in ('ppo', 'uniform', 'other_country', 'human_half')"))
 
 
 def _stages(folder: Path) -> str:
-    frame = _read(folder, "tab06_shift").query("stage not in ('uniform', 'human_half', 'other_country')")
-    frame["shift"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
+    return _spread_shifts(_read(folder, "tab06_shift"))
+
+
+def _spread_shifts(frame: pd.DataFrame) -> str:
+    frame = frame.query("persona == 'none'").assign(
+        shift=lambda rows: [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
+    )
     frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
     return _spread(frame, ["norms of", "stage", "asked in"], "toward", "shift")
 
 
+def _nearer(folder: Path) -> str:
+    frame = _read(folder, "tab06_nearer").query("persona == 'none'")
+    frame["shown"] = [
+        f"{row.count:g} of {row.n:.0f} [{row.low:.2f}, {row.high:.2f}]" for row in frame.itertuples(index=False, name="Row")
+    ]
+    frame["p (Holm)"] = [f"{p:.2f}" if p == p else "" for p in frame["p_holm"]]
+    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
+    by = ["norms of", "stage", "asked in"]
+    wide = [frame[frame["reading"] == reading].set_index(by)[["shown", "p (Holm)"]] for reading in ("nearer", "mode")]
+    both = wide[0].join(wide[1], lsuffix=" nearer", rsuffix=" mode").reset_index()
+    names = {
+        "shown nearer": "nearer to China",
+        "p (Holm) nearer": "p",
+        "shown mode": "China's modal answer",
+        "p (Holm) mode": "p ",
+    }
+    return both.rename(columns=names).to_markdown(index=False, disable_numparse=True)
+
+
+def _costs(folder: Path) -> str:
+    runs = folder.parent.parent / "runs" / folder.name
+    # In the order in which they were trained.
+    marks = sorted(runs.glob("adapters/*/*/*/seed-*/step.json"), key=lambda mark: (mark.parts[-4], mark.stat().st_mtime))
+    seed = json.loads(marks[0].read_text(encoding="utf-8"))["settings"]["seed"]
+    trained = {mark.parts[-4:-2]: mark.parent for mark in marks if mark.parent.name == f"seed-{seed}"}
+    asked = {mark.parent.name: mark.parent for mark in sorted(runs.glob("steps/survey/*_label/step.json"))}
+    table = tabulate_costs(trained, ["norms of", "stage"])
+    survey = tabulate_costs({(name,): step for name, step in asked.items()}, ["step"])
+    mean = survey["minutes"].mean()
+    text = (
+        table.drop(columns="device")
+        .assign(note=table["note"].fillna(""))
+        .to_markdown(index=False, floatfmt=("", "", ".1f", ".1f"))
+    )
+    return (
+        f"{text}\n\nThe survey by label: {mean:.1f} minutes an answerer ({len(survey)} answerers, both languages, all orders)."
+    )
+
+
 def _controls(folder: Path) -> str:
-    frame = _read(folder, "tab06_controls").query("toward == 'target'")
+    frame = _read(folder, "tab06_controls").query("toward == 'target' and persona == 'none'")
     frame["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
     frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
     return _spread(frame, ["norms of", "comparison"], "asked in", "shown")
 
 
 def _claims(folder: Path) -> str:
-    frame = _read(folder, "tab06_claims").rename(columns={"culture": "norms of", "language": "asked in"})
+    frame = (
+        _read(folder, "tab06_claims").query("persona == 'none'").rename(columns={"culture": "norms of", "language": "asked in"})
+    )
     return _spread(frame, ["norms of", "stage"], "asked in", "claimed")
 
 
 def _asking(folder: Path) -> str:
     by = ["adapter", "stage", "language"]
-    quality = _read(folder, "tab05_answer_quality").query("readout == 'label'")[[*by, "option mass", "refusal mass"]]
+    quality = _read(folder, "tab05_answer_quality").query("readout == 'label' and persona == 'none'")[
+        [*by, "option mass", "refusal mass", "entropy"]
+    ]
     shown = ["spread", "spread PriDe", "first order to average", "PriDe to average"]
-    both = quality.merge(_read(folder, "tab05_position_bias")[[*by, *shown]], on=by)
+    both = quality.merge(_read(folder, "tab05_position_bias").query("persona == 'none'")[[*by, *shown]], on=by)
     return both.to_markdown(index=False, floatfmt=".3f")
 
 
@@ -160,7 +207,7 @@ def _picture(folder: Path) -> str:
 
 BLOCKS = {
     "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "cost": _cost, "shifts": _shifts,
-    "stages": _stages, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times,
+    "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times,
     "figures": _figures,
 }  # fmt: skip
 

@@ -96,21 +96,37 @@ def summarise_shifts(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
 
 
-def summarise_topics(cfg: Config, shifts: pd.DataFrame, *, stage: str) -> pd.DataFrame:
-    """Shift toward the target per topic (column `topic`) for `plots.plot_intervals`: a panel an adapter, a group a language."""
-    part = shifts[(shifts["stage"] == stage) & (shifts["toward"] == "target")]
+def summarise_topics(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
+    """Mean shift per topic, of every stage, control and baseline.
+
+    Parameters
+    ----------
+    shifts : DataFrame
+        From `add_contrast`, with `topic`.
+
+    Returns
+    -------
+    DataFrame
+        SHIFT_KEYS, `topic, value, low, high, n`; intervals over the topic's items (and seeds). Untested: topics are many and small.
+    """
+    run = "seed" if "seed" in shifts else None
+    return stats.summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=run, **cfg.bootstrap)
+
+
+def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:
+    """Rows of `summarise_topics` toward the target for `plots.plot_intervals`: a panel an adapter, a group a language."""
+    part = topics[(topics["stage"] == stage) & (topics["toward"] == "target")]
     panel = [f"norms of {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
     asked = "asked in " + part["language"]
     if part["persona"].nunique() > 1:
         asked += ", persona " + part["persona"]
-    part = part.assign(panel=panel, label=part["topic"], group=asked)
-    run = "seed" if "seed" in part else None
-    return stats.summarise(part, ["panel", "label", "group"], "shift", unit="question", run=run, **cfg.bootstrap)
+    return part.assign(panel=panel, label=part["topic"], group=asked)
 
 
 def list_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Shift toward the target of every item (mean over seeds), one column a tuned answerer ('cn sft en'), in the order of `items`."""
-    part = shifts[(shifts["toward"] == "target") & ~shifts["stage"].isin(BASELINES.values())]
+    """Shift toward the target of every item (mean over seeds), one column an answerer ('cn sft en') or baseline ('cn uniform en'),
+    in the order of `items`."""
+    part = shifts[shifts["toward"] == "target"]
     names = [part[column] for column in ("culture", "stage", "language")]
     names += [part[column] for column in ("model", "persona") if part[column].nunique() > 1]
     part = part.assign(answerer=[" ".join(row) for row in zip(*names, strict=True)])

@@ -170,9 +170,9 @@ def name_answerer(model: str, culture: str, stage: str, language: str, persona: 
 
 def list_answers(
     averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, tension: pd.DataFrame, *,
-    culture: str, language: str, most: int = 18,
+    culture: str, language: str,
 ) -> pd.DataFrame:  # fmt: skip
-    """Both countries' distributions and the answers of base and tuned model on the first chosen items, for `value_plots.plot_items`.
+    """Both countries' distributions and the answers of base and tuned model on the chosen items, for `value_plots.plot_items`.
 
     Parameters
     ----------
@@ -180,13 +180,11 @@ def list_answers(
         Answers of one model and persona, from `answers.average_orders`.
     culture, language : str
         Norms of the tuned answerers, and the language in which all are asked.
-    most : int
-        At most so many items, those with the most tension.
 
     Returns
     -------
     DataFrame
-        `question, text, place` (0 is the first point of the scale), `answerer` (culture or stage), `share, first, last` (labels of
+        In the order of tension: `question, text, place` (0 is the first point of the scale), `answerer` (culture or stage), `share, first, last` (labels of
         the ends), `tension`.
     """
     asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
@@ -194,7 +192,7 @@ def list_answers(
     # Of several seeds the mean answer.
     asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()
     rows = []
-    for row in tension[tension["chosen"]].head(most).itertuples():
+    for row in tension[tension["chosen"]].itertuples():
         item = items.set_index("question").loc[row.question]
         labels = item["labels_en"]
         parts = {"stage": asked[asked["question"] == row.question], "culture": human[human["question"] == row.question]}

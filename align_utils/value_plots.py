@@ -14,9 +14,33 @@ from matplotlib.transforms import Bbox
 from align_utils.plots import draw_nothing, mark_figure, name_condition, pick_colour, put_legend_below
 from align_utils.stages import TARGETS
 
+# Items that a figure of them holds.
+PAGE = 18
 LINES = {"zero_shot": ("o--", "vanilla model")} | {
     stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
 }
+
+
+def plot_pages(frame: pd.DataFrame, *, title: str, of: int, mark: str = "") -> dict[str, plt.Figure]:
+    """Figures of `plot_items`, PAGE items each at most, by what their names end in: '', '_2', '_3' ...
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `tension.list_answers`.
+    of : int
+        Items that there were to choose from.
+    """
+    items = list(dict.fromkeys(frame["question"])) if len(frame) else []
+    number = -(-len(items) // PAGE) or 1
+    pages = [page.tolist() for page in np.array_split(items, number)]  # 10 and 10, not 18 and 2
+    figures, first = {}, 1
+    for number, page in enumerate(pages, start=1):
+        place = f"; {first} to {first + len(page) - 1} of {len(items)} chosen from {of}"
+        part = frame[frame["question"].isin(page)] if page else frame
+        figures["" if number == 1 else f"_{number}"] = plot_items(part, title=title + place, mark=mark)
+        first += len(page)
+    return figures
 
 
 def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str = ""):
@@ -25,7 +49,7 @@ def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str =
     Parameters
     ----------
     frame : DataFrame
-        From `tension.list_answers`; at most 18 items stay readable.
+        Of `tension.list_answers`; PAGE items stay readable.
     """
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)

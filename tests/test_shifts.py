@@ -59,6 +59,34 @@ def test_shift_contrast_and_baselines_worked_by_hand():
     assert set(found["culture"]) == {"cn"} and ("other_country", "other") not in means.index
 
 
+def test_personas_are_told_apart_in_every_table(cfg):
+    def both(*parts):
+        told = [part.assign(persona="cn") for part in parts]
+        return [*parts, *told]
+
+    # Without a persona nothing moves; with one the tuned model goes 0.1 toward cn.
+    found = measure(
+        *both(answer("none", "zero_shot", [0.5] * 40)), answer("cn", "ppo", [0.5] * 40),
+        answer("cn", "ppo", [0.4] * 40).assign(persona="cn"),
+    )  # fmt: skip
+    table = shifts.summarise_shifts(CFG[0], found).query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
+    assert table.to_dict() == pytest.approx({"none": 0.0, "cn": 0.1})
+    topics = shifts.summarise_topics(
+        CFG[0], found.assign(topic=found["question"].map(lambda q: "even" if int(q[1:]) % 2 == 0 else "odd"))
+    )
+    drawn = shifts.pick_topics(CFG[0], topics, stage="ppo").set_index(["label", "group"])
+    assert drawn["value"].to_dict() == pytest.approx({
+        (topic, f"asked in en, persona {persona}"): shift for topic in ("odd", "even") for persona, shift in (("none", 0.0), ("cn", 0.1))
+    })  # fmt: skip
+    assert set(drawn["n"]) == {20} and {"uniform", "other_country", "human_half"} < set(topics["stage"])
+    items = pd.DataFrame({"question": ITEMS, "topic": "t", "text_en": "?"})
+    wide = shifts.list_items(found, items).set_index("question")
+    assert wide.loc["Q1", ["cn ppo en none", "cn ppo en cn"]].tolist() == pytest.approx([0.0, 0.1])
+    assert wide.loc["Q1", "cn other_country en cn"] == pytest.approx(0.3 - 0.7)
+    claims = shifts.state_claims(shifts.summarise_shifts(CFG[0], found), shifts.compare_controls(CFG[0], found))
+    assert claims["persona"].tolist() == ["none", "cn"] and "persona cn" in claims["sentence"].iloc[1]
+
+
 def test_what_flattens_moves_toward_both_and_has_no_contrast():
     rng = np.random.default_rng(0)
     start = rng.uniform(0.95, 1.0, 40)  # beyond both countries: the way to the middle is toward both

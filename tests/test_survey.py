@@ -18,6 +18,22 @@ def test_every_presentation_is_asked_once(cfg):
     assert len(every) == 2 * (24 + 2) and {q.prompt for q in asked} < {q.prompt for q in every}
 
 
+def test_a_persona_stands_before_the_question_and_is_kept_apart(cfg):
+    from align_utils import wvs
+
+    items = wvs.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
+    settings = cfg.profile.survey.model_copy(update={"personas": ["none", "cn"]})
+    asked = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
+    plain, told = ([q for q in asked if q.persona == persona] for persona in ("none", "cn"))
+    words = {name: language.personas["cn"] for name, language in cfg.languages.items()}
+    assert [words[q.language] + q.prompt for q in plain] == [q.prompt for q in told]
+    answered = tabulate_answers(
+        asked, [np.full(4, 0.1) if q.persona == "none" else np.arange(4) / 10 for q in asked], [0.4] * len(asked)
+    )
+    shares = answers.average_orders(answered.assign(model="m", adapter="none", stage="zero_shot"))
+    assert shares.groupby("persona").size().to_dict() == {"none": 8, "cn": 8}
+
+
 def tabulate(scores):
     """One question of as many options as each score has, in the orders it is asked in."""
     orders = prompts.list_orders(len(scores[0]), numeric=False)

@@ -48,9 +48,13 @@ def test_items_fit_even_eighteen_of_them(made):
     items, human, _, averaged, _ = made
     ranked = values.rank_tension(human, "us", "cn", size=20)
     frame = tension.list_answers(averaged, human, items, ranked, culture="cn", language="zh")
-    assert frame["question"].nunique() == 18 and set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
+    assert frame["question"].nunique() == 20 and set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
     assert frame.groupby(["question", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
-    figure = value_plots.plot_items(frame, title="Items")
+    pages = value_plots.plot_pages(frame, title="Items", of=60)
+    assert {name: sum(axes.get_visible() for axes in page.axes) for name, page in pages.items()} == {"": 10, "_2": 10}
+    assert_whole(pages[""], "1 to 10 of 20 chosen from 60")
+    assert_whole(pages["_2"], "11 to 20 of 20 chosen from 60")
+    figure = value_plots.plot_items(frame[frame["question"].isin(ranked["question"].head(value_plots.PAGE))], title="Items")
     assert_whole(figure, "Q182", "people, cn", "vanilla model", "Never justifiable")
     # Bars and lines carry the frame's numbers, in the order of the scale (Q56 is stored 1, 3, 2).
     axes = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("Q56 "))
