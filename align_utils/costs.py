@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-import torch
 
 INTERVAL = 0.2  # seconds between two looks at this process's memory
 
@@ -30,7 +30,9 @@ def measure_cost():
         while not done.wait(INTERVAL):
             seen.append(max(seen.pop(), process.memory_info().rss))
 
-    gpu, start = torch.cuda.is_available(), time.perf_counter()
+    # Not imported here: what needs no model starts faster without it.
+    torch, start = sys.modules.get("torch"), time.perf_counter()
+    gpu = torch is not None and torch.cuda.is_available()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     watcher = threading.Thread(target=look, daemon=True)
@@ -43,7 +45,7 @@ def measure_cost():
         peak = torch.cuda.max_memory_allocated() if gpu else max(*seen, process.memory_info().rss)
         cost |= {
             "seconds": round(time.perf_counter() - start, 1), "memory_gb": round(peak / 1e9, 2),
-            "device": "cuda" if gpu else f"cpu, {torch.get_num_threads()} threads",
+            "device": "cuda" if gpu else "cpu" + (f", {torch.get_num_threads()} threads" if torch else ""),
         }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from align_utils.stages import list_trained
 from align_utils.tables import read_table
 
 # Bumped when this module's results change for the same settings.
-VERSION = 2
+VERSION = 3
 
 
 def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
@@ -55,10 +55,11 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `model, culture` ('none' for the untuned model), `stage, language, text, nats, characters`; one row a text.
+        `model, culture` ('none' for the untuned model), `stage, seed, language, text, nats, characters`; one row a text and seed.
     """
     texts, path = load_texts(cfg)
-    states = [("none", "zero_shot"), *((culture, stage) for culture in cfg.cultures for stage in list_trained(cfg))]
+    trained = [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
+    states = [("none", "zero_shot", cfg.profile.seed), *((*state, seed) for seed in cfg.seeds for state in trained)]
     settings = {
         "version": VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "texts": hash_file(path),
         "adapters": [_hash_adapter(cfg, name, state) for state in states], "states": states, "languages": list(cfg.languages),
@@ -66,14 +67,15 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
     folder = cfg.runs / "steps" / "fluency" / name
     if not find_step(folder, settings):
         with make_step(folder, settings) as work:
-            model, tokenizer, adapters = load_states(cfg, name)
             parts = []
-            for state in tqdm(states, desc="neutral texts", unit="model"):
-                with use_adapter(model, adapters.get(state)):
-                    nats = score_texts(model, tokenizer, texts["text"])
-                parts.append(texts.assign(nats=nats, culture=state[0], stage=state[1]))
+            for seed in cfg.seeds:
+                model, tokenizer, adapters = load_states(cfg, name, seed)
+                for *state, own in tqdm([state for state in states if state[2] == seed], desc="neutral texts", unit="model"):
+                    with use_adapter(model, adapters.get(tuple(state))):
+                        nats = score_texts(model, tokenizer, texts["text"])
+                    parts.append(texts.assign(nats=nats, culture=state[0], stage=state[1], seed=own))
             frame = pd.concat(parts, ignore_index=True).assign(model=name, characters=lambda rows: rows["text"].str.len())
-            columns = ["model", "culture", "stage", "language", "text", "nats", "characters"]
+            columns = ["model", "culture", "stage", "seed", "language", "text", "nats", "characters"]
             save_frame(frame[columns], work / "nats.parquet")
     return pd.read_parquet(folder / "nats.parquet")
 
@@ -87,18 +89,19 @@ def summarise_fluency(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         `model, culture, stage, language, value` (mean nats per character), `low, high, n, cost` (mean difference from the
-        untuned model), `cost_low, cost_high`; bootstrap over texts.
+        untuned model), `cost_low, cost_high`; bootstrap over texts, and over seeds where there are several.
     """
     by = ["model", "culture", "stage", "language"]
     scored = scored.assign(rate=scored["nats"] / scored["characters"])
     base = scored[scored["culture"] == "none"].set_index(["model", "language", "text"])["rate"]
     keys = pd.MultiIndex.from_frame(scored[["model", "language", "text"]])
     scored["cost"] = scored["rate"] - base.loc[keys].to_numpy()
-    table = stats.summarise(scored, by, "rate", unit="text", **cfg.bootstrap)
-    costs = stats.summarise(scored, by, "cost", unit="text", **cfg.bootstrap)
+    run = "seed" if len(cfg.seeds) > 1 else None
+    table = stats.summarise(scored, by, "rate", unit="text", run=run, **cfg.bootstrap)
+    costs = stats.summarise(scored, by, "cost", unit="text", run=run, **cfg.bootstrap)
     return table.assign(cost=costs["value"], cost_low=costs["low"], cost_high=costs["high"])
 
 
-def _hash_adapter(cfg: Config, name: str, state: tuple[str, str]) -> str | None:
+def _hash_adapter(cfg: Config, name: str, state: tuple[str, str, int]) -> str | None:
     weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
     return hash_file(weights) if weights.is_file() else None

@@ -17,6 +17,8 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # The text and the profile whose figures it is made of. Of a run on real files aggregates alone may be shown: no word, no item.
 SAMPLE, REAL = ("README.md", "cpu"), ("RESULTS.md", "cpu_real")
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
+# Blocks that are no matter of a run.
+OF_ROOT = {"times", "races"}
 # Rooms that every notebook uses say nothing about where a figure comes from.
 COMMON = {"artifacts", "config", "models", "pairs", "plots", "stages", "stats"}
 
@@ -34,8 +36,10 @@ def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
     folder = root / "figures" / profile
 
     def fill(match: re.Match) -> str:
-        make = BLOCKS[match[2]] if folder.is_dir() or match[2] == "times" else lambda _: UNPUBLISHED
-        return f"{match[1]}{make(root if match[2] == 'times' else folder).strip()}\n{match[3]}"
+        if match[2] == "races" and not (root / "runs" / "bench.json").is_file():
+            return match[0]  # `make bench` has not run on this machine: what another one measured stays
+        make = BLOCKS[match[2]] if folder.is_dir() or match[2] in OF_ROOT else lambda _: UNPUBLISHED
+        return f"{match[1]}{make(root if match[2] in OF_ROOT else folder).strip()}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 
@@ -172,6 +176,13 @@ def _paper(folder: Path) -> str:
     return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
 
 
+def _races(root: Path) -> str:
+    frame = pd.DataFrame(json.loads((root / "runs" / "bench.json").read_text(encoding="utf-8")))
+    shown = ["race", "ratio", "target", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal", "baseline"]
+    frame["equal"] = frame["equal"].map({True: "yes", False: "no"})
+    return frame[shown].astype(object).where(frame[shown].notna(), "").to_markdown(index=False, disable_numparse=True)
+
+
 def _times(root: Path) -> str:
     rows = []
     for path in sorted((root / "notebooks" / "profiles").glob("*.yaml")):
@@ -207,7 +218,7 @@ def _picture(folder: Path) -> str:
 
 BLOCKS = {
     "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "cost": _cost, "shifts": _shifts,
-    "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times,
+    "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times, "races": _races,
     "figures": _figures,
 }  # fmt: skip
 

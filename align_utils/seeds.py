@@ -1,10 +1,12 @@
-"""How far the seeds of the training lie apart in what notebook 06 summarises: shifts, differences from controls, counts."""
+"""How far the seeds of the training lie apart in what notebooks 04 and 06 summarise: P@5; shifts, differences from controls, counts."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from align_utils import shifts, stats
+from align_utils.config import Config
+from align_utils.stages import list_trained
 from align_utils.yardsticks import STAGES
 
 KEYS = ["measure", *shifts.CELL]
@@ -41,6 +43,24 @@ def summarise_seeds(moved: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     table = spread_seeds(pd.concat(parts, ignore_index=True), KEYS, "value")
     table = table.merge(above.drop_duplicates(KEYS)[[*KEYS, "note"]], on=KEYS, how="left")
     return table.assign(note=table["note"].fillna(table["seeds"].map(lambda seeds: ALONE if seeds == 1 else "")))
+
+
+def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+    """P@5 of every trained stage in every seed's run, over all test cues.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        From `alignment.score_conditions`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, reading`, the columns of `spread_seeds`, `note` (that there is one seed).
+    """
+    part = scored[(scored["k"] == 5) & scored["stage"].isin(list_trained(cfg))]
+    table = spread_seeds(part, ["model", "culture", "stage", "reading"], "precision")
+    return table.assign(note=table["seeds"].map(lambda seeds: ALONE if seeds == 1 else ""))
 
 
 def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

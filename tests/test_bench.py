@@ -24,13 +24,22 @@ def test_the_races_go_on_when_a_side_fails(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out.splitlines()
     # Each row as its race finishes, and all once more at the end.
     for race, cells in (
-        ("norms", "- - 2.0 - 100 - FAILED, ours: ModelError: no such package"),
-        ("generation", "2.5 2.0 5.0 100 300 yes transformers' generate, one cue at a time"),
-        ("ppo_update", "1.0 2.0 2.0 100 100 no trl's PPO"),
+        ("norms", "- - - - 2.0 - 100 - FAILED, ours: ModelError: no such package"),
+        ("generation", "2.5 - - 2.0 5.0 100 300 yes transformers' generate, one cue at a time"),
+        ("ppo_update", "1.0 - - 2.0 2.0 100 100 no trl's PPO"),
     ):
         assert len([line for line in shown if " ".join(line.split()).startswith(f"{race} {cells}")]) == 2, race
     assert shown[-1] == "failed: norms"
     assert bench.main(["generation"]) == 0
+
+
+@pytest.mark.parametrize(("seconds", "reached"), [(5.0, True), (3.0, False)])
+def test_a_target_is_said_to_be_reached_or_not(monkeypatch, seconds, reached):
+    sides = {"ours": FOUND | {"result": [[-60.0]]}, "baseline": FOUND | {"seconds": seconds, "result": [[-60.0002]]}}
+    monkeypatch.setattr(bench, "run_side", lambda race, side: sides[side])
+    row = bench.run_race("sft_step")
+    assert (row["target"], row["reached"]) == (1.7, reached)
+    assert row["equal"] is False and "largest difference 2.0e-04" in row["note"], "the tolerance is no share of the number"
 
 
 def test_a_process_that_fails_says_why(monkeypatch):

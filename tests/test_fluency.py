@@ -18,7 +18,7 @@ def test_scores_are_the_loss_of_the_model(cfg):
 def test_cost_is_paired_by_text(cfg):
     rows = [("none", "zero_shot", 10.0, 30.0), ("us", "sft", 12.0, 34.0)]
     scored = pd.DataFrame([
-        {"model": "tiny", "culture": culture, "stage": stage, "language": "en", "text": text, "nats": nats, "characters": size}
+        {"model": "tiny", "culture": culture, "stage": stage, "language": "en", "text": text, "nats": nats, "characters": size, "seed": cfg.profile.seed}
         for culture, stage, *both in rows
         for text, nats, size in zip("ab", both, (10, 20), strict=True)
     ])  # fmt: skip

@@ -10,7 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
 from test_training import prepare
 
-from align_utils import alignment, artifacts, associations, config, controls, sft, stages, training
+from align_utils import alignment, artifacts, associations, config, controls, fluency, seeds, sft, stages, training
 from align_utils.adapters import find_adapter
 
 
@@ -109,10 +109,8 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
                 training.train_stage(cfg, "tiny", culture, name, stage, seed=seed)
     associations.associate(cfg, "tiny", stage)
     lists, grids = associations.load_associations(cfg)
-    seeds = lists.groupby("stage")["seed"].agg(set)
-    assert seeds["sft"] == seeds["ppo"] == set(cfg.seeds) and seeds["few_shot"] == seeds["control_foreign"] == {
-        cfg.profile.seed
-    }
+    runs = lists.groupby("stage")["seed"].agg(set)
+    assert runs["sft"] == runs["ppo"] == set(cfg.seeds) and runs["few_shot"] == runs["control_foreign"] == {cfg.profile.seed}
     first, second = (find_adapter(cfg, "tiny", "us", "sft", seed) / "adapter_model.safetensors" for seed in cfg.seeds)
     assert artifacts.hash_file(first) != artifacts.hash_file(second)
     # Every list of the second seed names a word that people gave first: half of each mean must come from it.
@@ -128,3 +126,14 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     )
     gaps = alignment.compare_stages(cfg, scored, [("sft", "few_shot")])
     assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()
+    apart = seeds.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
+    columns = [f"seed {seed}" for seed in cfg.seeds]
+    assert apart.loc[("sft", "us", "top"), [*columns, "mean"]].tolist() == pytest.approx([0.0, 0.2, 0.1])
+    assert (apart["seeds"] == 2).all() and set(apart["note"]) == {""} and "few_shot" not in apart.index
+    neutral = fluency.read_neutral(cfg, "tiny")
+    read = neutral.groupby("stage")["seed"].agg(set)
+    assert read["sft"] == set(cfg.seeds) and read["zero_shot"] == {cfg.profile.seed}
+    nats = neutral[neutral["stage"] == "sft"].groupby("seed")["nats"].sum()
+    assert nats.nunique() == 2, "each seed's own adapter was read"
+    spent = fluency.summarise_fluency(cfg, neutral).set_index(["culture", "stage", "language"])
+    assert spent.loc[("us", "sft", "en"), "n"] == 20
