@@ -2,17 +2,20 @@
 
 import ast
 import inspect
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import import_module
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import plots, readme
+from align_utils import colab, config, plots, readme
 
 ROOMS = [  # from the bottom to the top
     ["rating_settings", "training_settings"],
@@ -170,6 +173,27 @@ def test_setup_cell_on_colab_says_what_to_set_while_unpublished(monkeypatch, tmp
     (setup,) = cell_text(nbformat.read(NOTEBOOKS[0], 4), "setup")
     with pytest.raises(SystemExit, match="ALIGN_REPOSITORY"):
         exec(setup, {})
+
+
+def test_on_colab_results_lie_on_drive_where_the_next_notebook_finds_them(monkeypatch, tmp_path, capsys):
+    import torch
+
+    mounted = []
+    drive = SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(drive=drive))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    for name in ("ALIGN_OUTPUT", "ALIGN_DATA"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # set by `setup`, and taken back after the test
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(colab, "FOLDER", data)
+    monkeypatch.setattr(colab, "OUTPUT", tmp_path / "output")
+    colab.setup()
+    assert mounted == [str(colab.DRIVE)] and os.environ["ALIGN_DATA"] == str(data)
+    assert config.load("smoke").runs == tmp_path / "output" / "runs" / "smoke"
+    assert f"results: {tmp_path / 'output'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
