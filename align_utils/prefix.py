@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, DynamicCache
 
+from align_utils.failures import ModelError
+
 
 @dataclass
 class Batch:
@@ -41,7 +43,13 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1)
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
 
     The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
+
+    Raises
+    ------
+    ModelError
+        Prompts of unlike length that are longer than the window of a model with sliding attention (Gemma 3: 512 tokens).
     """
+    _check_window(model, rows)
     shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.ones_like(ids)
@@ -60,6 +68,17 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1)
     else:
         shared = 0
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
+
+
+def _check_window(model, rows: Sequence[Sequence[int]]) -> None:
+    # A pad takes a place in the window, so that a short row would see less of itself than alone.
+    settings, lengths = model.config.get_text_config(), {len(row) for row in rows}
+    window = settings.sliding_window if "sliding_attention" in (getattr(settings, "layer_types", None) or ()) else None
+    if window and max(lengths) > window and len(lengths) > 1:
+        raise ModelError(
+            f"a prompt of {max(lengths)} tokens is longer than the model's attention window ({window}), and shorter ones beside it would "
+            "be read otherwise than alone: shorten the prompts (lexical.few_shot, the survey's wording) or take another model"
+        )
 
 
 class TupleCache(DynamicCache):

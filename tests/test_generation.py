@@ -64,3 +64,14 @@ def test_the_boundary_stands_before_every_further_response(cfg, name, text):
     place = ids.index(generation.find_boundary(tokenizer, language))
     assert tokenizer.decode(ids[place + 1 :]) == text.split(language.separator)[1]
     assert tokenizer.decode(generation.find_beginnings(tokenizer, "cat")[1:]) == "c"
+
+
+def test_prompts_beyond_the_attention_window_are_refused_beside_shorter_ones(cfg):
+    from align_utils import continuations
+
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    long, short = tuple(tokenizer("a" * 600)["input_ids"]), tuple(tokenizer("a" * 20)["input_ids"])
+    assert model.config.sliding_window == 512
+    continuations.score_tails(model, tokenizer.pad_token_id, [(long, [(300,)])], batch_tokens=2000)
+    with pytest.raises(models.ModelError, match=r"longer than the model's attention window \(512\)"):
+        continuations.score_tails(model, tokenizer.pad_token_id, [(short, [(300,)]), (long, [(300,)])], batch_tokens=2000)
