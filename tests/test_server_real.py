@@ -103,7 +103,8 @@ def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, k
         tops |= server.ask_next(source, missing, cache)  # all kept: no address is given
     for q, truth in zip(asked, full, strict=True):
         low, high, _ = baselines.read_labels(q.prompt, list_labels(q), tops)
-        assert (low <= truth + 1e-6).all() and (truth <= high + 1e-6).all()
+        # llama.cpp adds up its softmax in float32, in an order that the length of the list changes: about 2e-5 of a probability.
+        assert (low <= truth * (1 + 1e-4)).all() and (truth <= high * (1 + 1e-4)).all()
 
 
 def list_labels(q):
