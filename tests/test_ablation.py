@@ -207,9 +207,9 @@ def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
         return sft.describe_sft(cfg, "tiny", "us", data, seed=1)["sft"]
 
     first = {
-        "steps", "batch", "device_batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every",
+        "steps", "batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every",
     }  # fmt: skip
-    assert set(key()) == first
+    assert set(key()) == first and key(device_batch=1) == key()
     for change in ({"temperature": 2.0}, {"lists": "fixed"}, {"passes": 2.0}):
         assert key(**change) == key() | change
     with pytest.raises(config.ConfigError, match="drawn lists"):
