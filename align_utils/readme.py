@@ -115,7 +115,7 @@ def _nearer(folder: Path) -> str:
     frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
     by = ["norms of", "stage", "asked in"]
     wide = [frame[frame["reading"] == reading].set_index(by)[["shown", "p (Holm)"]] for reading in ("nearer", "mode")]
-    both = wide[0].join(wide[1], lsuffix=" nearer", rsuffix=" mode").reset_index()
+    both = wide[0].merge(wide[1], left_index=True, right_index=True, how="left", suffixes=(" nearer", " mode")).reset_index()
     names = {
         "shown nearer": "nearer to China",
         "p (Holm) nearer": "p",
