@@ -78,7 +78,7 @@ lint: $(READY) ## style of code and notebooks
 export: $(READY) ## merge the PPO adapters of PROFILE into plain model folders with a card (STAGE=sft for those of SFT)
 	$(PY) -m align_utils.export --profile $(PROFILE) --stage $(or $(STAGE),ppo)
 
-publish: $(READY) ## rewrite the numbers of README.md from figures/cpu
+publish: $(READY) ## rewrite the numbers of README.md from figures/cpu, and of RESULTS.md from figures/cpu_real if it is there
 	$(PY) -m align_utils.readme
 
 clean: ## remove what runs made (the environment and the model cache stay)

@@ -100,9 +100,9 @@ def describe_answers(answers: pd.DataFrame) -> pd.DataFrame:
 def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     """Mean answers for the heatmap: items down, people and answerers across, 0 = first point of the scale, 1 = last."""
     people = human.assign(answerer="people " + human["culture"])
-    names = averaged["adapter"].where(averaged["adapter"] != "none", "base")
+    names = averaged["adapter"].where(averaged["adapter"] != "none", "vanilla")
     labels = [
-        f"{cfg.label(model, adapter)} {stage} {language}".replace("base zero_shot", "base")
+        f"{cfg.label(model, adapter)} {stage} {language}".replace("vanilla zero_shot", "vanilla")
         for model, adapter, stage, language in zip(
             averaged["model"], names, averaged["stage"], averaged["language"], strict=True
         )

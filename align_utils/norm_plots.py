@@ -68,7 +68,7 @@ def plot_structure(frame: pd.DataFrame, *, mark: str = ""):
 
 
 def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
-    """Forward against backward strength of the pairs that are listed both ways, one panel a culture, with the diagonal.
+    """Forward against backward strength of the pairs that are listed both ways, from either word, one panel a culture, with the diagonal.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
         )  # fmt: skip
         axes.plot([low, high], [low, high], color="black", lw=0.8, ls=":")
         whole = matplotlib.ticker.MaxNLocator(5, integer=True)
-        figure.colorbar(drawn, ax=axes, shrink=0.7, ticks=whole, label="pairs" if culture == cultures[-1] else "")
-        axes.set_title(f"{culture}: {len(part)} of {count} pairs\nare listed both ways")
+        figure.colorbar(drawn, ax=axes, shrink=0.7, ticks=whole, label="pairs")
+        axes.set_title(f"{culture}: {len(part)} of {count} pairs are\nlisted both ways (drawn twice)")
         for axis in (axes.xaxis, axes.yaxis):
             _write_plain_numbers(axis, (1, 3))
     grid[0][0].set_ylabel("backward strength")

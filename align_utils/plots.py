@@ -97,7 +97,9 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]
     labels = list(dict.fromkeys(frame["label"]))
     height = max(2.4, 0.28 * len(labels) * max(1, frame.get("group", pd.Series([0])).nunique() * 0.6) + 1)
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(2.6 + 2.7 * len(panels), height), sharey=True, squeeze=False)
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=(2.6 + 2.7 * len(panels), height), sharex=True, sharey=True, squeeze=False
+    )
     for axes, panel in zip(all_axes[0], panels, strict=True):
         part = frame if panel is None else frame[frame["panel"] == panel]
         groups = list(dict.fromkeys(part["group"])) if "group" in part else [None]

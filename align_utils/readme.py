@@ -26,6 +26,8 @@ COMMON = {"artifacts", "config", "models", "pairs", "plots", "stages", "stats"}
 def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
     """The text with every marked block made anew; before any run of the profile the result blocks say so.
 
+    A block stays as it is where what fills it (`make ablation`, `make bench`) has not run on this machine.
+
     Raises
     ------
     FileNotFoundError
@@ -36,10 +38,9 @@ def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
     folder = root / "figures" / profile
 
     def fill(match: re.Match) -> str:
-        if match[2] == "races" and not (root / "runs" / "bench.json").is_file():
-            return match[0]  # `make bench` has not run on this machine: what another one measured stays
         make = BLOCKS[match[2]] if folder.is_dir() or match[2] in OF_ROOT else lambda _: UNPUBLISHED
-        return f"{match[1]}{make(root if match[2] in OF_ROOT else folder).strip()}\n{match[3]}"
+        made = make(root if match[2] in OF_ROOT else folder)
+        return match[0] if made is None else f"{match[1]}{made.strip()}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 
@@ -68,11 +69,11 @@ def _methods(folder: Path) -> str:
     return frame[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
 
 
-def _tried(folder: Path) -> str:
+def _tried(folder: Path) -> str | None:
     frames = [_read(folder, name) for name in ("tab02_ablation", "tab03_ablation")]
     frames = [frame for frame in frames if "attested_gap" in frame]
     if not frames:
-        return "*`make ablation` has not run with this profile.*"
+        return None
     frame = pd.concat(frames, ignore_index=True)
     gap = [f"{row.attested_gap:+.3f} [{row.attested_gap_low:+.3f}, {row.attested_gap_high:+.3f}]" for row in frame.itertuples()]
     frame["difference"] = [
@@ -82,6 +83,19 @@ def _tried(folder: Path) -> str:
     return frame[["culture", "stage", "variant", "changes", "P@5", "difference"]].to_markdown(
         index=False, disable_numparse=True
     )
+
+
+def _drawn(folder: Path) -> str:
+    shown = {"attested_share": "given by people", "js_distance": "distance", "distinct_gap": "distinct beyond people's"}
+    means = _read(folder, "tab04_population")
+    means["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
+    gaps = _read(folder, "tab04_population_differences").query("not comparison.str.contains('control')")
+    gaps["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f}" for row in gaps.itertuples()]
+    parts = []
+    for frame, row in ((means, "stage"), (gaps, "comparison")):
+        chosen = pd.concat([frame[frame["measure"] == measure].assign(measure=name) for measure, name in shown.items()])
+        parts.append(_spread(chosen, ["culture", row], "measure", "shown"))
+    return "\n\n".join(parts)
 
 
 def _cost(folder: Path) -> str:
@@ -176,8 +190,11 @@ def _paper(folder: Path) -> str:
     return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
 
 
-def _races(root: Path) -> str:
-    frame = pd.DataFrame(json.loads((root / "runs" / "bench.json").read_text(encoding="utf-8")))
+def _races(root: Path) -> str | None:
+    path = root / "runs" / "bench.json"
+    if not path.is_file():
+        return None
+    frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
     shown = ["race", "ratio", "target", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal", "baseline"]
     frame["equal"] = frame["equal"].map({True: "yes", False: "no"})
     return frame[shown].astype(object).where(frame[shown].notna(), "").to_markdown(index=False, disable_numparse=True)
@@ -217,7 +234,7 @@ def _picture(folder: Path) -> str:
 
 
 BLOCKS = {
-    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "cost": _cost, "shifts": _shifts,
+    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "drawn": _drawn, "cost": _cost, "shifts": _shifts,
     "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times, "races": _races,
     "figures": _figures,
 }  # fmt: skip

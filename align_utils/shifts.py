@@ -60,7 +60,8 @@ def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = Non
 def add_contrast(shifts: pd.DataFrame) -> pd.DataFrame:
     """The shifts with a third `toward`: 'contrast', target minus other on the same item (the mean of the others, if several).
 
-    Flatter answers move toward every country alike; the contrast takes that out.
+    What moves the answers toward every country alike is taken out. Flatter answers are that only as far as the countries lie equally far
+    from even answers, item by item: the row `uniform` shows how far they are not.
     """
     keys = [column for column in shifts.columns if column not in {"toward", "to", "shift"}]
     means = shifts.groupby([*keys, "toward"], sort=False, dropna=False)["shift"].mean().unstack("toward")

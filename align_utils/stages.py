@@ -44,13 +44,14 @@ def name_notebook(stage: str) -> str:
 def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
     """Pairs of stages whose difference is tested: each step of training, each critic-free method with PPO, SFT with each control.
 
-    The other culture's adapter stands beside the untuned model too: what do its norms change in this culture's language?
+    The other culture's norms stand beside the untuned model too, taught in this culture's language (translated) or in their own
+    (the foreign adapter): what do they change?
     """
     contrasts = [("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft")]
     methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
     contrasts += [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
     contrasts += [("sft", name) for name in cfg.profile.controls]
-    return contrasts + [(FOREIGN, "few_shot")] * (FOREIGN in cfg.profile.controls)
+    return contrasts + [(name, "few_shot") for name in ("control_other_culture", FOREIGN) if name in cfg.profile.controls]
 
 
 def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:

@@ -164,7 +164,7 @@ def name_answerer(model: str, culture: str, stage: str, language: str, persona: 
         return {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}[
             stage
         ]
-    name = "base" if culture == "none" else f"{culture} {stage}"
+    name = "vanilla" if culture == "none" else f"{culture} {stage}"
     return f"{model} {name}, asked in {language}" + ("" if persona == "none" else f", persona {persona}")
 
 

@@ -114,7 +114,9 @@ def plot_styles(frame: pd.DataFrame, *, mark: str = ""):
         `label, style, stage` (colour; 'uniform' gives the line), `value, low, high, n`, rows in the same order in every style.
     """
     panels = {f"{style} ({part['n'].max():.0f} items)": part for style, part in frame.groupby("style", sort=False)}
-    figure, all_axes = _draw_rows({name: part.assign(group=part["stage"]) for name, part in panels.items()}, "Response styles")
+    figure, all_axes = _draw_rows(
+        {name: part.assign(group=part["stage"]) for name, part in panels.items()}, "Response styles; dotted: even answers"
+    )
     for axes, part in zip(all_axes, panels.values(), strict=True):
         for even in part.loc[part["stage"] == "uniform", "value"]:
             axes.axvline(even, color="black", lw=0.8, ls=":")
@@ -189,7 +191,7 @@ def plot_map(frame: pd.DataFrame, axes_names: dict[str, dict], *, countries: pd.
         span = 1.3 * max(np.ptp(part["value"][name].to_numpy()) for name in (up, across)) / 2 + 0.001
         centre = [(part["value"][name].max() + part["value"][name].min()) / 2 for name in (across, up)]
         axes.set(xlim=(centre[0] - span, centre[0] + span), ylim=(centre[1] - span, centre[1] + span))
-        axes.set_title(f"enlarged: asked in {language}")
+        axes.set_title(f"asked in {language}, enlarged {1 / (2 * span):.0f} times")
         _draw_paths(axes, part["value"], up, across)
         whole.add_patch(
             Rectangle((centre[0] - span, centre[1] - span), 2 * span, 2 * span, fill=False, ec="gray", lw=0.7, zorder=5)
