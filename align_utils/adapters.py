@@ -32,11 +32,14 @@ def configure_lora(cfg: Config) -> LoraConfig:
 
 
 def widen_adapter(trainer) -> None:
-    """Make the adapter that a trainer has made float32.
+    """Make the adapter of a 4-bit model float32.
 
-    trl makes the adapter of a 4-bit model bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has
-    fallen to 1e-5 most of them), and where training is in float16 (a T4) the gradient scaler refuses such gradients.
+    trl makes it bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has fallen to 1e-5 most of them),
+    and where training is in float16 (a T4) the gradient scaler refuses such gradients. Other adapters are left as trl made them:
+    float32, or under ZeRO-3, which cannot gather two types, the model's own type.
     """
+    if not getattr(trainer.model, "is_loaded_in_4bit", False):
+        return
     for weights in trainer.model.parameters():
         if weights.requires_grad:
             weights.data = weights.data.float()
@@ -47,17 +50,22 @@ def scale_gradients():
     """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
 
     Unscaled, small gradients of a 16-bit model underflow to 0 on their way to the adapter. trl's PPO takes no setting for it, and
-    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made.
+    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
+    launcher always sets it, to `no` where the launch file names nothing else.
     """
     name = "ACCELERATE_MIXED_PRECISION"
-    if pick_device()[1] != torch.float16 or name in os.environ:
+    given = os.environ.get(name)
+    if pick_device()[1] != torch.float16 or (given or "no") != "no":
         yield
         return
     os.environ[name] = "fp16"
     try:
         yield
     finally:
-        del os.environ[name]
+        if given is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = given
 
 
 @contextmanager

@@ -51,6 +51,11 @@ class Config:
         self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
         self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
         self.baselines = {n: _read(settings / "models" / f"{n}.yaml", ServerModel) for n in profile.baselines}
+        if len({model.backend for model in self.models.values()}) > 1:
+            raise ConfigError(
+                f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one backend a "
+                "profile, as unsloth rewrites the architectures that transformers would run beside it; make a profile of each"
+            )
         for name, language in self.languages.items():
             if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
                 raise ConfigError(

@@ -69,7 +69,7 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
 
     rows = [(*context, *trunks[row]) for row, (context, _) in enumerate(asked)]
     keep = 1 + max(map(len, trunks.values()))
-    given = read_batch(model, pad, rows, keep=keep)
+    given = read_batch(model, pad, rows, keep=keep, ahead=keep - 1 if rest else 0)
     logs: dict[tuple[int, Tokens], dict[int, float]] = {}
     order, wanted = _mark(nodes, logs, list(enumerate(trunks[row] for row in range(len(rows)))), keep, left=True)
     logits, cache = _project(

@@ -40,7 +40,7 @@ def continue_rows(
     list of list of int
         New tokens of every row, the one that ended it included.
     """
-    given = read_batch(model, pad, asked)
+    given = read_batch(model, pad, asked, ahead=max_new_tokens)
     ids, mask, places = given.ids, given.mask, given.positions
     output = model(**place_inputs(ids, mask, places, given.cache, given.shared), use_cache=True, logits_to_keep=1)
     cache, scores = wrap_cache(output.past_key_values), output.logits[:, -1].float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -51,7 +52,8 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     MissingInput
         The adapter has not been trained.
     ModelError
-        The model is in 4 bits and its file names no `merge_into`: merged there, weights would be rounded and no plain model folder.
+        The model is in 4 bits and its file names no `merge_into`: merged there, weights would be rounded and no plain model folder. Or
+        the weights are larger than the machine's memory, as 16 bits of a 7B model are on a free Colab machine.
     """
     folder = find_adapter(cfg, model, culture, stage, seed)
     mark = require(folder / "step.json", made_by=name_notebook(stage))
@@ -59,7 +61,8 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
     target = cfg.runs / "export" / (f"{model}-{culture}-{stage}" + ("" if own else f"-seed-{seed}"))
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
-        base, tokenizer = load_base(_find_base(cfg, model), seed=cfg.profile.seed)
+        _require_memory(_find_base(cfg, model))
+        base, tokenizer = load_base(_find_base(cfg, model), seed=cfg.profile.seed, plain=True)
         merged = attach_adapter(base, folder, stage).merge_and_unload()
         merged.save_pretrained(work, safe_serialization=True)
         tokenizer.save_pretrained(work)
@@ -123,6 +126,16 @@ def _find_base(cfg: Config, model: str) -> ModelSource:
             f"model '{model}' is in 4 bits: name the file of its 16-bit weights as `merge_into` in notebooks/models/{model}.yaml"
         )
     return config.read_model(source.merge_into, root=cfg.root)
+
+
+def _require_memory(source: ModelSource) -> None:
+    # Where memory is merely asked for, the system ends the program without a word.
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if source.disk_gb and memory < source.disk_gb * 1e9:
+        raise ModelError(
+            f"model '{source.name}': to merge an adapter its weights are read whole, about {source.disk_gb:g} GB, and this machine has "
+            f"{memory / 1e9:.1f} GB of memory: take `runs/<profile>` with its adapters to a larger one and export there"
+        )
 
 
 def _read_records(cfg: Config, model: str, culture: str) -> list[dict]:

@@ -25,6 +25,16 @@ POLICY = "default"
 refuse_rewritten(GRPOTrainer, RLOOTrainer)
 
 
+def _widen_scores(model):
+    # From 16-bit logits trl would round the logarithms too, and of a policy near its reference nothing of the KL would be left.
+    def read(**given):
+        output = model(**given)
+        output.logits = output.logits.float()
+        return output
+
+    return read
+
+
 class _Groups:
     """What both trainers share; trl's own methods of these names do the same for any model, task and number of processes."""
 
@@ -64,7 +74,7 @@ class _Groups:
         core = model.get_base_model()
         if not has_plain_head(core):
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+                _widen_scores(model), input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
             )
         state = model.get_model_status()
         if not torch.is_grad_enabled() and state.enabled is True and state.active_adapters == [POLICY]:

@@ -11,6 +11,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from peft import PeftModel
 from tokenizers import Tokenizer, models
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
 from align_utils.artifacts import hash_file
@@ -19,9 +20,9 @@ from align_utils.conversion import CONVERSION, SPACE, convert_gguf, finish_token
 from align_utils.failures import ModelError, explain, require_space
 
 FEW_ROWS = 128
-# What adapters are compared on when they are loaded.
 # Rows of an output layer that are made float32 at once.
 HEAD_ROWS = 16384
+# What adapters are compared on when they are loaded.
 PROBE = "When people hear the word"
 
 
@@ -51,7 +52,7 @@ def describe_device() -> str:
     return f"device {device.type}, {str(dtype).removeprefix('torch.')} ({reason}); torch {torch.__version__.split('+')[0]}"
 
 
-def load_base(source: ModelSource, *, seed: int):
+def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     """Load a base model and its tokenizer.
 
     Parameters
@@ -61,6 +62,8 @@ def load_base(source: ModelSource, *, seed: int):
         once into the cache (`ALIGN_CACHE`, default `~/.cache/align-companion`); `transformers` takes a hub id or a folder.
     seed : int
         Seed of the tiny model's weights; the other loaders do not draw.
+    plain : bool
+        To be merged and written: in the type of its files, on the CPU.
 
     Returns
     -------
@@ -78,11 +81,11 @@ def load_base(source: ModelSource, *, seed: int):
     torch.cuda.empty_cache()
     remedy = "close other programs, or take a profile with a smaller model or one in 4 bits"
     with explain(f"model '{source.name}'", folder=Path(constants.HF_HUB_CACHE), remedy=remedy, kind=ModelError):
-        return _load(source, seed)
+        return _load(source, seed, plain)
 
 
-def _load(source: ModelSource, seed: int):
-    device, dtype, _ = pick_device()
+def _load(source: ModelSource, seed: int, plain: bool):
+    device, dtype, _ = (torch.device("cpu"), "auto", "") if plain else pick_device()
     if source.backend == "unsloth":
         return _load_unsloth(source)
     if source.loader == "tiny":
@@ -95,6 +98,8 @@ def _load(source: ModelSource, seed: int):
         except OSError as error:
             raise ModelError(f"model '{source.name}': {folder} cannot be loaded as safetensors: {error}") from error
     _check_padding(tokenizer, source)
+    if plain:
+        return model.eval(), tokenizer
     if device.type == "cpu":
         _speed_head(model)
     if model.dtype != torch.float32:
@@ -213,11 +218,20 @@ def _widen_head(model) -> None:
     """Logits in float32 from 16-bit weights: rounded to bfloat16 a logit of 20 is off by up to 0.06, and near rivals are tied."""
     head = model.get_output_embeddings()
 
+    def multiply(rows: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(rows, block.float())
+
     def project(hidden: torch.Tensor) -> torch.Tensor:
-        rows = hidden.float()
-        # In blocks, so that no second copy of the layer is held.
-        logits = torch.cat([nn.functional.linear(rows, block.float()) for block in head.weight.split(HEAD_ROWS)], dim=-1)
-        return logits if head.bias is None else logits + head.bias.float()
+        # In blocks, and with gradients each block once more on the way back, so that no second copy of the layer is held. Autocast
+        # (a training in float16) would narrow the product again.
+        with torch.autocast(hidden.device.type, enabled=False):
+            rows, blocks = hidden.float(), head.weight.split(HEAD_ROWS)
+            if torch.is_grad_enabled() and rows.requires_grad:
+                parts = [checkpoint(multiply, rows, block, use_reentrant=False) for block in blocks]
+            else:
+                parts = [multiply(rows, block) for block in blocks]
+            logits = torch.cat(parts, dim=-1)
+            return logits if head.bias is None else logits + head.bias.float()
 
     head.forward = project
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from types import SimpleNamespace
 
 import torch
@@ -24,7 +25,8 @@ class SharedBackbone(nn.Module):
     Parameters
     ----------
     policy : PeftModel
-        Its `forward` is changed for scoring passes where `loss.has_plain_head`; generation is left as it is.
+        Its `forward` is changed for scoring passes; generation is left as it is. Where not `loss.has_plain_head`, the passes are the
+        model's own and their logits float32: from 16 bits the ratios and the KL of trl would be rounded too.
     """
 
     def __init__(self, policy: PeftModel):
@@ -37,8 +39,7 @@ class SharedBackbone(nn.Module):
         self._head = lambda hidden: core.get_output_embeddings()(hidden)
         self._plain, self._shared = core.forward, has_plain_head(core)
         self._last: tuple | None = None
-        if self._shared:
-            core.forward = self._score
+        core.forward = self._score if self._shared else _widen_scores(core.forward)
 
     def forward(self, input_ids, attention_mask, position_ids, **_):
         """Last hidden states in the form trl reads them."""
@@ -55,6 +56,17 @@ class SharedBackbone(nn.Module):
         shared = known is not None and known[0] is given["input_ids"]
         hidden = known[1] if shared else self._read(**{name: given[name] for name in INPUTS})
         return SimpleNamespace(logits=_Asked(self._head, hidden))
+
+
+def _widen_scores(plain):
+    @wraps(plain)  # generation reads the signature
+    def forward(*places, **given):
+        output = plain(*places, **given)
+        if given.get("output_hidden_states"):
+            output.logits = output.logits.float()
+        return output
+
+    return forward
 
 
 class _Asked:

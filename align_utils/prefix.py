@@ -39,17 +39,23 @@ def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
 
 
 @torch.inference_mode()
-def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1) -> Batch:
+def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1, ahead: int = 0) -> Batch:
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
 
     The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
 
+    Parameters
+    ----------
+    ahead : int
+        Tokens that will be read after the prompts at most.
+
     Raises
     ------
     ModelError
-        Prompts of unlike length that are longer than the window of a model with sliding attention (Gemma 3: 512 tokens).
+        Pads would stand in the window of a model with sliding attention (Gemma 3: 512 tokens): prompts of unlike length, or prompts
+        whose last `keep` - 1 tokens are hidden later, that reach beyond it with what is read after them.
     """
-    _check_window(model, rows)
+    _check_window(model, rows, ahead, hidden=keep > 1 and ahead > 0)
     shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.ones_like(ids)
@@ -70,14 +76,15 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1)
     return Batch(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), shared, cache)
 
 
-def _check_window(model, rows: Sequence[Sequence[int]]) -> None:
+def _check_window(model, rows: Sequence[Sequence[int]], ahead: int, *, hidden: bool) -> None:
     # A pad takes a place in the window, so that a short row would see less of itself than alone.
     settings, lengths = model.config.get_text_config(), {len(row) for row in rows}
     window = settings.sliding_window if "sliding_attention" in (getattr(settings, "layer_types", None) or ()) else None
-    if window and max(lengths) > window and len(lengths) > 1:
+    if window and max(lengths) + ahead > window and (len(lengths) > 1 or hidden):
         raise ModelError(
-            f"a prompt of {max(lengths)} tokens is longer than the model's attention window ({window}), and shorter ones beside it would "
-            "be read otherwise than alone: shorten the prompts (lexical.few_shot, the survey's wording) or take another model"
+            f"a prompt of {max(lengths)} tokens and {ahead} after it are longer than the model's attention window ({window}), and what is "
+            "padded beside it would be read otherwise than alone: shorten the prompts (lexical.few_shot, the survey's wording) or take "
+            "another model"
         )
 
 

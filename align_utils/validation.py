@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import TrainerCallback
 
@@ -103,7 +104,9 @@ class ValidationReward(TrainerCallback):
         tuned = [row["reward_valid"] for row in self.history if row["update"] > 0]
         # The random stream is left as it was: validation must not change the training that follows.
         with torch.random.fork_rng():
-            reward = self.measure(update)
+            # Every process measures; the first one's word counts, so that all stop at the same update.
+            (reward,) = broadcast_object_list([self.measure(update)])
+            self.history[-1]["reward_valid"] = reward
         if tuned and reward <= max(tuned):
             return
         self.best = update

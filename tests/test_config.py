@@ -67,6 +67,14 @@ def test_a_persona_must_be_worded_in_every_language(tmp_path):
         config.load("smoke", root=root)
 
 
+def test_a_profile_keeps_to_one_backend(tmp_path):
+    root = copy_project(tmp_path)
+    path = root / "notebooks" / "profiles" / "smoke.yaml"
+    path.write_text(path.read_text().replace("models: [tiny]", "models: [tiny, qwen2.5-7b-4bit]"))
+    with pytest.raises(config.ConfigError, match=r"tiny \(transformers\), qwen2\.5-7b-4bit \(unsloth\): one backend a profile"):
+        config.load("smoke", root=root)
+
+
 def test_results_go_to_the_folder_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_OUTPUT", str(tmp_path / "elsewhere"))
     cfg = config.load("smoke")

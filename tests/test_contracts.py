@@ -176,6 +176,15 @@ def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
     assert hidden.dtype == torch.bfloat16 and logits.dtype == torch.float32 and exact.abs().max() > 5
     torch.testing.assert_close(logits.double(), exact, rtol=0, atol=1e-4)
     assert (exact.bfloat16().double() - exact).abs().max() > 1e-3, "in 16 bits they would be off"
+    # The same where a trainer narrows what it runs, and with the gradient of a plain product.
+    head, slopes = model.get_output_embeddings(), []
+    for read in (head, lambda rows: rows.float() @ head.weight.detach().float().T):
+        rows = hidden.detach().clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=read is head):
+            found = read(rows)
+        (found * torch.linspace(-1, 1, found.shape[-1])).sum().backward()
+        slopes.append((found.detach(), rows.grad))
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-4, atol=1e-4)
 
 
 def test_trainers_that_another_package_has_rewritten_are_refused():
@@ -197,6 +206,11 @@ def test_preference_stages_scale_their_gradients_in_float16(cfg, tmp_path, monke
     with adapters.scale_gradients():
         assert os.environ.get("ACCELERATE_MIXED_PRECISION") == ("fp16" if scaled else None)
     assert "ACCELERATE_MIXED_PRECISION" not in os.environ
+    for given, inside in (("no", "fp16" if scaled else "no"), ("bf16", "bf16")):  # accelerate's launcher always sets it
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", given)
+        with adapters.scale_gradients():
+            assert os.environ["ACCELERATE_MIXED_PRECISION"] == inside
+        assert os.environ["ACCELERATE_MIXED_PRECISION"] == given
 
 
 @pytest.mark.parametrize(("major", "dtype"), [(7, torch.float16), (8, torch.bfloat16)])
@@ -223,5 +237,9 @@ def test_the_adapter_of_a_4_bit_model_is_float32(cfg, tmp_path):
         return {weights.dtype for weights in trainer.model.parameters() if weights.requires_grad}
 
     assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: adapters.widen_adapter can go"
+    model.is_loaded_in_4bit = False
+    adapters.widen_adapter(trainer)
+    assert dtypes() == {torch.bfloat16}, "an adapter that trl made 16-bit for ZeRO-3 stays so"
+    model.is_loaded_in_4bit = True
     adapters.widen_adapter(trainer)
     assert dtypes() == {torch.float32}

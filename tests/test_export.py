@@ -122,6 +122,28 @@ def test_a_4_bit_model_is_merged_into_its_16_bit_weights(exported, monkeypatch):
         assert config.read_model(source.merge_into, root=cfg.root).in_paper == source.in_paper
 
 
+def test_weights_larger_than_the_memory_are_refused_before_they_are_read(exported, monkeypatch):
+    cfg = exported[0]
+    large = cfg.models["tiny"].model_copy(update={"disk_gb": 15.5})
+    monkeypatch.setattr(export.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 3_000_000}.get)
+    with pytest.raises(models.ModelError, match=r"about 15\.5 GB, and this machine has 12\.3 GB of memory"):
+        export._require_memory(large)
+    export._require_memory(large.model_copy(update={"disk_gb": 12}))
+
+
+def test_what_is_merged_keeps_the_type_of_its_files_on_a_card_too(exported, tmp_path, monkeypatch):
+    cfg, folder = exported[:2]
+    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    model.bfloat16().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    source = config.ModelSource(name="m", loader="transformers", source=str(tmp_path), licence="x")
+    monkeypatch.setattr(models, "pick_device", lambda: (torch.device("cuda"), torch.float16, "as on a card"))
+    merged, _ = models.load_base(source, seed=0, plain=True)
+    assert (
+        merged.dtype == torch.bfloat16 and merged.device.type == "cpu" and "forward" not in vars(merged.get_output_embeddings())
+    )
+
+
 def test_4_bits_without_unsloth_are_refused():
     with pytest.raises(ValueError, match="load_in_4bit needs `backend: unsloth`"):
         config.ModelSource(name="m", loader="transformers", source="a/b", licence="x", load_in_4bit=True)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from align_utils import generation, models, prompts
+from align_utils import decoder, generation, models, prompts
 
 
 class Rule(LogitsProcessor):
@@ -73,5 +73,13 @@ def test_prompts_beyond_the_attention_window_are_refused_beside_shorter_ones(cfg
     long, short = tuple(tokenizer("a" * 600)["input_ids"]), tuple(tokenizer("a" * 20)["input_ids"])
     assert model.config.sliding_window == 512
     continuations.score_tails(model, tokenizer.pad_token_id, [(long, [(300,)])], batch_tokens=2000)
-    with pytest.raises(models.ModelError, match=r"longer than the model's attention window \(512\)"):
+    refused = pytest.raises(models.ModelError, match=r"longer than the model's attention window \(512\)")
+    with refused:
         continuations.score_tails(model, tokenizer.pad_token_id, [(short, [(300,)]), (long, [(300,)])], batch_tokens=2000)
+    # What is generated counts too.
+    near = tuple(tokenizer("a" * 500)["input_ids"])
+    settings = {"pick": lambda scores, *_: scores.argmax(-1), "ends": lambda *_: False}
+    for asked, more in (([near, short], 5), ([near, near], 30)):
+        decoder.continue_rows(model, tokenizer.pad_token_id, asked, max_new_tokens=more, **settings)
+    with refused:
+        decoder.continue_rows(model, tokenizer.pad_token_id, [near, short], max_new_tokens=30, **settings)

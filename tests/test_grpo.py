@@ -200,7 +200,7 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, method):
+def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, monkeypatch, method):
     cfg, stage = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
@@ -243,6 +243,14 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, met
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
     assert slopes[0] and type(trainer).__mro__[2] in (GRPOTrainer, RLOOTrainer)
+    # Where the output layer is not our own, trl's way is taken, with logarithms of float32 however narrow the logits are.
+    monkeypatch.setattr(groups, "has_plain_head", lambda _: False)
+    rounded = policy.get_base_model().get_output_embeddings().register_forward_hook(lambda _, __, logits: logits.bfloat16())
+    with torch.no_grad():
+        wide, *_ = trainer._get_per_token_logps_and_entropies(policy, ids, mask, 8)
+    rounded.remove()
+    assert wide.dtype == torch.float32 and not torch.equal(wide[kept], wide[kept].bfloat16().float())
+    torch.testing.assert_close(wide[kept], theirs[kept], rtol=0, atol=0.05)
 
 
 def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """PPO's shared passes: what trl reads of a scoring pass is what the plain model gives, with its gradient, at fewer passes."""
 
+import inspect
+
 import pytest
 import torch
 from trl.experimental.ppo.ppo_trainer import PolicyAndValueWrapper, forward
@@ -74,6 +76,11 @@ def test_generation_and_models_with_another_head_are_left_as_they_are(policy):
     del core.forward
     core.config.final_logit_softcapping = 30.0
     backbone = passes.SharedBackbone(policy)
-    assert "forward" not in vars(core)
+    assert not backbone._shared and inspect.signature(core.forward) == inspect.signature(type(core).forward.__get__(core))
     hidden = backbone(ids, torch.ones_like(ids), torch.arange(6).expand(2, 6)).hidden_states[-1]
     assert not hidden.requires_grad and backbone._last is None
+    # Logits of 16 bits, as unsloth gives them: float32 where trl scores them, as they are where it generates.
+    head = core.get_output_embeddings()
+    head.register_forward_hook(lambda _, __, logits: logits.bfloat16())
+    scored = policy(input_ids=ids, output_hidden_states=True).logits
+    assert scored.dtype == torch.float32 and policy(input_ids=ids).logits.dtype == torch.bfloat16
