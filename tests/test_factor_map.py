@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from surveys import make_world
 
-from align_utils import config, culture_map, factor_map, microdata, plots, respondents, value_plots, wvs, yardsticks
+from align_utils import config, culture_map, factor_map, map_plots, microdata, plots, respondents, wvs, yardsticks
 from align_utils.tables import DataError
 
 FOLDER = ROOT / "data" / "survey"
@@ -220,7 +220,7 @@ def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path
     scored = culture_map.score_components(AXES, items, pd.concat([*rows, baselines]))
     places = factor_map.summarise_places(cfg, scored, atlas)
     countries = factor_map.list_countries(cfg, atlas)
-    figure = value_plots.plot_map(yardsticks.pick_model(places, "m", "none"), AXES, countries=countries)
+    figure = map_plots.plot_map(yardsticks.pick_model(places, "m", "none"), AXES, countries=countries)
     figure.savefig(tmp_path / "map.png", dpi=130)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # back to the figure's own resolution

@@ -106,7 +106,9 @@ def project(request, tmp_path, monkeypatch):
     torch.cuda.empty_cache()
     cfg = config.load("smoke", root=copy_project(tmp_path))
     cfg.models["random"] = config.ModelSource(name="random", **describe(folder, backend))
-    cfg.profile = cfg.profile.model_copy(update={"lora": config.load("cpu", root=cfg.root).profile.lora})  # the rank of colab too
+    cfg.profile = cfg.profile.model_copy(
+        update={"lora": config.load("cpu", root=cfg.root).profile.lora}
+    )  # the rank of colab too
     monkeypatch.setattr(sft, "hash_base", lambda *_, **__: "random")
     torch.cuda.set_per_process_memory_fraction(MEMORY * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     yield cfg, prepare(cfg), f"{request.param}, {LAYERS} layers, {backend}, {torch.cuda.get_device_name()}"

@@ -31,7 +31,7 @@ ROOMS = [  # from the bottom to the top
     ["adapters", "passes", "yardsticks", "shifts"],
     ["tension", "styles", "culture_map", "power", "seeds"],
     ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants", "factor_map"],
-    ["validation", "groups", "associations"],
+    ["validation", "groups", "associations", "map_plots"],
     ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
     ["training", "export", "runner", "colab", "readme"],
     ["ablation"],

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from align_utils import culture_map, plots, respondents, styles, tension, value_plots, values, wvs, yardsticks
+from align_utils import culture_map, map_plots, plots, respondents, styles, tension, value_plots, values, wvs, yardsticks
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -81,7 +81,7 @@ def test_counts_styles_and_map_are_whole(cfg, made):
     path = cfg.root / "data" / "survey"
     axes = culture_map.load_axes(path / "map.yaml", wvs.load_items(path, choice="all", nominal=True))
     places = culture_map.summarise_map(cfg, culture_map.score_components(axes, items, everyone))
-    figure = value_plots.plot_map(yardsticks.pick_model(places, MODEL, "none"), axes)
+    figure = map_plots.plot_map(yardsticks.pick_model(places, MODEL, "none"), axes)
     assert_whole(
         figure,
         "in the manner of",
