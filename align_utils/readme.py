@@ -47,8 +47,11 @@ def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
 
 def _precision(folder: Path) -> str:
     frame = _read(folder, "tab04_precision_at_5").query("subset == 'all'")
-    frame["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in frame.itertuples()]
     counts = frame.groupby("culture")["n"].max()
+    frame["shown"] = [
+        f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.n == counts[row.culture] else f" (n={row.n:.0f})")
+        for row in frame.itertuples()
+    ]
     frame["column"] = frame["culture"].map(lambda name: f"{name} (n={counts[name]:.0f})") + ", " + frame["reading"]
     wide = frame.pivot(index="stage", columns="column", values="shown").reindex(list(dict.fromkeys(frame["stage"])))
     return wide[sorted(wide.columns, reverse=True)].fillna("").reset_index().to_markdown(index=False)
