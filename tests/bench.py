@@ -648,13 +648,20 @@ def format_row(row: dict) -> str:
     return f"{cells[0]:<17}" + "".join(f"{cell:>12}" for cell in cells[1:]) + f"  {ending}"
 
 
+def _keep(rows: list[dict]) -> None:
+    """Put the rows into `runs/bench.json`, each in the place of the last one of its race."""
+    path = ROOT / "runs" / "bench.json"
+    known = {row["race"]: row for row in (json.loads(path.read_text()) if path.is_file() else []) + rows}
+    path.write_text(json.dumps([known[race] for race in RACES if race in known], indent=1) + "\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the races one after the other, whatever becomes of each; 1 where a side of one failed, else 0."""
     variables = "\n".join(f"  {name} (default {default}): {meaning}" for name, (default, meaning) in VARIABLES.items())
     races = "\n".join(f"  {name}: {meaning}" for name, meaning in RACES.items())
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"races:\n{races}\n\nenvironment variables:\n{variables}\n\nRows go to runs/bench.json; exit code 1 where a side failed.",
+        epilog=f"races:\n{races}\n\nenvironment variables:\n{variables}\n\nRows go to runs/bench.json, each in the place of the last one of its race; exit code 1 where a side failed.",
     )  # fmt: skip
     parser.add_argument("races", nargs="*", choices=[*RACES, []], metavar="race", help="default: all")
     parser.add_argument("--side", choices=["ours", "baseline"], help=argparse.SUPPRESS)
@@ -674,7 +681,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{race}: {RACES[race]} ...", flush=True)
         rows.append(run_race(race))
         print(head, format_row(rows[-1]), sep="\n", flush=True)
-        (ROOT / "runs" / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+        _keep(rows)
     failed = [row["race"] for row in rows if row["failed"]]
     if len(rows) > 1:  # once more in one piece: what the races themselves print stands between the rows
         print("", head, *map(format_row, rows), sep="\n")
