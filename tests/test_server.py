@@ -307,7 +307,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     human = wvs.load_distributions(cfg, items)[0]
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
-    assert {"far-70b base en", "tiny base zh"} <= set(heat.columns) and heat.max().max() <= 1
+    assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
     tense = values.rank_tension(human, "us", "cn", size=1)
     judged = tension.judge_items(values.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
     metrics = pd.DataFrame(tension.list_metrics(cfg, tension.count_aligned(cfg, judged))).assign(subset="all")
