@@ -32,7 +32,9 @@ def test_the_races_go_on_when_a_side_fails(tmp_path, monkeypatch, capsys):
     assert shown[-1] == "failed: norms"
     assert bench.main(["generation"]) == 0
     kept = json.loads((tmp_path / "runs" / "bench.json").read_text())
-    assert [row["race"] for row in kept] == ["norms", "generation", "ppo_update"] and kept[0]["failed"], "one race leaves the others"
+    assert [row["race"] for row in kept] == ["norms", "generation", "ppo_update"] and kept[0]["failed"], (
+        "one race leaves the others"
+    )
 
 
 @pytest.mark.parametrize(("seconds", "reached"), [(5.0, True), (3.0, False)])
