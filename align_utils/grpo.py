@@ -88,7 +88,6 @@ def train_critic_free(cfg: Config, model_name: str, culture: str, data: dict, *,
         judge = ValidationReward(
             cfg, policy, tokenizer, language, data, work, adapter=POLICY, every=free.eval_every, patience=free.patience
         )
-        judge.measure(0)
         asked = [{"prompt": prompts.build_list_prompt(language, cue), "cue": cue} for cue in cues]
         with keep_adapter(policy), scale_gradients():
             trainer = choose_trainer(method, credit=free.credit)(

@@ -100,7 +100,6 @@ def train_ppo(cfg: Config, model_name: str, culture: str, data: dict, *, seed: i
         judge = ValidationReward(
             cfg, policy, tokenizer, language, data, work, adapter="policy", every=ppo.eval_every, patience=ppo.patience
         )
-        judge.measure(0)
         with scale_gradients():
             trainer = PPOTrainer(
                 args=_configure_ppo(cfg, work / "trainer", seed), processing_class=tokenizer, model=policy, ref_model=reference,

@@ -86,7 +86,12 @@ class ValidationReward(TrainerCallback):
         return reward
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """The clock of the first update."""
+        """The SFT model's own reward, as update 0, and the clock of the first update.
+
+        Not before: a trainer may put autocast around the policy (float16 cards), and all measurements are to be made alike.
+        """
+        with torch.random.fork_rng():
+            self.measure(0)
         self.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from calls import find_calls
 from conftest import ROOT, copy_project
 from safetensors.torch import load_file
@@ -197,6 +198,39 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
     assert [update for update, _ in seen] == [1, 2, 1, 2] and artifacts.find_step(folder, settings)
     assert Seen.read == {"train", "valid"}
     assert all(asked == set(stage["us"]["cues"]["valid"]) and not asked & held for _, asked in seen)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "ppo"])
+def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_ones(project, monkeypatch, method):
+    # On a float16 card accelerate narrows the passes of a model that a trainer has prepared; bfloat16 on a CPU stands in for it.
+    cfg, stage = project
+    narrowed, generate = [], validation.generate_lists
+
+    def note(cfg, model, *args, **kwargs):
+        kinds = set()
+        layer = next(module for name, module in model.named_modules() if name.endswith("q_proj"))
+        hook = layer.register_forward_hook(lambda *_: kinds.add(torch.is_autocast_enabled("cpu")))
+        lists = generate(cfg, model, *args, **kwargs)
+        hook.remove()
+        narrowed.append(kinds)
+        return lists
+
+    monkeypatch.setattr(validation, "generate_lists", note)
+    monkeypatch.setattr(
+        ppo if method == "ppo" else grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
+    )  # fmt: skip
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state()
+    try:
+        if method == "ppo":
+            ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+        else:
+            grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    finally:
+        AcceleratorState._reset_state()
+    assert len(narrowed) > 1 and all(kinds == narrowed[-1] for kinds in narrowed), narrowed
+    if method != "ppo":  # trl prepares policy and critic as one module: the policy by itself is never narrowed
+        assert narrowed[-1] == {True}, "nothing was narrowed: this test sees nothing"
 
 
 @pytest.mark.parametrize("method", METHODS)
