@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from align_utils import stats, values, wvs
+from align_utils import instrument, stats, values
 from align_utils.artifacts import read_frame
 from align_utils.config import Config
 from align_utils.debias import ANSWERER, drop_extra_order
@@ -26,7 +26,7 @@ def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = 
     if readout is not None:
         frame = frame[frame["readout"] == readout]
     if not nominal:
-        frame = frame[~frame["question"].isin(wvs.list_nominal(cfg))]
+        frame = frame[~frame["question"].isin(instrument.list_nominal(cfg))]
     return frame.reset_index(drop=True)
 
 

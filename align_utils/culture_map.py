@@ -20,7 +20,7 @@ def load_axes(path: Path, items: pd.DataFrame) -> dict[str, dict]:
     path : Path
         `data/survey/map.yaml`; its head explains the fields.
     items : DataFrame
-        All items of the instrument (`wvs.load_items` with `choice='all', nominal=True`), to check the names against.
+        All items of the instrument (`instrument.load_items` with `choice='all', nominal=True`), to check the names against.
 
     Returns
     -------

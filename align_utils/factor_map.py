@@ -50,7 +50,7 @@ def load_atlas(cfg: Config, axes: dict[str, dict], items: pd.DataFrame) -> Atlas
     axes : dict
         From `culture_map.load_axes`.
     items : DataFrame
-        The whole instrument (`wvs.load_items` with `choice='all', nominal=True`); only the axes' questions are read, of all countries.
+        The whole instrument (`instrument.load_items` with `choice='all', nominal=True`); only the axes' questions are read, of all countries.
 
     Raises
     ------

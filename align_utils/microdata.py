@@ -93,7 +93,7 @@ def count_answers(people: Respondents, items: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     items : DataFrame
-        From `wvs.load_items`; the codes that an item drops count as missing.
+        From `instrument.load_items`; the codes that an item drops count as missing.
 
     Returns
     -------

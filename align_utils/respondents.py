@@ -17,7 +17,7 @@ def describe_people(cfg: Config, items: pd.DataFrame, human: pd.DataFrame, peopl
 
     Parameters
     ----------
-    items, human, people : from `wvs.choose_items`, `wvs.load_distributions`, `wvs.load_respondents`
+    items, human, people : from `instrument.choose_items`, `wvs.load_distributions`, `wvs.load_respondents`
         With respondents the interval is a bootstrap over them (over primary sampling units where the file has them, so that it
         holds the design's clustering); without, shares are drawn anew (multinomial) at the file's n or the culture's `survey_n`.
 

@@ -24,7 +24,7 @@ def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     answers : DataFrame
         ANSWERER, `seed` where given, `question, code, share`, of models and baselines (`yardsticks.add_baselines`).
     items : DataFrame
-        From `wvs.choose_items`: `question, scale, codes, direction`.
+        From `instrument.choose_items`: `question, scale, codes, direction`.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
         Columns `question, language, text, options, origin`: options as `1. label | 2. label` with the survey's codes (a scale
         with numerals inside may give its ends alone); origin is one of ORIGINS.
     items : DataFrame
-        From `wvs.load_items`.
+        From `instrument.load_items`.
 
     Returns
     -------

@@ -180,16 +180,16 @@ def _count_plainly(path: Path):
 def race_wvs_microdata(side: str) -> dict:
     import pandas as pd
 
-    from align_utils import microdata, wvs
+    from align_utils import instrument, microdata
 
-    items = wvs.load_items(ROOT / "data" / "survey", choice="all")
+    items = instrument.load_items(ROOT / "data" / "survey", choice="all")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "WVS_Cross-National_Wave_7_csv_v6_0.csv"
         # In a process of its own: memory is measured of reading alone.
         code = (
             f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; from pathlib import Path; import surveys; "
-            "from align_utils import wvs; "
-            f"surveys.write_official(Path({str(path)!r}), wvs.load_items(Path({str(ROOT)!r}) / 'data' / 'survey', choice='all'))"
+            "from align_utils import instrument; "
+            f"surveys.write_official(Path({str(path)!r}), instrument.load_items(Path({str(ROOT)!r}) / 'data' / 'survey', choice='all'))"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         megabytes = path.stat().st_size / 1e6
@@ -321,9 +321,9 @@ def _ask_survey(cfg):
     """Presentations of ALIGN_BENCH_ITEMS items of the whole instrument, spread over it."""
     import numpy as np
 
-    from align_utils import survey, wvs
+    from align_utils import instrument, survey
 
-    items = wvs.load_items(cfg.root / "data" / "survey", choice="all")
+    items = instrument.load_items(cfg.root / "data" / "survey", choice="all")
     count = read_variable("ALIGN_BENCH_ITEMS")
     if not 1 <= count <= len(items):
         raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; the instrument has {len(items)} items")
@@ -454,9 +454,9 @@ def race_sft_step_trimmed(side: str) -> dict:
 
 def _answer_survey(cfg, model, tokenizer) -> list[float]:
     """Mean answer, 0 to 1 on the scale, to a dozen items in both languages, averaged over orders."""
-    from align_utils import answers, presentations, survey, wvs
+    from align_utils import answers, instrument, presentations, survey
 
-    items = wvs.choose_items(cfg).iloc[::5]
+    items = instrument.choose_items(cfg).iloc[::5]
     asked = presentations.list_questions(cfg, items)
     scores = survey.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
     frame = presentations.tabulate_answers(asked, scores, [score.sum() for score in scores])

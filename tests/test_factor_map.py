@@ -10,11 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from surveys import make_world
 
-from align_utils import config, culture_map, factor_map, map_plots, microdata, plots, respondents, wvs, yardsticks
+from align_utils import config, culture_map, factor_map, instrument, map_plots, microdata, plots, respondents, wvs, yardsticks
 from align_utils.tables import DataError
 
 FOLDER = ROOT / "data" / "survey"
-ALL = wvs.load_items(FOLDER, choice="all", nominal=True)
+ALL = instrument.load_items(FOLDER, choice="all", nominal=True)
 AXES = culture_map.load_axes(FOLDER / "map.yaml", ALL)
 UP, ACROSS = AXES
 NAMES = ["USA", "CHN", "AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH", "III", "JJJ"]
@@ -131,7 +131,7 @@ def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
         for axis in AXES:
             assert places.loc[("human", culture, axis), "value"] == pytest.approx(table.loc[culture, axis], abs=1e-9)
     # Asked the core items alone, an answerer has seven or so indicators; its country by the same ones is its place.
-    core = wvs.load_items(FOLDER)
+    core = instrument.load_items(FOLDER)
     scored, places = place_run(cfg, atlas, core)
     used = [name for name in INDICATORS if name in set(scored["component"])]
     assert 3 < len(used) < 10 and places["indicators"].unique().tolist() == [len(used)]
@@ -186,7 +186,7 @@ def test_bad_files_stop_or_are_said(tmp_path):
 
 
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
-    items = wvs.choose_items(cfg, nominal=True)
+    items = instrument.choose_items(cfg, nominal=True)
     shares, _, _ = wvs.load_distributions(cfg, items)
     halves = respondents.draw_halves(cfg, items, shares, None)
     scored = culture_map.score_components(AXES, items, yardsticks.build_baselines(shares, halves))
@@ -205,7 +205,7 @@ def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path
     people = make_world(AXES, ALL, truth, size=60, seed=3)
     people.loc[people["B_COUNTRY_ALPHA"] == "KAR", "Q182"] = -4
     cfg, atlas = load(tmp_path, people)
-    items = wvs.load_items(FOLDER)
+    items = instrument.load_items(FOLDER)
     shares, _, _ = wvs.load_distributions(cfg, items)
     baselines = yardsticks.build_baselines(
         shares, respondents.draw_halves(cfg, items, shares, wvs.load_respondents(cfg, items))

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surveys import make_people
 
-from align_utils import config, microdata, wvs
+from align_utils import config, instrument, microdata, wvs
 from align_utils.tables import DataError
 
 NAME = "WVS_Cross-National_Wave_7_csv_v6_0.csv"
-ALL = wvs.load_items(ROOT / "data" / "survey", choice="all")
+ALL = instrument.load_items(ROOT / "data" / "survey", choice="all")
 # A plain scale, one with a code to drop (Q254: 5) and one with a code to merge (Q247: 0 is 1).
 ITEMS = ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])].reset_index(drop=True)
 # A file is written at each example: no shrinking, which would take minutes to say what the example says already.

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils import config, wvs
+from align_utils import config, instrument, wvs
 from align_utils.tables import DataError
 
-ITEMS = wvs.load_items(ROOT / "data" / "survey", choice="all")
+ITEMS = instrument.load_items(ROOT / "data" / "survey", choice="all")
 ITEMS = ITEMS[ITEMS["question"].isin(["Q2", "Q254", "Q57", "Q4"])]
 WORDING = (
     "question,language,text,options,origin\nQ2,en,How important are friends?,1. Very | 2. Rather | 3. Not very | 4. Not at all,official\n"

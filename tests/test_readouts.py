@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import copy_project
 
-from align_utils import answers, config, continuations, crosschecks, models, prompts, readouts, survey, wvs
+from align_utils import answers, config, continuations, crosschecks, instrument, models, prompts, readouts, survey
 
 
 def letters(text):
@@ -164,7 +164,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
     monkeypatch.setattr(survey, "load_states", lambda *_: (*tiny, {}))
     monkeypatch.setattr(survey, "list_trained", lambda *_: ())
-    items = wvs.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    items = instrument.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     paths = survey.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
     sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()

@@ -26,7 +26,7 @@ ROOMS = [  # from the bottom to the top
     ["artifacts", "tables", "stages"],
     ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
     ["microdata", "opinions", "conversion", "presentations"],
-    ["norms", "stats", "matching", "wvs", "links", "prefix", "debias"],
+    ["norms", "stats", "matching", "instrument", "wvs", "links", "prefix", "debias"],
     ["models", "server", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations", "respondents"],
     ["adapters", "passes", "yardsticks", "shifts"],
     ["tension", "styles", "culture_map", "power", "seeds"],

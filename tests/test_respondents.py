@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT
 from surveys import make_people
 
-from align_utils import config, microdata, respondents, values, wvs, yardsticks
+from align_utils import config, instrument, microdata, respondents, values, wvs, yardsticks
 
-ALL = wvs.load_items(ROOT / "data" / "survey", choice="all")
+ALL = instrument.load_items(ROOT / "data" / "survey", choice="all")
 TWO, FOUR = ALL[ALL["question"] == "Q57"], ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])]
 SIZES = {"USA": 900, "CHN": 1200}
 
@@ -139,7 +139,7 @@ def test_rows_agree_with_the_single_distances():
 
 def test_research_shares_have_intervals_and_halves(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
-    items = wvs.choose_items(cfg)
+    items = instrument.choose_items(cfg)
     human, _, _ = wvs.load_distributions(cfg, items)
     assert wvs.load_respondents(cfg, items) is None
     table = respondents.describe_people(cfg, items, human, None)

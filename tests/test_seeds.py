@@ -15,6 +15,7 @@ from align_utils import (
     crosschecks,
     culture_map,
     debias,
+    instrument,
     models,
     respondents,
     seeds,
@@ -132,7 +133,7 @@ def test_one_seed_gives_the_tables_of_no_seed_at_all(cfg):
 
 
 def test_styles_and_map_take_the_mean_over_seeds(cfg):
-    items = wvs.choose_items(cfg)
+    items = instrument.choose_items(cfg)
     human, _, _ = wvs.load_distributions(cfg, items)
     rng = np.random.default_rng(0)
     names = [("none", "zero_shot", FIRST), ("cn", "sft", FIRST), ("cn", "sft", SECOND)]
@@ -142,7 +143,7 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
         for a, s, seed in names for item in items.itertuples()
         for code, share in zip(item.codes, rng.dirichlet(np.ones(len(item.codes))), strict=True)
     ])  # fmt: skip
-    whole = wvs.load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
+    whole = instrument.load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
     axes = culture_map.load_axes(cfg.root / "data" / "survey" / "map.yaml", whole)
     ranked = values.rank_tension(human, "us", "cn", size=5)
     alone = [averaged[averaged["seed"] == FIRST], averaged[(averaged["stage"] == "zero_shot") | (averaged["seed"] == SECOND)]]
@@ -185,7 +186,7 @@ def run(cfg, tmp_path):
 
 def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     one, two = run
-    items = wvs.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    items = instrument.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     survey.ask_survey(one, "tiny", items)
     before, written = answers.load_answers(one), crosschecks.load_generated(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
@@ -223,7 +224,7 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
 
 def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
     one, _ = run
-    items = wvs.load_items(one.root / "data" / "survey", choice="all", nominal=True)
+    items = instrument.load_items(one.root / "data" / "survey", choice="all", nominal=True)
     items = items.query("question in ['Q2', 'Q48', 'Q66', 'Q154']")
     survey.ask_survey(one, "tiny", items.query("kind == 'ordered'"))
     before = answers.load_answers(one)

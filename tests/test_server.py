@@ -16,7 +16,7 @@ from conftest import ROOT, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils import answers, baselines, config, models, paper, server, survey, tension, values, wvs
+from align_utils import answers, baselines, config, instrument, models, paper, server, survey, tension, values, wvs
 from align_utils.server_settings import ServerModel
 
 SOURCE = ServerModel(
@@ -264,7 +264,7 @@ def project(tmp_path_factory):
     content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
     (root / "notebooks" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))
     cfg = config.load("far", root=root)
-    items = wvs.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    items = instrument.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
     return cfg, items
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils import answers, baselines, config, models, server, survey, wvs
+from align_utils import answers, baselines, config, instrument, models, server, survey
 from align_utils.server_settings import ServerModel
 
 pytestmark = pytest.mark.extra
@@ -50,7 +50,7 @@ def make_source(**changes):
 @pytest.fixture(scope="module")
 def presentations():
     cfg = config.load("cpu", root=ROOT)
-    items = wvs.choose_items(cfg)
+    items = instrument.choose_items(cfg)
     sizes = items["labels_en"].map(len)
     chosen = pd.concat([items[sizes == k].head(1) for k in (4, 10)])
     return cfg, survey.list_questions(cfg, chosen)

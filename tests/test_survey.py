@@ -8,9 +8,9 @@ from align_utils.presentations import Question, list_questions, tabulate_answers
 
 
 def test_every_presentation_is_asked_once(cfg):
-    from align_utils import wvs
+    from align_utils import instrument
 
-    items = wvs.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    items = instrument.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
     asked = list_questions(cfg, items)
     assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
     settings = cfg.profile.survey.model_copy(update={"orders": "all"})
@@ -19,9 +19,9 @@ def test_every_presentation_is_asked_once(cfg):
 
 
 def test_a_persona_stands_before_the_question_and_is_kept_apart(cfg):
-    from align_utils import wvs
+    from align_utils import instrument
 
-    items = wvs.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
+    items = instrument.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
     settings = cfg.profile.survey.model_copy(update={"personas": ["none", "cn"]})
     asked = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
     plain, told = ([q for q in asked if q.persona == persona] for persona in ("none", "cn"))

@@ -6,7 +6,19 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from align_utils import culture_map, map_plots, plots, respondents, styles, tension, value_plots, values, wvs, yardsticks
+from align_utils import (
+    culture_map,
+    instrument,
+    map_plots,
+    plots,
+    respondents,
+    styles,
+    tension,
+    value_plots,
+    values,
+    wvs,
+    yardsticks,
+)
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -15,7 +27,7 @@ MODEL = "some-model-with-a-long-name-7b"
 @pytest.fixture(scope="module")
 def made(cfg):
     plots.use_style()
-    items = wvs.choose_items(cfg)
+    items = instrument.choose_items(cfg)
     human, _, _ = wvs.load_distributions(cfg, items)
     rng, rows = np.random.default_rng(0), []
     for adapter, stage in STATES:
@@ -79,7 +91,7 @@ def test_counts_styles_and_map_are_whole(cfg, made):
     found["label"] = [tension.name_answerer(*row) for row in found[names].itertuples(index=False)]
     assert_whole(value_plots.plot_styles(found), "acquiescence (11 items)", "extremes (54 items)")
     path = cfg.root / "data" / "survey"
-    axes = culture_map.load_axes(path / "map.yaml", wvs.load_items(path, choice="all", nominal=True))
+    axes = culture_map.load_axes(path / "map.yaml", instrument.load_items(path, choice="all", nominal=True))
     places = culture_map.summarise_map(cfg, culture_map.score_components(axes, items, everyone))
     figure = map_plots.plot_map(yardsticks.pick_model(places, MODEL, "none"), axes)
     assert_whole(

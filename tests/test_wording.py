@@ -5,7 +5,7 @@ import csv
 import pytest
 from conftest import ROOT
 
-from align_utils import config, wvs
+from align_utils import config, instrument
 from align_utils.tables import DataError
 from align_utils.wording import describe_wording, read_wording
 
@@ -16,7 +16,7 @@ HEADER = ["question", "language", "text", "options", "origin"]
 
 @pytest.fixture(scope="module")
 def items():
-    return wvs.load_items(ROOT / "data" / "survey", choice="all")
+    return instrument.load_items(ROOT / "data" / "survey", choice="all")
 
 
 def write(folder, rows, header=HEADER):
@@ -117,22 +117,22 @@ def test_the_file_is_read_only_when_the_profile_asks(tmp_path):
     (tmp_path / "wvs").mkdir()
     write(tmp_path / "wvs", pair("Q27"))
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    assert describe_wording(wvs.choose_items(cfg)) == (
+    assert describe_wording(instrument.choose_items(cfg)) == (
         "Wording: 0 items in that of the file, 233 in ours (most often: the profile asks in ours, survey.wording, and leaves "
         "wvs/questions.csv aside, 233)."
     )
     survey = cfg.profile.survey.model_copy(update={"wording": "file"})
     cfg.profile = cfg.profile.model_copy(update={"survey": survey})
-    assert (wvs.choose_items(cfg)["wording"] == "file").sum() == 1
+    assert (instrument.choose_items(cfg)["wording"] == "file").sum() == 1
     (tmp_path / "wvs" / "questions.csv").write_text("question,language\nQ27,en\n")
     with pytest.raises(DataError, match="columns text, options, origin not found"):
-        wvs.choose_items(cfg)
+        instrument.choose_items(cfg)
     (tmp_path / "wvs" / "questions.csv").unlink()
-    absent = wvs.choose_items(cfg)
+    absent = instrument.choose_items(cfg)
     assert describe_wording(absent).endswith(
         "0 items in that of the file, 233 in ours (most often: there is no wvs/questions.csv, 233)."
     )
-    assert absent.drop(columns="wording").equals(wvs.load_items(ROOT / "data" / "survey", choice="all"))
+    assert absent.drop(columns="wording").equals(instrument.load_items(ROOT / "data" / "survey", choice="all"))
 
 
 def test_runs_with_official_files_ask_in_their_words_but_the_measured_one():

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils import config, wvs
+from align_utils import config, instrument, wvs
 from align_utils.tables import DataError
 
 
 @pytest.fixture(scope="module")
 def items():
-    return wvs.load_items(ROOT / "data" / "survey")
+    return instrument.load_items(ROOT / "data" / "survey")
 
 
 def real(tmp_path, text, name="distributions.csv"):
@@ -88,7 +88,7 @@ def test_a_joint_file_is_refused_with_the_reason(tmp_path, items):
 
 
 def test_research_shares_are_sorted_out_by_rule(real_data):
-    items = wvs.load_items(ROOT / "data" / "survey", choice="all")
+    items = instrument.load_items(ROOT / "data" / "survey", choice="all")
     shares, rejected, _ = wvs.load_distributions(config.load("cpu_real", data_dir=real_data), items)
     assert shares["question"].nunique() == 36 and len(rejected) == 233 - 36
     damaged = {"Q158", "Q160", "Q163", "Q164", "Q171", "Q169", "Q45", "Q182", "Q195", "Q180"}
