@@ -42,39 +42,46 @@ def read_words(language: Language, text: str, *, cue: str, ended: bool) -> list[
     return prompts.parse_list(language, text, cue=cue)
 
 
-def sample_answers(
+def sample_words(
     model,
     tokenizer,
     language: Language,
     cues: Sequence[str],
     asked: Sequence[str],
-    settings: Participants,
     *,
+    n: int,
+    words: int,
+    temperature: float,
+    max_new_tokens: int,
+    batch: int,
     seed: int,
     label: str = "",
 ) -> pd.DataFrame:
-    """Answers of `settings.n` participants to every cue, drawn from the model's whole distribution.
+    """Lists of `n` participants for every cue, drawn from the model's whole distribution.
 
-    A prompt is read once for all its participants, and an answer ends with its last word's separator. Each cue has random numbers
-    of its own: its answers depend on the seed, not on the other cues, and a larger n only adds participants.
+    A prompt is read once for all its participants, and a list ends with its last word's separator. Each cue has random numbers
+    of its own: its lists depend on the seed, not on the other cues, and a larger n only adds participants.
 
     Parameters
     ----------
     cues, asked : sequence of str
         Cues and the prompts that ask for them.
-    seed : int
+    words : int
+        Words a list holds at most.
+    temperature : float
+        Above 0; 1: the model's own distribution.
+    max_new_tokens, batch : int
+        A word that is not finished by then is dropped; lists that grow together.
 
     Returns
     -------
     DataFrame
-        `participant` (1..n), `cue, R1, R2, R3` (as `norms.build_strengths` reads them; empty where missing), `text` (as
-        generated), sorted by cue as given.
+        `participant` (1..n), `cue, responses` (list of str), `text` (as generated), sorted by cue as given.
     """
-    stops, n = set(find_stop_tokens(tokenizer)), settings.n
+    stops = set(find_stop_tokens(tokenizer))
     tokens = [tokenizer(text)["input_ids"] for text in asked]
-    order, size = sorted(range(len(cues)), key=lambda i: len(tokens[i])), max(1, settings.batch // n)
-    texts: dict[int, list[str]] = {}
-    words: dict[int, list[list[str]]] = {}
+    order, size = sorted(range(len(cues)), key=lambda i: len(tokens[i])), max(1, batch // n)
+    found: dict[int, list[tuple[list[str], str]]] = {}
 
     def has_ended(text: str, new: list[int]) -> bool:
         return new[-1] in stops or "\n" in text.lstrip()
@@ -82,32 +89,49 @@ def sample_answers(
     for start in tqdm(range(0, len(order), size), desc=label or "participants", unit="batch", leave=False):
         chosen = order[start : start + size]
         uniform = torch.from_numpy(np.concatenate([
-            np.random.default_rng([seed, crc32(cues[i].encode())]).random((n, settings.max_new_tokens)) for i in chosen
+            np.random.default_rng([seed, crc32(cues[i].encode())]).random((n, max_new_tokens)) for i in chosen
         ])).float()  # fmt: skip
 
         def pick(scores, _, rows, step, uniform=uniform):
-            return draw_tokens(scores, uniform[rows, step], temperature=settings.temperature)
+            return draw_tokens(scores, uniform[rows, step], temperature=temperature)
 
         def ends(row, new, chosen=chosen):
             text, cue = tokenizer.decode(new, skip_special_tokens=True), cues[chosen[row // n]]
-            return has_ended(text, new) or len(read_words(language, text, cue=cue, ended=False)) >= settings.words
+            return has_ended(text, new) or len(read_words(language, text, cue=cue, ended=False)) >= words
 
         rows = continue_rows(
             model, tokenizer.pad_token_id, [tokens[i] for i in chosen], pick=pick, ends=ends, copies=n,
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=max_new_tokens,
         )  # fmt: skip
         drawn = tokenizer.batch_decode(rows, skip_special_tokens=True)
         for place, i in enumerate(chosen):
             mine = slice(place * n, place * n + n)
-            texts[i] = drawn[mine]
-            words[i] = [
-                read_words(language, text, cue=cues[i], ended=has_ended(text, new))[: settings.words]
+            found[i] = [
+                (read_words(language, text, cue=cues[i], ended=has_ended(text, new))[:words], text)
                 for text, new in zip(drawn[mine], rows[mine], strict=True)
             ]
+    records = [[number + 1, cue, *found[i][number]] for i, cue in enumerate(cues) for number in range(n)]
+    return pd.DataFrame(records, columns=["participant", "cue", "responses", "text"])
+
+
+def sample_answers(
+    model, tokenizer, language: Language, cues: Sequence[str], asked: Sequence[str], settings: Participants, *, seed: int,
+    label: str = "",
+) -> pd.DataFrame:  # fmt: skip
+    """Answers of simulated participants in the form of people's trials (`sample_words` of `settings`).
+
+    Returns
+    -------
+    DataFrame
+        `participant` (1..n), `cue, R1, R2, R3` (as `norms.build_strengths` reads them; empty where missing), `text` (as
+        generated), sorted by cue as given.
+    """
+    drawn = sample_words(
+        model, tokenizer, language, cues, asked, n=settings.n, words=settings.words, temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens, batch=settings.batch, seed=seed, label=label,
+    )  # fmt: skip
     records = [
-        [number + 1, cue, *(words[i][number] + [""] * 3)[:3], texts[i][number]]
-        for i, cue in enumerate(cues)
-        for number in range(n)
+        [row.participant, row.cue, *(row.responses + [""] * 3)[:3], row.text] for row in drawn.itertuples(index=False, name="Row")
     ]
     frame = pd.DataFrame(records, columns=[*COLUMNS, "text"])
     for column in ("R1", "R2", "R3"):

@@ -101,6 +101,15 @@ def _drawn(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def _lists(folder: Path) -> str:
+    means, gaps = (_read(folder, name) for name in ("tab04_drawn", "tab04_drawn_differences"))
+    means["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
+    gaps["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f}" for row in gaps.itertuples()]
+    return "\n\n".join(
+        _spread(frame, ["culture", row, "n"], "reading", "shown") for frame, row in ((means, "stage"), (gaps, "comparison"))
+    )
+
+
 def _cost(folder: Path) -> str:
     frame = _read(folder, "tab04_fluency")
     frame["shown"] = [f"{row.cost:+.3f} [{row.cost_low:+.3f}, {row.cost_high:+.3f}]" for row in frame.itertuples()]
@@ -237,7 +246,7 @@ def _picture(folder: Path) -> str:
 
 
 BLOCKS = {
-    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "drawn": _drawn, "cost": _cost, "shifts": _shifts,
+    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "drawn": _drawn, "lists": _lists, "cost": _cost, "shifts": _shifts,
     "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times, "races": _races,
     "figures": _figures,
 }  # fmt: skip

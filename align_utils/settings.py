@@ -155,6 +155,8 @@ class Lexical(Strict):
     max_new_tokens: int = Field(gt=0)
     batch: int = Field(gt=0)
     grid: list[Decoding]
+    # Lists drawn a test cue (`drawn.draw_lists`); 0 switches them off.
+    drawn: int = Field(ge=0)
     ceiling_splits: int = Field(gt=0)
 
 

@@ -33,7 +33,7 @@ ROOMS = [  # from the bottom to the top
     ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants", "factor_map"],
     ["validation", "groups", "associations", "map_plots"],
     ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
-    ["training", "export", "runner", "colab", "readme"],
+    ["drawn", "training", "export", "runner", "colab", "readme"],
     ["ablation"],
 ]  # fmt: skip
 FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}

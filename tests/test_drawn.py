@@ -1,0 +1,106 @@
+"""Lists as they are drawn: stored by cell, of the test cues alone, and their precision worked by hand."""
+
+import pandas as pd
+import pytest
+from conftest import copy_project
+from test_participants import make_adapter, make_talkative
+from test_training import prepare
+
+from align_utils import artifacts, config, drawn, pairs, participants, stages
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("drawn")))
+    prepare(cfg)
+    for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
+        make_adapter(cfg, culture, stage, seed)
+    return cfg, pairs.load_stage(cfg)
+
+
+def change(cfg, **settings):
+    profile = cfg.profile.model_copy(update={"lexical": cfg.profile.lexical.model_copy(update=settings)})
+    return config.Config(profile, cfg.root, cfg.data_dir)
+
+
+def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, monkeypatch):
+    cfg, stage = project
+    sample, calls = drawn.sample_words, []
+
+    def stop_at_the_third(*args, **kwargs):
+        calls.append((kwargs["label"], tuple(args[3])))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(drawn, "sample_words", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        drawn.draw_lists(cfg, "tiny", stage)
+    paths = drawn.draw_lists(cfg, "tiny", stage)
+    names = ["few_shot", "sft", "ppo", "rloo", "grpo"]
+    assert [label for label, _ in calls] == [
+        *(f"us {name}" for name in names[:3]), *(f"us {name}" for name in names[2:]), *(f"cn {name}" for name in names)
+    ]  # fmt: skip
+    assert all(list(cues) == stage[label[:2]]["cues"]["test"] for label, cues in calls)
+    us, cn = (artifacts.read_frame(path, made_by="04") for path in paths)
+    assert us.groupby(["stage", "cue"]).size().eq(cfg.profile.lexical.drawn).all() and set(cn["stage"]) == set(names)
+    assert us.groupby("stage")["text"].agg(tuple).nunique() == len(names), "every stage draws for itself"
+    drawn.draw_lists(cfg, "tiny", stage)
+    assert len(calls) == 11, "nothing is drawn twice"
+    three = artifacts.read_frame(drawn.draw_lists(change(cfg, drawn=3), "tiny", stage)[0], made_by="04")
+    assert three[three["participant"] <= 2]["text"].tolist() == us["text"].tolist()
+
+
+def test_lists_hold_so_many_whole_words_and_end_there(english):
+    model, tokenizer = make_talkative(3)
+    given = {"words": 2, "max_new_tokens": 30, "batch": 24, "seed": 1}
+    frame = participants.sample_words(
+        model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given
+    )
+    lengths = frame["responses"].map(len)
+    assert lengths.max() == 2 and lengths.nunique() > 1
+    cut = frame[frame["text"].str.endswith(",")]
+    assert len(cut) > 3 and cut["responses"].map(len).eq(2).all(), "a full list ends with its last word's separator"
+    # At no temperature to speak of, draws are the likeliest words: the same list for every participant.
+    cold = participants.sample_words(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
+    assert cold["text"].nunique() == 1 and frame["text"].nunique() > 1
+
+
+def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(project):
+    cfg, stage = project
+    norms, cues = stage["us"]["norms"], stage["us"]["cues"]["test"]
+    best = {cue: norms.query("cue == @cue and rank <= 5")["response"].tolist() for cue in cues}
+    rows = [
+        # GRPO: one list all right, one with a single right response; SFT: nothing, and nothing but one.
+        row
+        for cue in cues
+        for row in (
+            ("grpo", 1, cue, best[cue]), ("grpo", 2, cue, [best[cue][0], "x1", "x2", "x3", "x4"]), ("sft", 1, cue, []),
+            ("sft", 2, cue, [best[cue][0]]), ("ppo", 1, cue, []), ("ppo", 2, cue, []), ("few_shot", 1, cue, []),
+            ("few_shot", 2, cue, []), ("rloo", 1, cue, []), ("rloo", 2, cue, []),
+        )
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["stage", "participant", "cue", "responses"]).assign(model="tiny", culture="us", text="")
+    path = artifacts.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
+    scored = drawn.score_drawn(cfg, [path], stage, pairs.map_families(cfg))
+    assert len(scored) == 5 * len(cues) * 2
+    means = drawn.summarise_drawn(cfg, scored)
+    found = means.set_index(["stage", "reading"])["value"]
+    for reading in ("top", "attested"):
+        assert found["grpo", reading] == pytest.approx((1 + 0.2) / 2) and found["sft", reading] == pytest.approx(0.1)
+    gaps = drawn.compare_drawn(cfg, scored)
+    assert "grpo - sft" in set(gaps["comparison"]) and not gaps["comparison"].str.contains("control").any()
+    gain = gaps.query("comparison == 'grpo - sft' and reading == 'attested'").iloc[0]
+    assert gain["value"] == pytest.approx(0.5) and gain["n"] == len(cues) and gain["p"] <= gain["p_holm"]
+    records = drawn.list_metrics(cfg, means, gaps)
+    assert len(records) == len(means) + len(gaps)
+    artifacts.save_metrics(cfg, records, "04")
+
+
+def test_switched_off_there_are_tables_without_rows(project):
+    cfg, stage = project
+    off = change(cfg, drawn=0)
+    assert drawn.draw_lists(off, "tiny", stage) == []
+    scored = drawn.score_drawn(off, [], stage, {})
+    means, gaps = drawn.summarise_drawn(off, scored), drawn.compare_drawn(off, scored)
+    assert scored.empty and means.empty and gaps.empty and drawn.list_metrics(off, means, gaps) == []
