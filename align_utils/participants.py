@@ -131,7 +131,8 @@ def sample_answers(
         max_new_tokens=settings.max_new_tokens, batch=settings.batch, seed=seed, label=label,
     )  # fmt: skip
     records = [
-        [row.participant, row.cue, *(row.responses + [""] * 3)[:3], row.text] for row in drawn.itertuples(index=False, name="Row")
+        [row.participant, row.cue, *(row.responses + [""] * 3)[:3], row.text]
+        for row in drawn.itertuples(index=False, name="Row")
     ]
     frame = pd.DataFrame(records, columns=[*COLUMNS, "text"])
     for column in ("R1", "R2", "R3"):
