@@ -102,7 +102,7 @@ def score_drawn(cfg: Config, paths: Sequence[Path], stage: dict[str, dict], fami
         parts.append(scored.assign(culture=culture).groupby(by, sort=False, as_index=False)["precision"].mean())
     if not parts:
         return pd.DataFrame(columns=[*by, "family", "precision"])
-    frame = pd.concat(parts, ignore_index=True).sort_values(by[:3], kind="stable", ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True).sort_values("reading", kind="stable", ignore_index=True)
     return frame.assign(family=[families[key] for key in zip(frame["culture"], frame["cue"], strict=True)])
 
 
