@@ -2,20 +2,14 @@
 
 import pandas as pd
 import pytest
-from conftest import copy_project
-from test_participants import make_adapter, make_talkative
-from test_training import prepare
+from test_participants import make_project, make_talkative
 
-from align_utils import artifacts, config, drawn, pairs, participants, stages
+from align_utils import artifacts, config, drawn, pairs, participants
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("drawn")))
-    prepare(cfg)
-    for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
-        make_adapter(cfg, culture, stage, seed)
-    return cfg, pairs.load_stage(cfg)
+    return make_project(tmp_path_factory.mktemp("drawn"))
 
 
 def change(cfg, **settings):

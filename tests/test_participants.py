@@ -146,13 +146,18 @@ def make_adapter(cfg, culture, stage, seed):
     (folder / "step.json").write_text(json.dumps({"key": str(seed)}))
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("participants")))
+def make_project(folder):
+    """A copy of the project with prepared norms and an adapter for every trained stage, each with weights of its own."""
+    cfg = config.load("smoke", root=copy_project(folder))
     prepare(cfg)
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
         make_adapter(cfg, culture, stage, seed)
     return cfg, pairs.load_stage(cfg)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("participants"))
 
 
 def change(cfg, **settings):
