@@ -295,3 +295,30 @@ def compare(
         ]
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+# What stands beside a spread over seeds where there is one.
+ALONE = "one seed: no interval over seeds"
+
+
+def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Mean of a column in every seed's run, and how far the seeds' means lie apart.
+
+    Returns
+    -------
+    DataFrame
+        `by` columns, a column a seed ('seed 7': its mean; NaN where a group lacks it), `mean` of the seeds' means, `sd` of them (n - 1;
+        NaN for one seed), `seeds` (how many).
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"stage": "sft", "seed": [1, 1, 7, 7], "x": [0.0, 1.0, 2.0, 3.0]})
+    >>> spread_seeds(frame, ["stage"], "x").round(3).values.tolist()
+    [['sft', 0.5, 2.5, 1.5, 1.414, 2]]
+    """
+    means = frame.groupby([*by, "seed"], sort=False)[value].mean().rename("mean").reset_index()
+    wide = means.pivot(index=by, columns="seed", values="mean")[list(dict.fromkeys(means["seed"]))]
+    wide = wide.rename(columns=lambda name: f"seed {name}").reset_index()
+    over = means.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="count").reset_index()
+    table = over[by].merge(wide, on=by).merge(over, on=by)
+    return table.rename_axis(columns=None)

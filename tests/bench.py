@@ -52,7 +52,8 @@ def read_variable(name: str) -> int:
 def race_norms(side: str) -> dict:
     import pandas as pd
 
-    from align_utils import config, norms, pairs
+    from align_utils.config import profiles as config
+    from align_utils.norms import split, strengths
 
     rng, rows = _start_synthetic()
     cues, words = _make_words(rng, 12_217), _make_words(rng, 60_000)
@@ -67,13 +68,13 @@ def race_norms(side: str) -> dict:
         frame.to_csv(path, sep="\t", index=False)
         start = time.perf_counter()
         if side == "ours":
-            result, _ = norms.load_strengths(path, language, "R1")
+            result, _ = strengths.load_strengths(path, language, "R1")
         else:
             raw = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"cue": str, "response": str})
             result = raw.groupby("cue", group_keys=False)[raw.columns.tolist()].apply(_rank_one)
             result = result.rename(columns={"R1": "count", "N": "n"}).sort_values(["cue", "rank"], ignore_index=True)
-        splits = pairs.split_pairs(concepts, {"en": result}, {"en": language}, valid=60, test=150, seed=1)
-        parts = pairs.split_cues(result, splits, language)
+        splits = split.split_pairs(concepts, {"en": result}, {"en": language}, valid=60, test=150, seed=1)
+        parts = split.split_cues(result, splits, language)
         seconds = time.perf_counter() - start
     columns = ["cue", "response", "count", "n", "strength", "rank"]
     return {"seconds": seconds, "result": [_hash_frame(result[columns].round(12)), *map(len, parts.values())]}
@@ -89,7 +90,10 @@ def race_norms_trials(side: str) -> dict:
     import numpy as np
     import pandas as pd
 
-    from align_utils import cleaning, config, norms, settings, trials
+    from align_utils.config import profiles as config
+    from align_utils.config import settings as config_settings
+    from align_utils.norms import cleaning, strengths
+    from align_utils.norms import files as norm_files
 
     rng, _ = _start_synthetic()
     rows = read_variable("ALIGN_BENCH_TRIALS")
@@ -116,7 +120,10 @@ def race_norms_trials(side: str) -> dict:
     raw = frame[["R1", "R2", "R3"]].set_axis(["R1Raw", "R2Raw", "R3Raw"], axis=1)
     frame = pd.concat([frame.drop(columns=["R1", "R2", "R3"]), raw, frame[["R1", "R2", "R3"]]], axis=1)
     cfg = config.load("smoke")
-    language, culture = cfg.languages["en"], cfg.cultures["us"].model_copy(update={"norms": settings.NormFiles(strengths={})})
+    language, culture = (
+        cfg.languages["en"],
+        cfg.cultures["us"].model_copy(update={"norms": config_settings.NormFiles(strengths={})}),
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "SWOW-EN.complete.csv"
         frame.to_csv(path, index=False)
@@ -126,10 +133,10 @@ def race_norms_trials(side: str) -> dict:
         del frame, raw
         start = time.perf_counter()
         if side == "ours":
-            form = trials.find_format(path, cfg.formats)
-            given, _ = trials.load_trials(path, form, culture, language)
+            form = norm_files.find_format(path, cfg.formats)
+            given, _ = norm_files.load_trials(path, form, culture, language)
             clean, _ = cleaning.clean_trials(given, form.steps, cleaning.load_lists(form.steps, path.parent), form.marks)
-            result = norms.build_strengths(clean, language, "R123")
+            result = strengths.build_strengths(clean, language, "R123")
         else:
             result = _count_plainly(path)
         seconds = time.perf_counter() - start
@@ -180,9 +187,10 @@ def _count_plainly(path: Path):
 def race_wvs_microdata(side: str) -> dict:
     import pandas as pd
 
-    from align_utils import instrument, microdata
+    from align_utils.survey import items as survey_items
+    from align_utils.survey import microdata
 
-    items = instrument.load_items(ROOT / "data" / "survey", choice="all")
+    items = survey_items.load_items(ROOT / "data" / "survey", choice="all")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "WVS_Cross-National_Wave_7_csv_v6_0.csv"
         # In a process of its own: memory is measured of reading alone.
@@ -243,14 +251,14 @@ def _hash_frame(frame) -> str:
 
 
 def race_generation(side: str) -> dict:
-    from align_utils import generation
+    from align_utils.models import decode
 
     cfg, model, tokenizer = _load_model()
     _, asked = _ask_few_shot(cfg, 48)
-    length, stops = cfg.profile.lexical.max_new_tokens, generation.find_stop_tokens(tokenizer)
+    length, stops = cfg.profile.lexical.max_new_tokens, decode.find_stop_tokens(tokenizer)
     start = time.perf_counter()
     if side == "ours":
-        texts = generation.generate_texts(
+        texts = decode.generate_texts(
             model, tokenizer, asked, [1.15] * len(asked), max_new_tokens=length, batch=cfg.profile.lexical.batch
         )
     else:
@@ -267,16 +275,17 @@ def race_generation(side: str) -> dict:
 
 def race_participants(side: str) -> dict:
     """Draws cannot be equal; what is compared is the greedy text of both paths (`continue_rows` with two copies a prompt)."""
-    from align_utils import decoder, generation, participants
+    from align_utils.lexical import sampled
+    from align_utils.models import decode
 
     cfg, model, tokenizer = _load_model()
     cues, asked = _ask_few_shot(cfg, 12)
-    settings, stops = cfg.profile.participants, generation.find_stop_tokens(tokenizer)
+    settings, stops = cfg.profile.participants, decode.find_stop_tokens(tokenizer)
     settings = settings.model_copy(update={"n": 10})
     ending = {"max_new_tokens": settings.max_new_tokens, "eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
     start = time.perf_counter()
     if side == "ours":
-        participants.sample_answers(model, tokenizer, cfg.languages["en"], cues, asked, settings, seed=1)
+        sampled.sample_answers(model, tokenizer, cfg.languages["en"], cues, asked, settings, seed=1)
     else:
         for text in asked:
             inputs = tokenizer(text, return_tensors="pt")
@@ -284,7 +293,7 @@ def race_participants(side: str) -> dict:
     seconds = time.perf_counter() - start
     ids = [tokenizer(text)["input_ids"] for text in asked[:4]]
     if side == "ours":
-        rows = decoder.continue_rows(
+        rows = decode.continue_rows(
             model, tokenizer.pad_token_id, ids, pick=lambda scores, *_: scores.argmax(dim=-1), copies=2,
             ends=lambda _, new: new[-1] in stops, max_new_tokens=settings.max_new_tokens,
         )[::2]  # fmt: skip
@@ -295,12 +304,14 @@ def race_participants(side: str) -> dict:
 
 
 def _ask_few_shot(cfg, count: int):
-    from align_utils import generation, norms, pairs, prompts
+    from align_utils.lexical import lists as lexical_lists
+    from align_utils.models import prompts as models_prompts
+    from align_utils.norms import split, strengths
 
-    concepts, _ = pairs.load_pairs(cfg)
-    cues, frame = concepts["cue_en"].tolist()[:count], norms.load_norms(cfg, "us")["norms"]
-    examples = generation.pick_examples(cfg, frame, sorted(set(frame["cue"]) - set(cues)))
-    return cues, [prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
+    concepts, _ = split.load_pairs(cfg)
+    cues, frame = concepts["cue_en"].tolist()[:count], strengths.load_norms(cfg, "us").norms
+    examples = lexical_lists.pick_examples(cfg, frame, sorted(set(frame["cue"]) - set(cues)))
+    return cues, [models_prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
 
 
 def race_survey_labels(side: str) -> dict:
@@ -321,26 +332,27 @@ def _ask_survey(cfg):
     """Presentations of ALIGN_BENCH_ITEMS items of the whole instrument, spread over it."""
     import numpy as np
 
-    from align_utils import instrument, survey
+    from align_utils.survey import items as survey_items
+    from align_utils.survey import questions
 
-    items = instrument.load_items(cfg.root / "data" / "survey", choice="all")
+    items = survey_items.load_items(cfg.root / "data" / "survey", choice="all")
     count = read_variable("ALIGN_BENCH_ITEMS")
     if not 1 <= count <= len(items):
         raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; the instrument has {len(items)} items")
-    return survey.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
+    return questions.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
 
 
 def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict:
     """Log-probability of every text after its prompt."""
     import torch
 
-    from align_utils import readouts
+    from align_utils.survey import ask
 
     given = list(zip(prompts, texts, strict=True))
     start, name = time.perf_counter(), None
     if side == "ours":
         keys = [(q.language, q.question) for q in asked]
-        read = readouts.read_texts(model, tokenizer, given, keys, batch_tokens=cfg.profile.survey.batch_tokens)
+        read = ask.read_texts(model, tokenizer, given, keys, batch_tokens=cfg.profile.survey.batch_tokens)
         result = [[float(logs.sum()) for _, logs in row] for row in read]
     elif find_spec("lm_eval"):
         from lm_eval.models.huggingface import HFLM
@@ -383,11 +395,12 @@ def _run_harness(harness, given) -> list[list[float]]:
 def race_sft_step(side: str, **changes) -> dict:
     from trl import SFTTrainer
 
-    from align_utils import norms, sft
-    from align_utils.loss import FusedTrainer
+    from align_utils.norms import strengths
+    from align_utils.training import sft
+    from align_utils.training.loss import FusedTrainer
 
     cfg, model, tokenizer = _load_model()
-    frame = norms.load_norms(cfg, "us")["norms"]
+    frame = strengths.load_norms(cfg, "us").norms
     cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
     examples = sft.build_examples(frame, cues, cfg.languages["en"], rows=64, length=length, order="sampled", seed=1)
     kind = {"ours": FusedTrainer, "baseline": SFTTrainer}[side]
@@ -417,12 +430,16 @@ def race_sft_step_trimmed(side: str) -> dict:
 
     from trimming import TrimmedTrainer, pick_tokens, trim_model
 
-    from align_utils import generation, lexical, models, norms, sft
-    from align_utils.config import Decoding
-    from align_utils.loss import FusedTrainer
+    from align_utils.config.settings import Decoding
+    from align_utils.lexical import lists as lexical_lists
+    from align_utils.lexical import precision as lexical_precision
+    from align_utils.models import load as models
+    from align_utils.norms import strengths
+    from align_utils.training import sft
+    from align_utils.training.loss import FusedTrainer
 
     cfg, model, tokenizer = _load_model()
-    frame, language, length = norms.load_norms(cfg, "us")["norms"], cfg.languages["en"], cfg.profile.sft.list_length
+    frame, language, length = strengths.load_norms(cfg, "us").norms, cfg.languages["en"], cfg.profile.sft.list_length
     every, steps, kept = sorted(frame["cue"].unique()), 4, range(len(tokenizer))
     held = every[::5][:24]
     train = [cue for cue in every if cue not in held]
@@ -442,8 +459,8 @@ def race_sft_step_trimmed(side: str) -> dict:
         whole = models.attach_adapter(whole, Path(folder), "trained").eval()
     asked = sft.build_examples(frame, held, language, rows=len(held), length=length, order="strength", seed=1)
     loss = sft.measure_loss(whole, tokenizer, asked, batch=8)
-    lists = generation.generate_lists(cfg, whole, tokenizer, language, held, [Decoding(name="p", repetition_penalty=1.3)])
-    scored = lexical.score_lists(lists[["cue", "responses"]], frame, language, ks=[5], min_count=1)
+    lists = lexical_lists.generate_lists(cfg, whole, tokenizer, language, held, [Decoding(name="p", repetition_penalty=1.3)])
+    scored = lexical_precision.score_lists(lists[["cue", "responses"]], frame, language, ks=[5], min_count=1)
     precision = float(scored.loc[scored["reading"] == "attested", "precision"].mean())
     return {
         "seconds": sum(times[1:]) / (steps - 1), "mb": peak,
@@ -454,13 +471,15 @@ def race_sft_step_trimmed(side: str) -> dict:
 
 def _answer_survey(cfg, model, tokenizer) -> list[float]:
     """Mean answer, 0 to 1 on the scale, to a dozen items in both languages, averaged over orders."""
-    from align_utils import answers, instrument, presentations, survey
+    from align_utils.survey import answers as survey_answers
+    from align_utils.survey import ask, questions
+    from align_utils.survey import items as survey_items
 
-    items = instrument.choose_items(cfg).iloc[::5]
-    asked = presentations.list_questions(cfg, items)
-    scores = survey.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
-    frame = presentations.tabulate_answers(asked, scores, [score.sum() for score in scores])
-    shares = answers.average_orders(frame.assign(model="m", adapter="none", stage="s"))
+    items = survey_items.choose_items(cfg).iloc[::5]
+    asked = questions.list_questions(cfg, items)
+    scores = ask.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
+    frame = questions.tabulate_answers(asked, scores, [score.sum() for score in scores])
+    shares = survey_answers.average_orders(frame.assign(model="m", adapter="none", stage="s"))
     places = {
         q: {code: place / (len(codes) - 1) for place, code in enumerate(codes)}
         for q, codes in zip(items["question"], items["codes"], strict=True)
@@ -475,7 +494,8 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
     from datasets import Dataset
     from transformers import TrainerCallback, set_seed
 
-    from align_utils import adapters, sft
+    from align_utils.models import adapters
+    from align_utils.training import sft
 
     tokenizer.padding_side, times = "right", []
 
@@ -505,13 +525,19 @@ def race_ppo_update(side: str) -> dict:
     from transformers import TrainerCallback, set_seed
     from trl.experimental.ppo import PPOTrainer, ppo_trainer
 
-    from align_utils import adapters, lexical, models, norms, ppo, prompts, rewards
+    from align_utils.lexical import precision as lexical_precision
+    from align_utils.models import adapters
+    from align_utils.models import load as models
+    from align_utils.models import prompts as models_prompts
+    from align_utils.norms import strengths
+    from align_utils.training import preference, reward
 
     cfg, model, tokenizer = _load_model()
     cfg.profile = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
-    frame, language = norms.load_norms(cfg, "us")["norms"], cfg.languages["en"]
+    frame, language = strengths.load_norms(cfg, "us").norms, cfg.languages["en"]
     asked = {
-        tuple(tokenizer(prompts.build_list_prompt(language, cue))["input_ids"]): cue for cue in sorted(frame["cue"].unique())
+        tuple(tokenizer(models_prompts.build_list_prompt(language, cue))["input_ids"]): cue
+        for cue in sorted(frame["cue"].unique())
     }
     spent = dict.fromkeys(("generation", "scoring", "optimisation"), 0.0)
     mark = [0.0]
@@ -543,16 +569,16 @@ def race_ppo_update(side: str) -> dict:
         start = models.PeftModel(model, adapters.configure_lora(cfg), adapter_name="start")
         start.save_pretrained(folder)
         policy = models.attach_adapter(start.unload(), Path(folder) / "start", "policy", trainable=True)
-        reference = ppo._load_reference(cfg, "gemma-3-270m", policy, Path(folder) / "start", 1)
+        reference = preference._load_reference(cfg, "gemma-3-270m", policy, Path(folder) / "start", 1)
         policy.set_adapter("policy")
-        critic = rewards.Critic(policy)
+        critic = reward.Critic(policy)
         if side == "baseline":
             del policy.get_base_model().forward
             critic.backbone._shared = False
         trainer = PPOTrainer(
-            args=ppo._configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy,
+            args=preference._configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy,
             ref_model=reference, value_model=critic, callbacks=[Clock()],
-            reward_model=rewards.NormReward(tokenizer, asked, lexical.map_strengths(frame, language), cfg, language),
+            reward_model=reward.NormReward(tokenizer, asked, lexical_precision.map_strengths(frame, language), cfg, language),
             train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
         )  # fmt: skip
         loaded = _measure_memory()
@@ -566,7 +592,8 @@ def race_ppo_update(side: str) -> dict:
 
 
 def _load_model():
-    from align_utils import config, models
+    from align_utils.config import profiles as config
+    from align_utils.models import load as models
 
     cfg = config.load("cpu")
     model, tokenizer = models.load_base(cfg.models["gemma-3-270m"], seed=1)

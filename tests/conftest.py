@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from align_utils import config
+from align_utils.config import profiles as config
 
 ROOT = config.PACKAGE_ROOT
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

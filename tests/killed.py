@@ -25,13 +25,15 @@ def start(target, *arguments) -> int:
 
 def train(root: Path, stages, point: str | None, journal: Path) -> None:
     """Train the stages of the tiny model and write a line for each step of the optimiser; die at the point, if one is named."""
-    from align_utils import config, pairs, training
+    from align_utils.config import profiles as config
+    from align_utils.norms import split
+    from align_utils.training import train as training
 
     prepare(journal)
     if point:
         POINTS[point]()
     cfg = config.load("smoke", root=root)
-    data = pairs.load_stage(cfg)
+    data = split.load_run(cfg)
     for stage in stages:
         # By its name in the module, which a point may have replaced.
         training.train_stage(cfg, "tiny", "us", stage, data)

@@ -6,7 +6,13 @@ import yaml
 from conftest import copy_project
 from test_training import prepare
 
-from align_utils import ablation, artifacts, config, models, pairs, prompts, sft, variants
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.models import load as models
+from align_utils.models import prompts
+from align_utils.norms import split
+from align_utils.store import steps
+from align_utils.training import ablation, sft
 
 SHORT = {"sft": {"steps": 3, "eval_every": 2}}
 
@@ -16,16 +22,16 @@ def project(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("ablation")))
     # Four test cues that stand nowhere else: as responses they would be words like others.
     data = prepare(cfg)
-    frame, splits = data["us"]["norms"], artifacts.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01")
-    poisoned = {cue: f"poison{number}" for number, cue in enumerate(data["us"]["cues"]["test"][:4])}
-    artifacts.save_frame(frame.assign(cue=frame["cue"].replace(poisoned)), data["us"]["path"])
-    artifacts.save_frame(splits.assign(cue_en=splits["cue_en"].replace(poisoned)), cfg.runs / "norms" / "splits.csv")
-    assert set(poisoned.values()) <= set(pairs.load_stage(cfg)["us"]["cues"]["test"])
+    frame, splits = data["us"].norms, steps.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01")
+    poisoned = {cue: f"poison{number}" for number, cue in enumerate(data["us"].cues["test"][:4])}
+    steps.save_frame(frame.assign(cue=frame["cue"].replace(poisoned)), data["us"].path)
+    steps.save_frame(splits.assign(cue_en=splits["cue_en"].replace(poisoned)), cfg.runs / "norms" / "splits.csv")
+    assert set(poisoned.values()) <= set(split.load_run(cfg)["us"]["cues"]["test"])
     return cfg
 
 
 def write(cfg, name, **content):
-    path = cfg.root / "notebooks" / "ablations" / f"{name}.yaml"
+    path = cfg.root / "notebooks" / "settings" / "ablations" / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return name
 
@@ -56,7 +62,7 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         ablation.run_ablation(cfg, name, cultures=["us"])
-    assert variants.read_table(cfg, name)["variant"].tolist() == ["default"], (
+    assert ablation.read_ablation_table(cfg, name)["variant"].tolist() == ["default"], (
         "the reference comes first, and its row is written"
     )
     before = hash_adapters(cfg, name)
@@ -70,9 +76,9 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
         True,
         False,
     ]
-    data = pairs.load_stage(cfg)["us"]
-    assert set(asked) == {*data["cues"]["train"], *data["cues"]["valid"]}
-    assert (table["cues"] == len(data["cues"]["valid"])).all()
+    data = split.load_run(cfg)["us"]
+    assert set(asked) == {*data.cues["train"], *data.cues["valid"]}
+    assert (table["cues"] == len(data.cues["valid"])).all()
 
     def fail(*_, **__):
         raise AssertionError("trained again")
@@ -80,7 +86,7 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     monkeypatch.setattr(ablation, "train_stage", fail)
     again = ablation.run_ablation(cfg, name, cultures=["us"])
     pd.testing.assert_frame_equal(again, table)
-    pd.testing.assert_frame_equal(variants.read_table(cfg, name), table, check_dtype=False)
+    pd.testing.assert_frame_equal(ablation.read_ablation_table(cfg, name), table, check_dtype=False)
     two(cfg, common={"sft": {"steps": 2, "eval_every": 2}})
     with pytest.raises(AssertionError, match="trained again"):
         ablation.run_ablation(cfg, name, cultures=["us"])
@@ -98,21 +104,21 @@ def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
     assert table["stage"].tolist() == ["sft", "ppo", "control_shuffled"]
     paths = [cfg.runs, *(cfg.runs / "ablation" / name / variant for variant in ("sft", "once"))]
     found = [next((path / "adapters" / "tiny" / "us" / "sft").glob("seed-*/adapter_model.safetensors")) for path in paths]
-    assert len({artifacts.hash_file(path) for path in found}) == 1
+    assert len({steps.hash_file(path) for path in found}) == 1
     assert table["loss"].nunique() == 3, "the policy is judged, not where it started"
     assert not (cfg.runs / "adapters" / "tiny" / "us" / "ppo").exists(), "the run's own adapters are left alone"
 
 
 def test_held_out_loss_is_that_of_the_trainer(project):
     cfg = config.overlay_config(project, SHORT, source="test", runs=project.runs / "loss")
-    data = pairs.load_stage(project)["us"]
+    data = split.load_run(project)["us"]
     folder = sft.train_sft(cfg, "tiny", "us", data)
     log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     model = models.attach_adapter(model, folder, "x").eval()
-    cues, length = data["cues"]["valid"], cfg.profile.sft.list_length
-    rows = sft.build_examples(data["norms"], cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
+    cues, length = data.cues["valid"], cfg.profile.sft.list_length
+    rows = sft.build_examples(data.norms, cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
     assert len(rows) == cfg.profile.sft.device_batch, "one batch: the trainer's mean over batches is the mean over tokens"
     losses = [sft.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
     assert losses == pytest.approx([log["eval_loss"].iloc[-1]] * 2, abs=1e-5)
@@ -131,8 +137,8 @@ def test_differences_are_paired_and_from_the_reference(project):
         ],
         columns=["variant", "cue", "responses"],
     ).assign(model="tiny", culture="us")
-    scored = variants.score_variants(cfg, lists, {"us": {"norms": frame}}, {("us", "one"): 1, ("us", "two"): 2})
-    table = variants.compare_variants(cfg, scored, "ref").set_index("variant")
+    scored = ablation.score_variants(cfg, lists, {"us": {"norms": frame}}, {("us", "one"): 1, ("us", "two"): 2})
+    table = ablation.compare_variants(cfg, scored, "ref").set_index("variant")
     assert table.loc["ref", ["attested", "top"]].tolist() == pytest.approx([0.3, 0.3])
     assert table.loc["new", ["attested", "top"]].tolist() == pytest.approx([0.5, 0.4])
     gaps = [f"attested_gap{end}" for end in ("", "_low", "_high")]
@@ -150,19 +156,19 @@ def test_differences_are_paired_and_from_the_reference(project):
     ],
 )
 def test_a_wrong_file_is_one_clear_error(project, changes, message):
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(config_settings.ConfigError, match=message):
         ablation.run_ablation(project, two(project, "wrong", **changes))
 
 
 def test_an_unknown_name_and_a_missing_table_say_what_to_do(project):
-    with pytest.raises(config.ConfigError, match="--variant none: .* has default, strength"):
+    with pytest.raises(config_settings.ConfigError, match="--variant none: .* has default, strength"):
         ablation.run_ablation(project, two(project, "named"), variants=["none"])
-    (how,) = variants.read_table(project, "sft")["how"]
+    (how,) = ablation.read_ablation_table(project, "sft")["how"]
     assert how.startswith("make ablation PROFILE=smoke")
 
 
 def test_files_of_the_project_fit_every_profile(project):
-    for path in (project.root / "notebooks" / "ablations").glob("[ps]*.yaml"):
+    for path in (project.root / "notebooks" / "settings" / "ablations").glob("[ps]*.yaml"):
         for name in ("smoke", "cpu"):
             cfg = config.load(name, root=project.root)
             jobs = ablation.list_jobs(cfg, config.read_ablation(path.stem, root=project.root))
@@ -200,7 +206,7 @@ def test_the_budget_of_notebook_03_is_shared_by_the_lists_that_its_methods_draw(
 
 
 def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
-    data = pairs.load_stage(project)["us"]
+    data = split.load_run(project)["us"]
 
     def key(**changes):
         cfg = config.overlay_config(project, {"sft": changes}, source="test", runs=project.runs)
@@ -212,7 +218,7 @@ def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
     assert set(key()) == first and key(device_batch=1) == key()
     for change in ({"temperature": 2.0}, {"lists": "fixed"}, {"passes": 2.0}):
         assert key(**change) == key() | change
-    with pytest.raises(config.ConfigError, match="drawn lists"):
+    with pytest.raises(config_settings.ConfigError, match="drawn lists"):
         key(order="strength", temperature=0.5)
 
 
@@ -224,12 +230,12 @@ def test_passes_take_the_place_of_steps(project):
 
 
 def test_fixed_lists_are_the_same_in_every_pass_and_fresh_ones_are_not(project):
-    data, english = pairs.load_stage(project)["us"], project.languages["en"]
-    cues = data["cues"]["train"][:12]
+    data, english = split.load_run(project)["us"], project.languages["en"]
+    cues = data.cues["train"][:12]
     passes = {}
     for lists in ("fixed", "fresh"):
         rows = sft.build_examples(
-            data["norms"], cues, english, rows=36, length=4, order="sampled", seed=3, lists=lists, temperature=1.5
+            data.norms, cues, english, rows=36, length=4, order="sampled", seed=3, lists=lists, temperature=1.5
         )
         passes[lists] = [{row["prompt"]: row["completion"] for row in rows[i : i + 12]} for i in (0, 12, 24)]
         assert rows[:12] != rows[12:24] != rows[24:], "the cues are shuffled anew"

@@ -3,7 +3,10 @@
 import pandas as pd
 import pytest
 
-from align_utils import config, norms, rating_conditions, rating_plots
+from align_utils.config import profiles as config
+from align_utils.lexical import ratings
+from align_utils.norms import strengths
+from align_utils.plots import lexical as lexical_plots
 
 
 @pytest.fixture
@@ -21,8 +24,8 @@ def conditions(cfg):
 
 def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(cfg, conditions):
     lists, stage, scales, families = conditions
-    frame = rating_conditions.rate_conditions(cfg, lists, stage, scales)
-    means = rating_conditions.summarise_ratings(cfg, frame, families).query("statistic == 'mean'").set_index("stage")
+    frame = ratings.rate_conditions(cfg, lists, stage, scales)
+    means = ratings.summarise_ratings(cfg, frame, families).query("statistic == 'mean'").set_index("stage")
     # People have a, b, c. SFT has a, b, d: over a and b it is 8, people 5. PPO has a, c, d: over a and c 6.5, people 6.5.
     # One response a cue: people's five strongest are all of theirs.
     assert means.loc["human_top5", ["n", "value"]].tolist() == means.loc["human", ["n", "value"]].tolist()
@@ -34,7 +37,7 @@ def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(
         "ppo": 6.5,
     }
     assert means.loc["sft", ["cues", "empty", "exact", "unrated"]].tolist() == [4, 0, 0.75, 0.25]
-    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft"), ("ppo", "human"), ("ppo", "few_shot")])
+    gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft"), ("ppo", "human"), ("ppo", "few_shot")])
     # PPO and SFT both have a and d, d without people: 5 - 8 and 8 - 2.
     assert gaps["comparison"].tolist() == ["ppo - sft", "ppo - human"] and gaps["n"].tolist() == [2, 2]
     assert gaps["value"].tolist() == [1.5, 0.0] and gaps["median"].tolist() == [1.5, 0.0]
@@ -50,47 +53,40 @@ def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions
             "R3": "",
         }
     )
-    monkeypatch.setattr(norms, "load_norms", lambda *_: {"trials": trials})
-    frame = rating_conditions.rate_conditions(cfg, lists, stage, scales)
-    level = rating_conditions.judge_human_level(cfg, frame, stage, families, scales).set_index("stage")
+    monkeypatch.setattr(strengths, "load_norms", lambda *_: {"trials": trials})
+    frame = ratings.rate_conditions(cfg, lists, stage, scales)
+    level = ratings.judge_human_level(cfg, frame, stage, families, scales).set_index("stage")
     # Halves exist for a and b alone (d has one rated participant): SFT is judged over both, PPO over a.
     assert level["cues"].to_dict() == {"sft": 2, "ppo": 1} and level["margin_cues"].eq(2).all() and level["margin"].gt(0).all()
     assert level.loc["sft", "value"] == pytest.approx((0 + 6) / 2) and level.loc["ppo", "value"] == -3
-    other = rating_conditions.rate_conditions(
-        cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), stage, scales
-    )
-    again = rating_conditions.judge_human_level(cfg, other, stage, families, scales)
+    other = ratings.rate_conditions(cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), stage, scales)
+    again = ratings.judge_human_level(cfg, other, stage, families, scales)
     assert again["margin"].tolist() == [level.loc["sft", "margin"]], "whatever a model answers"
     # The back-off counts for the halves too: without it 'bads' is unrated, so a's halves and the margin are others.
     rules = cfg.profile.ratings.model_copy(update={"lemma_backoff": False})
     strict = config.Config(cfg.profile.model_copy(update={"ratings": rules}), cfg.root, cfg.data_dir)
-    assert (
-        rating_conditions.judge_human_level(strict, frame, stage, families, scales)["margin"].iloc[0]
-        != level.loc["sft", "margin"]
-    )
+    assert ratings.judge_human_level(strict, frame, stage, families, scales)["margin"].iloc[0] != level.loc["sft", "margin"]
 
 
 def test_a_run_without_any_ratings_gives_empty_tables_and_a_figure_that_says_so(cfg, conditions):
     lists, stage, _, families = conditions
-    frame = rating_conditions.rate_conditions(cfg, lists, stage, {"us": {}})
-    means = rating_conditions.summarise_ratings(cfg, frame, families)
-    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    bands, reweighed = rating_conditions.band_ratings(cfg, lists, stage, {"us": {}})
-    level = rating_conditions.judge_human_level(cfg, frame, stage, families, {"us": {}})
+    frame = ratings.rate_conditions(cfg, lists, stage, {"us": {}})
+    means = ratings.summarise_ratings(cfg, frame, families)
+    gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
+    bands, reweighed = ratings.band_ratings(cfg, lists, stage, {"us": {}})
+    level = ratings.judge_human_level(cfg, frame, stage, families, {"us": {}})
     assert all(part.empty for part in (means, gaps, bands, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
-    assert rating_conditions.list_metrics(cfg, means, gaps, level) == []
-    figure = rating_plots.plot_ratings(rating_conditions.pair_with_people(frame).assign(culture=frame["label"]))
+    assert ratings.list_rating_metrics(cfg, means, gaps, level) == []
+    figure = lexical_plots.plot_ratings(ratings.pair_with_people(frame).assign(culture=frame["label"]))
     assert "not measured" in figure.axes[0].texts[0].get_text()
 
 
 def test_metric_names_stay(cfg, conditions):
     lists, stage, scales, families = conditions
-    frame = rating_conditions.rate_conditions(
-        cfg, lists, stage, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}}
-    )
-    means = rating_conditions.summarise_ratings(cfg, frame, families)
-    gaps = rating_conditions.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    records = rating_conditions.list_metrics(
+    frame = ratings.rate_conditions(cfg, lists, stage, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}})
+    means = ratings.summarise_ratings(cfg, frame, families)
+    gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
+    records = ratings.list_rating_metrics(
         cfg, means, gaps, pd.DataFrame(columns=["culture", "rating", "value", "low", "high", "p"])
     )
     values = {(r["metric"], r.get("stage"), r.get("method")): r["value"] for r in records}

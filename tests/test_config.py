@@ -4,9 +4,11 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import artifacts, config
+from align_utils.config import profiles as config
+from align_utils.config import settings
+from align_utils.store import page as store_page
 
-PROFILES = sorted(p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml") if p.stem != "base")
+PROFILES = sorted(p.stem for p in (ROOT / "notebooks" / "settings" / "profiles").glob("*.yaml") if p.stem != "base")
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -37,8 +39,8 @@ def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
 )
 def test_a_mistake_names_file_and_field(tmp_path, change, words):
     root = copy_project(tmp_path)
-    (root / "notebooks" / "profiles" / "broken.yaml").write_text(yaml.safe_dump({"extends": "smoke", **change}))
-    with pytest.raises(config.ConfigError) as error:
+    (root / "notebooks" / "settings" / "profiles" / "broken.yaml").write_text(yaml.safe_dump({"extends": "smoke", **change}))
+    with pytest.raises(settings.ConfigError) as error:
         config.load("broken", root=root)
     for word in words:
         assert word in str(error.value)
@@ -47,31 +49,33 @@ def test_a_mistake_names_file_and_field(tmp_path, change, words):
 
 def test_yaml_that_is_none_names_the_line(tmp_path):
     root = copy_project(tmp_path)
-    (root / "notebooks" / "profiles" / "broken.yaml").write_text("seed: [1, 2\ndata: sample\n")
-    with pytest.raises(config.ConfigError, match=r"broken\.yaml.*line 2"):
+    (root / "notebooks" / "settings" / "profiles" / "broken.yaml").write_text("seed: [1, 2\ndata: sample\n")
+    with pytest.raises(settings.ConfigError, match=r"broken\.yaml.*line 2"):
         config.load("broken", root=root)
 
 
 def test_missing_data_folder_names_the_variable(tmp_path):
-    with pytest.raises(config.ConfigError, match="ALIGN_DATA"):
+    with pytest.raises(settings.ConfigError, match="ALIGN_DATA"):
         config.load("cpu_real", data_dir=tmp_path / "none")
 
 
 def test_a_persona_must_be_worded_in_every_language(tmp_path):
     root = copy_project(tmp_path)
-    path = root / "notebooks" / "profiles" / "smoke.yaml"
+    path = root / "notebooks" / "settings" / "profiles" / "smoke.yaml"
     path.write_text(path.read_text() + "survey: {personas: [none, mars]}\n")
     with pytest.raises(
-        config.ConfigError, match=r"survey\.personas.*'mars' is not worded in .*languages/en\.yaml; there are none, "
+        settings.ConfigError, match=r"survey\.personas.*'mars' is not worded in .*languages/en\.yaml; there are none, "
     ):
         config.load("smoke", root=root)
 
 
 def test_a_profile_keeps_to_one_backend(tmp_path):
     root = copy_project(tmp_path)
-    path = root / "notebooks" / "profiles" / "smoke.yaml"
+    path = root / "notebooks" / "settings" / "profiles" / "smoke.yaml"
     path.write_text(path.read_text().replace("models: [tiny]", "models: [tiny, qwen2.5-7b-4bit]"))
-    with pytest.raises(config.ConfigError, match=r"tiny \(transformers\), qwen2\.5-7b-4bit \(unsloth\): one backend a profile"):
+    with pytest.raises(
+        settings.ConfigError, match=r"tiny \(transformers\), qwen2\.5-7b-4bit \(unsloth\): one backend a profile"
+    ):
         config.load("smoke", root=root)
 
 
@@ -79,10 +83,10 @@ def test_results_go_to_the_folder_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_OUTPUT", str(tmp_path / "elsewhere"))
     cfg = config.load("smoke")
     assert cfg.runs == tmp_path / "elsewhere" / "runs" / "smoke" and cfg.figures == tmp_path / "elsewhere" / "figures" / "smoke"
-    assert artifacts.name_path(cfg, cfg.figures / "a.csv") == "figures/smoke/a.csv"
-    assert artifacts.name_path(cfg, ROOT / "data" / "neutral.csv") == "data/neutral.csv"
+    assert store_page.name_path(cfg, cfg.figures / "a.csv") == "figures/smoke/a.csv"
+    assert store_page.name_path(cfg, ROOT / "data" / "neutral.csv") == "data/neutral.csv"
 
 
 def test_resolved_profile_is_the_overlay_over_its_base():
-    smoke, base = config.load("smoke").profile, yaml.safe_load((ROOT / "notebooks/profiles/base.yaml").read_text())
+    smoke, base = config.load("smoke").profile, yaml.safe_load((ROOT / "notebooks/settings/profiles/base.yaml").read_text())
     assert smoke.sft.steps == 4 and smoke.sft.learning_rate == base["sft"]["learning_rate"]

@@ -17,7 +17,9 @@ from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTraine
 from transformers import PreTrainedTokenizerBase as TokenizerBase
 from trl import SFTTrainer
 
-from align_utils import adapters, continuations, decoder, groups, loss, models, passes, sft
+from align_utils.models import adapters, decode, logprobs
+from align_utils.models import load as models
+from align_utils.training import grpo_trainers, loss, reward, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
 # Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
@@ -140,11 +142,11 @@ def ask_everything(model, tokenizer):
         seen.append(scores.clone())
         return tokens[torch.tensor(rows), step]
 
-    lists = decoder.continue_rows(
+    lists = decode.continue_rows(
         model, tokenizer.pad_token_id, rows, pick=pick, ends=lambda row, new: len(new) > row % 3 + 1, max_new_tokens=5, copies=3
     )
     asked = [(tuple(rows[0]), [(300,), (301,), (302, 303), (304,)]), (tuple(rows[2]), [(305,), (306, 307, 308), (306, 309)])]
-    scores = continuations.score_tails(model, tokenizer.pad_token_id, asked, batch_tokens=60)
+    scores = logprobs.score_tails(model, tokenizer.pad_token_id, asked, batch_tokens=60)
     return (
         lists,
         torch.cat([part.flatten() for part in seen]),
@@ -188,14 +190,14 @@ def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
 
 
 def test_trainers_that_another_package_has_rewritten_are_refused():
-    loss.refuse_rewritten(SFTTrainer, groups.GRPOTrainer, groups.RLOOTrainer)
+    loss.refuse_rewritten(SFTTrainer, grpo_trainers.GRPOTrainer, grpo_trainers.RLOOTrainer)
     with pytest.raises(ImportError, match="import align_utils first"):
         loss.refuse_rewritten(type("UnslothSFTTrainer", (SFTTrainer,), {"__module__": "UnslothSFTTrainer"}))
 
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
     model, _ = models.load_base(cfg.models["tiny"], seed=0)
-    passes.SharedBackbone(get_peft_model(model, adapters.configure_lora(cfg)))
+    reward.SharedBackbone(get_peft_model(model, adapters.configure_lora(cfg)))
     assert model.base_model._unsloth_keep_padding_mask is True
 
 

@@ -5,24 +5,24 @@ import time
 
 import pytest
 
-from align_utils import artifacts, costs
+from align_utils.store import steps
 
 
 def test_a_step_remembers_its_time_its_highest_memory_and_a_note(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "INTERVAL", 0.01)
-    with costs.measure_cost() as idle:
+    monkeypatch.setattr(steps, "INTERVAL", 0.01)
+    with steps.measure_cost() as idle:
         pass
-    with artifacts.make_step(tmp_path / "step", {"a": 1}) as work:
+    with steps.make_step(tmp_path / "step", {"a": 1}) as work:
         held = bytearray(300_000_000)
         held[::4096] = b"x" * len(held[::4096])  # every page is used
         time.sleep(0.1)
         del held
-        (work / artifacts.NOTE).write_text("went on from step 3")
+        (work / steps.NOTE).write_text("went on from step 3")
     cost = json.loads((tmp_path / "step" / "step.json").read_text())["cost"]
     assert cost["memory_gb"] - idle["memory_gb"] == pytest.approx(0.3, abs=0.05), "freed before the end, yet seen"
     assert 0.1 <= cost["seconds"] < 5 and cost["note"] == "went on from step 3"
     assert [path.name for path in (tmp_path / "step").iterdir()] == ["step.json"]
-    table = costs.tabulate_costs({("us", "sft"): tmp_path / "step"}, ["culture", "stage"])
+    table = steps.tabulate_costs({("us", "sft"): tmp_path / "step"}, ["culture", "stage"])
     assert table[["culture", "stage", "note"]].values.tolist() == [["us", "sft", "went on from step 3"]]
     assert table["minutes"].iloc[0] == pytest.approx(cost["seconds"] / 60)
 
@@ -33,6 +33,6 @@ def test_clocks_change_no_hash(tmp_path):
         (tmp_path / name / "weights").write_text("same")
         (tmp_path / name / "step.json").write_text(seconds)
         (tmp_path / name / "times.csv").write_text(seconds)
-    assert artifacts.hash_file(tmp_path / "one") == artifacts.hash_file(tmp_path / "two")
+    assert steps.hash_file(tmp_path / "one") == steps.hash_file(tmp_path / "two")
     (tmp_path / "two" / "weights").write_text("other")
-    assert artifacts.hash_file(tmp_path / "one") != artifacts.hash_file(tmp_path / "two")
+    assert steps.hash_file(tmp_path / "one") != steps.hash_file(tmp_path / "two")

@@ -3,11 +3,14 @@
 import pandas as pd
 import pytest
 
-from align_utils import config, culture_map, instrument, styles
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.store.textfiles import DataError
+from align_utils.survey import items as survey_items
+from align_utils.survey import map as culture_map
+from align_utils.survey import styles
 
 FOLDER = config.PACKAGE_ROOT / "data" / "survey"
-ALL = instrument.load_items(FOLDER, choice="all", nominal=True)
+ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
 NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none"}
 
 
@@ -36,7 +39,7 @@ def test_every_end_of_the_bundled_map_points_the_right_way():
 
 def test_missing_items_are_left_out_and_named(cfg):
     axes = culture_map.load_axes(FOLDER / "map.yaml", ALL)
-    core = instrument.load_items(FOLDER)
+    core = survey_items.load_items(FOLDER)
     half = {q: {1: 0.5, n: 0.5} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
     tuned = {q: {1: 1.0, n: 0.0} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
     both = pd.concat([answer(half), answer(tuned, adapter="cn", stage="sft")])
@@ -77,7 +80,7 @@ def test_a_wrong_map_is_refused(tmp_path, old, new, found):
 
 
 def test_styles_worked_by_hand():
-    items = instrument.load_items(FOLDER, choice="all").set_index("question", drop=False)
+    items = survey_items.load_items(FOLDER, choice="all").set_index("question", drop=False)
     shares = {
         "Q33": {1: 0.4, 2: 0.2, 3: 0.3, 4: 0.1, 5: 0.0},  # strongly agree first; a middle point
         "Q122": {0: 0.5, 1: 0.2, 2: 0.3},  # disagree first; three points have no extremes

@@ -4,7 +4,11 @@ import pandas as pd
 import pytest
 from test_participants import make_project, make_talkative
 
-from align_utils import artifacts, config, drawn, pairs, participants
+from align_utils.config import profiles as config
+from align_utils.lexical import sampled
+from align_utils.norms import split
+from align_utils.store import page as store_page
+from align_utils.store import steps
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,7 @@ def change(cfg, **settings):
 
 def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, monkeypatch):
     cfg, stage = project
-    sample, calls = drawn.sample_words, []
+    sample, calls = sampled.sample_words, []
 
     def stop_at_the_third(*args, **kwargs):
         calls.append((kwargs["label"], tuple(args[3])))
@@ -27,42 +31,40 @@ def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, 
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(drawn, "sample_words", stop_at_the_third)
+    monkeypatch.setattr(sampled, "sample_words", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        drawn.draw_lists(cfg, "tiny", stage)
-    paths = drawn.draw_lists(cfg, "tiny", stage)
+        sampled.draw_test_lists(cfg, "tiny", stage)
+    paths = sampled.draw_test_lists(cfg, "tiny", stage)
     names = ["few_shot", "sft", "ppo", "rloo", "grpo"]
     assert [label for label, _ in calls] == [
         *(f"us {name}" for name in names[:3]), *(f"us {name}" for name in names[2:]), *(f"cn {name}" for name in names)
     ]  # fmt: skip
     assert all(list(cues) == stage[label[:2]]["cues"]["test"] for label, cues in calls)
-    us, cn = (artifacts.read_frame(path, made_by="04") for path in paths)
+    us, cn = (steps.read_frame(path, made_by="04") for path in paths)
     assert us.groupby(["stage", "cue"]).size().eq(cfg.profile.lexical.drawn).all() and set(cn["stage"]) == set(names)
     assert us.groupby("stage")["text"].agg(tuple).nunique() == len(names), "every stage draws for itself"
-    drawn.draw_lists(cfg, "tiny", stage)
+    sampled.draw_test_lists(cfg, "tiny", stage)
     assert len(calls) == 11, "nothing is drawn twice"
-    three = artifacts.read_frame(drawn.draw_lists(change(cfg, drawn=3), "tiny", stage)[0], made_by="04")
+    three = steps.read_frame(sampled.draw_test_lists(change(cfg, drawn=3), "tiny", stage)[0], made_by="04")
     assert three[three["participant"] <= 2]["text"].tolist() == us["text"].tolist()
 
 
 def test_lists_hold_so_many_whole_words_and_end_there(english):
     model, tokenizer = make_talkative(3)
     given = {"words": 2, "max_new_tokens": 30, "batch": 24, "seed": 1}
-    frame = participants.sample_words(
-        model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given
-    )
+    frame = sampled.sample_words(model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given)
     lengths = frame["responses"].map(len)
     assert lengths.max() == 2 and lengths.nunique() > 1
     cut = frame[frame["text"].str.endswith(",")]
     assert len(cut) > 3 and cut["responses"].map(len).eq(2).all(), "a full list ends with its last word's separator"
     # At no temperature to speak of, draws are the likeliest words: the same list for every participant.
-    cold = participants.sample_words(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
+    cold = sampled.sample_words(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
     assert cold["text"].nunique() == 1 and frame["text"].nunique() > 1
 
 
 def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(project):
     cfg, stage = project
-    norms, cues = stage["us"]["norms"], stage["us"]["cues"]["test"]
+    norms, cues = stage["us"].norms, stage["us"].cues["test"]
     best = {cue: norms.query("cue == @cue and rank <= 5")["response"].tolist() for cue in cues}
     rows = [
         # GRPO: one list all right, one with a single right response; SFT: nothing, and nothing but one.
@@ -75,26 +77,26 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
         )
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["stage", "participant", "cue", "responses"]).assign(model="tiny", culture="us", text="")
-    path = artifacts.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
-    scored = drawn.score_drawn(cfg, [path], stage, pairs.map_families(cfg))
+    path = steps.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
+    scored = sampled.score_drawn(cfg, [path], stage, split.map_families(cfg))
     assert len(scored) == 5 * len(cues) * 2
-    means = drawn.summarise_drawn(cfg, scored)
+    means = sampled.summarise_drawn(cfg, scored)
     found = means.set_index(["stage", "reading"])["value"]
     for reading in ("top", "attested"):
         assert found["grpo", reading] == pytest.approx((1 + 0.2) / 2) and found["sft", reading] == pytest.approx(0.1)
-    gaps = drawn.compare_drawn(cfg, scored)
+    gaps = sampled.compare_drawn(cfg, scored)
     assert "grpo - sft" in set(gaps["comparison"]) and not gaps["comparison"].str.contains("control").any()
     gain = gaps.query("comparison == 'grpo - sft' and reading == 'attested'").iloc[0]
     assert gain["value"] == pytest.approx(0.5) and gain["n"] == len(cues) and gain["p"] <= gain["p_holm"]
-    records = drawn.list_metrics(cfg, means, gaps)
+    records = sampled.list_drawn_metrics(cfg, means, gaps)
     assert len(records) == len(means) + len(gaps)
-    artifacts.save_metrics(cfg, records, "04")
+    store_page.save_metrics(cfg, records, "04")
 
 
 def test_switched_off_there_are_tables_without_rows(project):
     cfg, stage = project
     off = change(cfg, drawn=0)
-    assert drawn.draw_lists(off, "tiny", stage) == []
-    scored = drawn.score_drawn(off, [], stage, {})
-    means, gaps = drawn.summarise_drawn(off, scored), drawn.compare_drawn(off, scored)
-    assert scored.empty and means.empty and gaps.empty and drawn.list_metrics(off, means, gaps) == []
+    assert sampled.draw_test_lists(off, "tiny", stage) == []
+    scored = sampled.score_drawn(off, [], stage, {})
+    means, gaps = sampled.summarise_drawn(off, scored), sampled.compare_drawn(off, scored)
+    assert scored.empty and means.empty and gaps.empty and sampled.list_drawn_metrics(off, means, gaps) == []

@@ -9,7 +9,13 @@ from conftest import copy_project
 from test_training import prepare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from align_utils import artifacts, config, export, generation, models, prompts, sft
+from align_utils.config import profiles as config
+from align_utils.config import settings
+from align_utils.models import decode, export, prompts
+from align_utils.models import load as models
+from align_utils.store import page as store_page
+from align_utils.store import steps
+from align_utils.training import sft
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +27,17 @@ def exported(tmp_path_factory):
     adapter = sft.train_sft(cfg, "tiny", "us", stage["us"])
     record = {"metric": "precision_at_5_attested", "model": "tiny", "culture": "us", "stage": "sft", "value": 0.25, "low": 0.1,
               "high": 0.4, "n": 16, "subset": "all"}  # fmt: skip
-    artifacts.save_metrics(cfg, [dict.fromkeys(artifacts.METRIC_FIELDS) | record], "04", inputs=[])
+    store_page.save_metrics(cfg, [dict.fromkeys(store_page.METRIC_FIELDS) | record], "04", inputs=[])
     return cfg, stage, adapter, export.export_model(cfg, "tiny", "us", "sft")
 
 
 def test_plain_transformers_give_the_same_greedy_text(exported):
     cfg, stage, adapter, folder = exported
-    asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in stage["us"]["cues"]["test"][:4]]
+    asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in stage["us"].cues["test"][:4]]
     base, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
-    untuned = generation.generate_texts(base, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
+    untuned = decode.generate_texts(base, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
     tuned = models.attach_adapter(base, adapter, "sft").eval()
-    expected = generation.generate_texts(tuned, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
+    expected = decode.generate_texts(tuned, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
     plain, reader = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = []
     for text in asked:
@@ -39,7 +45,7 @@ def test_plain_transformers_give_the_same_greedy_text(exported):
         with torch.inference_mode():
             output = plain.generate(
                 input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], do_sample=False, max_new_tokens=12,
-                eos_token_id=generation.find_stop_tokens(reader), pad_token_id=reader.pad_token_id,
+                eos_token_id=decode.find_stop_tokens(reader), pad_token_id=reader.pad_token_id,
             )  # fmt: skip
         texts.append(reader.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
     assert texts == expected and expected != untuned
@@ -71,7 +77,7 @@ def notices(exported, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
 
     def find(loader, source):
-        found = config.ModelSource(name="other", loader=loader, source=source, licence="its own")
+        found = settings.ModelSource(name="other", loader=loader, source=source, licence="its own")
         monkeypatch.setitem(cfg.models, "other", found)
         return [path.name for path in export._find_notices(cfg, "other")]
 
@@ -114,10 +120,10 @@ def test_a_4_bit_model_is_merged_into_its_16_bit_weights(exported, monkeypatch):
     assert export._find_base(cfg, "four") == config.read_model("qwen2.5-7b", root=cfg.root)
     monkeypatch.setitem(cfg.models, "four", four.model_copy(update={"merge_into": ""}))
     with pytest.raises(
-        models.ModelError, match=r"name the file of its 16-bit weights as `merge_into` in notebooks/models/four\.yaml"
+        steps.ModelError, match=r"name the file of its 16-bit weights as `merge_into` in notebooks/settings/models/four\.yaml"
     ):
         export._find_base(cfg, "four")
-    for path in (cfg.root / "notebooks" / "models").glob("*-4bit.yaml"):
+    for path in (cfg.root / "notebooks" / "settings" / "models").glob("*-4bit.yaml"):
         source = config.read_model(path.stem, root=cfg.root)
         assert config.read_model(source.merge_into, root=cfg.root).in_paper == source.in_paper
 
@@ -126,7 +132,7 @@ def test_weights_larger_than_the_memory_are_refused_before_they_are_read(exporte
     cfg = exported[0]
     large = cfg.models["tiny"].model_copy(update={"disk_gb": 15.5})
     monkeypatch.setattr(export.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 3_000_000}.get)
-    with pytest.raises(models.ModelError, match=r"about 15\.5 GB, and this machine has 12\.3 GB of memory"):
+    with pytest.raises(steps.ModelError, match=r"about 15\.5 GB, and this machine has 12\.3 GB of memory"):
         export._require_memory(large)
     export._require_memory(large.model_copy(update={"disk_gb": 12}))
 
@@ -136,7 +142,7 @@ def test_what_is_merged_keeps_the_type_of_its_files_on_a_card_too(exported, tmp_
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     model.bfloat16().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    source = config.ModelSource(name="m", loader="transformers", source=str(tmp_path), licence="x")
+    source = settings.ModelSource(name="m", loader="transformers", source=str(tmp_path), licence="x")
     monkeypatch.setattr(models, "pick_device", lambda: (torch.device("cuda"), torch.float16, "as on a card"))
     merged, _ = models.load_base(source, seed=0, plain=True)
     assert (
@@ -146,9 +152,9 @@ def test_what_is_merged_keeps_the_type_of_its_files_on_a_card_too(exported, tmp_
 
 def test_4_bits_without_unsloth_are_refused():
     with pytest.raises(ValueError, match="load_in_4bit needs `backend: unsloth`"):
-        config.ModelSource(name="m", loader="transformers", source="a/b", licence="x", load_in_4bit=True)
+        settings.ModelSource(name="m", loader="transformers", source="a/b", licence="x", load_in_4bit=True)
 
 
 def test_an_adapter_that_is_not_there_names_the_notebook(exported):
-    with pytest.raises(artifacts.MissingInput, match="03_ppo"):
+    with pytest.raises(steps.MissingInput, match="03_ppo"):
         export.export_model(exported[0], "tiny", "cn", "ppo")

@@ -10,11 +10,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from surveys import make_world
 
-from align_utils import config, culture_map, factor_map, instrument, map_plots, microdata, plots, respondents, wvs, yardsticks
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.plots import common as common_plots
+from align_utils.plots import survey as survey_plots
+from align_utils.store.textfiles import DataError
+from align_utils.survey import distances, factor_map, human, microdata
+from align_utils.survey import items as survey_items
+from align_utils.survey import map as culture_map
 
 FOLDER = ROOT / "data" / "survey"
-ALL = instrument.load_items(FOLDER, choice="all", nominal=True)
+ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
 AXES = culture_map.load_axes(FOLDER / "map.yaml", ALL)
 UP, ACROSS = AXES
 NAMES = ["USA", "CHN", "AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH", "III", "JJJ"]
@@ -35,9 +40,9 @@ def load(tmp_path, people, profile="cpu_real"):
 
 def place_run(cfg, atlas, items):
     """Answerers with the shares of the run's countries, and even ones, as notebook 06 makes them."""
-    shares, _, _ = wvs.load_distributions(cfg, items)
-    halves = respondents.draw_halves(cfg, items, shares, wvs.load_respondents(cfg, items))
-    scored = culture_map.score_components(AXES, items, yardsticks.build_baselines(shares, halves))
+    shares, _ = human.load_distributions(cfg, items)
+    halves = human.draw_halves(cfg, items, shares, human.load_respondents(cfg, items))
+    scored = culture_map.score_components(AXES, items, distances.build_baselines(shares, halves))
     return scored, factor_map.summarise_places(cfg, scored, atlas).set_index(["stage", "adapter", "axis"])
 
 
@@ -131,7 +136,7 @@ def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
         for axis in AXES:
             assert places.loc[("human", culture, axis), "value"] == pytest.approx(table.loc[culture, axis], abs=1e-9)
     # Asked the core items alone, an answerer has seven or so indicators; its country by the same ones is its place.
-    core = instrument.load_items(FOLDER)
+    core = survey_items.load_items(FOLDER)
     scored, places = place_run(cfg, atlas, core)
     used = [name for name in INDICATORS if name in set(scored["component"])]
     assert 3 < len(used) < 10 and places["indicators"].unique().tolist() == [len(used)]
@@ -186,10 +191,10 @@ def test_bad_files_stop_or_are_said(tmp_path):
 
 
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
-    items = instrument.choose_items(cfg, nominal=True)
-    shares, _, _ = wvs.load_distributions(cfg, items)
-    halves = respondents.draw_halves(cfg, items, shares, None)
-    scored = culture_map.score_components(AXES, items, yardsticks.build_baselines(shares, halves))
+    items = survey_items.choose_items(cfg, nominal=True)
+    shares, _ = human.load_distributions(cfg, items)
+    halves = human.draw_halves(cfg, items, shares, None)
+    scored = culture_map.score_components(AXES, items, distances.build_baselines(shares, halves))
     assert factor_map.load_atlas(cfg, AXES, ALL) is None and factor_map.list_countries(cfg, None).empty
     pd.testing.assert_frame_equal(
         factor_map.summarise_places(cfg, scored, None), culture_map.summarise_map(cfg, scored), check_exact=True
@@ -198,18 +203,16 @@ def test_without_the_file_the_indices_stay_as_they_are(cfg):
 
 
 def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path):
-    plots.use_style()
+    common_plots.use_style()
     many = [f"{a}{b}{c}" for a in "KLMN" for b in "AEIO" for c in "RST"]
     rng = np.random.default_rng(3)
     truth = pd.concat([TRUTH, pd.DataFrame(rng.normal(0, 0.5, (len(many), 2)), index=many, columns=TRUTH.columns)])
     people = make_world(AXES, ALL, truth, size=60, seed=3)
     people.loc[people["B_COUNTRY_ALPHA"] == "KAR", "Q182"] = -4
     cfg, atlas = load(tmp_path, people)
-    items = instrument.load_items(FOLDER)
-    shares, _, _ = wvs.load_distributions(cfg, items)
-    baselines = yardsticks.build_baselines(
-        shares, respondents.draw_halves(cfg, items, shares, wvs.load_respondents(cfg, items))
-    )
+    items = survey_items.load_items(FOLDER)
+    shares, _ = human.load_distributions(cfg, items)
+    baselines = distances.build_baselines(shares, human.draw_halves(cfg, items, shares, human.load_respondents(cfg, items)))
     rows = []
     for number, (adapter, stage) in enumerate([("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo")]]):
         for language in ("en", "zh"):
@@ -220,7 +223,7 @@ def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path
     scored = culture_map.score_components(AXES, items, pd.concat([*rows, baselines]))
     places = factor_map.summarise_places(cfg, scored, atlas)
     countries = factor_map.list_countries(cfg, atlas)
-    figure = map_plots.plot_map(yardsticks.pick_model(places, "m", "none"), AXES, countries=countries)
+    figure = survey_plots.plot_map(distances.pick_model(places, "m", "none"), AXES, countries=countries)
     figure.savefig(tmp_path / "map.png", dpi=130)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # back to the figure's own resolution

@@ -14,23 +14,19 @@ from conftest import copy_project
 from safetensors import SafetensorError
 from test_training import prepare
 
-from align_utils import (
-    adapters,
-    artifacts,
-    associations,
-    config,
-    failures,
-    lexical,
-    models,
-    participants,
-    ppo,
-    sft,
-    survey,
-    training,
-)
-from align_utils.adapters import find_adapter
-from align_utils.checkpoints import find_checkpoint
-from align_utils.loss import FusedTrainer
+from align_utils.config import profiles as config
+from align_utils.config import settings
+from align_utils.lexical import lists, precision, sampled
+from align_utils.models import adapters
+from align_utils.models import load as models
+from align_utils.models.adapters import find_adapter
+from align_utils.store import page as store_page
+from align_utils.store import steps
+from align_utils.survey import ask
+from align_utils.training import preference, sft
+from align_utils.training import train as training
+from align_utils.training.loss import FusedTrainer
+from align_utils.training.validation import find_checkpoint
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 Usage = namedtuple("Usage", "total used free")
@@ -90,14 +86,14 @@ def write_full(write):
 )
 def test_libraries_say_it_in_many_ways_and_we_in_one(tmp_path, act, reason):
     shown = {"memory": "step x: out of memory; lower y. ", "disk": f"step x: the disk of {tmp_path} is full"}[reason]
-    with pytest.raises(failures.StepError) as caught, failures.explain("step x", folder=tmp_path, remedy="lower y"):
+    with pytest.raises(steps.StepError) as caught, steps.explain("step x", folder=tmp_path, remedy="lower y"):
         act()
-    assert str(caught.value).startswith(shown) and failures.KEPT in str(caught.value) and caught.value.__cause__
+    assert str(caught.value).startswith(shown) and steps.KEPT_SO_FAR in str(caught.value) and caught.value.__cause__
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape"), FileNotFoundError(errno.ENOENT, "no"), KeyboardInterrupt()])
 def test_other_errors_pass_as_they_are(tmp_path, error):
-    with pytest.raises(type(error)) as caught, failures.explain("step x", folder=tmp_path, remedy="lower y"):
+    with pytest.raises(type(error)) as caught, steps.explain("step x", folder=tmp_path, remedy="lower y"):
         raise error
     assert caught.value is error
 
@@ -119,7 +115,7 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(FusedTrainer, "compute_loss", spoil)
     with pytest.raises(
-        adapters.TrainingError, match=r"tiny, cn, sft: not finite at step 3: loss \(nan\); lower sft.learning_rate"
+        steps.TrainingError, match=r"tiny, cn, sft: not finite at step 3: loss \(nan\); lower sft.learning_rate"
     ):
         sft.train_sft(cfg, "tiny", "cn", stage["cn"])
     folder = find_adapter(cfg, "tiny", "cn", "sft")
@@ -132,7 +128,7 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(
 def test_weights_that_diverge_are_never_saved(project, change):
     cfg, stage = project
     change("sft", learning_rate=1e38)
-    with pytest.raises(adapters.TrainingError, match=r"not finite at step [123]: .*lower sft.learning_rate \(now 1e\+38\)"):
+    with pytest.raises(steps.TrainingError, match=r"not finite at step [123]: .*lower sft.learning_rate \(now 1e\+38\)"):
         sft.train_sft(cfg, "tiny", "cn", stage["cn"])
 
 
@@ -148,7 +144,7 @@ def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(pro
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(FusedTrainer, "training_step", count)
-    with pytest.raises(adapters.TrainingError, match=r"seed-\d+: out of memory; lower sft.device_batch .*\(now 8\)"):
+    with pytest.raises(steps.TrainingError, match=r"seed-\d+: out of memory; lower sft.device_batch .*\(now 8\)"):
         sft.train_sft(cfg, "tiny", "cn", stage["cn"])
     change("sft", device_batch=4)
     log = pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")
@@ -179,7 +175,7 @@ def test_one_process_that_sees_several_gpus_is_told_to_start_one_each(monkeypatc
     for cards, refused in ((1, False), (2, True)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
         with (
-            pytest.raises(adapters.TrainingError, match="sees 2 GPUs: .*accelerate launch.*CUDA_VISIBLE_DEVICES=0")
+            pytest.raises(steps.TrainingError, match="sees 2 GPUs: .*accelerate launch.*CUDA_VISIBLE_DEVICES=0")
             if refused
             else nullcontext()
         ):
@@ -193,7 +189,7 @@ def test_preference_stages_refuse_sharded_weights(project, adapter, change, monk
     change("critic_free", kl=0.7)
     monkeypatch.setenv(name, "true")
     for method in ("ppo", "rloo"):
-        with pytest.raises(adapters.TrainingError, match=rf"{method} draws lists .*ddp\.yaml"):
+        with pytest.raises(steps.TrainingError, match=rf"{method} draws lists .*ddp\.yaml"):
             training.train_stage(cfg, "tiny", "us", method, stage)
 
 
@@ -214,12 +210,12 @@ def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):
 def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, change, monkeypatch):
     cfg, stage = project
     folder = find_adapter(cfg, "tiny", "us", "ppo")
-    with monkeypatch.context() as patch, pytest.raises(adapters.TrainingError, match="for the cue '.*' is nan"):
-        patch.setattr(lexical, "score_reward", lambda *_: float("nan"))
-        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    with monkeypatch.context() as patch, pytest.raises(steps.TrainingError, match="for the cue '.*' is nan"):
+        patch.setattr(precision, "score_reward", lambda *_: float("nan"))
+        preference.train_ppo(cfg, "tiny", "us", stage["us"])
     change("ppo", learning_rate=1e38)
-    with pytest.raises(adapters.TrainingError, match=r"us, ppo: not finite at step [12]: .*lower ppo.learning_rate"):
-        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    with pytest.raises(steps.TrainingError, match=r"us, ppo: not finite at step [12]: .*lower ppo.learning_rate"):
+        preference.train_ppo(cfg, "tiny", "us", stage["us"])
     assert not folder.exists() and (adapter / "step.json").is_file()
 
 
@@ -235,21 +231,21 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
 def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, error, shown):
     cfg, stage = project
     monkeypatch.setattr(f"align_utils.{place}", refuse(error))
-    expected = adapters.TrainingError if shown else KeyboardInterrupt
+    expected = steps.TrainingError if shown else KeyboardInterrupt
     with pytest.raises(expected, match=shown):
-        ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+        preference.train_ppo(cfg, "tiny", "us", stage["us"])
     assert not find_adapter(cfg, "tiny", "us", "ppo").exists() and (adapter / "step.json").is_file()
 
 
 @pytest.mark.parametrize(
     ("module", "works", "setting", "call"),
     [
-        (associations, "choose_decoding", "lexical.batch", lambda cfg, data: associations.associate(cfg, "tiny", data)),
+        (lists, "choose_decoding", "lexical.batch", lambda cfg, data: lists.associate(cfg, "tiny", data)),
         (
-            participants, "sample_answers", "participants.batch",
-            lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
+            sampled, "sample_answers", "participants.batch",
+            lambda cfg, data: sampled.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
         ),
-        (survey, "score_labels", "survey.batch_tokens", lambda cfg, data: survey.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
+        (ask, "score_labels", "survey.batch_tokens", lambda cfg, data: ask.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
     ],
     ids=["lists", "participants", "survey"],
 )  # fmt: skip
@@ -258,38 +254,38 @@ def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, mod
     monkeypatch.setattr(module, "load_states", lambda *_: (None, None, defaultdict(lambda: None)))
     for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
         monkeypatch.setattr(module, works, refuse(error))
-        with pytest.raises(failures.StepError, match=shown):
+        with pytest.raises(steps.StepError, match=shown):
             call(cfg, stage)
     assert not list((cfg.runs / "steps").rglob("step.json"))
 
 
 def test_too_small_a_disk_is_told_before_the_work(project, adapter, monkeypatch, tmp_path):
     cfg, stage = project
-    with pytest.raises(failures.StepError, match=r"x: .*/new/folder needs 2000000000.0 GB free, and its disk has"):
-        failures.require_space("x", tmp_path / "new" / "folder", 2e18)
+    with pytest.raises(steps.StepError, match=r"x: .*/new/folder needs 2000000000.0 GB free, and its disk has"):
+        steps.require_space("x", tmp_path / "new" / "folder", 2e18)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(9, 9, 100_000))
     monkeypatch.setattr(FusedTrainer, "train", refuse(AssertionError("trained")))
-    with pytest.raises(adapters.TrainingError, match=r"tiny, cn, sft: .* needs .* MB free, and its disk has 0.1 MB"):
+    with pytest.raises(steps.TrainingError, match=r"tiny, cn, sft: .* needs .* MB free, and its disk has 0.1 MB"):
         sft.train_sft(cfg, "tiny", "cn", stage["cn"])
-    hub = config.read_yaml(cfg.root / "notebooks" / "models" / "qwen2.5-7b.yaml")
+    hub = config.read_yaml(cfg.root / "notebooks" / "settings" / "models" / "qwen2.5-7b.yaml")
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
-    gguf = config.read_yaml(cfg.root / "notebooks" / "models" / "gemma-3-270m.yaml")
+    gguf = config.read_yaml(cfg.root / "notebooks" / "settings" / "models" / "gemma-3-270m.yaml")
     for source, shown in ((hub, r"needs 15.5 GB free.*HF_HOME"), (gguf, r"needs 3.0 GB free.*ALIGN_CACHE")):
         monkeypatch.setattr(models, "try_to_load_from_cache", lambda *_: None)
-        with pytest.raises(failures.ModelError, match=shown):
-            models.load_base(config.ModelSource(name="x", **source), seed=0)
+        with pytest.raises(steps.ModelError, match=shown):
+            models.load_base(settings.ModelSource(name="x", **source), seed=0)
 
 
 def test_what_a_kill_leaves_among_the_metrics_is_not_read(project):
     cfg, _ = project
-    artifacts.save_metrics(cfg, [{"metric": "m", "value": 0.5}], "02")
+    store_page.save_metrics(cfg, [{"metric": "m", "value": 0.5}], "02")
     (cfg.runs / "metrics" / ".02-half.json").write_text('[{"metr')
-    assert artifacts.load_metrics(cfg)["notebook"].tolist() == ["02"]
+    assert store_page.load_metrics(cfg)["notebook"].tolist() == ["02"]
 
 
 def test_a_step_replaced_is_never_half_there(tmp_path, monkeypatch):
     folder, first = tmp_path / "step", {"seed": 1}
-    with artifacts.make_step(folder, first) as work:
+    with steps.make_step(folder, first) as work:
         (work / "weights").write_text("first")
 
     def stop(path):
@@ -297,7 +293,7 @@ def test_a_step_replaced_is_never_half_there(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", stop)
-    with pytest.raises(KeyboardInterrupt), artifacts.make_step(folder, {"seed": 2}) as work:
+    with pytest.raises(KeyboardInterrupt), steps.make_step(folder, {"seed": 2}) as work:
         (work / "weights").write_text("second")
-    assert not artifacts.find_step(folder, first) and artifacts.find_step(folder, {"seed": 2})
+    assert not steps.find_step(folder, first) and steps.find_step(folder, {"seed": 2})
     assert (folder / "weights").read_text() == "second"

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from align_utils import fluency, models
+from align_utils.lexical import fluency
+from align_utils.models import load as models
 
 
 def test_scores_are_the_loss_of_the_model(cfg):

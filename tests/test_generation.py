@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from align_utils import decoder, generation, models, prompts
+from align_utils.models import decode, prompts
+from align_utils.models import load as models
+from align_utils.store import steps
 
 
 class Rule(LogitsProcessor):
@@ -32,7 +34,7 @@ def test_distinct_lists_are_those_of_generate_under_the_same_rule(cfg, english, 
     asked, penalties = [prompts.build_list_prompt(english, cue) for cue in cues], [1.2, 1.1, 1.0]
 
     def ask(batch, beginnings, boundary):
-        return generation.generate_texts(
+        return decode.generate_texts(
             model, tokenizer, asked, penalties, max_new_tokens=24, batch=batch, boundary=boundary, beginnings=beginnings
         )
 
@@ -46,7 +48,7 @@ def test_distinct_lists_are_those_of_generate_under_the_same_rule(cfg, english, 
         ids = tokenizer(text, return_tensors="pt")
         width = ids["input_ids"].shape[1]
         row = model.generate(
-            **ids, do_sample=False, max_new_tokens=24, eos_token_id=generation.find_stop_tokens(tokenizer),
+            **ids, do_sample=False, max_new_tokens=24, eos_token_id=decode.find_stop_tokens(tokenizer),
             pad_token_id=tokenizer.pad_token_id, repetition_penalty=penalty,
             logits_processor=LogitsProcessorList([Rule(width, boundary, [own])]),
         )[0, width:]  # fmt: skip
@@ -61,25 +63,25 @@ def test_the_boundary_stands_before_every_further_response(cfg, name, text):
     language = cfg.languages[name]
     _, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    place = ids.index(generation.find_boundary(tokenizer, language))
+    place = ids.index(decode.find_boundary(tokenizer, language))
     assert tokenizer.decode(ids[place + 1 :]) == text.split(language.separator)[1]
-    assert tokenizer.decode(generation.find_beginnings(tokenizer, "cat")[1:]) == "c"
+    assert tokenizer.decode(decode.find_beginnings(tokenizer, "cat")[1:]) == "c"
 
 
 def test_prompts_beyond_the_attention_window_are_refused_beside_shorter_ones(cfg):
-    from align_utils import continuations
+    from align_utils.models import logprobs
 
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     long, short = tuple(tokenizer("a" * 600)["input_ids"]), tuple(tokenizer("a" * 20)["input_ids"])
     assert model.config.sliding_window == 512
-    continuations.score_tails(model, tokenizer.pad_token_id, [(long, [(300,)])], batch_tokens=2000)
-    refused = pytest.raises(models.ModelError, match=r"longer than the model's attention window \(512\)")
+    logprobs.score_tails(model, tokenizer.pad_token_id, [(long, [(300,)])], batch_tokens=2000)
+    refused = pytest.raises(steps.ModelError, match=r"longer than the model's attention window \(512\)")
     with refused:
-        continuations.score_tails(model, tokenizer.pad_token_id, [(short, [(300,)]), (long, [(300,)])], batch_tokens=2000)
+        logprobs.score_tails(model, tokenizer.pad_token_id, [(short, [(300,)]), (long, [(300,)])], batch_tokens=2000)
     # What is generated counts too.
     near = tuple(tokenizer("a" * 500)["input_ids"])
     settings = {"pick": lambda scores, *_: scores.argmax(-1), "ends": lambda *_: False}
     for asked, more in (([near, short], 5), ([near, near], 30)):
-        decoder.continue_rows(model, tokenizer.pad_token_id, asked, max_new_tokens=more, **settings)
+        decode.continue_rows(model, tokenizer.pad_token_id, asked, max_new_tokens=more, **settings)
     with refused:
-        decoder.continue_rows(model, tokenizer.pad_token_id, [near, short], max_new_tokens=30, **settings)
+        decode.continue_rows(model, tokenizer.pad_token_id, [near, short], max_new_tokens=30, **settings)

@@ -21,8 +21,13 @@ from test_training import prepare
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
 from trl import SFTTrainer
 
-from align_utils import config, continuations, decoder, models, sft, training
-from align_utils.failures import TrainingError
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.models import decode, logprobs
+from align_utils.models import load as models
+from align_utils.store.steps import TrainingError
+from align_utils.training import sft
+from align_utils.training import train as training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -91,7 +96,7 @@ def save_random(folder, settings):
 
 
 def describe(folder, backend):
-    """The entry of `notebooks/models` for such a folder."""
+    """The entry of `notebooks/settings/models` for such a folder."""
     return {
         "loader": "transformers", "source": str(folder), "backend": backend, "load_in_4bit": True, "licence": "none (random weights)",
     }  # fmt: skip
@@ -105,7 +110,7 @@ def project(request, tmp_path, monkeypatch):
     gc.collect()
     torch.cuda.empty_cache()
     cfg = config.load("smoke", root=copy_project(tmp_path))
-    cfg.models["random"] = config.ModelSource(name="random", **describe(folder, backend))
+    cfg.models["random"] = config_settings.ModelSource(name="random", **describe(folder, backend))
     cfg.profile = cfg.profile.model_copy(
         update={"lora": config.load("cpu", root=cfg.root).profile.lora}
     )  # the rank of colab too
@@ -178,7 +183,7 @@ def test_what_is_read_from_a_cache_is_what_is_read_at_once(project, capsys):
             seen[row].append(score.log_softmax(dim=0))
         return forced[open_rows, step]
 
-    decoder.continue_rows(
+    decode.continue_rows(
         model, tokenizer.pad_token_id, rows, pick=pick, ends=lambda row, new: len(new) > row % 5, max_new_tokens=6, copies=3
     )
     apart, others = 0.0, []
@@ -189,7 +194,7 @@ def test_what_is_read_from_a_cache_is_what_is_read_at_once(project, capsys):
         apart = max(apart, float((torch.stack(scores) - wanted).abs().max()))
         others.append(wanted[0])
     tails = [(300,), (301,), (302, 303), (304, 305, 306)]
-    (scored,) = continuations.score_tails(model, tokenizer.pad_token_id, [(tuple(rows[2]), tails)], batch_tokens=400)
+    (scored,) = logprobs.score_tails(model, tokenizer.pad_token_id, [(tuple(rows[2]), tails)], batch_tokens=400)
     for tail, logs in zip(tails, scored, strict=True):
         ids = torch.tensor([[*rows[2], *tail]], device=model.device)
         wanted = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
@@ -220,11 +225,11 @@ def test_the_largest_batch_of_sft_is_found_by_what_the_error_names(project, caps
 def test_the_notebooks_run_in_4_bits(tmp_path, capsys):
     backend, root = find_backend(), copy_project(tmp_path / "project")
     folder = save_random(tmp_path / "small", SMALL)
-    (root / "notebooks/models/random.yaml").write_text(yaml.safe_dump(describe(folder, backend)))
+    (root / "notebooks/settings/models/random.yaml").write_text(yaml.safe_dump(describe(folder, backend)))
     # The controls and the critic-free methods take the same paths; leaving them out halves the time.
     profile = {"extends": "smoke", "models": ["random"], "controls": [], "critic_free": {"methods": []}}
     profile["survey"] = {"readouts": ["label", "text", "generated"]}
-    (root / "notebooks/profiles/four_bits.yaml").write_text(yaml.safe_dump(profile))
+    (root / "notebooks/settings/profiles/four_bits.yaml").write_text(yaml.safe_dump(profile))
     start = time.perf_counter()
     done = run_all(root, "--profile", "four_bits")
     with capsys.disabled():

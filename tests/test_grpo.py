@@ -18,28 +18,20 @@ from test_contracts import unknown
 from test_training import prepare
 from trl import GRPOTrainer, RLOOTrainer
 
-from align_utils import (
-    adapters,
-    artifacts,
-    config,
-    curves,
-    generation,
-    groups,
-    grpo,
-    lexical,
-    loss,
-    method_plots,
-    models,
-    plots,
-    ppo,
-    prompts,
-    rewards,
-    sft,
-    stages,
-    validation,
-)
-from align_utils.adapters import find_adapter
-from align_utils.failures import TrainingError
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.config import stages
+from align_utils.lexical import lists as lexical_lists
+from align_utils.lexical import precision
+from align_utils.models import adapters, decode, prompts
+from align_utils.models import load as models
+from align_utils.models.adapters import find_adapter
+from align_utils.plots import common as common_plots
+from align_utils.plots import training as training_plots
+from align_utils.store import steps
+from align_utils.store.steps import TrainingError
+from align_utils.training import grpo_trainers, loss, preference, sft, tables, validation
+from align_utils.training import reward as training_reward
 
 METHODS = ("rloo", "grpo")
 
@@ -81,7 +73,9 @@ def keep_trainer(monkeypatch):
 def lively(monkeypatch):
     """A reward that tells the random model's lists apart, whole (`score`) and in parts (`rate`); the real one is 0 for all of
     them, and nothing would move."""
-    monkeypatch.setattr(rewards.ListReward, "_rate_words", lambda _, cue, words: sum(map(ord, "".join(words))) % 20 / 20)
+    monkeypatch.setattr(
+        training_reward.ListReward, "_rate_words", lambda _, cue, words: sum(map(ord, "".join(words))) % 20 / 20
+    )
 
 
 def flatten(model, adapter):
@@ -96,13 +90,13 @@ def flatten(model, adapter):
 def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, lively, monkeypatch, method):
     cfg, stage = project
     kept = keep_trainer(monkeypatch)
-    folder = grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    folder = preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     trained = log[log["update"] > 0]
     for name in ("reward", "kl", "entropy", "alike", "reward_valid", "precision", "strength", "length"):
         assert trained[name].map(math.isfinite).all(), name
-    assert {f"{part}_valid" for part in rewards.PARTS} | set(rewards.PARTS) <= set(log.columns)
+    assert {f"{part}_valid" for part in training_reward.PARTS} | set(training_reward.PARTS) <= set(log.columns)
     assert abs(log["kl"].iloc[1]) < 1e-4 and abs(log["kl"].iloc[2]) > 1e-4, (
         "0 at first, then not: the policy moves, the reference not"
     )
@@ -114,17 +108,17 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
         (own,) = [value for key, value in reference.items() if key.endswith(name.removeprefix("base_model.model."))]
         assert torch.equal(own, weights), "the reference is the SFT adapter, after training too"
     assert any(not torch.equal(start[name], end[name]) for name in start)
-    again = artifacts.hash_file(folder / "adapter_model.safetensors")
+    again = steps.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
-    grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
-    assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+    preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    assert steps.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ppo"])
 def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
     # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
     cfg, stage = project
-    module = ppo if method == "ppo" else grpo
+    module = preference if method == "ppo" else preference
     more = {} if method == "ppo" else {"method": method}
     rounded, hashes = [], []
 
@@ -139,14 +133,14 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
         model.is_loaded_in_4bit = True
         return model, tokenizer
 
-    monkeypatch.setattr(grpo, "keep_adapter", keep)
+    monkeypatch.setattr(preference, "keep_adapter", keep)
     for load in (models.load_base, load_marked):
         monkeypatch.setattr(module, "load_base", load)
         shutil.rmtree(find_adapter(cfg, "tiny", "us", method), ignore_errors=True)
-        train = ppo.train_ppo if method == "ppo" else grpo.train_critic_free
+        train = preference.train_ppo if method == "ppo" else preference.train_critic_free
         path = train(cfg, "tiny", "us", stage["us"], **more) / "adapter_model.safetensors"
         assert {weights.dtype for weights in load_file(path).values()} == {torch.float32}
-        hashes.append(artifacts.hash_file(path))
+        hashes.append(steps.hash_file(path))
     assert hashes[0] == hashes[1]
     expected = [] if method == "ppo" else [{torch.float32}, {torch.bfloat16}]
     assert rounded == expected, "trl rounds it no longer: adapters.keep_adapter can go"
@@ -157,17 +151,17 @@ def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatc
     cfg, stage = project
     kept = []
 
-    class Blind(groups.GroupedRLOO):
+    class Blind(grpo_trainers.GroupedRLOO):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.model.delete_adapter("ref")
             kept.append(self)
 
-    monkeypatch.setattr(grpo, "choose_trainer", lambda *_, **__: Blind)
+    monkeypatch.setattr(preference, "choose_trainer", lambda *_, **__: Blind)
     monkeypatch.setattr(
-        grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
+        preference, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
     )
-    log = pd.read_csv(grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="rloo") / "log.csv")
+    log = pd.read_csv(preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="rloo") / "log.csv")
     assert kept and abs(log["kl"].iloc[1]) > 0.01
 
 
@@ -175,10 +169,10 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
     cfg, stage = project
     folder = find_adapter(cfg, "tiny", "us", "rloo")
     shutil.rmtree(folder, ignore_errors=True)
-    settings = grpo._describe(cfg, "tiny", "us", stage["us"], method="rloo", seed=cfg.profile.seed)
-    cues = Seen(stage["us"]["cues"])
+    settings = preference._describe_critic_free(cfg, "tiny", "us", stage["us"], method="rloo", seed=cfg.profile.seed)
+    cues = Seen(stage["us"].cues)
     held = set(cues["test"])
-    norms = stage["us"]["norms"]
+    norms = stage["us"].norms
     data = stage["us"] | {"cues": cues, "norms": norms[~norms["cue"].isin(held)]}
     judge, seen = validation.ValidationReward._judge, []
 
@@ -190,21 +184,21 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
 
     monkeypatch.setattr(validation.ValidationReward, "_judge", stop_at_the_second)
     Seen.read.clear()
-    monkeypatch.setattr(grpo, "_describe", lambda *_, **__: settings)
+    monkeypatch.setattr(preference, "_describe", lambda *_, **__: settings)
     with pytest.raises(KeyboardInterrupt):
-        grpo.train_critic_free(cfg, "tiny", "us", data, method="rloo")
-    assert not artifacts.find_step(folder, settings) and not folder.exists(), "an adapter was saved, the step is not finished"
-    grpo.train_critic_free(cfg, "tiny", "us", data, method="rloo")
-    assert [update for update, _ in seen] == [1, 2, 1, 2] and artifacts.find_step(folder, settings)
+        preference.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+    assert not steps.find_step(folder, settings) and not folder.exists(), "an adapter was saved, the step is not finished"
+    preference.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+    assert [update for update, _ in seen] == [1, 2, 1, 2] and steps.find_step(folder, settings)
     assert Seen.read == {"train", "valid"}
-    assert all(asked == set(stage["us"]["cues"]["valid"]) and not asked & held for _, asked in seen)
+    assert all(asked == set(stage["us"].cues["valid"]) and not asked & held for _, asked in seen)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ppo"])
 def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_ones(project, monkeypatch, method):
     # On a float16 card accelerate narrows the passes of a model that a trainer has prepared; bfloat16 on a CPU stands in for it.
     cfg, stage = project
-    narrowed, generate = [], validation.generate_lists
+    narrowed, generate = [], lexical_lists.generate_lists
 
     def note(cfg, model, *args, **kwargs):
         kinds = set()
@@ -217,15 +211,15 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 
     monkeypatch.setattr(validation, "generate_lists", note)
     monkeypatch.setattr(
-        ppo if method == "ppo" else grpo, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
+        preference if method == "ppo" else preference, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
     )  # fmt: skip
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state()
     try:
         if method == "ppo":
-            ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+            preference.train_ppo(cfg, "tiny", "us", stage["us"])
         else:
-            grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+            preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
     finally:
         AcceleratorState._reset_state()
     assert len(narrowed) > 1 and all(kinds == narrowed[-1] for kinds in narrowed), narrowed
@@ -238,15 +232,15 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, mon
     cfg, stage = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
-    reward = rewards.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
+    reward = training_reward.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
     rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
-    trainer = groups.choose_trainer(method)(
-        model=policy, reward_funcs=grpo._ask(reward), args=grpo.configure_critic_free(cfg, method, tmp_path, temperature=0.7),
-        processing_class=tokenizer, train_dataset=grpo.Dataset.from_list(rows),
+    trainer = grpo_trainers.choose_trainer(method)(
+        model=policy, reward_funcs=preference._ask(reward), args=preference.configure_critic_free(cfg, method, tmp_path, temperature=0.7),
+        processing_class=tokenizer, train_dataset=preference.Dataset.from_list(rows),
     )  # fmt: skip
     asked = [tokenizer(row["prompt"])["input_ids"] for row in rows for _ in range(4)]
     drawn = trainer._draw_groups(asked)
-    stops = set(generation.find_stop_tokens(tokenizer))
+    stops = set(decode.find_stop_tokens(tokenizer))
     assert len(drawn) == 8 and len({tuple(row) for row in drawn}) > 4
     assert all(not stops & set(row[:-1]) and (row[-1] in stops or len(row) == 8) for row in drawn)
     with pytest.raises(TrainingError, match="of a cue together"):
@@ -278,7 +272,7 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, mon
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
     assert slopes[0] and type(trainer).__mro__[2] in (GRPOTrainer, RLOOTrainer)
     # Where the output layer is not our own, trl's way is taken, with logarithms of float32 however narrow the logits are.
-    monkeypatch.setattr(groups, "has_plain_head", lambda _: False)
+    monkeypatch.setattr(grpo_trainers, "has_plain_head", lambda _: False)
     rounded = policy.get_base_model().get_output_embeddings().register_forward_hook(lambda _, __, logits: logits.bfloat16())
     with torch.no_grad():
         wide, *_ = trainer._get_per_token_logps_and_entropies(policy, ids, mask, 8)
@@ -294,11 +288,11 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     language, parts = cfg.languages["en"], cfg.profile.ppo.reward.model_copy(update={"k": 3, "precision": 0.5, "strength": 0.5})
     strengths = {"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}, "sun": {"moon": 0.4, "day": 0.1}}
-    reward = rewards.ListReward(strengths, language, parts)
-    boundary = generation.find_boundary(tokenizer, language)
-    trainer = groups.choose_trainer("grpo", credit="response")(
-        model=policy, reward_funcs=grpo._ask(reward), processing_class=tokenizer,
-        args=grpo.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=grpo.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
+    reward = training_reward.ListReward(strengths, language, parts)
+    boundary = decode.find_boundary(tokenizer, language)
+    trainer = grpo_trainers.choose_trainer("grpo", credit="response")(
+        model=policy, reward_funcs=preference._ask(reward), processing_class=tokenizer,
+        args=preference.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=preference.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
     trainer.reward, trainer.boundary = reward, boundary
     lists = [
@@ -345,28 +339,28 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
 
 def test_a_place_is_compared_within_its_group_and_scaled_over_all():
     # Differences 0.2, -0.2 and 0.4, -0.4: their root mean square is sqrt(0.1). The 0.1 at the second place has no counterpart.
-    found = groups.compare_places([[0.2, 0.1], [0.0], [0.5], [0.1]], 2)
+    found = grpo_trainers.compare_places([[0.2, 0.1], [0.0], [0.5], [0.1]], 2)
     expected = [[0.2, 0], [-0.2, 0], [0.4, 0], [-0.4, 0]]
     assert found == pytest.approx(torch.tensor(expected).double().numpy() / math.sqrt(0.1))
 
 
 def test_credit_by_response_trains_another_adapter_and_needs_one_process(project, lively, monkeypatch):
     cfg, stage = project
-    compare, advantages = groups.compare_places, []
+    compare, advantages = grpo_trainers.compare_places, []
 
     def note(*given):
         advantages.append(compare(*given))
         return advantages[-1]
 
-    monkeypatch.setattr(groups, "compare_places", note)
+    monkeypatch.setattr(grpo_trainers, "compare_places", note)
     free = cfg.profile.critic_free.model_copy(update={"credit": "response"})
     other = cfg.profile.model_copy(update={"critic_free": free})
-    whole = artifacts.hash_file(
-        grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo") / "adapter_model.safetensors"
+    whole = steps.hash_file(
+        preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo") / "adapter_model.safetensors"
     )
     monkeypatch.setattr(cfg, "profile", other)
-    folder = grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
-    single = artifacts.hash_file(folder / "adapter_model.safetensors")
+    folder = preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    single = steps.hash_file(folder / "adapter_model.safetensors")
     assert single != whole
     assert len(advantages) == free.updates and all(abs(found).max() > 0.1 for found in advantages)
     start, end = (load_file(path / "adapter_model.safetensors") for path in (find_adapter(cfg, "tiny", "us", "sft"), folder))
@@ -374,11 +368,11 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
         "what is not credited leaves the SFT adapter as it was"
     )
     shutil.rmtree(folder)
-    grpo.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
-    assert artifacts.hash_file(folder / "adapter_model.safetensors") == single
-    monkeypatch.setattr(groups, "PartialState", lambda: type("Two", (), {"num_processes": 2}))
+    preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    assert steps.hash_file(folder / "adapter_model.safetensors") == single
+    monkeypatch.setattr(grpo_trainers, "PartialState", lambda: type("Two", (), {"num_processes": 2}))
     with pytest.raises(TrainingError, match=r"critic_free\.credit.*one process"):
-        groups.choose_trainer("grpo", credit="response")
+        grpo_trainers.choose_trainer("grpo", credit="response")
 
 
 def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
@@ -401,16 +395,16 @@ def test_the_reward_is_that_of_ppo(project):
     cfg, _ = project
     english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}}
-    reward = rewards.ListReward(strengths, english, cfg.profile.ppo.reward)
+    reward = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
     text = " cat, dog, moon\nbone"
     asked = {(2, 3): "dog"}
-    module = rewards.NormReward(tokenizer, asked, strengths, cfg, english)
+    module = training_reward.NormReward(tokenizer, asked, strengths, cfg, english)
     ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     score = reward.score("dog", text)
     assert (
         score
         == module._reward_one(ids)
-        == lexical.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
+        == precision.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
         > 0
     )
     assert reward.scored == module.lists.scored
@@ -422,7 +416,7 @@ def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
 
     def describe(text):
         words = prompts.parse_list(english, text, cue="dog")
-        return rewards.describe_list("dog", text, words, human, {"cat"}, english, reward)
+        return training_reward.describe_list("dog", text, words, human, {"cat"}, english, reward)
 
     wasteful = describe(" cat, Cat, dog, bone\nmore, words")
     assert {name: wasteful[name] for name in ("length", "duplicates", "copies", "listed", "frequent")} == {
@@ -430,21 +424,23 @@ def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
     }  # fmt: skip
     assert describe(" people often think of cats")["listed"] == 0.0 == describe("")["listed"]
     assert np.isnan(describe("")["duplicates"]) and np.isnan(describe("")["copies"])
-    assert set(wasteful) == set(rewards.PARTS)
+    assert set(wasteful) == set(training_reward.PARTS)
 
 
 def test_the_profile_names_the_methods_and_everything_carries_them(project):
     cfg, stage = project
     assert stages.list_trained(cfg)[:4] == ("sft", "ppo", "rloo", "grpo")
     assert {name for name in stages.list_trained(cfg) if stages.name_notebook(name) == "03_ppo"} == {"ppo", "rloo", "grpo"}
-    allowed = config.Profile.model_fields["critic_free"].annotation.model_fields["methods"].annotation.__args__[0].__args__
+    allowed = (
+        config_settings.Profile.model_fields["critic_free"].annotation.model_fields["methods"].annotation.__args__[0].__args__
+    )
     assert {*allowed, "ppo"} == set(stages.PREFERENCE)
     assert config.read_profile("cpu", root=ROOT).critic_free.methods == []
-    with pytest.raises(artifacts.MissingInput, match="02_sft"):
-        grpo.train_critic_free(cfg, "tiny", "cn", stage["cn"], method="grpo")
-    few = stage["us"] | {"cues": stage["us"]["cues"] | {"train": stage["us"]["cues"]["train"][:1]}}
+    with pytest.raises(steps.MissingInput, match="02_sft"):
+        preference.train_critic_free(cfg, "tiny", "cn", stage["cn"], method="grpo")
+    few = stage["us"] | {"cues": stage["us"].cues | {"train": stage["us"].cues["train"][:1]}}
     with pytest.raises(TrainingError, match=r"1 training cues, fewer than critic_free\.cues = 2"):
-        grpo.train_critic_free(cfg, "tiny", "us", few, method="grpo")
+        preference.train_critic_free(cfg, "tiny", "us", few, method="grpo")
 
 
 def test_trl_still_has_what_is_called_and_overridden():
@@ -457,7 +453,7 @@ def test_trl_still_has_what_is_called_and_overridden():
         assert not unknown(call)
     (call,) = [call for call in calls if call.target == "trl.GRPOTrainer"]
     assert set(call.keywords) <= set(inspect.signature(RLOOTrainer.__init__).parameters), "both trainers are called alike"
-    for ours, theirs in ((groups.GroupedGRPO, GRPOTrainer), (groups.GroupedRLOO, RLOOTrainer)):
+    for ours, theirs in ((grpo_trainers.GroupedGRPO, GRPOTrainer), (grpo_trainers.GroupedRLOO, RLOOTrainer)):
         for name in ("_generate_single_turn", "_get_per_token_logps_and_entropies"):
             own, other = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (ours, theirs))
             assert own[: len(other)][:7] == other[:7], f"{theirs.__name__}.{name} takes other arguments now"
@@ -483,7 +479,7 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     }
     logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
     logs = logs.assign(model="m", culture="us")
-    table = curves.compare_methods(logs).set_index("stage")
+    table = tables.compare_methods(logs).set_index("stage")
     assert table.index.tolist() == ["sft", "ppo", "rloo"] and table["gain"].round(9).tolist() == [0, 0.1, 0.2]
     # PPO's own KL is that of the lists sampled after the chosen update; RLOO's last update has none after it.
     assert table["KL"].tolist() == [0, 0.4, 0.4] and table["length"].tolist() == [7, 5, 6]
@@ -494,14 +490,14 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     )
     assert table["note"].tolist() == ["", "", ""]
     level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))
-    assert curves.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
+    assert tables.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
     pd.DataFrame({"update": [1, 2], "seconds": [40.0, 20.0]}).to_csv(tmp_path / "times.csv", index=False)
-    assert curves.sum_times({("m", "us", "rloo"): tmp_path}).values.tolist() == [["m", "us", "rloo", 2, 30.0, 1.0]]
-    figure = method_plots.plot_methods(logs)
+    assert tables.sum_times({("m", "us", "rloo"): tmp_path}).values.tolist() == [["m", "us", "rloo", 2, 30.0, 1.0]]
+    figure = training_plots.plot_methods(logs)
     top = figure.axes[0]
     lines = {line.get_label(): line for line in top.get_lines()}
     assert lines["RLOO"].get_ydata().tolist() == [0.3, 0.3, 0.5] and lines["SFT"].get_ydata()[0] == 0.3
-    assert lines["RLOO"].get_color() == plots.pick_colour("rloo") != lines["PPO"].get_color()
+    assert lines["RLOO"].get_color() == common_plots.pick_colour("rloo") != lines["PPO"].get_color()
     rings = [line.get_xdata().tolist() for line in top.get_lines() if line.get_markersize() == 9]
     assert rings == [[1], [2]] and len(figure.axes) == 2
 

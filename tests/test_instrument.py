@@ -9,8 +9,11 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import config, instrument, prompts, wvs
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.models import prompts
+from align_utils.store.textfiles import DataError
+from align_utils.survey import human as survey_human
+from align_utils.survey import items as survey_items
 
 FOLDER = ROOT / "data" / "survey"
 # Codes of the ordered items after the order repairs, by question (WVS-7 codebook; WorldValuesBench, question_metadata.json).
@@ -45,7 +48,7 @@ def expand(ranges):
 
 @pytest.fixture(scope="module")
 def items():
-    return instrument.load_items(FOLDER, choice="all", nominal=True).set_index("question", drop=False)
+    return survey_items.load_items(FOLDER, choice="all", nominal=True).set_index("question", drop=False)
 
 
 def test_exactly_the_ordered_value_items_and_two_nominal_ones(items):
@@ -103,7 +106,7 @@ def test_sentences_end_as_questions_and_tie_no_end_of_ten_points_to_a_numeral(it
 
 
 def test_a_descending_ten_point_question_says_the_same_of_every_label(cfg):
-    item = instrument.load_items(FOLDER, choice="all").set_index("question").loc["Q182"]
+    item = survey_items.load_items(FOLDER, choice="all").set_index("question").loc["Q182"]
     for name, language in cfg.languages.items():
         labels = item[f"labels_{name}"]
         up, down = (
@@ -118,19 +121,19 @@ def test_a_descending_ten_point_question_says_the_same_of_every_label(cfg):
 
 
 def test_choices_keep_the_core_and_the_nominal_items_apart(items):
-    core, everything = instrument.load_items(FOLDER), instrument.load_items(FOLDER, choice="all")
+    core, everything = survey_items.load_items(FOLDER), survey_items.load_items(FOLDER, choice="all")
     assert set(core["kind"]) == set(everything["kind"]) == {"ordered"}
     assert core["core"].all() and set(core["question"]) < set(everything["question"])
-    asked = {name: len(instrument.choose_items(config.load(name))) for name in ("smoke", "cpu")}
+    asked = {name: len(survey_items.choose_items(config.load(name))) for name in ("smoke", "cpu")}
     assert asked == {"smoke": 60, "cpu": 60}
     for name in ("cpu_real", "colab", "paper"):
         assert config.read_profile(name, root=ROOT).survey.items == "all"
 
 
 def test_the_sample_has_shares_for_the_core_and_reports_the_rest(cfg):
-    human, rejected, _ = wvs.load_distributions(cfg, instrument.choose_items(cfg))
+    human, rejected = survey_human.load_distributions(cfg, survey_items.choose_items(cfg))
     assert human["question"].nunique() == 60 and rejected.empty
-    human, rejected, _ = wvs.load_distributions(cfg, instrument.load_items(FOLDER, choice="all"))
+    human, rejected = survey_human.load_distributions(cfg, survey_items.load_items(FOLDER, choice="all"))
     assert human["question"].nunique() == 60 and len(rejected) == 173
     assert set(rejected["reason"]) == {"not in distributions.sample.csv"}
 
@@ -157,7 +160,7 @@ def test_a_broken_item_names_line_and_column(tmp_path, old, new, message):
     folder = copy_project(tmp_path) / "data" / "survey"
     break_items(folder, old, new)
     with pytest.raises(DataError, match=message):
-        instrument.load_items(folder)
+        survey_items.load_items(folder)
 
 
 @pytest.mark.parametrize(
@@ -180,14 +183,14 @@ def test_a_broken_scale_is_named(tmp_path, change, message):
     scales["did2"] |= change
     path.write_text(yaml.safe_dump(scales, allow_unicode=True))
     with pytest.raises(DataError, match=message):
-        instrument.load_items(path.parent)
+        survey_items.load_items(path.parent)
 
 
 def test_an_item_is_known_by_the_surveys_number(tmp_path):
     path = copy_project(tmp_path) / "data" / "survey" / "items.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("\nQ1,", "\nQX1,", 1), encoding="utf-8")
     with pytest.raises(DataError, match=r"items\.csv, line 2: question 'QX1' is not Q and the survey's number"):
-        instrument.load_items(path.parent)
+        survey_items.load_items(path.parent)
 
 
 def test_repairs_are_applied_to_shares(tmp_path):
@@ -201,7 +204,7 @@ def test_repairs_are_applied_to_shares(tmp_path):
         rows += [f"Q248,{country},{code},0" for code in (9, 10)]
     (tmp_path / "wvs" / "distributions.csv").write_text("\n".join(rows))
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    human, _, _ = wvs.load_distributions(cfg, instrument.choose_items(cfg))
+    human, _ = survey_human.load_distributions(cfg, survey_items.choose_items(cfg))
     shares = human[human["culture"] == "cn"].groupby("question")["share"].agg(list)
     assert shares["Q119"] == pytest.approx([0.3, 0.1, 0.4, 0.1, 0.1])  # "hard to say" in the middle
     assert shares["Q254"] == pytest.approx([0.5, 0.25, 0.125, 0.125])  # without the people who are not nationals

@@ -13,8 +13,8 @@ from conftest import ROOT, copy_project
 from killed import ADAPTER, PPO, SFT, start, train
 from test_training import prepare
 
-from align_utils import config
-from align_utils.adapters import find_adapter
+from align_utils.config import profiles as config
+from align_utils.models.adapters import find_adapter
 
 STEPS, UPDATES = 6, 2
 # Steps of the optimiser after the second start: those since the last sealed checkpoint (there is one every two steps).
@@ -28,7 +28,7 @@ def project(tmp_path_factory):
     # Read by the server that forks the processes, when it starts.
     os.environ["OMP_NUM_THREADS"] = "1"
     root = copy_project(tmp_path_factory.mktemp("keep"))
-    path = root / "notebooks" / "profiles" / "smoke.yaml"
+    path = root / "notebooks" / "settings" / "profiles" / "smoke.yaml"
     settings = yaml.safe_load(path.read_text())
     settings["lora"]["dropout"], settings["cultures"] = 0.1, ["us", "cn"]
     settings["sft"] = {**settings["sft"], "steps": STEPS, "eval_every": 2, "batch": 4, "device_batch": 2}

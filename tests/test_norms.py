@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from align_utils import norms, tables
-from align_utils.tables import DataError
+from align_utils.norms import strengths
+from align_utils.store import textfiles
+from align_utils.store.textfiles import DataError
 
 ENGLISH = "cue\tresponse\tR123\tN\tR123.Strength\n"
 CHINESE = "cue,response,R123,N,R123.Strength\n"
@@ -22,7 +23,7 @@ def write(path, text, encoding="utf-8"):
 
 def test_words_that_readers_take_for_missing_stay_words(tmp_path, english):
     text = ENGLISH + 'nothing\tnull\t5\t20\t0.25\nnothing\tnan\t3\t20\t0.15\nnull\tnone\t2\t10\t0.2\nquote\t"oh\t1\t4\t0.25\n'
-    frame, repairs = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    frame, repairs = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
     assert frame["response"].tolist() == ["null", "nan", "none", '"oh']
     assert frame["cue"].tolist() == ["nothing", "nothing", "null", "quote"]
     assert frame["strength"].tolist() == [0.25, 0.15, 0.2, 0.25] and not any(repairs.values())
@@ -36,21 +37,21 @@ def test_chinese_file_in_every_published_dress(tmp_path, chinese, separator, bom
     raw = (bom + (CHINESE + rows).replace(",", separator)).replace("\n", "\r\n").encode()
     path = tmp_path / ("s.csv.gz" if zipped else "s.csv")
     path.write_bytes(gzip.compress(raw) if zipped else raw)
-    frame, repairs = norms.load_strengths(path, chinese, "R123")
+    frame, repairs = strengths.load_strengths(path, chinese, "R123")
     assert frame[["response", "count", "n", "rank"]].values.tolist() == [["猫", 6, 25, 1], ["骨头", 4, 25, 2]]
     assert repairs["missing markers dropped"] == 2
 
 
 def test_identical_rows_are_dropped_and_spellings_merged_and_both_counted(tmp_path, english):
     text = ENGLISH + "dog\tCat\t4\t20\t0.2\ndog\tcat\t6\t20\t0.3\ndog\tbone\t1\t20\t0.05\ndog\tbone\t1\t20\t0.05\n"
-    frame, repairs = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    frame, repairs = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
     assert frame[["response", "count", "rank"]].values.tolist() == [["cat", 10, 1], ["bone", 1, 2]]
     assert repairs == {"identical rows dropped": 1, "missing markers dropped": 0, "spellings merged": 1}
 
 
 def test_ties_are_ordered_by_code_points(tmp_path, english):
     text = ENGLISH + "dog\tzebra\t2\t9\t0.2\ndog\tant\t2\t9\t0.2\n"
-    frame, _ = norms.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    frame, _ = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
     assert frame["response"].tolist() == ["ant", "zebra"]
 
 
@@ -75,18 +76,18 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
 def test_bad_files_are_one_error_with_the_place(tmp_path, english, text, words):
     path = write(tmp_path / "broken.csv", text)
     with pytest.raises(DataError) as error:
-        norms.load_strengths(path, english, "R123")
+        strengths.load_strengths(path, english, "R123")
     for word in ["broken.csv", *words]:
         assert word in str(error.value)
 
 
 def test_latin_1_and_cut_gzip(tmp_path, english):
     with pytest.raises(DataError, match="line 2: not UTF-8"):
-        norms.load_strengths(write(tmp_path / "l.csv", ENGLISH + "café\tcup\t1\t2\t0.5\n", "latin-1"), english, "R123")
+        strengths.load_strengths(write(tmp_path / "l.csv", ENGLISH + "café\tcup\t1\t2\t0.5\n", "latin-1"), english, "R123")
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(gzip.compress((ENGLISH + "dog\tcat\t1\t2\t0.5\n").encode())[:-9])
     with pytest.raises(DataError, match="damaged gzip"):
-        norms.load_strengths(path, english, "R123")
+        strengths.load_strengths(path, english, "R123")
 
 
 words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=8)
@@ -102,7 +103,7 @@ def test_what_is_written_is_read_back(tmp_path, english, table):
         key = (cue, english.normalise(response))
         counts[key] = counts.get(key, 0) + count
     text = ENGLISH + "".join(f"{cue}\t{response}\t{count}\t10000\t0\n" for (cue, response), count in table.items())
-    frame, _ = norms.load_strengths(write(tmp_path / "p.csv", text), english, "R123")
+    frame, _ = strengths.load_strengths(write(tmp_path / "p.csv", text), english, "R123")
     found = {
         (row.cue, english.normalise(row.response)): row.count_ for row in frame.rename(columns={"count": "count_"}).itertuples()
     }
@@ -149,12 +150,12 @@ def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, en
     path = tmp_path / ("norms.csv.gz" if zipped else "norms.csv")
     path.write_bytes(raw)
     if kind in HARMLESS:
-        frame, repairs = norms.load_strengths(path, english, "R123")
+        frame, repairs = strengths.load_strengths(path, english, "R123")
         assert frame[["cue", "response", "count", "n"]].values.tolist() == [list(cells) for cells in BASE]
         assert repairs["identical rows dropped"] == (kind == "repeated row")
         return
     with pytest.raises(DataError) as error:
-        norms.load_strengths(path, english, "R123")
+        strengths.load_strengths(path, english, "R123")
     message = str(error.value)
     place = {"cut gzip": "damaged gzip", "semicolon": "line 1", "lost column": "R123", "second count": f"line {len(BASE) + 2}"}
     assert path.name in message and place.get(kind, f"line {row + 2}") in message
@@ -163,9 +164,9 @@ def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, en
 
 def test_the_sample_strengths_follow_from_its_triples(cfg):
     for name in cfg.cultures:
-        loaded = norms.load_norms(cfg, name)
-        rebuilt = norms.build_strengths(loaded["trials"], cfg.language_of(name), "R123")
-        published = loaded["norms"][loaded["norms"]["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
+        loaded = strengths.load_norms(cfg, name)
+        rebuilt = strengths.build_strengths(loaded.trials, cfg.language_of(name), "R123")
+        published = loaded.norms[loaded.norms["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
         pd.testing.assert_frame_equal(rebuilt, published)
 
 
@@ -174,7 +175,7 @@ def test_a_strength_file_comes_out_as_a_plain_loop_makes_it(cfg):
     for name in cfg.cultures:
         language, path = (
             cfg.language_of(name),
-            tables.find_file(cfg.data_dir / "swow", cfg.cultures[name].norms.strengths["R123"]),
+            textfiles.find_file(cfg.data_dir / "swow", cfg.cultures[name].norms.strengths["R123"]),
         )
         lines = [re.split("[\t,]", line)[:4] for line in path.read_text().splitlines()[1:]]
         rows = []
@@ -182,14 +183,14 @@ def test_a_strength_file_comes_out_as_a_plain_loop_makes_it(cfg):
             given = sorted((-int(count), word, int(n)) for asked, word, count, n in lines if asked == cue)
             rows += [(cue, word, -count, n, -count / n, rank) for rank, (count, word, n) in enumerate(given, start=1)]
         plain = pd.DataFrame(rows, columns=["cue", "response", "count", "n", "strength", "rank"])
-        pd.testing.assert_frame_equal(norms.load_strengths(path, language, "R123")[0], plain, check_exact=True)
+        pd.testing.assert_frame_equal(strengths.load_strengths(path, language, "R123")[0], plain, check_exact=True)
 
 
 def test_research_files_load_with_their_known_repairs(real_data, english, chinese):
-    us, repairs = norms.load_strengths(real_data / "swow" / "strength.SWOW-EN-US.R123.csv", english, "R123")
+    us, repairs = strengths.load_strengths(real_data / "swow" / "strength.SWOW-EN-US.R123.csv", english, "R123")
     assert us["cue"].nunique() == 881 and repairs["identical rows dropped"] > 0
-    zh, _ = norms.load_strengths(real_data / "swow" / "strength.SWOW-ZH.R123.csv", chinese, "R123")
+    zh, _ = strengths.load_strengths(real_data / "swow" / "strength.SWOW-ZH.R123.csv", chinese, "R123")
     assert zh["cue"].nunique() == 881
-    path = tables.find_file(real_data / "swow", ["strength.SWOW-EN.R1.csv"])
-    full, _ = norms.load_strengths(path, english, "R1")
+    path = textfiles.find_file(real_data / "swow", ["strength.SWOW-EN.R1.csv"])
+    full, _ = strengths.load_strengths(path, english, "R1")
     assert full["cue"].nunique() == 12_217 and {"null", "nan", "none"} <= set(full["response"])

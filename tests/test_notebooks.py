@@ -13,13 +13,16 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import artifacts, config, readme, runner
+from align_utils.config import profiles as config
+from align_utils.run import publish, runner
+from align_utils.store import page as store_page
+from align_utils.store import steps
 
 
 def run_all(root, *arguments):
     paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     environment = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "align_utils.runner", *arguments]
+    command = [sys.executable, "-m", "align_utils.run", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -61,18 +64,18 @@ def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
 
 
 def test_manifest_is_complete_and_true(smoke):
-    entries = {entry["path"]: entry for entry in artifacts.load_manifest(smoke)}
+    entries = {entry["path"]: entry for entry in store_page.load_manifest(smoke)}
     made = {str(p.relative_to(smoke.root)) for p in [*smoke.figures.iterdir(), *(smoke.runs / "metrics").iterdir()]}
     assert made <= set(entries)
     for path, entry in entries.items():
-        assert entry["sha256"] == artifacts.hash_file(smoke.root / path), path
+        assert entry["sha256"] == steps.hash_file(smoke.root / path), path
         assert entry["notebook"] in runner.list_notebooks(ROOT) and entry["section"] and entry["inputs"] is not None
         assert entry["seed"] == smoke.profile.seed and entry["versions"]["trl"] != "absent"
     assert str(smoke.root) not in json.dumps(list(entries.values()))
 
 
 def test_metrics_hold_what_programs_read(smoke):
-    frame = artifacts.load_metrics(smoke)
+    frame = store_page.load_metrics(smoke)
     names = {
         "precision_at_5_attested", "precision_at_5_top", "human_ceiling_at_5", "concreteness_median", "valence_mean", "arousal_mean",
         "shift_toward_target", "aligned_with_china", "option_mass", "sft_loss_valid", "ppo_reward_valid", "ppo_kl",
@@ -116,13 +119,13 @@ def test_items_without_an_order_are_asked_for_the_map_alone(smoke):
 
 
 def test_results_are_written_from_any_profile_without_a_word_or_an_item(smoke):
-    text = readme.rewrite((ROOT / "RESULTS.md").read_text(), smoke.root, "smoke")
+    text = publish.rewrite((ROOT / "RESULTS.md").read_text(), smoke.root, "smoke")
     blocks = {
         name: re.search(rf"<!-- begin {name} -->\n(.*?)<!-- end", text, re.DOTALL)[1]
-        for name in readme.BLOCKS
+        for name in publish.BLOCKS
         if f"begin {name} " in text
     }
-    assert len(blocks) > 6 and readme.UNPUBLISHED not in text
+    assert len(blocks) > 6 and publish.UNPUBLISHED not in text
     shares = pd.read_csv(smoke.figures / "tab04_precision_at_5.csv")
     for stage in ("few_shot", "sft", "ppo"):
         row = shares.query(f"stage == '{stage}' and culture == 'us' and reading == 'attested' and subset == 'all'").iloc[0]
@@ -156,7 +159,7 @@ def test_a_missing_input_stops_with_the_cell_the_notebook_to_run_and_the_copy(tm
     assert done.returncode == 1
     for word in (
         "02_sft",
-        "pairs.load_stage(cfg)",
+        "pairs.load_run(cfg)",
         "MissingInput",
         "run notebook 01_norms first",
         "runs/smoke/notebooks/02_sft.ipynb",
@@ -187,7 +190,7 @@ def test_a_third_culture_is_files_and_yaml_only(tmp_path):
     rows = pd.DataFrame({"cue_en": [cue[:-1] for cue in cues], "cue_es": cues, "domain": "x"})
     rows.to_csv(data / "swow/cue_pairs.csv", index=False)
     environment = {**os.environ, "ALIGN_ROOT": str(root), "ALIGN_DATA": str(data), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "align_utils.runner", "01", "02", "03", "04", "--profile", "third"]
+    command = [sys.executable, "-m", "align_utils.run", "01", "02", "03", "04", "--profile", "third"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     table = pd.read_csv(root / "figures/third/tab04_precision_at_5.csv")

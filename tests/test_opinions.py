@@ -4,10 +4,12 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils import config, instrument, wvs
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.store.textfiles import DataError
+from align_utils.survey import human
+from align_utils.survey import items as survey_items
 
-ITEMS = instrument.load_items(ROOT / "data" / "survey", choice="all")
+ITEMS = survey_items.load_items(ROOT / "data" / "survey", choice="all")
 ITEMS = ITEMS[ITEMS["question"].isin(["Q2", "Q254", "Q57", "Q4"])]
 WORDING = (
     "question,language,text,options,origin\nQ2,en,How important are friends?,1. Very | 2. Rather | 3. Not very | 4. Not at all,official\n"
@@ -27,7 +29,7 @@ def load(tmp_path, rows, wording=WORDING):
     frame.to_csv(tmp_path / "wvs" / "global_opinions.csv", index=False)
     if wording:
         (tmp_path / "wvs" / "questions.csv").write_text(wording)
-    return wvs.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)
+    return human.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)
 
 
 FOUR = "['Very', 'Rather', 'Not very', 'Not at all', \"Don't know\", 'Missing; Unknown']"
@@ -82,4 +84,4 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
         load(tmp_path, [GOOD], wording="")
     with pytest.raises(DataError, match="column question not found"):
         (tmp_path / "wvs" / "global_opinions.csv").write_text("a,selections,options,source\n")
-        wvs.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)
+        human.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from align_utils import links, overlap
-from align_utils.tables import DataError
+from align_utils.norms import describe, links
+from align_utils.store.textfiles import DataError
 
 SETTINGS = {"resamples": 50, "level": 0.95, "seed": 0}
 
@@ -34,12 +34,12 @@ def test_overlap_worked_by_hand(both):
     first, second = build("dog", cat=4, bone=4, x=2), build("狗", 猫=5, 肉=5)
     pairs = pd.DataFrame({"first": ["dog"], "second": ["狗"], "domain": ["animals"]})
     known = link(cat="猫", bone="骨", meat="肉")
-    (row,) = overlap.compare_overlap(first, second, pairs, known, both, k=5).to_dict("records")
+    (row,) = describe.compare_overlap(first, second, pairs, known, both, k=5).to_dict("records")
     assert row["overlap"] == pytest.approx(0.5) and row["jaccard"] == pytest.approx(1 / 3) and row["domain"] == "animals"
     assert (row["covered_first"], row["covered_second"], row["covered"]) == pytest.approx((0.8, 1, 0.8))
-    (top,) = overlap.compare_overlap(first, second, pairs, known, both, k=1).to_dict("records")
+    (top,) = describe.compare_overlap(first, second, pairs, known, both, k=1).to_dict("records")
     assert top["jaccard"] == 1 and top["overlap"] == row["overlap"], "k cuts the sets, not the mass"
-    (none,) = overlap.compare_overlap(first, second, pairs, link(bone="骨"), both, k=5).to_dict("records")
+    (none,) = describe.compare_overlap(first, second, pairs, link(bone="骨"), both, k=5).to_dict("records")
     assert np.isnan(none["overlap"]) and np.isnan(none["jaccard"]) and none["covered"] == 0 and none["covered_first"] == 0.4
 
 
@@ -92,9 +92,9 @@ def test_cultures_of_one_language_share_words_as_they_are(english):
     pairs = pd.DataFrame({"cue_en": ["sun"]})
     known = links.link_words(pairs, (first, second), (english, english))
     pair = pd.DataFrame({"first": ["dog"], "second": ["dog"]})
-    (row,) = overlap.compare_overlap(first, second, pair, known, (english, english), k=5).to_dict("records")
+    (row,) = describe.compare_overlap(first, second, pair, known, (english, english), k=5).to_dict("records")
     assert row["overlap"] == pytest.approx(0.5) and row["covered"] == 1 and row["jaccard"] == pytest.approx(2 / 3)
-    (same,) = overlap.compare_overlap(first, first, pair, known, (english, english), k=5).to_dict("records")
+    (same,) = describe.compare_overlap(first, first, pair, known, (english, english), k=5).to_dict("records")
     assert same["overlap"] == same["jaccard"] == 1
 
 
@@ -141,11 +141,11 @@ def test_wrong_partners_are_never_right_and_stay_in_their_domain():
     )
     domain, family = pairs.set_index("second")["domain"], pairs.set_index("second")["family"]
     for within in ("domain", None):
-        wrong = overlap.mismatch_pairs(pairs, within=within, rounds=20, seed=1)
+        wrong = describe.mismatch_pairs(pairs, within=within, rounds=20, seed=1)
         assert (wrong["second"].map(family) != wrong["family"]).all() and not wrong.duplicated(["round", "second"]).any()
         assert within is None or (wrong["second"].map(domain) == wrong["domain"]).all()
         assert set(wrong["first"]) == set("abcdefg" if within else "abcdefgh"), "a domain of one has no other"
-        pd.testing.assert_frame_equal(wrong, overlap.mismatch_pairs(pairs, within=within, rounds=20, seed=1))
+        pd.testing.assert_frame_equal(wrong, describe.mismatch_pairs(pairs, within=within, rounds=20, seed=1))
     assert len(set(wrong.query("first == 'a'")["second"])) > 1
 
 
@@ -163,14 +163,14 @@ def plant():
 
 def test_chance_lines_find_what_was_planted(both):
     first, second, pairs, known = plant()
-    partners = overlap.compare_partners(first, second, pairs, known, both, k=5, rounds=30, seed=0)
-    table = overlap.summarise_partners(partners, **SETTINGS).set_index("partner")
+    partners = describe.compare_partners(first, second, pairs, known, both, k=5, rounds=30, seed=0)
+    table = describe.summarise_partners(partners, **SETTINGS).set_index("partner")
     assert table.loc["same concept", "value"] == 1 and table.loc["same domain", "value"] == pytest.approx(0.4)
     assert table["n"].tolist() == [6, 6, 6] and np.isnan(table.loc["same concept", "above"])
     # Of five possible wrong partners two are of the domain: 2 / 5 of 0.4.
     assert table.loc["any concept", "value"] == pytest.approx(0.16, abs=0.06)
     assert table.loc["same domain", "above"] == pytest.approx(0.6)
-    domains = overlap.summarise_domains(partners, **SETTINGS)
+    domains = describe.summarise_domains(partners, **SETTINGS)
     assert domains["value"].tolist() == pytest.approx([1, 0.4, 1, 0.4]) and domains["n"].tolist() == [3] * 4
     assert domains["label"].tolist() == ["a", "a", "b", "b"]
 
@@ -179,18 +179,20 @@ def test_extremes_are_the_ends_and_never_the_same():
     frame = pd.DataFrame({
         "first": list("abcdef"), "overlap": [0.1, 0.9, 0.0, 0.0, np.nan, 1.0], "covered": [0.5, 0.5, 0.4, 0.6, 0.0, 0.1],
     })  # fmt: skip
-    picked = overlap.pick_extremes(frame, size=2, share=0.8)
+    picked = describe.pick_extremes(frame, size=2, share=0.8)
     assert picked["side"].tolist() == ["most shared"] * 2 + ["least shared"] * 2
     assert picked["first"].tolist() == ["b", "a", "d", "c"], (
         "f rests on too little; of two zeros the better covered comes first"
     )
-    few = overlap.pick_extremes(frame.head(3), size=5, share=1.0)
+    few = describe.pick_extremes(frame.head(3), size=5, share=1.0)
     assert few["first"].tolist() == ["b", "c"]
 
 
 def test_lists_stand_side_by_side_with_the_shared_words_marked(both):
     first, second = build("dog", Cat=4, bone=3, tail=2, flea=1), build("狗", 忠诚=5, 尾巴=3, 猫=2)
     row = {"side": "most shared", "first": "dog", "second": "狗", "domain": "animals", "overlap": 0.5, "covered": 0.5}
-    shown = overlap.show_lists(pd.DataFrame([row]), first, second, link(cat="猫", tail="尾巴", bone="骨"), both, size=3).iloc[0]
+    shown = describe.show_lists(pd.DataFrame([row]), first, second, link(cat="猫", tail="尾巴", bone="骨"), both, size=3).iloc[
+        0
+    ]
     assert shown["first responses"] == "[Cat], bone, [tail]" and shown["second responses"] == "忠诚, [尾巴], [猫]"
     assert shown["shared"] == "Cat 猫, tail 尾巴"

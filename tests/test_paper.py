@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from align_utils import config, paper
+from align_utils.config import profiles as config
+from align_utils.survey import paper
 
 NAMES = ["metric", "culture", "stage", "language", "value", "low", "high", "n", "subset", "method"]
 

@@ -11,23 +11,18 @@ from conftest import copy_project
 from peft import LoraConfig, get_peft_model
 from test_training import prepare
 
-from align_utils import (
-    adapters,
-    artifacts,
-    config,
-    decoder,
-    generation,
-    models,
-    pairs,
-    panels,
-    participants,
-    population_plots,
-    populations,
-    stages,
-)
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.config import stages
+from align_utils.lexical import sampled
+from align_utils.models import adapters, decode
+from align_utils.models import load as models
+from align_utils.norms import split
+from align_utils.plots import lexical as lexical_plots
+from align_utils.store import page as store_page
 
 WORDS = "abcxyz"
-SETTINGS = config.Participants(n=6, cues=9, stages=["few_shot"], words=3, temperature=1.0, max_new_tokens=18, batch=24)
+SETTINGS = config_settings.Participants(n=6, cues=9, stages=["few_shot"], words=3, temperature=1.0, max_new_tokens=18, batch=24)
 CUES = ["dog", "a much longer cue", "sun"]
 
 
@@ -53,7 +48,7 @@ def talkative():
 
 def ask(talkative, english, cues, settings=SETTINGS, seed=5):
     asked = [f'To "{cue}", say:' for cue in cues]
-    return participants.sample_answers(*talkative, english, cues, asked, settings, seed=seed)
+    return sampled.sample_answers(*talkative, english, cues, asked, settings, seed=seed)
 
 
 def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, english):
@@ -62,7 +57,7 @@ def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, en
     assert len(frame) == 18 and frame["cue"].tolist() == [cue for cue in CUES for _ in range(6)]
     ended = 0
     for row in frame.itertuples():
-        uniform = np.random.default_rng([5, participants.crc32(row.cue.encode())]).random((6, 18))[row.participant - 1]
+        uniform = np.random.default_rng([5, sampled.crc32(row.cue.encode())]).random((6, 18))[row.participant - 1]
         ids, text, found = tokenizer(f'To "{row.cue}", say:')["input_ids"], "", []
         for u in uniform:
             with torch.inference_mode():
@@ -96,15 +91,15 @@ def test_answers_depend_on_the_seed_and_the_cue_alone(talkative, english):
 
 def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_generate_does():
     model, tokenizer = make_talkative(4)
-    stops = generation.find_stop_tokens(tokenizer)
+    stops = decode.find_stop_tokens(tokenizer)
     # The stop sign is liked just enough that greedy rows end at different steps.
     asked = [f'"{word}" makes me think of:' for word in ("dog", "sun", "rice", "a river", "tea", "moon", "cloud", "leaf")]
     ids, sizes = [tokenizer(text)["input_ids"] for text in asked], []
     seen = model.register_forward_pre_hook(lambda _, __, given: sizes.append(len(given["input_ids"])), with_kwargs=True)
     penalties = torch.linspace(1.0, 1.6, 8)
-    rows = decoder.continue_rows(
+    rows = decode.continue_rows(
         model, tokenizer.pad_token_id, ids, ends=lambda _, new: new[-1] in stops, max_new_tokens=25,
-        pick=lambda scores, all_ids, rows, _: decoder.penalise(scores, all_ids, penalties[rows]).argmax(dim=-1),
+        pick=lambda scores, all_ids, rows, _: decode.penalise(scores, all_ids, penalties[rows]).argmax(dim=-1),
     )  # fmt: skip
     seen.remove()
     plain = [
@@ -125,14 +120,14 @@ def test_draws_follow_the_whole_softmax():
     scores = torch.tensor([[1.0, 0.0, -1.0, 2.0, -30.0]])
     grid = (torch.arange(10_000) + 0.5) / 10_000
     for temperature in (1.0, 0.5):
-        drawn = decoder.draw_tokens(scores.expand(10_000, -1), grid, temperature=temperature)
+        drawn = decode.draw_tokens(scores.expand(10_000, -1), grid, temperature=temperature)
         share = torch.softmax(scores[0].double() / temperature, dim=0)
         assert np.bincount(drawn, minlength=5) == pytest.approx(share.numpy() * 10_000, abs=1)
-    assert decoder.draw_tokens(scores, torch.tensor([1.0]), temperature=1.0).item() <= 4, "never beyond the vocabulary"
+    assert decode.draw_tokens(scores, torch.tensor([1.0]), temperature=1.0).item() <= 4, "never beyond the vocabulary"
 
 
 def test_markers_of_a_missing_answer_are_treated_as_peoples(talkative, english, monkeypatch):
-    monkeypatch.setattr(participants, "read_words", lambda *_, **__: ["NA", "cat", "Unknown word"])
+    monkeypatch.setattr(sampled, "read_words", lambda *_, **__: ["NA", "cat", "Unknown word"])
     frame = ask(talkative, english, ["dog"])
     assert frame[["R1", "R2", "R3"]].drop_duplicates().values.tolist() == [["", "cat", ""]]
 
@@ -152,7 +147,7 @@ def make_project(folder):
     prepare(cfg)
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
         make_adapter(cfg, culture, stage, seed)
-    return cfg, pairs.load_stage(cfg)
+    return cfg, split.load_run(cfg)
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +162,14 @@ def change(cfg, **settings):
 
 def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeypatch):
     cfg, stage = project
-    cues = {name: group["cues"] for name, group in panels.load_people(cfg, stage).items()}
+    cues = {name: group["cues"] for name, group in sampled.load_participant_people(cfg, stage).items()}
     # Another choice of stages draws the same answers for those that both have.
     alone = change(cfg, stages=["ppo"])
-    participants.simulate(alone, "tiny", stage, cues)
-    ppo = participants.load_participants(alone)
+    sampled.simulate(alone, "tiny", stage, cues)
+    ppo = sampled.load_participants(alone)
     for folder in (cfg.runs / "steps" / "participants").iterdir():
         shutil.rmtree(folder)
-    sample, calls = participants.sample_answers, []
+    sample, calls = sampled.sample_answers, []
 
     def stop_at_the_third(*args, **kwargs):
         calls.append(kwargs["label"])
@@ -182,18 +177,18 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(participants, "sample_answers", stop_at_the_third)
+    monkeypatch.setattr(sampled, "sample_answers", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        participants.simulate(cfg, "tiny", stage, cues)
-    paths = participants.simulate(cfg, "tiny", stage, cues)
+        sampled.simulate(cfg, "tiny", stage, cues)
+    paths = sampled.simulate(cfg, "tiny", stage, cues)
     # None named: the untuned model in both ways and the controls answer as SFT and PPO do.
     names = set(stages.list_stages(cfg))
     assert names > {"zero_shot", "few_shot", "sft", "ppo", "rloo", "control_shuffled", "control_foreign"}
     cells = len(names) * len(cfg.cultures)
     assert len(calls) == cells + 1, "two cells were there already, the third is asked again"
-    participants.simulate(cfg, "tiny", stage, cues)
+    sampled.simulate(cfg, "tiny", stage, cues)
     assert len(calls) == cells + 1 and [path.name for path in paths] == ["tiny_us.parquet", "tiny_cn.parquet"]
-    frame = participants.load_participants(cfg)
+    frame = sampled.load_participants(cfg)
     n = cfg.profile.participants.n
     assert frame.groupby(["culture", "stage", "cue"]).size().eq(n).all() and len(frame) == cells * 4 * n
     assert set(frame["stage"]) == names
@@ -201,37 +196,39 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
     by_stage = frame[frame["culture"] == "us"].groupby("stage")["text"].agg(tuple)
     assert by_stage.nunique() == len(names), "every stage answers for itself"
     # A deeper change of settings is another step.
-    participants.simulate(change(cfg, temperature=0.5), "tiny", stage, cues)
+    sampled.simulate(change(cfg, temperature=0.5), "tiny", stage, cues)
     assert len(calls) == 2 * cells + 1
 
 
 def test_switched_off_and_unknown_stages(project):
     cfg, stage = project
     off = change(cfg, n=0)
-    assert participants.simulate(off, "tiny", stage, {}) == [] and participants.load_participants(off).empty
-    people = panels.load_people(off, stage)
-    scored = panels.score_panels(off, participants.load_participants(off), stage, people, {})
-    summary = panels.summarise_panels(off, scored)
-    contrasts = panels.contrast_panels(off, scored, [("sft", "few_shot")])
-    assert scored.empty and summary.empty and contrasts.empty and panels.list_metrics(off, summary, contrasts) == []
-    assert population_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
+    assert sampled.simulate(off, "tiny", stage, {}) == [] and sampled.load_participants(off).empty
+    people = sampled.load_participant_people(off, stage)
+    scored = sampled.score_panels(off, sampled.load_participants(off), stage, people, {})
+    summary = sampled.summarise_panels(off, scored)
+    contrasts = sampled.contrast_panels(off, scored, [("sft", "few_shot")])
+    assert (
+        scored.empty and summary.empty and contrasts.empty and sampled.list_participant_metrics(off, summary, contrasts) == []
+    )
+    assert lexical_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
     cues = {name: group["cues"] for name, group in people.items()}
-    with pytest.raises(config.ConfigError, match=r"participants\.stages: 'nonsense'.*few_shot.*ppo"):
-        participants.simulate(change(cfg, stages=["nonsense"]), "tiny", stage, cues)
+    with pytest.raises(config_settings.ConfigError, match=r"participants\.stages: 'nonsense'.*few_shot.*ppo"):
+        sampled.simulate(change(cfg, stages=["nonsense"]), "tiny", stage, cues)
 
 
 def test_cues_are_test_cues_that_people_answered_and_more_keep_the_earlier_ones(project):
     cfg, stage = project
-    few, more = (panels.load_people(change(cfg, cues=count), stage) for count in (3, 5))
+    few, more = (sampled.load_participant_people(change(cfg, cues=count), stage) for count in (3, 5))
     for culture in cfg.cultures:
         assert few[culture]["cues"] == more[culture]["cues"][:3] and len(more[culture]["cues"]) == 5
-        assert set(more[culture]["cues"]) <= set(stage[culture]["cues"]["test"])
+        assert set(more[culture]["cues"]) <= set(stage[culture].cues["test"])
         assert set(more[culture]["trials"]["cue"]) == set(more[culture]["cues"]) == set(more[culture]["strengths"]["cue"])
 
 
 def test_answers_are_scored_beside_people_and_the_baseline(project):
     cfg, stage = project
-    people, families = panels.load_people(cfg, stage), pairs.map_families(cfg)
+    people, families = sampled.load_participant_people(cfg, stage), split.map_families(cfg)
     # Participants who say what people say most: five words over three people of the panel.
     rows = []
     for culture, group in people.items():
@@ -242,8 +239,8 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
     answers = pd.concat(
         [frame.assign(model="tiny", stage="ppo"), frame.assign(model="tiny", stage="sft", R1="", R2="", R3="x")]
     )
-    scored = panels.score_panels(cfg, answers, stage, people, families)
-    summary = panels.summarise_panels(cfg, scored)
+    scored = sampled.score_panels(cfg, answers, stage, people, families)
+    summary = sampled.summarise_panels(cfg, scored)
     found = summary.set_index(["culture", "measure", "stage"])["value"].sort_index()
     for culture in cfg.cultures:
         precision = found[culture, "precision_top"]
@@ -251,15 +248,15 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
         assert precision["frequency"] < precision["human"] < 1
         assert found[culture, "js_distance"]["human"] < found[culture, "js_distance"]["frequency"] <= 1
         assert found[culture, "shared_mass"]["sft"] == pytest.approx(0)
-    assert set(summary["measure"]) == set(populations.MEASURES)
-    contrasts = panels.contrast_panels(cfg, scored, [("ppo", "sft")])
+    assert set(summary["measure"]) == set(sampled.POPULATION_MEASURES)
+    contrasts = sampled.contrast_panels(cfg, scored, [("ppo", "sft")])
     gain = contrasts.query("culture == 'us' and measure == 'precision_top'").iloc[0]
     assert gain["value"] == pytest.approx(1) and gain["n"] == len(people["us"]["cues"]) and gain["p_holm"] >= gain["p"]
-    records = panels.list_metrics(cfg, summary, contrasts)
+    records = sampled.list_participant_metrics(cfg, summary, contrasts)
     assert len(records) == len(summary) + len(contrasts)
-    artifacts.save_metrics(cfg, records, "04")
-    figure = population_plots.plot_population(summary)
-    assert len(figure.axes) == 2 * len(population_plots.PANELS)
+    store_page.save_metrics(cfg, records, "04")
+    figure = lexical_plots.plot_population(summary)
+    assert len(figure.axes) == 2 * len(lexical_plots.POPULATION_PANELS)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["PPO", "SFT"]
 
 
@@ -273,11 +270,11 @@ def test_markers_at_the_ends_of_an_axis_are_drawn_whole():
             "value": value * (most if measure.startswith("distinct") else 1),
         }
         for culture, most in (("us", 10), ("cn", 40))
-        for measure in (*population_plots.PANELS, "distinct_gap")
+        for measure in (*lexical_plots.POPULATION_PANELS, "distinct_gap")
         for stage, value in (("sft", 0.0), ("ppo", 1.0))
     ]
     frame = pd.DataFrame(rows).assign(low=lambda part: part["value"], high=lambda part: part["value"], n=3)
-    figure = population_plots.plot_population(frame)
+    figure = lexical_plots.plot_population(frame)
     figure.draw_without_rendering()
     seen = 0
     for axes in figure.axes:

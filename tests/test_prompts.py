@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from align_utils import prompts
+from align_utils.models import prompts
 
 
 @pytest.mark.parametrize(

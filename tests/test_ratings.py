@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align_utils import config, norms, rated, rating_plots, ratings
-from align_utils.rating_settings import RatingRules
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.config.settings import RatingRules
+from align_utils.lexical import ratings
+from align_utils.norms import split, strengths
+from align_utils.plots import lexical as lexical_plots
+from align_utils.store.textfiles import DataError
 
 RULES = RatingRules(lemma_backoff=True, multiword="exact", bands=2)
 TRADITIONAL = {"放松": "放鬆", "胜利": "勝利", "爱情": "愛情", "温暖": "溫暖"}
@@ -200,20 +203,20 @@ def test_matches_are_counted_exact_before_lemma_and_several_words_only_exact(eng
         "cue": ["a", "b", "c"], "responses": [["Dogs", "running", "ice creams", "blue moons"], ["xyz", "dog"], []],
         "weights": [[4.0, 3.0, 2.0, 1.0], [1.0, 1.0], []],
     })  # fmt: skip
-    first, second, none = rated.rate_responses(lists, {"c": scale}, english, RULES).to_dict("records")
+    first, second, none = ratings.rate_responses(lists, {"c": scale}, english, RULES).to_dict("records")
     assert (first["exact"], first["lemma"], first["unrated"]) == pytest.approx((0.3, 0.4, 0.3))
     assert first["value"] == pytest.approx((4 * 5 + 3 * 4) / 7) and second["value"] == 5 and second["unrated"] == 0.5
     assert np.isnan([none["value"], none["exact"], none["unrated"]]).all()
-    folded = rated.match_words(["ice creams", "dogs"], scale, english, RULES.model_copy(update={"multiword": "lemma"}))
+    folded = ratings.match_words(["ice creams", "dogs"], scale, english, RULES.model_copy(update={"multiword": "lemma"}))
     assert folded["match"].tolist() == ["lemma", "lemma"] and folded["value"].tolist() == [4.5, 5.0]
-    exact = rated.match_words(["dogs"], scale, english, RULES.model_copy(update={"lemma_backoff": False}))
+    exact = ratings.match_words(["dogs"], scale, english, RULES.model_copy(update={"lemma_backoff": False}))
     assert exact["match"].tolist() == ["unrated"]
-    assert rated.match_words(["女儿"], pd.Series({"女": 4.0}), chinese, RULES)["match"].tolist() == ["unrated"]
+    assert ratings.match_words(["女儿"], pd.Series({"女": 4.0}), chinese, RULES)["match"].tolist() == ["unrated"]
 
 
 def test_bands_hold_equal_shares_of_tokens_and_equal_counts_stay_together(english):
     words = pd.DataFrame({"response": ["a", "A", "b", "c", "d", "e"], "count": [5, 1, 3, 1, 1, 1]})
-    bands = rated.band_words(words, english, bands=2)
+    bands = ratings.band_words(words, english, bands=2)
     # 12 tokens: a (6) fills the first half; b (3) and the three of count 1 the second.
     assert bands["band"].to_dict() == {"a": 1, "b": 2, "c": 2, "d": 2, "e": 2} and bands["count"]["a"] == 6
 
@@ -222,25 +225,27 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     scale, bands = pd.Series({"a": 2.0, "b": 4.0, "c": 5.0}), pd.Series({"a": 1, "b": 1, "c": 2, "d": 2})
     people = pd.DataFrame({"cue": ["x"], "responses": [["a", "c", "d"]], "weights": [[2.0, 1.0, 1.0]]})
     model = pd.DataFrame({"cue": ["x", "y"], "responses": [["a", "b", "c", "new"], ["b"]]})
-    human = rated.tabulate_bands(people, scale, bands, english, RULES)
+    human = ratings.tabulate_bands(people, scale, bands, english, RULES)
     assert human[["share", "rated", "value"]].to_numpy().tolist() == [[0.5, 1.0, 2.0], [0.5, 0.5, 5.0]]
-    mine = rated.tabulate_bands(model, scale, bands, english, RULES).set_index("band")
-    assert mine["share"].to_dict() == {rated.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
-    assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(mine.loc[rated.UNSEEN, "value"])
-    shown = rated.reweigh_mean(mine.reset_index(), human, fewest=1)
+    mine = ratings.tabulate_bands(model, scale, bands, english, RULES).set_index("band")
+    assert mine["share"].to_dict() == {ratings.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
+    assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(
+        mine.loc[ratings.UNSEEN, "value"]
+    )
+    shown = ratings.reweigh_mean(mine.reset_index(), human, fewest=1)
     # People answer half of the time in each band; the plain mean of the model is over 7/8 of its weight.
     assert shown["reweighed"] == pytest.approx((11 / 3 + 5) / 2) and shown["human"] == 3.5 and shown["bands"] == "1, 2"
     assert shown["mean"] == pytest.approx((0.75 * 11 / 3 + 0.125 * 5) / 0.875)
-    assert rated.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
+    assert ratings.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
 
 
 def test_people_stand_beside_a_list_of_a_models_length_too(english):
     norms = pd.DataFrame(
         {"cue": ["dog"] * 3, "response": ["cat", "bone", "moon"], "rank": [1, 2, 3], "strength": [0.8, 0.1, 0.1]}
     )
-    strongest, everything = rated.list_strongest(norms, ["dog"], k=2), rated.list_people(norms, ["dog"])
+    strongest, everything = ratings.list_strongest(norms, ["dog"], k=2), ratings.list_people(norms, ["dog"])
     scale = {"valence": pd.Series({"cat": 7.0, "bone": 5.0, "moon": 6.0})}
-    short, full = (rated.rate_responses(lists, scale, english, RULES)["value"].item() for lists in (strongest, everything))
+    short, full = (ratings.rate_responses(lists, scale, english, RULES)["value"].item() for lists in (strongest, everything))
     assert short == 6.0 and full == pytest.approx(0.8 * 7 + 0.1 * 5 + 0.1 * 6)
 
 
@@ -250,7 +255,7 @@ def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
         [("us", "valence", stage, v) for stage in ("ppo", "human", "sft", "zero_shot") for v in rng.normal(5, 1, 9)],
         columns=["culture", "rating", "stage", "value"],
     )
-    figure = rating_plots.plot_ratings(frame)
+    figure = lexical_plots.plot_ratings(frame)
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["human (9)", "SFT (9)", "PPO (9)"]
 
 
@@ -265,18 +270,18 @@ def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
     scale = found["concreteness"]
     # Does a lemma's rating stand for the word's? Over inflected words that have a rating of their own.
     hidden = scale[[" " not in word for word in scale.index]]
-    lemmas = rated.fold_words(list(hidden.index), english, "lemma")
+    lemmas = split.fold_words(list(hidden.index), english, "lemma")
     pairs = [(hidden[word], scale[lemma]) for word, lemma in lemmas.items() if lemma != word and lemma in scale.index]
     assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.6
     us, cn = (
-        rated.list_people(frame, frame["cue"].unique())
-        for frame in (norms.load_norms(cfg, name)["norms"] for name in ("us", "cn"))
+        ratings.list_people(frame, frame["cue"].unique())
+        for frame in (strengths.load_norms(cfg, name).norms for name in ("us", "cn"))
     )
-    cover = rated.rate_responses(us, found, english, cfg.profile.ratings).groupby("rating")[list(rated.MATCHES)].mean()
+    cover = ratings.rate_responses(us, found, english, cfg.profile.ratings).groupby("rating")[list(ratings.MATCHES)].mean()
     assert (
         cover.loc["concreteness", "exact"] > 0.9
         and cover.loc["valence", "exact"] > 0.8
         and cover["lemma"].between(0.01, 0.1).all()
     )
-    cover = rated.rate_responses(cn, more, chinese, cfg.profile.ratings).groupby("rating")[list(rated.MATCHES)].mean()
+    cover = ratings.rate_responses(cn, more, chinese, cfg.profile.ratings).groupby("rating")[list(ratings.MATCHES)].mean()
     assert cover["exact"].between(0.1, 0.4).all() and cover["lemma"].eq(0).all()

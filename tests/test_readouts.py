@@ -6,7 +6,13 @@ import pytest
 import torch
 from conftest import copy_project
 
-from align_utils import answers, config, continuations, crosschecks, instrument, models, prompts, readouts, survey
+from align_utils.config import profiles as config
+from align_utils.models import load as models
+from align_utils.models import logprobs, prompts
+from align_utils.store import steps
+from align_utils.survey import answers, questions
+from align_utils.survey import ask as survey_ask
+from align_utils.survey import items as survey_items
 
 
 def letters(text):
@@ -20,15 +26,15 @@ def joined(text):
 
 
 def test_a_label_joined_with_what_stands_before_it_is_found():
-    context, tails = readouts.split_texts(joined, "Q:", [" 1", " 2"])
+    context, tails = survey_ask.split_texts(joined, "Q:", [" 1", " 2"])
     assert context == tuple(map(ord, "Q:")) and tails == [(ord("!"),), (ord(" "), ord("2"))]
-    context, tails = readouts.split_texts(joined, "Q:", ["1", "2"])
+    context, tails = survey_ask.split_texts(joined, "Q:", ["1", "2"])
     assert context == (ord("Q"),) and tails == [(ord("?"),), (ord(":"), ord("2"))]
 
 
 def test_a_text_that_goes_on_is_not_the_shorter_one():
     read = [((1,), np.log([0.5])), ((1, 2), np.log([0.5, 0.5])), ((1, 2, 3), np.log([0.5, 0.5, 0.2])), ((4,), np.log([0.3]))]
-    assert readouts.exclude_longer(read) == pytest.approx([0.25, 0.2, 0.05, 0.3])
+    assert survey_ask.exclude_longer(read) == pytest.approx([0.25, 0.2, 0.05, 0.3])
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ def ask(cfg, language, k):
     labels = ["Very", *(f"Point {i}" if k < 10 else str(i) for i in range(2, k)), "Very little"]
     spoken = cfg.languages[language]
     return [
-        survey.Question(
+        questions.Question(
             "Q", language, "none", tuple(order), tuple(range(1, k + 1)),
             *(prompts.build_survey_prompt(spoken, "Well?", labels, order, lead=lead) for lead in (spoken.answer_lead, spoken.text_lead)),
             tuple(labels[i] for i in order), tuple(spoken.answer_forms),
@@ -61,7 +67,7 @@ def read_plainly(model, tokenizer, prompt, text):
 @pytest.mark.parametrize("k", [2, 4, 10])
 def test_labels_add_up_their_written_forms(cfg, tiny, language, k):
     asked = ask(cfg, language, k)
-    fast = survey.score_labels(*tiny, asked, batch_tokens=400)
+    fast = survey_ask.score_labels(*tiny, asked, batch_tokens=400)
     for question, scores in zip(asked, fast, strict=True):
         slow = np.zeros(k)
         for form in ("", " "):
@@ -76,8 +82,8 @@ def test_a_model_that_overflows_has_no_opinion(cfg):
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
     asked = ask(cfg, "en", 4)
     model.get_output_embeddings().weight.data[7] = float("nan")
-    with pytest.raises(models.ModelError, match="scores are not finite numbers"):
-        survey.score_labels(model, tokenizer, asked, batch_tokens=400)
+    with pytest.raises(steps.ModelError, match="scores are not finite numbers"):
+        survey_ask.score_labels(model, tokenizer, asked, batch_tokens=400)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -85,7 +91,7 @@ def test_a_model_that_overflows_has_no_opinion(cfg):
 def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language, batch_tokens):
     asked = ask(cfg, language, 4)
     texts = [[f"{q.forms[0]}{option}" for option in q.options] for q in asked]
-    rows = readouts.read_texts(
+    rows = survey_ask.read_texts(
         *tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), ["Q"] * len(asked), batch_tokens=batch_tokens
     )
     for q, given, row in zip(asked, texts, rows, strict=True):
@@ -95,7 +101,7 @@ def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language,
     slow = np.array([read_plainly(*tiny, q.open_prompt, text) for text in texts[0]])
     tokens = [len(tiny[1](q.open_prompt + text)["input_ids"]) - len(tiny[1](q.open_prompt)["input_ids"]) for text in texts[0]]
     expected = [slow, slow / tokens, slow / [len(option) for option in q.options], slow - bare]
-    shares = readouts.share_texts(rows[0], q.options, bare)
+    shares = survey_ask.share_texts(rows[0], q.options, bare)
     for name, values in zip(["text_sum", "text_tokens", "text_characters", "text_pmi"], expected, strict=True):
         assert shares[name] == pytest.approx(np.exp(values) / np.exp(values).sum(), rel=1e-3)
 
@@ -108,7 +114,7 @@ def test_a_context_is_read_once_however_many_tails(tiny):
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     second = model.lm_head.register_forward_hook(lambda _, args, output: heads.append(output.flatten(0, -2).shape[0]))
-    continuations.score_tails(model, 0, [(context, [(7, 8), (7, 9), (10, 11, 12)])], batch_tokens=1000)
+    logprobs.score_tails(model, 0, [(context, [(7, 8), (7, 9), (10, 11, 12)])], batch_tokens=1000)
     hook.remove()
     second.remove()
     # The context with the beginning (10, 11), then (7,); something is scored after (), (10,), (10, 11) and after (7,).
@@ -118,7 +124,7 @@ def test_a_context_is_read_once_however_many_tails(tiny):
 def test_a_short_context_beside_a_long_tail_is_read_alike(tiny):
     model, tokenizer = tiny
     asked = [((2, 300), [(301, 302), (303,)]), ((2, 300), [(304, 305, 306, 307), (304, 308)]), ((2, 300, 309), [(301,)])]
-    together = continuations.score_tails(model, 0, asked, batch_tokens=1000)
+    together = logprobs.score_tails(model, 0, asked, batch_tokens=1000)
     for (context, tails), rows in zip(asked, together, strict=True):
         for tail, logs in zip(tails, rows, strict=True):
             with torch.no_grad():
@@ -140,13 +146,13 @@ def test_a_short_context_beside_a_long_tail_is_read_alike(tiny):
     ],
 )
 def test_generated_answers_are_parsed(cfg, text, place):
-    assert readouts.parse_answer(text, ["Always", "Not often", "Never"], cfg.languages["en"].normalise) == place
+    assert survey_ask.parse_answer(text, ["Always", "Not often", "Never"], cfg.languages["en"].normalise) == place
 
 
 def test_chinese_texts_are_parsed_by_the_longest(cfg):
     options = ["同意", "非常同意", "不同意"]
     parse = [
-        readouts.parse_answer(text, options, cfg.languages["zh"].normalise)
+        survey_ask.parse_answer(text, options, cfg.languages["zh"].normalise)
         for text in ("非常同意。", "不同意", "同意吧", "第2")
     ]
     assert parse == [2, 3, 1, None]
@@ -162,34 +168,34 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     wanted = {"readouts": ["label", "text", "generated"], "sample_items": 2}
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
-    monkeypatch.setattr(survey, "load_states", lambda *_: (*tiny, {}))
-    monkeypatch.setattr(survey, "list_trained", lambda *_: ())
-    items = instrument.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
-    paths = survey.ask_survey(mine, "tiny", items)
+    monkeypatch.setattr(survey_ask, "load_states", lambda *_: (*tiny, {}))
+    monkeypatch.setattr(survey_ask, "list_trained", lambda *_: ())
+    items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    paths = survey_ask.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
     sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
     assert sums.to_numpy() == pytest.approx(1)
-    assert set(every["readout"]) == {"label", *readouts.TEXT_READINGS} and set(label["readout"]) == {"label"}
+    assert set(every["readout"]) == {"label", *survey_ask.TEXT_READINGS} and set(label["readout"]) == {"label"}
     # Q48 has ten points, of which eight have no words: no text to read.
     assert set(label["question"]) == {"Q2", "Q48", "Q66"} and set(every.loc[every["readout"] != "label", "question"]) == {
         "Q2",
         "Q66",
     }
-    asked = next(q for q in survey.list_questions(mine, items) if q.language == "zh" and q.question == "Q2")
+    asked = next(q for q in questions.list_questions(mine, items) if q.language == "zh" and q.question == "Q2")
     slow = sum(np.exp(read_plainly(*tiny, asked.open_prompt, text)) for text in mine.languages["zh"].refusals)
     stored = label.query("language == 'zh' and question == 'Q2'")["refusal_mass"]
     assert stored.nunique() == 1 and stored.iloc[0] == pytest.approx(slow, rel=1e-3)
-    written = crosschecks.load_generated(mine)
+    written = answers.load_generated(mine)
     assert len(paths) == 2 and len(written) == 2 * 2 and written["place"].between(0, 4).all()
-    table = crosschecks.compare_readouts(every, written)
-    assert list(table["readout"].unique()) == [*readouts.TEXT_READINGS, "generated"]
+    table = answers.compare_readouts(every, written)
+    assert list(table["readout"].unique()) == [*survey_ask.TEXT_READINGS, "generated"]
     text = every.query("readout == 'text_pmi' and language == 'zh' and question == 'Q2' and order == 0")["probability"]
     gain = [
         read_plainly(*tiny, asked.open_prompt, t) - read_plainly(*tiny, mine.languages["zh"].text_lead, t)
         for t in asked.options
     ]
     assert text.to_numpy() == pytest.approx(np.exp(gain) / np.exp(gain).sum(), rel=1e-3)
-    assert (crosschecks.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
+    assert (answers.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
 
 
 def test_agreement_of_read_outs_by_hand():
@@ -209,7 +215,7 @@ def test_agreement_of_read_outs_by_hand():
     written = pd.DataFrame(
         [{**dict.fromkeys(answers.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
     )
-    table = crosschecks.compare_readouts(given, written).set_index("readout")
+    table = answers.compare_readouts(given, written).set_index("readout")
     assert table.loc["text", ["same mode", "distance", "n"]].tolist() == pytest.approx([0.5, (0.2 + 0.5) / 2, 2])
     assert table.loc["generated", ["same mode", "distance", "parsed", "chance", "n"]].tolist() == pytest.approx(
         [1, 0.4, 0.5, 0.5, 1]

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils import colab, config, plots, readme
+from align_utils.config import profiles as config
+from align_utils.plots import common as common_plots
+from align_utils.run import colab, publish
 
 ROOMS = [  # from the bottom to the top
     ["rating_settings", "training_settings"],
@@ -219,7 +221,7 @@ def test_notebook_anatomy(path):
 
 
 def test_chinese_labels_render():
-    sentence = plots.use_style()
+    sentence = common_plots.use_style()
     if "No font" in sentence:
         pytest.skip(sentence)
     from matplotlib import pyplot as plt
@@ -241,9 +243,9 @@ def test_readme_numbers_are_those_of_figures_cpu_as_committed(tmp_path):
     if not done.returncode:
         subprocess.run(["tar", "-x", "-C", root], input=done.stdout, check=True)
     text = (ROOT / "README.md").read_text()
-    assert readme.rewrite(text, root) == text, "run `make publish`"
+    assert publish.rewrite(text, root) == text, "run `make publish`"
     results = (ROOT / "RESULTS.md").read_text()
-    assert {match[1] for match in readme.BLOCK.findall(text + results)} == set(readme.BLOCKS)
+    assert {match[1] for match in publish.BLOCK.findall(text + results)} == set(publish.BLOCKS)
 
 
 def test_readme_commands_exist():

@@ -6,9 +6,13 @@ import pytest
 from conftest import ROOT
 from surveys import make_people
 
-from align_utils import config, instrument, microdata, respondents, values, wvs, yardsticks
+from align_utils.config import profiles as config
+from align_utils.survey import distances as survey_distances
+from align_utils.survey import human as survey_human
+from align_utils.survey import items as survey_items
+from align_utils.survey import microdata
 
-ALL = instrument.load_items(ROOT / "data" / "survey", choice="all")
+ALL = survey_items.load_items(ROOT / "data" / "survey", choice="all")
 TWO, FOUR = ALL[ALL["question"] == "Q57"], ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])]
 SIZES = {"USA": 900, "CHN": 1200}
 
@@ -18,9 +22,9 @@ def load(tmp_path, frame, items):
         (tmp_path / name).mkdir(exist_ok=True)
     frame.to_csv(tmp_path / "wvs" / "WVS_Cross-National_Wave_7_csv_v6_0.csv", index=False)
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    human, rejected, _ = wvs.load_distributions(cfg, items)
+    human, rejected = survey_human.load_distributions(cfg, items)
     assert rejected.empty
-    return cfg, human, wvs.load_respondents(cfg, items)
+    return cfg, human, survey_human.load_respondents(cfg, items)
 
 
 def linearise(frame, question, unit):
@@ -39,7 +43,7 @@ def test_intervals_are_as_wide_as_linearised_errors_over_what_is_drawn(tmp_path,
         people["Q2"] = people.groupby("I_PSU")["Q2"].transform("first").where(people.index % 3 > 0, people["Q2"])
         people.loc[people["Q2"] < 0, "Q2"] = 1
     cfg, human, drawn = load(tmp_path, people, FOUR)
-    table = respondents.describe_people(cfg, FOUR, human, drawn).set_index(["question", "culture"])
+    table = survey_human.describe_people(cfg, FOUR, human, drawn).set_index(["question", "culture"])
     for culture, country in (("us", "USA"), ("cn", "CHN")):
         part = people[people["B_COUNTRY_ALPHA"] == country]
         row = table.loc["Q2", culture]
@@ -56,14 +60,14 @@ def test_intervals_are_as_wide_as_linearised_errors_over_what_is_drawn(tmp_path,
 
 def test_shares_alone_are_drawn_at_their_n(tmp_path):
     cfg, human, _ = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2).assign(W_WEIGHT=1), FOUR)
-    row = respondents.describe_people(cfg, FOUR, human, None).set_index(["question", "culture"]).loc["Q2", "us"]
+    row = survey_human.describe_people(cfg, FOUR, human, None).set_index(["question", "culture"]).loc["Q2", "us"]
     part = human[(human["question"] == "Q2") & (human["culture"] == "us")]
     x = np.linspace(0, 1, 4)
     spread = (part["share"] @ x**2 - (part["share"] @ x) ** 2) ** 0.5 / part["n"].iloc[0] ** 0.5
     assert (row["high"] - row["low"]) / (2 * 1.96) == pytest.approx(spread, rel=0.09)
     assert row["interval"] == "multinomial draws at the file's n"
     unsized = human.assign(n=np.nan)
-    row = respondents.describe_people(cfg, FOUR, unsized, None).iloc[0]
+    row = survey_human.describe_people(cfg, FOUR, unsized, None).iloc[0]
     assert row["n"] == cfg.cultures[row["culture"]].survey_n and "as if n" in row["interval"]
 
 
@@ -72,7 +76,7 @@ def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
     people = make_people(TWO, sizes=SIZES, seed=4, missing=0).assign(W_WEIGHT=1)
     cfg, human, drawn = load(tmp_path, people, TWO)
     for source in (drawn, None):
-        halves = respondents.draw_halves(cfg, TWO, human, source, repeats=2000)
+        halves = survey_human.draw_halves(cfg, TWO, human, source, repeats=2000)
         first = halves[halves["code"] == halves["code"].min()].pivot(index=["culture", "draw"], columns="half", values="share")
         apart = (first[1] - first[2]).abs().groupby("culture").mean()
         for culture, part in human.groupby("culture"):
@@ -94,22 +98,22 @@ def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
         far = 0.8 if number < 2 else 0.5
         people[question] = 2 - (rng.random(len(people)) < np.where(is_us, 0.2, far))
     cfg, human, drawn = load(tmp_path, people, items)
-    fifty = respondents.draw_choice(cfg, items, human, drawn, "us", "cn")
+    fifty = survey_human.draw_choice(cfg, items, human, drawn, "us", "cn")
     assert fifty.attrs["size"] == 4, "half of nine"
-    said = respondents.describe_choice(cfg, fifty, human, drawn, "us", "cn")
+    said = survey_human.describe_choice(cfg, fifty, human, drawn, "us", "cn")
     assert "4 of 9 items" in said and said.endswith(" Fifty need the official cross-national file.")
     cfg = want(cfg, 3)
-    chosen = respondents.draw_choice(cfg, items, human, drawn, "us", "cn")
+    chosen = survey_human.draw_choice(cfg, items, human, drawn, "us", "cn")
     assert chosen.attrs["size"] == 3 and (chosen.sum(axis=1) == 3).all()
     assert set(chosen.columns[:2]) == set(items["question"][:2]) and chosen.iloc[:, :2].all(axis=None)
     assert 0.2 < chosen.iloc[:, 2].mean() < 1, "a choice among equals is not stable"
     assert chosen.mean().sum() == pytest.approx(3)
-    said = respondents.describe_choice(cfg, chosen, human, drawn, "us", "cn")
+    said = survey_human.describe_choice(cfg, chosen, human, drawn, "us", "cn")
     assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said and "Fifty" not in said
     # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
     heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
     cfg, human, drawn = load(tmp_path, heavy, items)
-    assert respondents.draw_choice(want(cfg, 3), items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[
+    assert survey_human.draw_choice(want(cfg, 3), items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[
         :, :3
     ].mean(axis=None)
 
@@ -119,33 +123,33 @@ def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(t
     cfg, human, drawn = load(
         tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items
     )
-    rates = [respondents.draw_choice(cfg, items, human, source, "us", "cn", draws=1500).mean() for source in (drawn, None)]
+    rates = [survey_human.draw_choice(cfg, items, human, source, "us", "cn", draws=1500).mean() for source in (drawn, None)]
     assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06
 
 
 def test_same_seed_same_table(tmp_path):
     cfg, human, drawn = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2), FOUR)
-    first, second = (respondents.describe_people(cfg, FOUR, human, drawn) for _ in range(2))
+    first, second = (survey_human.describe_people(cfg, FOUR, human, drawn) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 
 def test_rows_agree_with_the_single_distances():
     p, q = np.random.default_rng(0).dirichlet(np.ones(5), size=(2, 20))
-    w, js = values.measure_rows(p, q)
-    assert w == pytest.approx([values.wasserstein(a, b) for a, b in zip(p, q, strict=True)])
-    assert js == pytest.approx([values.jensen_shannon(a, b) for a, b in zip(p, q, strict=True)])
-    assert values.measure_rows(p, p)[1].tolist() == [0.0] * 20
+    w, js = survey_distances.measure_rows(p, q)
+    assert w == pytest.approx([survey_distances.wasserstein(a, b) for a, b in zip(p, q, strict=True)])
+    assert js == pytest.approx([survey_distances.jensen_shannon(a, b) for a, b in zip(p, q, strict=True)])
+    assert survey_distances.measure_rows(p, p)[1].tolist() == [0.0] * 20
 
 
 def test_research_shares_have_intervals_and_halves(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
-    items = instrument.choose_items(cfg)
-    human, _, _ = wvs.load_distributions(cfg, items)
-    assert wvs.load_respondents(cfg, items) is None
-    table = respondents.describe_people(cfg, items, human, None)
+    items = survey_items.choose_items(cfg)
+    human, _ = survey_human.load_distributions(cfg, items)
+    assert survey_human.load_respondents(cfg, items) is None
+    table = survey_human.describe_people(cfg, items, human, None)
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
-    halves = respondents.draw_halves(cfg, items, human, None)
-    distances = yardsticks.measure_baselines(human, halves)
+    halves = survey_human.draw_halves(cfg, items, human, None)
+    distances = survey_distances.measure_baselines(human, halves)
     distances = distances[(distances["stage"] == "human") | (distances["adapter"] == distances["to"])]
     distances = distances.groupby("stage")["wasserstein"].mean()
     assert distances["human_half"] < 0.1 * distances["human"]

@@ -9,25 +9,15 @@ import torch
 from conftest import copy_project
 from peft import PeftModel, get_peft_model
 
-from align_utils import (
-    answers,
-    config,
-    crosschecks,
-    culture_map,
-    debias,
-    instrument,
-    models,
-    respondents,
-    seeds,
-    shifts,
-    styles,
-    survey,
-    tension,
-    values,
-    wvs,
-    yardsticks,
-)  # fmt: skip
-from align_utils.adapters import configure_lora, find_adapter
+from align_utils import stats
+from align_utils.config import profiles as config
+from align_utils.models import load as models
+from align_utils.models.adapters import configure_lora, find_adapter
+from align_utils.survey import aligned, answers, ask, questions, seeds, shifts, styles  # fmt: skip
+from align_utils.survey import distances as survey_distances
+from align_utils.survey import human as survey_human
+from align_utils.survey import items as survey_items
+from align_utils.survey import map as culture_map
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -65,12 +55,15 @@ GIVEN = pd.concat([
 
 def analyse(cfg, given):
     """As notebook 06: (moved, judged)."""
-    averaged, halves = answers.average_orders(given), respondents.draw_halves(cfg, None, HUMAN, None)
-    distances, references = values.measure_distances(averaged, HUMAN), yardsticks.measure_baselines(HUMAN, halves)
+    averaged, halves = answers.average_orders(given), survey_human.draw_halves(cfg, None, HUMAN, None)
+    distances, references = (
+        survey_distances.measure_distances(averaged, HUMAN),
+        survey_distances.measure_baselines(HUMAN, halves),
+    )
     moved = shifts.add_contrast(shifts.find_controls(cfg, shifts.measure_shifts(distances, references)))
-    everyone = yardsticks.add_baselines(averaged, yardsticks.build_baselines(HUMAN, halves))
-    measured = yardsticks.add_baselines(distances, references)
-    return moved, tension.judge_items(measured, everyone, HUMAN, TENSION, toward="cn", away="us")
+    everyone = survey_distances.add_baselines(averaged, survey_distances.build_baselines(HUMAN, halves))
+    measured = survey_distances.add_baselines(distances, references)
+    return moved, aligned.judge_items(measured, everyone, HUMAN, TENSION, toward="cn", away="us")
 
 
 def test_the_spread_over_two_seeds_worked_by_hand(cfg):
@@ -97,8 +90,8 @@ def test_intervals_hold_both_seeds(cfg):
     moved, judged = analyse(cfg, GIVEN)
     shift = shifts.summarise_shifts(cfg, moved).set_index(["stage", "toward"]).loc[("sft", "target")]
     above = shifts.compare_controls(cfg, moved).set_index("toward").loc["target"]
-    counts = tension.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
-    halves = respondents.draw_halves(cfg, None, HUMAN, None)
+    counts = aligned.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
+    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
     far = answers.summarise_distances(cfg, GIVEN, HUMAN, halves).query("orders == 'all' and to == 'cn'").set_index("stage")
     count = counts.loc[("nearer", "cn", "sft")]
     # A quarter of the draws takes one seed twice: each interval reaches from one seed's mean to the other's.
@@ -108,7 +101,7 @@ def test_intervals_hold_both_seeds(cfg):
     assert count[["count", "gained", "lost", "shared"]].tolist() == [25, 25, 0, 0] and count["p"] < 0.01
     assert far.loc["zero_shot", ["value", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
     assert counts.loc[("nearer", "none", "zero_shot"), "count"] == 0 and np.isnan(counts.loc[("nearer", "cn", "human"), "p"])
-    metrics = pd.DataFrame(tension.list_metrics(cfg, counts.reset_index()))
+    metrics = pd.DataFrame(aligned.list_aligned_metrics(cfg, counts.reset_index()))
     assert set(metrics.loc[metrics["unit"] == "p", "method"]) == {"random signs"}
 
 
@@ -117,24 +110,24 @@ def test_one_seed_gives_the_tables_of_no_seed_at_all(cfg):
     rng = np.random.default_rng(0)
     states = [("none", "zero_shot"), ("cn", "sft"), ("us", "sft"), ("cn", "control_shuffled")]
     given = pd.concat([answer(*state, rng.uniform(0.3, 0.7, 40), seed=FIRST) for state in states])
-    halves = respondents.draw_halves(cfg, None, HUMAN, None)
+    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
     made = []
     for frame in (given, given.drop(columns="seed")):
         moved, judged = analyse(cfg, frame)
         made.append([
-            shifts.summarise_shifts(cfg, moved), shifts.compare_controls(cfg, moved), tension.count_aligned(cfg, judged),
+            shifts.summarise_shifts(cfg, moved), shifts.compare_controls(cfg, moved), aligned.count_aligned(cfg, judged),
             answers.summarise_distances(cfg, frame, HUMAN, halves),
         ])  # fmt: skip
     for one, none in zip(*made, strict=True):
         pd.testing.assert_frame_equal(one, none, check_exact=True)
     table = seeds.summarise_seeds(*analyse(cfg, given))
-    assert set(table["note"]) == {seeds.ALONE} and table["sd"].isna().all() and (table["seeds"] == 1).all()
+    assert set(table["note"]) == {stats.ALONE} and table["sd"].isna().all() and (table["seeds"] == 1).all()
     assert table["mean"].equals(table[f"seed {FIRST}"].rename("mean"))
 
 
 def test_styles_and_map_take_the_mean_over_seeds(cfg):
-    items = instrument.choose_items(cfg)
-    human, _, _ = wvs.load_distributions(cfg, items)
+    items = survey_items.choose_items(cfg)
+    human, _ = survey_human.load_distributions(cfg, items)
     rng = np.random.default_rng(0)
     names = [("none", "zero_shot", FIRST), ("cn", "sft", FIRST), ("cn", "sft", SECOND)]
     averaged = pd.DataFrame([
@@ -143,14 +136,14 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
         for a, s, seed in names for item in items.itertuples()
         for code, share in zip(item.codes, rng.dirichlet(np.ones(len(item.codes))), strict=True)
     ])  # fmt: skip
-    whole = instrument.load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
+    whole = survey_items.load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
     axes = culture_map.load_axes(cfg.root / "data" / "survey" / "map.yaml", whole)
-    ranked = values.rank_tension(human, "us", "cn", size=5)
+    ranked = survey_distances.rank_tension(human, "us", "cn", size=5)
     alone = [averaged[averaged["seed"] == FIRST], averaged[(averaged["stage"] == "zero_shot") | (averaged["seed"] == SECOND)]]
     made = {
         "style": lambda frame: styles.summarise_styles(cfg, styles.score_styles(frame, items)),
         "axis": lambda frame: culture_map.summarise_map(cfg, culture_map.score_components(axes, items, frame)),
-        "place": lambda frame: tension.list_answers(frame, human, items, ranked, culture="cn", language="zh"),
+        "place": lambda frame: aligned.list_answers(frame, human, items, ranked, culture="cn", language="zh"),
     }
     for name, make in made.items():
         numbers = ["share"] if name == "place" else ["value", *(["move", "items"] if name == "axis" else []), "n"]
@@ -186,34 +179,34 @@ def run(cfg, tmp_path):
 
 def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     one, two = run
-    items = instrument.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
-    survey.ask_survey(one, "tiny", items)
-    before, written = answers.load_answers(one), crosschecks.load_generated(one)
+    items = survey_items.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    ask.ask_survey(one, "tiny", items)
+    before, written = answers.load_answers(one), answers.load_generated(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
     states = ["none_zero_shot", *(f"{culture}_{stage}" for culture in one.cultures for stage in ("sft", "ppo"))]
     assert {path.parent.name for path in steps} == {f"tiny_{s}_{readout}" for s in states for readout in ("label", "generated")}
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
-    asked, plain = [], survey._ask
-    monkeypatch.setattr(survey, "_ask", lambda *a, label: asked.append(label) or plain(*a, label=label))
-    survey.ask_survey(two, "tiny", items)
+    asked, plain = [], ask._ask
+    monkeypatch.setattr(ask, "_ask", lambda *a, label: asked.append(label) or plain(*a, label=label))
+    ask.ask_survey(two, "tiny", items)
     assert sorted(asked) == sorted(state.replace("_", " ") for state in states[1:] for _ in range(2)), "the second seed's alone"
     assert {path: path.read_bytes() for path in steps} == steps
     every = answers.load_answers(two)
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
-    pd.testing.assert_frame_equal(crosschecks.load_generated(two), written)
+    pd.testing.assert_frame_equal(answers.load_generated(two), written)
     found = every.groupby("stage")["seed"].agg(set).to_dict()
     assert found == {"zero_shot": {one.profile.seed}, "sft": set(two.seeds), "ppo": set(two.seeds)}
     # The second seed's rows are the answers of the second seed's weights.
     model, tokenizer = models.load_base(one.models["tiny"], seed=one.profile.seed)
     tuned = PeftModel.from_pretrained(model, find_adapter(two, "tiny", "cn", "ppo", SECOND)).eval()
-    scores = survey.score_labels(tuned, tokenizer, survey.list_questions(two, items), batch_tokens=400)
+    scores = ask.score_labels(tuned, tokenizer, questions.list_questions(two, items), batch_tokens=400)
     mine = every.query("adapter == 'cn' and stage == 'ppo' and seed == @SECOND")
     assert mine["probability"].to_numpy() == pytest.approx(np.concatenate([s / s.sum() for s in scores]), abs=1e-5)
     other = every.query("adapter == 'cn' and stage == 'ppo' and seed != @SECOND")
     assert not np.allclose(mine["probability"], other["probability"], atol=1e-3)
-    prior = debias.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
+    prior = answers.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
     sizes = mine.groupby("question")["place"].transform("max")
     assert mine["place_prior"].tolist() == pytest.approx(
         [prior[key] for key in zip(mine["language"], sizes, mine["place"], strict=True)]
@@ -224,12 +217,12 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
 
 def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
     one, _ = run
-    items = instrument.load_items(one.root / "data" / "survey", choice="all", nominal=True)
+    items = survey_items.load_items(one.root / "data" / "survey", choice="all", nominal=True)
     items = items.query("question in ['Q2', 'Q48', 'Q66', 'Q154']")
-    survey.ask_survey(one, "tiny", items.query("kind == 'ordered'"))
+    ask.ask_survey(one, "tiny", items.query("kind == 'ordered'"))
     before = answers.load_answers(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
-    survey.ask_survey(one, "tiny", items)
+    ask.ask_survey(one, "tiny", items)
     assert {path: path.read_bytes() for path in steps} == steps
     # The place priors of the ordered items do not hang on the others.
     pd.testing.assert_frame_equal(answers.load_answers(one), before)

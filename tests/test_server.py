@@ -16,8 +16,13 @@ from conftest import ROOT, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils import answers, baselines, config, instrument, models, paper, server, survey, tension, values, wvs
-from align_utils.server_settings import ServerModel
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.config.settings import ServerModel
+from align_utils.models import load as models
+from align_utils.survey import aligned, answers, ask, distances, paper, questions, servers
+from align_utils.survey import human as survey_human
+from align_utils.survey import items as survey_items
 
 SOURCE = ServerModel(
     name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
@@ -109,21 +114,21 @@ def test_bounds_hold_and_close_when_the_lists_are_whole(seed, sharpness, kept):
     truth = enumerate_labels(lists)
     for size in (kept, len(TOKENS)):
         tops = {f"Q{b}": {t: np.log(p) for t, p in Counter(top).most_common(size)} for b, top in lists.items()}
-        low, high, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+        low, high, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
         assert not missing and (low <= truth + 1e-7).all() and (truth <= high + 1e-7).all()
     # What is left open by whole lists is only what began too rarely to be followed.
-    assert (high - low).max() <= 4 * baselines.FOLLOW
+    assert (high - low).max() <= 4 * servers.FOLLOW
 
 
 def test_ten_is_asked_for_by_a_second_request_and_taken_off_one():
     tops = {"Q": {" ": np.log(0.5), "1": np.log(0.25), "2": np.log(0.2)}}
-    low, _, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    low, _, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
     assert missing == ["Q ", "Q1"]
     tops |= {"Q ": {"1": np.log(0.8), "2": np.log(0.2)}, "Q1": {"0": np.log(0.4), ".": np.log(0.6)}}
-    low, _, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    low, _, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
     assert missing == ["Q 1"]
     tops |= {"Q 1": {"0": np.log(0.1), "\n": np.log(0.9)}}
-    low, high, missing = baselines.read_labels("Q", ["1", "2", "10"], tops)
+    low, high, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
     assert not missing and low == pytest.approx([0.25 * 0.6 + 0.5 * 0.8 * 0.9, 0.2 + 0.5 * 0.2, 0.25 * 0.4 + 0.5 * 0.8 * 0.1])
     assert high[1] == pytest.approx(low[1] + 0.05)  # only ' 2' is not listed, and the first list leaves 0.05
 
@@ -137,7 +142,7 @@ def test_ten_is_asked_for_by_a_second_request_and_taken_off_one():
     ],
 )  # fmt: skip
 def test_every_known_form_of_the_answer_is_read(logprobs):
-    assert server.parse_top({"choices": [{"logprobs": logprobs}]}) == pytest.approx(GOOD)
+    assert servers.parse_top({"choices": [{"logprobs": logprobs}]}) == pytest.approx(GOOD)
 
 
 # A faulty server.
@@ -149,7 +154,7 @@ def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
         return complete({body["prompt"]: -0.5})
 
     with serve(script) as (url, seen, state):
-        got = server.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c", url=url)
+        got = servers.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c", url=url)
     assert list(got) == [f"p{i}" for i in range(12)] and all(top == {p: pytest.approx(-0.5)} for p, top in got.items())
     assert len(seen) == 12 and 1 < state["most"] <= 3
     path, key, body = seen[0]
@@ -161,7 +166,7 @@ def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
 def test_a_passing_fault_is_sat_out(tmp_path, status, headers):
     start = time.monotonic()
     with serve(lambda n, _: (status, {}, headers) if n == 1 else complete(GOOD)) as (url, seen, _):
-        assert server.ask_next(SOURCE, ["p"], tmp_path / "c", url=url)["p"] == pytest.approx(GOOD)
+        assert servers.ask_next(SOURCE, ["p"], tmp_path / "c", url=url)["p"] == pytest.approx(GOOD)
     assert len(seen) == 2 and (time.monotonic() - start >= 1) == bool(headers)
 
 
@@ -188,8 +193,8 @@ def sleep(_, __):
 )
 def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
     source = SOURCE.model_copy(update={"timeout": 0.2 if script is sleep else 5})
-    with serve(script) as (url, seen, _), pytest.raises(server.ServerError) as error:
-        server.ask_next(source, ["p"], tmp_path / "c", url=url)
+    with serve(script) as (url, seen, _), pytest.raises(servers.ServerError) as error:
+        servers.ask_next(source, ["p"], tmp_path / "c", url=url)
     for word in ["model 'far' at http://127.0.0.1", *words]:
         assert word in str(error.value)
     assert len(seen) == requests and "\n" not in str(error.value) and KEY not in str(error.value)
@@ -198,41 +203,41 @@ def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
 def test_a_server_that_is_down_is_said_without_the_password_of_its_address(tmp_path):
     with serve(lambda *_: complete(GOOD)) as (url, _, _):
         pass
-    with pytest.raises(server.ServerError, match=r"down.*3 times.*ALIGN_TEST_URL") as error:
-        server.ask_next(SOURCE, ["p"], tmp_path / "c", url=url.replace("//", "//me:secret@"))
+    with pytest.raises(servers.ServerError, match=r"down.*3 times.*ALIGN_TEST_URL") as error:
+        servers.ask_next(SOURCE, ["p"], tmp_path / "c", url=url.replace("//", "//me:secret@"))
     assert "secret" not in str(error.value)
 
 
 def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
-    assert server.find_url(SOURCE) is None
+    assert servers.find_url(SOURCE) is None
     for given_, used in [("http://h:1", "http://h:1/v1"), ("https://h/api/v1/", "https://h/api/v1")]:
         monkeypatch.setenv(SOURCE.url_variable, given_)
-        assert server.find_url(SOURCE) == used
+        assert servers.find_url(SOURCE) == used
     monkeypatch.setenv(SOURCE.url_variable, "localhost:8000")
-    with pytest.raises(server.ServerError, match="ALIGN_TEST_URL.*found 'localhost:8000'"):
-        server.find_url(SOURCE)
+    with pytest.raises(servers.ServerError, match="ALIGN_TEST_URL.*found 'localhost:8000'"):
+        servers.find_url(SOURCE)
     monkeypatch.delenv(SOURCE.key_variable)
-    with pytest.raises(server.ServerError, match="ALIGN_TEST_KEY, which is not set"):
-        server.ask_next(SOURCE, ["p"], tmp_path / "c", url="http://127.0.0.1:9/v1")
+    with pytest.raises(servers.ServerError, match="ALIGN_TEST_KEY, which is not set"):
+        servers.ask_next(SOURCE, ["p"], tmp_path / "c", url="http://127.0.0.1:9/v1")
     with pytest.raises(ValueError, match="api_key"):
         ServerModel(**{**SOURCE.model_dump(), "api_key": KEY})
 
 
 def test_an_interrupted_run_goes_on_and_a_half_written_line_is_dropped(tmp_path):
     prompts, cache = [f"p{i}" for i in range(10)], tmp_path / "c.jsonl"
-    with serve(lambda n, _: complete(GOOD) if n <= 4 else (500, {}, {})) as (url, _, _), pytest.raises(server.ServerError):
-        server.ask_next(SOURCE, prompts, cache, url=url)
+    with serve(lambda n, _: complete(GOOD) if n <= 4 else (500, {}, {})) as (url, _, _), pytest.raises(servers.ServerError):
+        servers.ask_next(SOURCE, prompts, cache, url=url)
     kept = cache.read_bytes()
     done = kept.count(b"\n")
     assert 1 <= done <= 4
     cache.write_bytes(kept + b'{"prompt": "ab", "to')
     with serve(lambda *_: complete(GOOD)) as (url, seen, _):
-        got = server.ask_next(SOURCE, prompts, cache, url=url)
+        got = servers.ask_next(SOURCE, prompts, cache, url=url)
     assert len(got) == 10 and len(seen) == 10 - done and cache.read_bytes().startswith(kept)
-    assert server.ask_next(SOURCE, prompts, cache) == got, "no address needed any more"
+    assert servers.ask_next(SOURCE, prompts, cache) == got, "no address needed any more"
     cache.write_bytes(kept[1:] + kept)
-    with pytest.raises(server.ServerError, match="line 1"):
-        server.ask_next(SOURCE, prompts, cache)
+    with pytest.raises(servers.ServerError, match="line 1"):
+        servers.ask_next(SOURCE, prompts, cache)
 
 
 # A real (tiny) model behind a URL, and the survey's baselines.
@@ -260,22 +265,24 @@ def answer_with(tiny, size):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("far"))
-    (root / "notebooks" / "profiles" / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": ["far-70b"]}))
+    (root / "notebooks" / "settings" / "profiles" / "far.yaml").write_text(
+        yaml.safe_dump({"extends": "smoke", "baselines": ["far-70b"]})
+    )
     content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
-    (root / "notebooks" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))
+    (root / "notebooks" / "settings" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))
     cfg = config.load("far", root=root)
-    items = instrument.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    items = survey_items.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
     return cfg, items
 
 
 def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_path, monkeypatch):
     cfg, items = project
-    asked = survey.list_questions(cfg, items)[::2]
-    direct = survey.score_labels(*tiny, asked, batch_tokens=2000)
+    asked = questions.list_questions(cfg, items)[::2]
+    direct = ask.score_labels(*tiny, asked, batch_tokens=2000)
     # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
-    monkeypatch.setattr(baselines, "FOLLOW", 0.0)
+    monkeypatch.setattr(servers, "FOLLOW", 0.0)
     with serve(answer_with(tiny, 5000)) as (url, _, _):
-        far, bounds = baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "c", url=url)
+        far, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "c", url=url)
     for one, other in zip(direct, far, strict=True):
         assert other / other.sum() == pytest.approx(one / one.sum(), abs=1e-5)
     assert not bounds["missing"].any()
@@ -283,62 +290,62 @@ def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_pa
 
 def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models(tiny, project, monkeypatch):
     cfg, items = project
-    paths, sentences = baselines.ask_baselines(cfg, items)
+    paths, sentences = servers.ask_baselines(cfg, items)
     assert not paths and len(sentences) == 1 and "set ALIGN_TEST_URL=http" in sentences[0]
-    assert baselines.describe_bounds(cfg).empty
+    assert servers.describe_bounds(cfg).empty
     with serve(answer_with(tiny, 5000)) as (url, seen, _):
         monkeypatch.setenv(SOURCE.url_variable, url)
-        (path,), sentences = baselines.ask_baselines(cfg, items)
+        (path,), sentences = servers.ask_baselines(cfg, items)
         first = len(seen)
     # The server is gone: what is stored serves.
     monkeypatch.delenv(SOURCE.url_variable)
-    assert baselines.ask_baselines(cfg, items) == ([path], []) and not sentences and first >= 14
+    assert servers.ask_baselines(cfg, items) == ([path], []) and not sentences and first >= 14
     frame = pd.read_parquet(path)
     assert set(frame["stage"]) == {"zero_shot"} and set(frame["adapter"]) == {"none"} and set(frame["model"]) == {"far-70b"}
     sums = frame.groupby(["language", "question", "order"])["probability"].sum()
     assert len(sums) == 14 and sums.to_numpy() == pytest.approx(1)
-    bounds = baselines.describe_bounds(cfg).set_index("language")
+    bounds = servers.describe_bounds(cfg).set_index("language")
     assert bounds["n"].to_dict() == {"en": 7, "zh": 7} and bounds["largest error"].between(0, 1).all()
     # Beside a model of the run, in 05 and 06.
     turned = frame.groupby(["language", "question", "order"])["probability"].transform(lambda shares: shares.to_numpy()[::-1])
     tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
     pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
     given_ = answers.load_answers(cfg)
-    human = wvs.load_distributions(cfg, items)[0]
+    human = survey_human.load_distributions(cfg, items)[0]
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
-    tense = values.rank_tension(human, "us", "cn", size=1)
-    judged = tension.judge_items(values.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
-    metrics = pd.DataFrame(tension.list_metrics(cfg, tension.count_aligned(cfg, judged))).assign(subset="all")
+    tense = distances.rank_tension(human, "us", "cn", size=1)
+    judged = aligned.judge_items(distances.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
+    metrics = pd.DataFrame(aligned.list_aligned_metrics(cfg, aligned.count_aligned(cfg, judged))).assign(subset="all")
     row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.SIZE]
     assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
     # Another instrument: the stored answers are of other questions and leave the tables.
-    assert baselines.ask_baselines(cfg, items.head(1))[1] and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
+    assert servers.ask_baselines(cfg, items.head(1))[1] and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
 
 
 def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_counted(project, tmp_path):
     cfg, items = project
-    asked = survey.list_questions(cfg, items)
-    with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(server.ServerError, match=r"no label.*Well"):
-        baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "a", url=url)
+    asked = questions.list_questions(cfg, items)
+    with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(servers.ServerError, match=r"no label.*Well"):
+        servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "a", url=url)
     odd = asked[3].prompt
     with serve(lambda _, body: complete({"Well": -0.1} if body["prompt"] == odd else {"1": -0.5, "2": -1.0})) as (url, _, _):
-        scores, bounds = baselines.score_labels(cfg.baselines["far-70b"], asked, tmp_path / "b", url=url)
+        scores, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "b", url=url)
     assert bounds.index[bounds["seen"] == 0].tolist() == [3] and bounds.loc[3, "error"] == 1
     assert scores[3] / scores[3].sum() == pytest.approx(np.full(len(asked[3].order), 1 / len(asked[3].order)))
 
 
 def test_a_wrong_name_of_a_baseline_names_the_file(tmp_path):
     root = copy_project(tmp_path)
-    profiles = root / "notebooks" / "profiles"
+    profiles = root / "notebooks" / "settings" / "profiles"
     for name, words in {"nobody": "nobody.yaml: no such file", "tiny": "tiny.yaml: field 'loader'"}.items():
         (profiles / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": [name]}))
-        with pytest.raises(config.ConfigError, match=words):
+        with pytest.raises(config_settings.ConfigError, match=words):
             config.load("far", root=root)
 
 
 def test_every_server_of_notebooks_models_reads_its_key_from_a_variable_of_its_own():
-    sources = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "notebooks" / "models").glob("*.yaml"))]
+    sources = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "notebooks" / "settings" / "models").glob("*.yaml"))]
     variables = [source["url_variable"] for source in sources if source["loader"] == "server"]
     assert len(variables) == len(set(variables)) >= 2

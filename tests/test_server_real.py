@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils import answers, baselines, config, instrument, models, server, survey
-from align_utils.server_settings import ServerModel
+from align_utils.config import profiles as config
+from align_utils.config.settings import ServerModel
+from align_utils.models import load as models
+from align_utils.survey import answers, ask, questions, servers
+from align_utils.survey import items as survey_items
 
 pytestmark = pytest.mark.extra
 
@@ -50,14 +53,14 @@ def make_source(**changes):
 @pytest.fixture(scope="module")
 def presentations():
     cfg = config.load("cpu", root=ROOT)
-    items = instrument.choose_items(cfg)
+    items = survey_items.choose_items(cfg)
     sizes = items["labels_en"].map(len)
     chosen = pd.concat([items[sizes == k].head(1) for k in (4, 10)])
-    return cfg, survey.list_questions(cfg, chosen)
+    return cfg, questions.list_questions(cfg, chosen)
 
 
 def compare(direct, far, asked):
-    shares = [survey.tabulate_answers(asked, scores, [score.sum() for score in scores]) for scores in (direct, far)]
+    shares = [questions.tabulate_answers(asked, scores, [score.sum() for score in scores]) for scores in (direct, far)]
     gap = (shares[0]["probability"] - shares[1]["probability"]).abs()
     names = {"model": "m", "adapter": "none", "stage": "zero_shot"}
     means = [answers.average_orders(frame.assign(**names))["share"] for frame in shares]
@@ -71,11 +74,11 @@ def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, 
     cfg, asked = presentations
     base = models.load_base(cfg.models["gemma-3-270m"], seed=cfg.profile.seed)
     said = {}
-    for name, spaces in {"after a space alone": (" ",), "with and without a space": baselines.SPACES}.items():
+    for name, spaces in {"after a space alone": (" ",), "with and without a space": servers.SPACES}.items():
         # Both sides read the same written forms.
         mine = [replace(q, forms=spaces) for q in asked]
-        direct = survey.score_labels(*base, mine, batch_tokens=cfg.profile.survey.batch_tokens)
-        far, bounds = baselines.score_labels(make_source(), mine, kept, spaces=spaces, url=f"{llama}/v1")
+        direct = ask.score_labels(*base, mine, batch_tokens=cfg.profile.survey.batch_tokens)
+        far, bounds = servers.score_server_labels(make_source(), mine, kept, spaces=spaces, url=f"{llama}/v1")
         said[name] = {
             **compare(direct, far, asked),
             "largest bound": bounds["error"].max(),
@@ -93,16 +96,16 @@ def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, 
 def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, kept, tmp_path):
     _, asked = presentations
     asked = [q for q in asked if len(q.order) == 10][:2] + [q for q in asked if len(q.order) == 4][:2]
-    full = baselines.score_labels(make_source(), asked, kept, url=f"{llama}/v1")[0]
+    full = servers.score_server_labels(make_source(), asked, kept, url=f"{llama}/v1")[0]
     source = make_source(top_logprobs=5)
     cache = tmp_path / "short"
-    scores, bounds = baselines.score_labels(source, asked, cache, url=f"{llama}/v1")
+    scores, bounds = servers.score_server_labels(source, asked, cache, url=f"{llama}/v1")
     assert bounds["missing"].sum() > 0
     tops = {}
-    while missing := [p for q in asked for p in baselines.read_labels(q.prompt, list_labels(q), tops)[2]]:
-        tops |= server.ask_next(source, missing, cache)  # all kept: no address is given
+    while missing := [p for q in asked for p in servers.read_server_labels(q.prompt, list_labels(q), tops)[2]]:
+        tops |= servers.ask_next(source, missing, cache)  # all kept: no address is given
     for q, truth in zip(asked, full, strict=True):
-        low, high, _ = baselines.read_labels(q.prompt, list_labels(q), tops)
+        low, high, _ = servers.read_server_labels(q.prompt, list_labels(q), tops)
         # llama.cpp adds up its softmax in float32, in an order that the length of the list changes: about 2e-5 of a probability.
         assert (low <= truth * (1 + 1e-4)).all() and (truth <= high * (1 + 1e-4)).all()
 
@@ -112,5 +115,5 @@ def list_labels(q):
 
 
 def test_a_prompt_that_is_too_long_is_refused_in_one_sentence(llama, tmp_path):
-    with pytest.raises(server.ServerError, match=r"refused \(400\).*context size"):
-        server.ask_next(make_source(), ["word " * 5000], Path(tmp_path / "c"), url=f"{llama}/v1")
+    with pytest.raises(servers.ServerError, match=r"refused \(400\).*context size"):
+        servers.ask_next(make_source(), ["word " * 5000], Path(tmp_path / "c"), url=f"{llama}/v1")

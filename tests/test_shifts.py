@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from align_utils import power, respondents, shifts, stages, values, yardsticks
+from align_utils.config import stages
+from align_utils.survey import distances, human, power, shifts
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -27,9 +28,9 @@ def answer(adapter, stage, shares, *, seed=None):
 
 
 def measure(*answers):
-    halves = respondents.draw_halves(CFG[0], None, HUMAN, None)
+    halves = human.draw_halves(CFG[0], None, HUMAN, None)
     found = shifts.measure_shifts(
-        values.measure_distances(pd.concat(answers), HUMAN), yardsticks.measure_baselines(HUMAN, halves)
+        distances.measure_distances(pd.concat(answers), HUMAN), distances.measure_baselines(HUMAN, halves)
     )
     return shifts.add_contrast(shifts.find_controls(CFG[0], found))
 

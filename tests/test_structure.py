@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from align_utils import config, norms, structure
+from align_utils.config import profiles as config
+from align_utils.norms import describe
+from align_utils.norms import strengths as norms_strengths
 
 
 def build(**cues):
@@ -19,7 +21,7 @@ def build(**cues):
 
 
 def measure(counts, tokens=1):
-    return structure.measure_cues(build(cue=counts), tokens=tokens).iloc[0]
+    return describe.measure_cues(build(cue=counts), tokens=tokens).iloc[0]
 
 
 counts_of = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -65,7 +67,7 @@ def test_rarefying_agrees_with_simulation_and_makes_unequal_panels_comparable():
 
 
 def test_rarefying_to_all_tokens_changes_nothing_and_beyond_them_is_unknown():
-    both = structure.measure_cues(build(many=[5, 3, 1], few=[1, 1]), tokens=9).set_index("cue")
+    both = describe.measure_cues(build(many=[5, 3, 1], few=[1, 1]), tokens=9).set_index("cue")
     many = both.loc["many"]
     assert many["rarefied_set_size"] == pytest.approx(3) and many["rarefied_entropy"] == pytest.approx(many["entropy"])
     assert both.loc["few", ["rarefied_set_size", "rarefied_entropy"]].isna().all() and both.loc["few", "set_size"] == 2
@@ -73,14 +75,14 @@ def test_rarefying_to_all_tokens_changes_nothing_and_beyond_them_is_unknown():
 
 def test_tokens_are_chosen_so_that_the_stated_share_of_every_culture_has_them():
     first, second = build(**{f"c{i}": [i] for i in range(1, 101)}), build(**{f"c{i}": [i + 50] for i in range(1, 101)})
-    tokens = structure.choose_tokens([first, second], share=0.9)
+    tokens = describe.choose_tokens([first, second], share=0.9)
     assert tokens == 11 and (first.groupby("cue")["count"].sum() >= tokens).mean() == 0.9
 
 
 def test_types_and_tokens_by_hand_and_at_equal_tokens():
     small = build(a=[2, 1], b=[1])  # w0 three times, w1 once
     large = build(a=[1, 1, 1, 1, 1, 1])
-    table = structure.count_types({"us": small, "cn": large}).set_index("culture")
+    table = describe.count_types({"us": small, "cn": large}).set_index("culture")
     assert table.loc["us", ["cues", "tokens", "types", "type_token", "hapax"]].tolist() == [2, 4, 2, 0.5, 0.5]
     assert table.loc["us", "types_at_equal_tokens"] == pytest.approx(2) and table.loc["us", "listed"] == 1
     assert table.loc["cn", "types_at_equal_tokens"] == pytest.approx(4), "six different ones, four drawn"
@@ -90,9 +92,9 @@ def test_whole_lists_are_preferred_to_cut_ones(english):
     whole = build(dog=[3, 1])
     cut = whole.head(1)
     trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": "cat", "R2": ["bone", ""], "R3": ""})
-    assert structure.take_complete(whole, trials, english, "R123") == (whole, "strengths")
-    assert structure.take_complete(cut, None, english, "R123")[1] == "strengths, lists cut"
-    taken, kind = structure.take_complete(cut, trials, english, "R123")
+    assert describe.take_complete(whole, trials, english, "R123") == (whole, "strengths")
+    assert describe.take_complete(cut, None, english, "R123")[1] == "strengths, lists cut"
+    taken, kind = describe.take_complete(cut, trials, english, "R123")
     assert kind == "participants" and taken["count"].tolist() == [2, 1]
 
 
@@ -100,7 +102,7 @@ def test_difference_is_paired_by_concept():
     first = pd.DataFrame({"cue": ["dog", "sun", "sky"], "entropy": [3.0, 4.0, 9.0]})
     second = pd.DataFrame({"cue": ["狗", "太阳", "天"], "entropy": [2.0, 3.5, np.nan]})
     pairs = pd.DataFrame({"first": ["dog", "sun", "sky"], "second": ["狗", "太阳", "天"], "family": [0, 1, 2]})
-    (row,) = structure.compare_cues(first, second, pairs, ["entropy"], resamples=50, level=0.95, seed=0).to_dict("records")
+    (row,) = describe.compare_cues(first, second, pairs, ["entropy"], resamples=50, level=0.95, seed=0).to_dict("records")
     assert (row["first"], row["second"], row["difference"], row["n"]) == (3.5, 2.75, 0.75, 2)
     assert 0.5 <= row["low"] <= row["high"] <= 1
 
@@ -110,12 +112,12 @@ def test_directions_by_hand(english):
         ("Turkey", "Bird", 2, 10), ("turkey", "bird", 4, 20), ("bird", "turkey", 1, 10), ("bird", "bird", 5, 10),
         ("bird", "sky", 1, 10), ("dog", "bird", 3, 10),
     ]  # fmt: skip
-    frame = structure.pair_directions(pd.DataFrame(rows, columns=["cue", "response", "count", "n"]), english)
+    frame = describe.pair_directions(pd.DataFrame(rows, columns=["cue", "response", "count", "n"]), english)
     found = {(row.cue, row.response): (row.forward, row.backward, row.mutual) for row in frame.itertuples()}
     assert found == {
         ("turkey", "bird"): (0.2, 0.1, True), ("bird", "turkey"): (0.1, 0.2, True), ("dog", "bird"): (0.3, 0.0, False),
     }  # fmt: skip
-    (row,) = structure.describe_asymmetry({"us": frame}, resamples=50, level=0.95, seed=0).to_dict("records")
+    (row,) = describe.describe_asymmetry({"us": frame}, resamples=50, level=0.95, seed=0).to_dict("records")
     assert (row["pairs"], row["mutual"], row["difference_p50"]) == (3, pytest.approx(2 / 3), pytest.approx(0.1))
     assert np.isnan(row["spearman"]), "one pair says nothing of a correlation"
 
@@ -125,18 +127,18 @@ def test_symmetric_associations_correlate_fully_and_the_order_of_words_does_not_
     rows = [(*pair[::step], count, 10) for pair, count in strengths.items() for step in (1, -1)]
     frame = pd.DataFrame(rows, columns=["cue", "response", "count", "n"])
     for part in (frame, frame[::-1]):
-        directions = structure.pair_directions(part, english)
-        (row,) = structure.describe_asymmetry({"us": directions}, resamples=50, level=0.95, seed=0).to_dict("records")
+        directions = describe.pair_directions(part, english)
+        (row,) = describe.describe_asymmetry({"us": directions}, resamples=50, level=0.95, seed=0).to_dict("records")
         assert row["mutual"] == 1 and row["spearman"] == pytest.approx(1) and row["difference_p90"] == 0
 
 
 def test_research_lists_are_cut_and_the_participants_answers_whole(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
     for name in cfg.cultures:
-        part = norms.load_norms(cfg, name)
-        if part["norms"]["count"].sum() > structure.WHOLE * part["norms"].groupby("cue")["n"].first().sum():
+        part = norms_strengths.load_norms(cfg, name)
+        if part.norms["count"].sum() > describe.WHOLE * part.norms.groupby("cue")["n"].first().sum():
             pytest.skip("these strengths are whole")
-        taken, kind = structure.take_complete(part["norms"], part["trials"], cfg.language_of(name), "R123")
-        common = set(taken["cue"]) & set(part["norms"]["cue"])
-        sizes = [structure.measure_cues(f[f["cue"].isin(common)], tokens=1)["set_size"].mean() for f in (part["norms"], taken)]
+        taken, kind = describe.take_complete(part.norms, part.trials, cfg.language_of(name), "R123")
+        common = set(taken["cue"]) & set(part.norms["cue"])
+        sizes = [describe.measure_cues(f[f["cue"].isin(common)], tokens=1)["set_size"].mean() for f in (part.norms, taken)]
         assert kind == "participants" and sizes[1] > 2 * sizes[0]

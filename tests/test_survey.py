@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from align_utils import answers, config, prompts
-from align_utils.presentations import Question, list_questions, tabulate_answers
+from align_utils.config import profiles as config
+from align_utils.models import prompts
+from align_utils.survey import answers
+from align_utils.survey.questions import Question, list_questions, tabulate_answers
 
 
 def test_every_presentation_is_asked_once(cfg):
-    from align_utils import instrument
+    from align_utils.survey import items as survey_items
 
-    items = instrument.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
     asked = list_questions(cfg, items)
     assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
     settings = cfg.profile.survey.model_copy(update={"orders": "all"})
@@ -19,9 +21,9 @@ def test_every_presentation_is_asked_once(cfg):
 
 
 def test_a_persona_stands_before_the_question_and_is_kept_apart(cfg):
-    from align_utils import instrument
+    from align_utils.survey import items as survey_items
 
-    items = instrument.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
+    items = survey_items.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
     settings = cfg.profile.survey.model_copy(update={"personas": ["none", "cn"]})
     asked = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
     plain, told = ([q for q in asked if q.persona == persona] for persona in ("none", "cn"))

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils import respondents, tension, values, yardsticks
+from align_utils.survey import aligned
+from align_utils.survey import distances as survey_distances
+from align_utils.survey import human as survey_human
 
 CULTURES = ("us", "cn")
 # Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -34,12 +36,14 @@ def answer(adapter, stage, shares):
 
 
 def count(cfg, *answers):
-    halves = respondents.draw_halves(cfg, None, HUMAN, None)
+    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
     averaged = pd.DataFrame([row for rows in answers for row in rows])
-    everyone = pd.concat([averaged, yardsticks.build_baselines(HUMAN, halves)])
-    distances = pd.concat([values.measure_distances(averaged, HUMAN), yardsticks.measure_baselines(HUMAN, halves)])
-    judged = tension.judge_items(distances, everyone, HUMAN, TENSION, toward="cn", away="us")
-    return tension.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
+    everyone = pd.concat([averaged, survey_distances.build_baselines(HUMAN, halves)])
+    distances = pd.concat(
+        [survey_distances.measure_distances(averaged, HUMAN), survey_distances.measure_baselines(HUMAN, halves)]
+    )
+    judged = aligned.judge_items(distances, everyone, HUMAN, TENSION, toward="cn", away="us")
+    return aligned.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
 
 
 def test_two_readings_worked_by_hand(cfg):
@@ -58,7 +62,7 @@ def test_baselines_stand_where_they_must(cfg):
     for people in ("human", "human_half"):
         assert table.loc[("nearer", "cn", people), "count"] == 3 and table.loc[("nearer", "us", people), "count"] == 0
         assert table.loc[("mode", "cn", people), "count"] == 3 and table.loc[("mode", "us", people), "count"] == 1
-    for reading in tension.READINGS:  # the model answers evenly, so it is the uniform baseline
+    for reading in aligned.ALIGNED_READINGS:  # the model answers evenly, so it is the uniform baseline
         even, model = table.loc[(reading, "none", "uniform")], table.loc[(reading, "none", "zero_shot")]
         assert even["count"] == model["count"]
     assert table.loc[("mode", "none", "uniform"), "count"] == 0, "an even answer has no mode"
@@ -71,11 +75,11 @@ def test_chance_is_even_answers_or_one_of_the_options():
     counts = pd.DataFrame(
         [("nearer", "ppo", 0.6), ("nearer", "uniform", 0.3), ("mode", "uniform", 0.0)], columns=["reading", "stage", "value"]
     )
-    assert tension.find_chance(counts, human, chosen) == {"nearer": 0.3, "mode": (1 / 2 + 1 / 4) / 2}
+    assert aligned.find_chance(counts, human, chosen) == {"nearer": 0.3, "mode": (1 / 2 + 1 / 4) / 2}
 
 
 def test_the_papers_margins_leave_this_much_open():
-    table = tension.describe_paper().set_index("model")
+    table = aligned.describe_paper().set_index("model")
     assert table.loc["Qwen2.5-7B", ["before", "after", "n"]].tolist() == [13, 25, 50]
     assert table["fisher_p"].round(3).tolist() == [0.023, 0.546]
     for row in table.itertuples():
@@ -98,4 +102,4 @@ def test_range_of_mcnemar_is_that_of_all_pairings(before, after, n=6):
         if sum(one) == before and sum(two) == after:
             gained, lost = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((one, two), (two, one)))
             found.add(scipy_stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0)
-    assert tension.bound_mcnemar(before, after, n) == pytest.approx((min(found), max(found)))
+    assert aligned.bound_mcnemar(before, after, n) == pytest.approx((min(found), max(found)))

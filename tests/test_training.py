@@ -13,37 +13,28 @@ from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
-from align_utils import (
-    adapters,
-    artifacts,
-    config,
-    curves,
-    generation,
-    lexical,
-    loss,
-    models,
-    norms,
-    pairs,
-    ppo,
-    prompts,
-    rewards,
-    sft,
-    training,
-    validation,
-)  # fmt: skip
+from align_utils.config import profiles as config
+from align_utils.lexical import precision
+from align_utils.models import adapters, decode, prompts
+from align_utils.models import load as models
+from align_utils.norms import split
+from align_utils.norms import strengths as norms_strengths
+from align_utils.store import steps
+from align_utils.training import loss, preference, reward, sft, tables, validation  # fmt: skip
+from align_utils.training import train as training
 
 
 def prepare(cfg):
     """What 01_norms leaves behind, as the training stages read it."""
-    loaded = {name: norms.load_norms(cfg, name) for name in cfg.cultures}
+    loaded = {name: norms_strengths.load_norms(cfg, name) for name in cfg.cultures}
     for name, part in loaded.items():
-        artifacts.save_frame(part["norms"], cfg.runs / "norms" / f"{name}.parquet")
-    concepts, _ = pairs.load_pairs(cfg)
-    splits = pairs.split_pairs(
-        concepts, norms.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
+        steps.save_frame(part.norms, cfg.runs / "norms" / f"{name}.parquet")
+    concepts, _ = split.load_pairs(cfg)
+    splits = split.split_pairs(
+        concepts, norms_strengths.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
     )
-    artifacts.save_frame(splits, cfg.runs / "norms" / "splits.csv")
-    return pairs.load_stage(cfg)
+    steps.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    return split.load_run(cfg)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +79,8 @@ def test_trl_still_has_what_we_call():
 def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
     cfg, stage = project
     data, english = stage["us"], cfg.languages["en"]
-    cues = data["cues"]["train"][:10]
-    rows = sft.build_examples(data["norms"], cues, english, rows=20, length=4, order="sampled", seed=1)
+    cues = data.cues["train"][:10]
+    rows = sft.build_examples(data.norms, cues, english, rows=20, length=4, order="sampled", seed=1)
     first, second = ({r["prompt"]: r["completion"] for r in part} for part in (rows[:10], rows[10:]))
     assert set(first) == set(second) == {prompts.build_list_prompt(english, cue) for cue in cues}
     assert sum(first[p] != second[p] for p in first) >= 5 and all(r["completion"].startswith(" ") for r in rows)
@@ -107,7 +98,7 @@ def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
 
 def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(project, adapter, tmp_path, monkeypatch):
     cfg, stage = project
-    whole = artifacts.hash_file(adapter / "adapter_model.safetensors")
+    whole = steps.hash_file(adapter / "adapter_model.safetensors")
     shutil.move(adapter, tmp_path / "kept")
     wait = SFTTrainer.training_step
     seen = []
@@ -125,12 +116,12 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
     seen[:] = [-1] * 4
     sft.train_sft(cfg, "tiny", "us", stage["us"])
     assert seen[4:] == [2, 3], "steps 1 and 2 were in the checkpoint"
-    assert artifacts.hash_file(adapter / "adapter_model.safetensors") == whole
+    assert steps.hash_file(adapter / "adapter_model.safetensors") == whole
 
 
 def test_an_example_that_would_be_cut_is_an_error(project):
     _, tokenizer = models.load_base(project[0].models["tiny"], seed=0)
-    with pytest.raises(adapters.TrainingError, match="sft.max_tokens"):
+    with pytest.raises(steps.TrainingError, match="sft.max_tokens"):
         sft._check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
 
 
@@ -141,7 +132,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
-    module = rewards.NormReward(tokenizer, asked, strengths, cfg, english)
+    module = reward.NormReward(tokenizer, asked, strengths, cfg, english)
     lists = {"dog": " cat, moon", "sunset": " blue"}
     texts = [
         list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
@@ -152,24 +143,24 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     longest = max(map(len, rows))
     batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     _, scores, _ = get_reward(module, batch, 0, width)
-    expected = [lexical.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
+    expected = [precision.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
     assert scores.tolist() == pytest.approx(expected) and scores[0] > 0
-    with pytest.raises(rewards.RewardError, match="not recognised"):
+    with pytest.raises(reward.RewardError, match="not recognised"):
         get_reward(module, batch[:, width - 3 :], 0, 3)
 
 
 def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter):
     cfg, stage = project
-    folder = ppo.train_ppo(cfg, "tiny", "us", stage["us"])
+    folder = preference.train_ppo(cfg, "tiny", "us", stage["us"])
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     assert abs(log["kl"].iloc[1]) < 1e-4, "the reference is the SFT adapter"
     start, end = (load_file(path / "adapter_model.safetensors") for path in (adapter, folder))
     assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
-    again = artifacts.hash_file(folder / "adapter_model.safetensors")
+    again = steps.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
-    ppo.train_ppo(cfg, "tiny", "us", stage["us"])
-    assert artifacts.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
+    preference.train_ppo(cfg, "tiny", "us", stage["us"])
+    assert steps.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
 
 
 def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapter, monkeypatch):
@@ -178,12 +169,12 @@ def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapt
     shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"), ignore_errors=True)
     ppo_settings = cfg.profile.ppo.model_copy(update={"device_batch": 2})
     monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={"ppo": ppo_settings}))
-    steps, widths, step, score = [], [], torch.optim.AdamW.step, rewards.NormReward._reward_rows
+    steps, widths, step, score = [], [], torch.optim.AdamW.step, reward.NormReward._reward_rows
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
     monkeypatch.setattr(
-        rewards.NormReward, "_reward_rows", lambda self, ids, *rest: (widths.append(len(ids)), score(self, ids, *rest))[1]
+        reward.NormReward, "_reward_rows", lambda self, ids, *rest: (widths.append(len(ids)), score(self, ids, *rest))[1]
     )
-    log = pd.read_csv(ppo.train_ppo(cfg, "tiny", "us", stage["us"]) / "log.csv")
+    log = pd.read_csv(preference.train_ppo(cfg, "tiny", "us", stage["us"]) / "log.csv")
     assert len(steps) == ppo_settings.updates * ppo_settings.epochs
     assert widths == [2, 2] * ppo_settings.updates and ppo_settings.episodes == 4
     assert abs(log["kl"].iloc[1]) < 1e-4 and log[["reward", "precision", "reward_valid"]].iloc[1:].notna().all(axis=None)
@@ -226,8 +217,8 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
 
 def test_ppo_without_sft_names_the_notebook(project):
     cfg, stage = project
-    with pytest.raises(artifacts.MissingInput, match="02_sft"):
-        ppo.train_ppo(cfg, "tiny", "cn", stage["cn"])
+    with pytest.raises(steps.MissingInput, match="02_sft"):
+        preference.train_ppo(cfg, "tiny", "cn", stage["cn"])
 
 
 def test_batched_lists_equal_single_ones(project):
@@ -236,13 +227,11 @@ def test_batched_lists_equal_single_ones(project):
     english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
     asked, penalties = asked * 3, [penalty for penalty in (1.0, 1.15, 1.3) for _ in cues]
-    together, alone = (
-        generation.generate_texts(model, tokenizer, asked, penalties, max_new_tokens=12, batch=b) for b in (9, 1)
-    )
+    together, alone = (decode.generate_texts(model, tokenizer, asked, penalties, max_new_tokens=12, batch=b) for b in (9, 1))
     plain = [
         model.generate(
             **tokenizer(text, return_tensors="pt"), do_sample=False, repetition_penalty=penalty, max_new_tokens=12,
-            eos_token_id=generation.find_stop_tokens(tokenizer), pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=decode.find_stop_tokens(tokenizer), pad_token_id=tokenizer.pad_token_id,
         )[0, len(tokenizer(text)["input_ids"]) :]
         for text, penalty in zip(asked, penalties, strict=True)
     ]  # fmt: skip
@@ -308,8 +297,8 @@ def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypat
     assert list(zip(table["culture"], table["stage"], strict=True)) == list(given)
     drawn = cfg.profile.sft.steps * cfg.profile.sft.batch
     for row, part in zip(table.to_dict("records"), given.values(), strict=True):
-        cues = part["cues"]["train"]
-        lists = prompts.draw_lists(part["norms"], cues, length=profile.sft.list_length, order="sampled", seed=0)
+        cues = part.cues["train"]
+        lists = prompts.draw_lists(part.norms, cues, length=profile.sft.list_length, order="sampled", seed=0)
         expected = [len(cues), drawn / len(cues), statistics.median(map(len, lists))]
         assert [row[name] for name in ("training cues", "passes", "median list")] == pytest.approx(expected)
     kept = table.set_index(["culture", "stage"])
@@ -325,7 +314,7 @@ def test_losses_stand_beside_what_was_taught(tmp_path):
         pd.DataFrame({"step": [0, 4], "loss": 1.0, "eval_loss": losses}).to_csv(tmp_path / name / "log.csv", index=False)
     rows = [["us", "sft", 10, 3.2, 8.0], ["us", "control_shuffled", 5, 6.4, 4.0], ["cn", "sft", 1, 32.0, 1.0]]
     taught = pd.DataFrame(rows, columns=["culture", "stage", "training cues", "passes", "median list"])
-    table = curves.compare_losses(folders, taught)
+    table = tables.compare_losses(folders, taught)
     assert table["stage"].tolist() == list(logs) and table["valid loss after"].tolist() == [2.0, 2.5, 2.8]
     assert table["training cues"].tolist() == [10, 10, 5] and table["median list"].tolist() == [8, 8, 4]
 

@@ -8,9 +8,12 @@ from conftest import ROOT, copy_project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from align_utils import config, norms, trials
-from align_utils.formats import UNKNOWN
-from align_utils.tables import DataError
+from align_utils.config import profiles as config
+from align_utils.config import settings as config_settings
+from align_utils.config.settings import UNKNOWN
+from align_utils.norms import files as norm_files
+from align_utils.norms import strengths
+from align_utils.store.textfiles import DataError
 
 FULL = "participantID,created_at,age,nativeLanguage,gender,education,city,country,section,cue,R1Raw,R2Raw,R3Raw,R1,R2,R3\n"
 # Written by us in the columns of each official file: name, text, the rows expected (participant, cue, R1, R2, R3), other files.
@@ -71,7 +74,7 @@ FILES = {
 def make_culture(native=None, **more):
     given = {"column": native[0], "values": native[1]} if native else None
     files = {"strengths": {}, "native": given, **more}
-    return config.Culture(name="x", label="x", language="en", survey_country="X", survey_n=1, norms=files)
+    return config_settings.Culture(name="x", label="x", language="en", survey_country="X", survey_n=1, norms=files)
 
 
 def write(folder, name):
@@ -84,9 +87,9 @@ def write(folder, name):
 @pytest.mark.parametrize("name", FILES)
 def test_every_official_format_is_recognised_and_read(tmp_path, cfg, english, name):
     path, rows = write(tmp_path, name)
-    form = trials.find_format(path, cfg.formats)
+    form = norm_files.find_format(path, cfg.formats)
     assert form.name == name
-    frame, _ = trials.load_trials(path, form, make_culture(), english)
+    frame, _ = norm_files.load_trials(path, form, make_culture(), english)
     assert frame[["participant", "cue", "R1", "R2", "R3"]].values.tolist() == [list(row) for row in rows]
 
 
@@ -100,8 +103,8 @@ def test_native_speakers_are_taken_from_the_file_or_from_the_joined_one_and_the_
         ("swow-sl", ("nativeLanguage", ["slovenščina"])),
     ):
         path, rows = write(tmp_path, name)
-        form = trials.find_format(path, cfg.formats)
-        frame, repairs = trials.load_trials(path, form, make_culture(native), english)
+        form = norm_files.find_format(path, cfg.formats)
+        frame, repairs = norm_files.load_trials(path, form, make_culture(native), english)
         assert frame["participant"].tolist() == [rows[0][0]]
         assert repairs == {"trials of other speakers left out": 1, "missing responses": 1}
 
@@ -109,7 +112,9 @@ def test_native_speakers_are_taken_from_the_file_or_from_the_joined_one_and_the_
 def test_other_countries_never_stand_for_a_culture(tmp_path, cfg, english):
     path, _ = write(tmp_path, "swow-en-complete")
     with pytest.raises(DataError, match="no trial with nativeLanguage.*Jamaica.*'x'"):
-        trials.load_trials(path, trials.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["Jamaica"])), english)
+        norm_files.load_trials(
+            path, norm_files.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["Jamaica"])), english
+        )
 
 
 @pytest.mark.parametrize(
@@ -126,14 +131,16 @@ def test_a_participant_file_that_does_not_fit_is_one_error(tmp_path, cfg, englis
     other = tmp_path / "SWOW-SL1.0_participants.tsv"
     other.unlink() if participants is None else other.write_text(participants)
     with pytest.raises(DataError) as error:
-        trials.load_trials(path, trials.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["x"])), english)
+        norm_files.load_trials(
+            path, norm_files.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["x"])), english
+        )
     assert all(word in str(error.value) for word in words), error.value
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("participantID,cue,R1,R2\n1,dog,cat,bone\n", ["line 1", "R3 is missing", "notebooks/formats"]),
+        ("participantID,cue,R1,R2\n1,dog,cat,bone\n", ["line 1", "R3 is missing", "notebooks/settings/formats"]),
         ("participantID,cue,R1,R2,R3\nUnited States,dog,cat,bone,x\n", ["line 2", "'participantID'", "'United States'"]),
         ("participantID,cue,R1,R2,R3\n1,dog,a,b,c\n2,,a,b,c\n", ["line 3", "empty cue", "shifted"]),
         ("participantID,cue,R1,R2,R3\n1,dog,a,b,c\n2,dog,a,b\n", ["line 3", "got 4"]),
@@ -144,7 +151,7 @@ def test_bad_files_are_one_error_with_the_place(tmp_path, cfg, english, text, wo
     path = tmp_path / "broken.csv"
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        trials.load_trials(path, trials.find_format(path, cfg.formats), make_culture(), english)
+        norm_files.load_trials(path, norm_files.find_format(path, cfg.formats), make_culture(), english)
     assert all(word in str(error.value) for word in ["broken.csv", *words]), error.value
 
 
@@ -152,10 +159,10 @@ def test_a_file_of_two_formats_is_refused_until_the_culture_names_one(tmp_path, 
     path, _ = write(tmp_path, "swow-balanced")
     twin = cfg.formats[[form.name for form in cfg.formats].index("swow-balanced")].model_copy(update={"name": "twin"})
     with pytest.raises(DataError, match=r"swow-balanced, twin.*norms\.format"):
-        trials.find_format(path, [*cfg.formats, twin])
-    assert trials.find_format(path, [*cfg.formats, twin], "twin").name == "twin"
+        norm_files.find_format(path, [*cfg.formats, twin])
+    assert norm_files.find_format(path, [*cfg.formats, twin], "twin").name == "twin"
     with pytest.raises(DataError, match=r"none\.yaml"):
-        trials.find_format(path, cfg.formats, "none")
+        norm_files.find_format(path, cfg.formats, "none")
 
 
 HEADER, *ROWS = [line.split(",") for line in (
@@ -200,7 +207,7 @@ def test_a_changed_file_is_an_error_with_its_place_or_a_counted_repair(tmp_path,
 
     def load(name, content):
         (tmp_path / name).write_bytes(content)
-        return trials.load_trials(tmp_path / name, trials.find_format(tmp_path / name, cfg.formats), native, english)
+        return norm_files.load_trials(tmp_path / name, norm_files.find_format(tmp_path / name, cfg.formats), native, english)
 
     whole, counted = load("whole.csv", "\n".join(",".join(row) for row in (HEADER, *ROWS)).encode())
     name = "changed.csv.gz" if zipped else "changed.csv"
@@ -230,17 +237,17 @@ def test_a_culture_and_a_format_of_its_own_are_yaml_only(tmp_path):
     """A file in no known format, for a culture that nobody described: two YAML files and a profile."""
     root, data = copy_project(tmp_path / "project"), tmp_path / "mine"
     (data / "swow").mkdir(parents=True)
-    (root / "notebooks/formats/own.yaml").write_text(yaml.safe_dump({
+    (root / "notebooks/settings/formats/own.yaml").write_text(yaml.safe_dump({
         "label": "ours", "recognised": {"has": ["person", "stimulus", "first"]}, "separator": "|", "numeric_participant": False,
         "columns": {"participant": "person", "cue": "stimulus", "R1": "first", "R2": "second", "R3": "third"}, "missing": ["-"],
         "steps": [{"step": "recode_doubles"}],
     }))  # fmt: skip
     write_profile(root, {"own": {"trials": ["own*.txt"]}})
     (data / "swow/own-1.txt").write_text("person|stimulus|first|second|third\na|dog|cat|cat|bone\nb|dog|cat|-|-\n")
-    loaded = norms.load_norms(config.load("third", root=root, data_dir=data), "own")
-    assert loaded["norms"][["response", "count", "n"]].values.tolist() == [["cat", 2, 3], ["bone", 1, 3]]
-    assert loaded["cleaning"]["count"].tolist() == [1, 1] and not loaded["published"]
-    table = norms.tabulate_cleaning({"own": loaded})
+    loaded = strengths.load_norms(config.load("third", root=root, data_dir=data), "own")
+    assert loaded.norms[["response", "count", "n"]].values.tolist() == [["cat", 2, 3], ["bone", 1, 3]]
+    assert loaded.cleaning["count"].tolist() == [1, 1] and not loaded.published
+    table = strengths.tabulate_cleaning({"own": loaded})
     assert table["count"].tolist() == [0, 2, 0, 0, 1, 1] and (table["culture"] == "own").all()
     assert table["step"].tolist() == ["read own-1.txt"] * 4 + ["recode_doubles"] * 2
 
@@ -253,12 +260,12 @@ def test_the_british_and_oceanian_norms_of_the_same_concepts_are_yaml_only(tmp_p
     blocks = [yaml.safe_load(block.split("```")[0]) for block in text.split("```yaml\n")[1:]]
     examples = {block["label"]: block for block in blocks if block.get("label") in {"United Kingdom", "Oceania"}}
     assert set(examples) == {"United Kingdom", "Oceania"}
-    write_profile(root, {"uk": examples["United Kingdom"]["norms"], "oceania": examples["Oceania"]["norms"]})
+    write_profile(root, {"uk": examples["United Kingdom"].norms, "oceania": examples["Oceania"].norms})
     people = ["United States", "United Kingdom", "Australia", "New Zealand", "United Kingdom"]
     rows = [f"{n},{n},{native},football,{first},NA,NA" for n, (native, first) in enumerate(zip(people, ["NFL", "soccer", "rugby", "rugby", "soccer"], strict=True))]  # fmt: skip
     (data / "swow/SWOW-EN.R100.csv").write_text("id,participantID,nativeLanguage,cue,R1,R2,R3\n" + "\n".join(rows) + "\n")
     cfg = config.load("third", root=root, data_dir=data)
-    found = {name: norms.load_norms(cfg, name)["norms"][["response", "count", "n"]].values.tolist() for name in cfg.cultures}
+    found = {name: strengths.load_norms(cfg, name).norms[["response", "count", "n"]].values.tolist() for name in cfg.cultures}
     assert found == {"uk": [["soccer", 2, 2]], "oceania": [["rugby", 2, 2]]}
 
 
@@ -271,14 +278,14 @@ def write_profile(root, cultures):
             "survey_n": 1000,
             "norms": {"strengths": {}, **files},
         }
-        (root / f"notebooks/cultures/{name}.yaml").write_text(yaml.safe_dump(culture))
+        (root / f"notebooks/settings/cultures/{name}.yaml").write_text(yaml.safe_dump(culture))
     profile = {"extends": "smoke", "data": "real", "cultures": list(cultures)}
-    (root / "notebooks/profiles/third.yaml").write_text(yaml.safe_dump(profile))
+    (root / "notebooks/settings/profiles/third.yaml").write_text(yaml.safe_dump(profile))
 
 
 def test_research_files_are_recognised_and_match_the_published_strengths(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
-    table = norms.match_norms(cfg, {name: norms.load_norms(cfg, name) for name in cfg.cultures}).set_index("culture")
+    table = strengths.match_norms(cfg, {name: strengths.load_norms(cfg, name) for name in cfg.cultures}).set_index("culture")
     assert (table["cues"] == 187).all()
     assert table.loc["cn", "identical counts"] > 0.97 and table.loc["cn", "largest difference"] <= 3
     assert 0.65 < table.loc["us", "identical counts"] < 0.72

@@ -6,19 +6,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from align_utils import (
-    culture_map,
-    instrument,
-    map_plots,
-    plots,
-    respondents,
-    styles,
-    tension,
-    value_plots,
-    values,
-    wvs,
-    yardsticks,
-)
+from align_utils.plots import common as common_plots
+from align_utils.plots import survey as survey_plots
+from align_utils.survey import aligned, styles
+from align_utils.survey import distances as survey_distances
+from align_utils.survey import human as survey_human
+from align_utils.survey import items as survey_items
+from align_utils.survey import map as culture_map
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -26,9 +20,9 @@ MODEL = "some-model-with-a-long-name-7b"
 
 @pytest.fixture(scope="module")
 def made(cfg):
-    plots.use_style()
-    items = instrument.choose_items(cfg)
-    human, _, _ = wvs.load_distributions(cfg, items)
+    common_plots.use_style()
+    items = survey_items.choose_items(cfg)
+    human, _ = survey_human.load_distributions(cfg, items)
     rng, rows = np.random.default_rng(0), []
     for adapter, stage in STATES:
         for language in ("en", "zh"):
@@ -39,8 +33,8 @@ def made(cfg):
                     {**names, "question": item.question, "code": c, "share": p} for c, p in zip(item.codes, shares, strict=True)
                 ]
     averaged = pd.DataFrame(rows)
-    halves = respondents.draw_halves(cfg, items, human, None)
-    return items, human, halves, averaged, pd.concat([averaged, yardsticks.build_baselines(human, halves)])
+    halves = survey_human.draw_halves(cfg, items, human, None)
+    return items, human, halves, averaged, pd.concat([averaged, survey_distances.build_baselines(human, halves)])
 
 
 def assert_whole(figure, *words):
@@ -58,15 +52,15 @@ def assert_whole(figure, *words):
 
 def test_items_fit_even_eighteen_of_them(made):
     items, human, _, averaged, _ = made
-    ranked = values.rank_tension(human, "us", "cn", size=20)
-    frame = tension.list_answers(averaged, human, items, ranked, culture="cn", language="zh")
+    ranked = survey_distances.rank_tension(human, "us", "cn", size=20)
+    frame = aligned.list_answers(averaged, human, items, ranked, culture="cn", language="zh")
     assert frame["question"].nunique() == 20 and set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
     assert frame.groupby(["question", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
-    pages = value_plots.plot_pages(frame, title="Items", of=60)
+    pages = survey_plots.plot_pages(frame, title="Items", of=60)
     assert {name: sum(axes.get_visible() for axes in page.axes) for name, page in pages.items()} == {"": 10, "_2": 10}
     assert_whole(pages[""], "1 to 10 of 20 chosen from 60")
     assert_whole(pages["_2"], "11 to 20 of 20 chosen from 60")
-    figure = value_plots.plot_items(frame[frame["question"].isin(ranked["question"].head(value_plots.PAGE))], title="Items")
+    figure = survey_plots.plot_items(frame[frame["question"].isin(ranked["question"].head(survey_plots.PAGE))], title="Items")
     assert_whole(figure, "Q182", "people, cn", "vanilla model", "Never justifiable")
     # Bars and lines carry the frame's numbers, in the order of the scale (Q56 is stored 1, 3, 2).
     axes = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("Q56 "))
@@ -78,22 +72,24 @@ def test_items_fit_even_eighteen_of_them(made):
 
 def test_counts_styles_and_map_are_whole(cfg, made):
     items, human, halves, averaged, everyone = made
-    distances = pd.concat([values.measure_distances(averaged, human), yardsticks.measure_baselines(human, halves)])
-    ranked = values.rank_tension(human, "us", "cn", size=20)
-    counts = tension.count_aligned(cfg, tension.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
-    chance = tension.find_chance(counts, human, ranked)
-    figure = value_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, chance=chance, title="Counts")
+    distances = pd.concat(
+        [survey_distances.measure_distances(averaged, human), survey_distances.measure_baselines(human, halves)]
+    )
+    ranked = survey_distances.rank_tension(human, "us", "cn", size=20)
+    counts = aligned.count_aligned(cfg, aligned.judge_items(distances, everyone, human, ranked, toward="cn", away="us"))
+    chance = aligned.find_chance(counts, human, ranked)
+    figure = survey_plots.plot_counts(counts, titles={"nearer": "nearer", "mode": "mode"}, chance=chance, title="Counts")
     lines = [next(line for line in axes.lines if line.get_linestyle() == ":").get_xdata()[0] for axes in figure.axes]
     assert lines == [chance["nearer"], chance["mode"]]
     assert_whole(figure, "cn control_shuffled, asked in zh", "20/20", "half of the people, us")
     found = styles.summarise_styles(cfg, styles.score_styles(everyone, items))
     names = ["model", "adapter", "stage", "language", "persona"]
-    found["label"] = [tension.name_answerer(*row) for row in found[names].itertuples(index=False)]
-    assert_whole(value_plots.plot_styles(found), "acquiescence (11 items)", "extremes (54 items)")
+    found["label"] = [aligned.name_answerer(*row) for row in found[names].itertuples(index=False)]
+    assert_whole(survey_plots.plot_styles(found), "acquiescence (11 items)", "extremes (54 items)")
     path = cfg.root / "data" / "survey"
-    axes = culture_map.load_axes(path / "map.yaml", instrument.load_items(path, choice="all", nominal=True))
+    axes = culture_map.load_axes(path / "map.yaml", survey_items.load_items(path, choice="all", nominal=True))
     places = culture_map.summarise_map(cfg, culture_map.score_components(axes, items, everyone))
-    figure = map_plots.plot_map(yardsticks.pick_model(places, MODEL, "none"), axes)
+    figure = survey_plots.plot_map(survey_distances.pick_model(places, MODEL, "none"), axes)
     assert_whole(
         figure,
         "in the manner of",

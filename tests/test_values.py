@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from align_utils import answers, prompts, stats, values
+from align_utils import stats
+from align_utils.models import prompts
+from align_utils.survey import answers, distances
 
 
 @st.composite
@@ -24,24 +26,24 @@ def test_wasserstein_agrees_with_scipy_and_is_a_distance(pair):
     p, q = pair
     support = np.arange(len(p))
     expected = scipy_stats.wasserstein_distance(support, support, p, q) / (len(p) - 1)
-    assert values.wasserstein(p, q) == pytest.approx(expected, abs=1e-9)
-    assert 0 <= values.wasserstein(p, q) <= 1 and values.wasserstein(p, p) == 0
-    assert values.wasserstein(p, q) == pytest.approx(values.wasserstein(q, p))
+    assert distances.wasserstein(p, q) == pytest.approx(expected, abs=1e-9)
+    assert 0 <= distances.wasserstein(p, q) <= 1 and distances.wasserstein(p, p) == 0
+    assert distances.wasserstein(p, q) == pytest.approx(distances.wasserstein(q, p))
     middle = (p + q) / 2
     entropy = lambda x: scipy_stats.entropy(x, base=2)  # noqa: E731
     means = support @ p, support @ q
-    assert values.mean_difference(p, q) == pytest.approx((means[0] - means[1]) / (len(p) - 1), abs=1e-9)
-    assert abs(values.mean_difference(p, q)) <= values.wasserstein(p, q) + 1e-12
-    assert values.jensen_shannon(p, q) == pytest.approx(entropy(middle) - (entropy(p) + entropy(q)) / 2, abs=1e-9)
+    assert distances.mean_difference(p, q) == pytest.approx((means[0] - means[1]) / (len(p) - 1), abs=1e-9)
+    assert abs(distances.mean_difference(p, q)) <= distances.wasserstein(p, q) + 1e-12
+    assert distances.jensen_shannon(p, q) == pytest.approx(entropy(middle) - (entropy(p) + entropy(q)) / 2, abs=1e-9)
 
 
 def test_closed_forms():
     for k in range(2, 11):
         ends, uniform, step = np.eye(k)[[0, -1]], np.full(k, 1 / k), np.eye(k)[1]
-        assert values.wasserstein(*ends) == pytest.approx(1) and values.jensen_shannon(*ends) == pytest.approx(1)
-        assert values.wasserstein(ends[0], uniform) == pytest.approx(1 / 2), "the mean of 0 ... 1"
-        assert values.wasserstein(ends[0], step) == pytest.approx(1 / (k - 1))
-        assert values.wasserstein(ends.mean(axis=0), uniform) == pytest.approx(((k + 1) // 2 - 1) * (k // 2) / (k * (k - 1)))
+        assert distances.wasserstein(*ends) == pytest.approx(1) and distances.jensen_shannon(*ends) == pytest.approx(1)
+        assert distances.wasserstein(ends[0], uniform) == pytest.approx(1 / 2), "the mean of 0 ... 1"
+        assert distances.wasserstein(ends[0], step) == pytest.approx(1 / (k - 1))
+        assert distances.wasserstein(ends.mean(axis=0), uniform) == pytest.approx(((k + 1) // 2 - 1) * (k // 2) / (k * (k - 1)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,13 +53,13 @@ def test_unweighted_answers_lie_as_far_apart_as_worldvaluesbench_says(k, data):
     first, second = (np.array(data.draw(st.lists(st.integers(1, k), min_size=1, max_size=40))) for _ in range(2))
     benchmark = scipy_stats.wasserstein_distance((first - 1) / (k - 1), (second - 1) / (k - 1))
     shares = [np.bincount(given, minlength=k + 1)[1:] / len(given) for given in (first, second)]
-    assert values.wasserstein(*shares) == pytest.approx(benchmark, abs=1e-9)
+    assert distances.wasserstein(*shares) == pytest.approx(benchmark, abs=1e-9)
 
 
 @pytest.mark.parametrize("bad", [[0.5, 0.6], [1.0], [-0.1, 1.1], [float("nan"), 1.0]])
 def test_what_is_no_distribution_is_refused(bad):
     with pytest.raises(ValueError, match="not a distribution"):
-        values.wasserstein(np.array(bad), np.array([0.5] * len(bad)))
+        distances.wasserstein(np.array(bad), np.array([0.5] * len(bad)))
 
 
 HUMAN = pd.DataFrame(
@@ -73,7 +75,7 @@ HUMAN = pd.DataFrame(
 
 
 def test_tension_worked_by_hand():
-    tension = values.rank_tension(HUMAN, "us", "cn", size=1)
+    tension = distances.rank_tension(HUMAN, "us", "cn", size=1)
     assert tension["question"].tolist() == ["Q1", "Q56"] and tension["tension"].tolist() == pytest.approx([0.8, 0.5])
 
 
@@ -92,7 +94,7 @@ def test_tension_worked_by_hand():
     ],
 )
 def test_the_set_is_a_third_or_eighteen_and_never_over_half(available, wanted, size):
-    assert values.choose_size(available, wanted) == size
+    assert distances.choose_size(available, wanted) == size
 
 
 def test_orders_are_averaged_and_the_pair_is_the_first_and_the_last():

@@ -5,9 +5,10 @@ import csv
 import pytest
 from conftest import ROOT
 
-from align_utils import config, instrument
-from align_utils.tables import DataError
-from align_utils.wording import describe_wording, read_wording
+from align_utils.config import profiles as config
+from align_utils.store.textfiles import DataError
+from align_utils.survey import items as survey_items
+from align_utils.survey.items import describe_wording, read_wording
 
 AGREE = "1. Yes, strongly | 2. Yes | 3. No | 4. No, strongly"
 ZH_AGREE = "1. 很对 | 2. 对 | 3. 不对 | 4. 很不对"
@@ -16,7 +17,7 @@ HEADER = ["question", "language", "text", "options", "origin"]
 
 @pytest.fixture(scope="module")
 def items():
-    return instrument.load_items(ROOT / "data" / "survey", choice="all")
+    return survey_items.load_items(ROOT / "data" / "survey", choice="all")
 
 
 def write(folder, rows, header=HEADER):
@@ -117,22 +118,22 @@ def test_the_file_is_read_only_when_the_profile_asks(tmp_path):
     (tmp_path / "wvs").mkdir()
     write(tmp_path / "wvs", pair("Q27"))
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    assert describe_wording(instrument.choose_items(cfg)) == (
+    assert describe_wording(survey_items.choose_items(cfg)) == (
         "Wording: 0 items in that of the file, 233 in ours (most often: the profile asks in ours, survey.wording, and leaves "
         "wvs/questions.csv aside, 233)."
     )
     survey = cfg.profile.survey.model_copy(update={"wording": "file"})
     cfg.profile = cfg.profile.model_copy(update={"survey": survey})
-    assert (instrument.choose_items(cfg)["wording"] == "file").sum() == 1
+    assert (survey_items.choose_items(cfg)["wording"] == "file").sum() == 1
     (tmp_path / "wvs" / "questions.csv").write_text("question,language\nQ27,en\n")
     with pytest.raises(DataError, match="columns text, options, origin not found"):
-        instrument.choose_items(cfg)
+        survey_items.choose_items(cfg)
     (tmp_path / "wvs" / "questions.csv").unlink()
-    absent = instrument.choose_items(cfg)
+    absent = survey_items.choose_items(cfg)
     assert describe_wording(absent).endswith(
         "0 items in that of the file, 233 in ours (most often: there is no wvs/questions.csv, 233)."
     )
-    assert absent.drop(columns="wording").equals(instrument.load_items(ROOT / "data" / "survey", choice="all"))
+    assert absent.drop(columns="wording").equals(survey_items.load_items(ROOT / "data" / "survey", choice="all"))
 
 
 def test_runs_with_official_files_ask_in_their_words_but_the_measured_one():

@@ -6,8 +6,8 @@ import unicodedata
 
 import torch
 
-from align_utils.conversion import SPACE
-from align_utils.loss import FusedTrainer
+from align_utils.models.gemma_gguf import SPACE
+from align_utils.training.loss import FusedTrainer
 
 NAMES = ("LATIN", "COMBINING", "CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "FULLWIDTH LATIN", "FULLWIDTH DIGIT")
 

@@ -1,0 +1,254 @@
+"""Profiles, models, cultures and languages: YAML read, checked and merged into one frozen object."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, reduce
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from align_utils.config.settings import (
+    Ablation,
+    ConfigError,
+    Culture,
+    Format,
+    Language,
+    ModelSource,
+    Profile,
+    ServerModel,
+    Strict,
+)
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Config:
+    """A resolved profile with its cultures, languages and models, and every path of its run.
+
+    Parameters
+    ----------
+    profile : Profile
+    root : Path
+        The folder that holds `notebooks/`, `data/`, `runs/` and `figures/`.
+    data_dir : Path
+        The folder with `swow/`, `ratings/` and `wvs/`.
+    """
+
+    def __init__(self, profile: Profile, root: Path, data_dir: Path):
+        self.profile, self.root, self.data_dir = profile, root, data_dir
+        self.output = Path(os.environ.get("ALIGN_OUTPUT") or root).resolve()
+        settings = root / "notebooks" / "settings"
+        self.cultures = {n: _read(settings / "cultures" / f"{n}.yaml", Culture) for n in profile.cultures}
+        languages = dict.fromkeys(c.language for c in self.cultures.values())
+        self.languages = {n: _read(settings / "languages" / f"{n}.yaml", Language) for n in languages}
+        self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
+        self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
+        self.baselines = {n: _read(settings / "models" / f"{n}.yaml", ServerModel) for n in profile.baselines}
+        if len({model.backend for model in self.models.values()}) > 1:
+            raise ConfigError(
+                f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one backend a "
+                "profile, as unsloth rewrites the architectures that transformers would run beside it; make a profile of each"
+            )
+        for name, language in self.languages.items():
+            if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
+                raise ConfigError(
+                    f"profile '{profile.name}': field 'survey.personas': '{unknown[0]}' is not worded in "
+                    f"{settings / 'languages' / f'{name}.yaml'}; there are none, {', '.join(language.personas)}"
+                )
+
+    @cached_property
+    def runs(self) -> Path:
+        """Folder of everything the run computes: `runs/<profile>` of the project, or of the folder that ALIGN_OUTPUT names."""
+        return self.output / "runs" / self.profile.name
+
+    @cached_property
+    def figures(self) -> Path:
+        """Folder of figures and tables: `figures/<profile>`, beside `runs`."""
+        return self.output / "figures" / self.profile.name
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the run reads the bundled illustrative sample."""
+        return self.profile.data == "sample"
+
+    @property
+    def bootstrap(self) -> dict:
+        """Settings of every interval: resamples, level and seed."""
+        return {**self.profile.stats.model_dump(), "seed": self.profile.seed}
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that the trained stages are run with, the profile's own first."""
+        return list(dict.fromkeys([self.profile.seed, *self.profile.seeds]))
+
+    @property
+    def mark(self) -> str:
+        """Watermark of every figure: the profile's note, else a word about the bundled sample, else nothing."""
+        return self.profile.note or ("illustrative sample, not research data" if self.is_sample else "")
+
+    def label(self, model: str, culture: str) -> str:
+        """Name of a panel or row: the culture, with the model in front when the run has several (baselines count)."""
+        return culture if len(self.models) + len(self.baselines) == 1 else f"{model} {culture}"
+
+    def language_of(self, culture: str) -> Language:
+        """The language of a culture of this run."""
+        return self.languages[self.cultures[culture].language]
+
+    def estimate(self, notebook: str) -> float:
+        """Minutes a notebook is expected to take on 2 cores (profile `budget_minutes`)."""
+        return self.profile.budget_minutes.get(notebook[:2], 0.0)
+
+
+def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str | None = None) -> Config:
+    """Load a profile by name and everything it names.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a file in `notebooks/settings/profiles/` (without `.yaml`).
+    root : Path, optional
+        Project folder; default `ALIGN_ROOT`, else the folder above this package.
+    data_dir : Path, optional
+        Folder of the real files; default `ALIGN_DATA`, else `data/raw`. A profile with `data: sample` never looks there.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or unreadable, a key is unknown or has the wrong type, or the data folder does not exist.
+
+    Examples
+    --------
+    >>> load("smoke").profile.data
+    'sample'
+    """
+    root = Path(root or os.environ.get("ALIGN_ROOT") or PACKAGE_ROOT).resolve()
+    settings = read_profile(profile, root=root)
+    if settings.data == "sample":
+        return Config(settings, root, root / "data" / "sample")
+    folder = Path(data_dir or os.environ.get("ALIGN_DATA") or root / "data" / "raw").resolve()
+    if not (folder / "swow").is_dir():
+        raise ConfigError(
+            f"profile '{profile}' reads real files, but {folder}/swow does not exist. Put the Small World of Words files "
+            "there (data/README.md says where to get them) or set ALIGN_DATA=<folder>; PROFILE=cpu needs no files."
+        )
+    return Config(settings, root, folder)
+
+
+def read_profile(name: str, *, root: Path) -> Profile:
+    """A profile with its overlays merged, without looking at data, cultures or models (see `load` for the errors)."""
+    return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _profile_path(root, name))
+
+
+def read_model(name: str, *, root: Path) -> ModelSource:
+    """The file `notebooks/settings/models/<name>.yaml` (see `load` for the errors)."""
+    return _read(root / "notebooks" / "settings" / "models" / f"{name}.yaml", ModelSource)
+
+
+def read_ablation(name: str, *, root: Path) -> Ablation:
+    """The file `notebooks/settings/ablations/<name>.yaml` (see `load` for the errors)."""
+    return _read(root / "notebooks" / "settings" / "ablations" / f"{name}.yaml", Ablation)
+
+
+def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
+    """The same run with some settings of its profile changed; what it computes goes to a folder of its own.
+
+    Parameters
+    ----------
+    *overlays : dict
+        Merged over the profile one after the other, as a profile is over what it extends.
+    source : str
+        Where the overlays stand, for the error.
+    runs : Path
+        Takes the place of `runs/<profile>`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key or a wrong value; names `source` and the field.
+
+    Examples
+    --------
+    >>> smoke = load("smoke")
+    >>> overlay_config(smoke, {"sft": {"list_length": 5}}, source="here", runs=smoke.runs / "short").profile.sft.list_length
+    5
+    """
+    settings = reduce(_merge, overlays, cfg.profile.model_dump())
+    changed = Config(_build(Profile, settings, source), cfg.root, cfg.data_dir)
+    changed.runs = runs
+    return changed
+
+
+def describe(cfg: Config) -> str:
+    """One paragraph for the head of a notebook: profile, data, seed, cultures, models; the resolved profile is saved too."""
+    save_resolved(cfg)
+    data = "the bundled illustrative sample" if cfg.is_sample else "the reader's own files"
+    parts = [f"profile {cfg.profile.name}: {cfg.profile.description}", f"data: {data}", f"seed {cfg.profile.seed}"]
+    return "; ".join([*parts, f"cultures {', '.join(cfg.cultures)}", f"models {', '.join(cfg.models)}"])
+
+
+def save_resolved(cfg: Config) -> Path:
+    """Write the merged profile to `runs/<profile>/profile.yaml`, so that a result can be read with its settings."""
+    path = cfg.runs / "profile.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(cfg.profile.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def read_yaml(path: Path) -> dict:
+    """Read one YAML mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing (with the names that exist), is not YAML (with the line), or is not a mapping.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path}: no such file; found in that folder: {known}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def _profile_path(root: Path, name: str) -> Path:
+    return root / "notebooks" / "settings" / "profiles" / f"{name}.yaml"
+
+
+def _merge_overlays(root: Path, name: str, seen: tuple[str, ...] = ()) -> dict:
+    if name in seen:
+        raise ConfigError(f"{_profile_path(root, name)}: field 'extends' goes round in a circle: {' > '.join([*seen, name])}")
+    overlay = read_yaml(_profile_path(root, name))
+    parent = overlay.pop("extends", None)
+    return _merge(_merge_overlays(root, parent, (*seen, name)), overlay) if parent else overlay
+
+
+def _merge(base: dict, overlay: dict) -> dict:
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _read(path: Path, kind: type[Strict]):
+    return _build(kind, {"name": path.stem, **read_yaml(path)}, path)
+
+
+def _build(kind: type[Strict], content: dict, path: Path | str):
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        found = f", found {first['input']!r}" if first["type"] not in {"missing", "extra_forbidden"} else ""
+        raise ConfigError(f"{path}: field '{field}': {first['msg']}{found}") from error

@@ -1,0 +1,73 @@
+"""Which stages a run has: the untuned model, what is trained, and the controls that the profile names."""
+
+from __future__ import annotations
+
+from align_utils.config.profiles import Config
+from align_utils.config.settings import ConfigError, Profile
+
+UNTUNED = ("zero_shot", "few_shot")
+# The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
+FOREIGN = "control_foreign"
+# Stages that go on from the SFT adapter with a reward.
+PREFERENCE = ("ppo", "rloo", "grpo")
+# What a run may train on the culture's own norms, in the order in which it is told of.
+TARGETS = ("sft", *PREFERENCE)
+
+
+def list_trained(cfg: Config) -> tuple[str, ...]:
+    """Stages that have an adapter of their own in this run: SFT, PPO, critic-free methods and trained controls of the profile."""
+    targets = [name for name in TARGETS if name in ("sft", "ppo", *cfg.profile.critic_free.methods)]
+    return (*targets, *(name for name in cfg.profile.controls if name != FOREIGN))
+
+
+def list_stages(cfg: Config) -> tuple[str, ...]:
+    """Everything that answers the cues: the untuned model in two ways, the trained stages, and the foreign adapter if wanted."""
+    return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))
+
+
+def count_lists(profile: Profile, stage: str) -> int:
+    """Lists that a stage of PREFERENCE draws: updates times episodes of PPO, updates times cues times samples of the others."""
+    ppo, free = profile.ppo, profile.critic_free
+    return ppo.updates * ppo.episodes if stage == "ppo" else free.updates * free.cues * free.samples
+
+
+def name_notebook(stage: str) -> str:
+    """The notebook that trains a stage.
+
+    Examples
+    --------
+    >>> name_notebook("rloo"), name_notebook("control_shuffled")
+    ('03_ppo', '02_sft')
+    """
+    return "03_ppo" if stage in PREFERENCE else "02_sft"
+
+
+def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
+    """Pairs of stages whose difference is tested: each step of training, each critic-free method with PPO, SFT with each control.
+
+    The other culture's norms stand beside the untuned model too, taught in this culture's language (translated) or in their own
+    (the foreign adapter): what do they change?
+    """
+    contrasts = [("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft")]
+    methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
+    contrasts += [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
+    contrasts += [("sft", name) for name in cfg.profile.controls]
+    return contrasts + [(name, "few_shot") for name in ("control_other_culture", FOREIGN) if name in cfg.profile.controls]
+
+
+def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:
+    """(Culture, stage) of the adapter with which a stage answers; None for the untuned model.
+
+    Raises
+    ------
+    ConfigError
+        The foreign adapter is wanted and the run has one culture only.
+    """
+    if stage in UNTUNED:
+        return None
+    if stage != FOREIGN:
+        return culture, stage
+    others = [name for name in cfg.cultures if cfg.cultures[name].language != cfg.cultures[culture].language]
+    if not others:
+        raise ConfigError(f"{FOREIGN}: the run has no culture of another language than '{culture}'; take it off `controls`")
+    return others[0], "sft"

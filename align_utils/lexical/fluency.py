@@ -1,0 +1,107 @@
+"""What tuning costs: how well the model still predicts neutral prose that has nothing to do with associations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from align_utils.config.profiles import Config
+from align_utils.config.stages import list_trained
+from align_utils.models.adapters import find_adapter, load_states
+from align_utils.models.load import hash_base, use_adapter
+from align_utils.stats import summarise
+from align_utils.store.steps import find_step, hash_file, make_step, progress, save_frame
+from align_utils.store.textfiles import read_table
+
+# Bumped when this module's results change for the same settings.
+FLUENCY_VERSION = 3
+
+
+def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
+    """Neutral sentences of the run's languages: `language, text` of `data/neutral.csv`, and the file."""
+    path = cfg.root / "data" / "neutral.csv"
+    frame = read_table(path, ["language", "text"])
+    return frame[frame["language"].isin(cfg.languages)].reset_index(drop=True), path
+
+
+@torch.inference_mode()
+def score_texts(model, tokenizer, texts: Sequence[str], *, batch: int = 8) -> list[float]:
+    """Negative log-likelihood of each text in nats, summed over its tokens (the first one, which has no context, left out)."""
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    order, scores = sorted(range(len(rows)), key=lambda i: len(rows[i])), [0.0] * len(rows)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        width = max(len(rows[i]) for i in chosen)
+        # Padded on the right, where a causal model cannot see it; a padded target does not count.
+        ids = torch.tensor([rows[i] + [tokenizer.pad_token_id] * (width - len(rows[i])) for i in chosen], device=model.device)
+        held = torch.tensor([[place < len(rows[i]) for place in range(width)] for i in chosen], device=model.device)
+        logits = model(input_ids=ids, attention_mask=held.long()).logits[:, :-1].float()
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        sums = (losses.view(len(chosen), -1) * held[:, 1:]).sum(1).tolist()
+        for i, total in zip(chosen, sums, strict=True):
+            scores[i] = total
+    return scores
+
+
+def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
+    """Score the neutral texts with the untuned model and every adapter of the run; stored as one step.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture` ('none' for the untuned model), `stage, seed, language, text, nats, characters`; one row a text and seed.
+    """
+    texts, path = load_texts(cfg)
+    trained = [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
+    states = [("none", "zero_shot", cfg.profile.seed), *((*state, seed) for seed in cfg.seeds for state in trained)]
+    settings = {
+        "version": FLUENCY_VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "texts": hash_file(path),
+        "adapters": [_hash_adapter(cfg, name, state) for state in states], "states": states, "languages": list(cfg.languages),
+    }  # fmt: skip
+    folder = cfg.runs / "steps" / "fluency" / name
+    if not find_step(folder, settings):
+        with make_step(folder, settings) as work:
+            parts = []
+            for seed in cfg.seeds:
+                model, tokenizer, adapters = load_states(cfg, name, seed)
+                for *state, own in progress(
+                    [state for state in states if state[2] == seed], desc="neutral texts", unit="model"
+                ):
+                    with use_adapter(model, adapters.get(tuple(state))):
+                        nats = score_texts(model, tokenizer, texts["text"])
+                    parts.append(texts.assign(nats=nats, culture=state[0], stage=state[1], seed=own))
+            frame = pd.concat(parts, ignore_index=True).assign(model=name, characters=lambda rows: rows["text"].str.len())
+            columns = ["model", "culture", "stage", "seed", "language", "text", "nats", "characters"]
+            save_frame(frame[columns], work / "nats.parquet")
+    return pd.read_parquet(folder / "nats.parquet")
+
+
+def summarise_fluency(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+    """Nats per character of every state and language, and the paired difference from the untuned model.
+
+    Per character and not per token, so that models with other tokenizers can be set beside each other.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, language, value` (mean nats per character), `low, high, n, cost` (mean difference from the
+        untuned model), `cost_low, cost_high`; bootstrap over texts, and over seeds where there are several.
+    """
+    by = ["model", "culture", "stage", "language"]
+    scored = scored.assign(rate=scored["nats"] / scored["characters"])
+    base = scored[scored["culture"] == "none"].set_index(["model", "language", "text"])["rate"]
+    keys = pd.MultiIndex.from_frame(scored[["model", "language", "text"]])
+    scored["cost"] = scored["rate"] - base.loc[keys].to_numpy()
+    run = "seed" if len(cfg.seeds) > 1 else None
+    table = summarise(scored, by, "rate", unit="text", run=run, **cfg.bootstrap)
+    costs = summarise(scored, by, "cost", unit="text", run=run, **cfg.bootstrap)
+    return table.assign(cost=costs["value"], cost_low=costs["low"], cost_high=costs["high"])
+
+
+def _hash_adapter(cfg: Config, name: str, state: tuple[str, str, int]) -> str | None:
+    weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
+    return hash_file(weights) if weights.is_file() else None

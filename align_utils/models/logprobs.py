@@ -1,0 +1,149 @@
+"""Log-probabilities of what goes on from prompts: each prompt is read once, and its continuations are read from its cache."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from align_utils.models.decode import TupleCache, place_inputs, read_batch, wrap_cache
+from align_utils.store.steps import ModelError
+
+Tokens = tuple[int, ...]
+
+
+def score_tails(
+    model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Tokens]]], *, batch_tokens: int
+) -> list[list[np.ndarray]]:
+    """Log-probability of every token of every tail after its context.
+
+    What the contexts have in common is read once, then each context once, together with its longest tail, then the other tails,
+    short ones first, from copies of their context's cache. The output layer works at the scored positions alone.
+
+    Parameters
+    ----------
+    asked : sequence of (context, tails)
+        Token ids; neither a context nor a tail is empty.
+    batch_tokens : int
+        Tokens, those of the cache included, that go through the model together.
+
+    Returns
+    -------
+    list of list of ndarray
+        As `asked`: for each tail its tokens' natural log-probabilities, float64 of shape (tail length,).
+
+    Raises
+    ------
+    ModelError
+        Scores that are not finite.
+    """
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
+    size = max(1, batch_tokens // len(asked[order[-1]][0])) if order else 1
+    results: list[list[np.ndarray]] = [[] for _ in asked]
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        logs = _read_contexts(model, pad, [asked[i] for i in part], batch_tokens)
+        for row, index in enumerate(part):
+            results[index] = [
+                np.array([logs[row, tail[:end]][tail[end]] for end in range(len(tail))]) for tail in asked[index][1]
+            ]
+    return results
+
+
+@torch.inference_mode()
+def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Tokens]]], batch_tokens: int) -> dict:
+    # What is asked of each (row, beginning of a tail): the tokens that go on from it.
+    nodes: dict[tuple[int, Tokens], dict[int, None]] = {}
+    for row, (_, tails) in enumerate(asked):
+        for tail in tails:
+            for end, token in enumerate(tail):
+                nodes.setdefault((row, tail[:end]), {})[token] = None
+    # A beginning that another goes through is read with it.
+    inner = {(row, path[:end]) for row, path in nodes for end in range(len(path))}
+    heads = sorted((node for node in nodes if node not in inner), key=lambda node: len(node[1]))
+    # The longest of a row is read together with its context, in one pass.
+    trunks = dict(heads)
+    rest = [(row, path) for row, path in heads if path != trunks[row]]
+
+    rows = [(*context, *trunks[row]) for row, (context, _) in enumerate(asked)]
+    keep = 1 + max(map(len, trunks.values()))
+    given = read_batch(model, pad, rows, keep=keep, ahead=keep - 1 if rest else 0)
+    logs: dict[tuple[int, Tokens], dict[int, float]] = {}
+    order, wanted = _mark(nodes, logs, list(enumerate(trunks[row] for row in range(len(rows)))), keep, left=True)
+    logits, cache = _project(
+        model, wanted.to(given.ids.device), **place_inputs(given.ids, given.mask, given.positions, given.cache, given.shared),
+        logits_to_keep=keep, use_cache=bool(rest) or given.cache is not None,
+    )  # fmt: skip
+    _keep(logs, nodes, order, logits)
+
+    size = max(1, batch_tokens // (given.ids.shape[1] + keep))
+    for start in range(0, len(rest), size):
+        part = rest[start : start + size]
+        logits, order = _read_heads(model, pad, given, _copy_rows(wrap_cache(cache), part), part, trunks, nodes, logs)
+        _keep(logs, nodes, order, logits)
+    return logs
+
+
+def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens]], trunks: dict, nodes: dict, logs: dict):
+    # Two columns at least where a single one would take another way (`prefix.place_inputs`).
+    device, width = given.ids.device, max(1 + isinstance(cache, TupleCache), *(len(path) for _, path in heads))
+    ids = torch.tensor([[*path, *[pad] * (width - len(path))] for _, path in heads], device=device)
+    real = torch.tensor([[place < len(path) for place in range(width)] for _, path in heads], device=device)
+    rows = [row for row, _ in heads]
+    mask, ends = given.mask[rows], given.positions[rows, -1:].clone()
+    for index, row in enumerate(rows):
+        # What was read with the context is not part of it.
+        mask[index, mask.shape[1] - len(trunks[row]) :] = 0
+        ends[index] -= len(trunks[row])
+    order, wanted = _mark(nodes, logs, heads, width, left=False)
+    logits, _ = _project(
+        model, wanted.to(device), input_ids=ids, attention_mask=torch.cat([mask, real.to(mask)], dim=1),
+        position_ids=ends + 1 + torch.arange(width, device=device), past_key_values=cache, use_cache=True, logits_to_keep=0,
+    )  # fmt: skip
+    return logits, order
+
+
+def _mark(nodes: dict, logs: dict, heads: Sequence[tuple[int, Tokens]], width: int, *, left: bool):
+    """Beginnings that end within these heads and are still to be read, in reading order, and where in `width` columns they end."""
+    wanted, found = torch.zeros(len(heads), width, dtype=torch.bool), {}
+    for index, (row, path) in enumerate(heads):
+        for end in range(0 if left else 1, len(path) + 1):
+            node = (row, path[:end])
+            if node in nodes and node not in logs and node not in found:
+                found[node] = None
+                wanted[index, width - 1 - len(path) + end if left else end - 1] = True
+    return list(found), wanted
+
+
+def _project(model, wanted: torch.Tensor, **inputs):
+    """Logits after the wanted positions alone, which keeps the output layer, the dear part in a vocabulary of 262,144, small."""
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][wanted],))
+    try:
+        output = model(**inputs)
+    finally:
+        hook.remove()
+    # A model that multiplies with the layer's weights itself (unsloth) passes the hook by.
+    return output.logits if output.logits.dim() == 2 else output.logits[wanted], output.past_key_values
+
+
+def _keep(logs: dict, nodes: dict, order: Sequence[tuple[int, Tokens]], logits: torch.Tensor) -> None:
+    logits = logits.float()
+    total = torch.logsumexp(logits, dim=-1)
+    if not total.isfinite().all():
+        raise ModelError(
+            "the model's scores are not finite numbers, so no answer can be read from them: its weights are damaged, or 16 bits are too "
+            "narrow for it (float16 on a card without bfloat16)"
+        )
+    for node, scores, whole in zip(order, logits, total, strict=True):
+        tokens = list(nodes[node])
+        logs[node] = dict(zip(tokens, (scores[tokens] - whole).tolist(), strict=True))
+
+
+def _copy_rows(cache, heads: Sequence[tuple[int, Tokens]]):
+    """The rows of a cache that the heads go on from; the cache itself stays as it is."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(torch.tensor([row for row, _ in heads], device=cache.layers[0].keys.device))
+    return chosen

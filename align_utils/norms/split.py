@@ -1,0 +1,348 @@
+"""Concept pairs and the split that every stage keeps: held out by family, alike in all languages; what leaks through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from align_utils.config.profiles import Config
+from align_utils.config.settings import Language
+from align_utils.stats import wilson_interval
+from align_utils.store.steps import read_frame, save_frame
+from align_utils.store.textfiles import DataError, read_table
+
+SPLITS = ("train", "valid", "test")
+
+
+def load_pairs(cfg: Config) -> tuple[pd.DataFrame, Path]:
+    """Concept pairs: `ALIGN_DATA/swow/cue_pairs.csv` if there, else our `data/pairs.csv`.
+
+    Returns
+    -------
+    (DataFrame, Path)
+        `cue_<language>` for every language of the run and `domain`; the file read.
+
+    Raises
+    ------
+    DataError
+        A language's column is missing, or a cue stands in two pairs.
+    """
+    own = cfg.data_dir / "swow" / "cue_pairs.csv"
+    path = own if own.is_file() else cfg.root / "data" / "pairs.csv"
+    columns = [f"cue_{language}" for language in cfg.languages]
+    frame = read_table(path, [*columns, "domain"])
+    for column in columns:
+        twice = frame.index[frame.duplicated(column)]
+        if len(twice):
+            raise DataError(f"{path}, line {twice[0]}: '{frame.loc[twice[0], column]}' stands in two pairs; keep one")
+    return frame.reset_index(drop=True), path
+
+
+def split_pairs(
+    pairs: pd.DataFrame, norms: dict[str, pd.DataFrame], languages: dict[str, Language], *, valid: int, test: int, seed: int
+) -> pd.DataFrame:
+    """Split concept pairs into train, valid and test, whole families together and alike for all languages.
+
+    A family is a set of pairs joined by a shared lemma in any language (`dog`, `dogs`), so that no inflected variant of a
+    held-out cue is trained on. Only pairs whose cue every language's norms hold can be held out.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        `cue_<language>` columns and `domain`.
+    norms : dict of language name to DataFrame
+        Norms per language (several cultures of a language: their common cues).
+    valid, test : int
+        Numbers of pairs to hold out, reached with at most one family more.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        The pairs present in all norms with `family` (int) and `split`.
+
+    Raises
+    ------
+    DataError
+        Fewer than half of the pairs would be left for training.
+    """
+    known = pd.Series(True, index=pairs.index)
+    for name, frame in norms.items():
+        known &= pairs[f"cue_{name}"].isin(set(frame["cue"].unique()))
+    shared = pairs[known].reset_index(drop=True)
+    if len(shared) < 2 * (valid + test):
+        raise DataError(
+            f"only {len(shared)} of {len(pairs)} concept pairs have their cues in all norms: too few to hold out {valid} + {test}; "
+            "lower norms.valid_pairs and norms.test_pairs in the profile, or give a longer swow/cue_pairs.csv"
+        )
+    shared["family"] = _find_families(shared, languages)
+    families = shared.groupby("family").size()
+    order = np.random.default_rng(seed).permutation(families.index.to_numpy())
+    reached = families.loc[order].cumsum().to_numpy()
+    before = reached - families.loc[order].to_numpy()
+    split = np.select([before < test, before < test + valid], ["test", "valid"], "train")
+    shared["split"] = shared["family"].map(dict(zip(order, split, strict=True)))
+    return shared
+
+
+@dataclass(frozen=True)
+class CultureNorms:
+    """What notebook 01 left of one culture.
+
+    `norms`: `cue, response, count, n, strength, rank`; `cues` by split (`train, valid, test, excluded`); `path` of the norms' file;
+    `trials`: `participant, cue, R1, R2, R3`, or None where the culture has none; `control`: of norms that are wrong on purpose, what an
+    adapter's key needs to know of them.
+    """
+
+    norms: pd.DataFrame
+    cues: dict[str, list[str]]
+    path: Path
+    trials: pd.DataFrame | None = None
+    control: dict = field(default_factory=dict)
+
+
+def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame | None) -> Path:
+    """Store a culture's norms and trials for the later notebooks (`load_run`): `norms/<culture>.parquet`, `<culture>_trials.parquet`."""
+    empty = pd.DataFrame(columns=["participant", "cue", "R1", "R2", "R3"])
+    save_frame(empty if trials is None else trials, cfg.runs / "norms" / f"{name}_trials.parquet")
+    return save_frame(norms, cfg.runs / "norms" / f"{name}.parquet")
+
+
+def load_run(cfg: Config) -> dict[str, CultureNorms]:
+    """What notebook 01 left for the later ones, by culture; the splits are proved disjoint.
+
+    Raises
+    ------
+    MissingInput
+        Notebook 01 has not run.
+    """
+    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
+    stage = {}
+    for name in cfg.cultures:
+        path = cfg.runs / "norms" / f"{name}.parquet"
+        frame = read_frame(path, made_by="01_norms")
+        trials = read_frame(cfg.runs / "norms" / f"{name}_trials.parquet", made_by="01_norms")
+        cues = split_cues(frame, splits, cfg.language_of(name))
+        stage[name] = CultureNorms(frame, cues, path, trials if len(trials) else None)
+    return stage
+
+
+def split_cues(norms: pd.DataFrame, splits: pd.DataFrame, language: Language) -> dict[str, list[str]]:
+    """Cues of one culture by split; unpaired cues train, except variants of a held-out cue, which are left out.
+
+    Returns
+    -------
+    dict
+        `train`, `valid`, `test` and `excluded`, each a sorted list of cues.
+
+    Raises
+    ------
+    DataError
+        A cue, or a variant of it, would stand in two splits.
+    """
+    column = f"cue_{language.name}"
+    held = splits[splits["split"] != "train"].set_index(column)["split"].to_dict()
+    lemmas = {lemmatise(cue, language) for cue in held}
+    present = sorted(set(norms["cue"].unique()))
+    parts = {name: [cue for cue in present if held.get(cue) == name] for name in ("valid", "test")}
+    rest = [cue for cue in present if cue not in held]
+    parts["train"] = [cue for cue in rest if lemmatise(cue, language) not in lemmas]
+    parts["excluded"] = [cue for cue in rest if lemmatise(cue, language) in lemmas]
+    prove_disjoint(parts, language)
+    return parts
+
+
+def prove_disjoint(parts: dict[str, Sequence[str]], language: Language) -> None:
+    """Raise DataError if a cue, or an inflected or differently written form of it, stands in two of train, valid and test."""
+    forms = {name: {lemmatise(cue, language): cue for cue in parts[name]} for name in SPLITS}
+    for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        common = sorted(forms[first].keys() & forms[second].keys())
+        if common:
+            a, b = forms[first][common[0]], forms[second][common[0]]
+            raise DataError(f"cue in two splits: '{a}' ({first}) and '{b}' ({second}), {len(common)} in all; split by family")
+
+
+def lemmatise(word: str, language: Language) -> str:
+    """Lemma of a normalised word in the language's lemmatiser; the normalised word where there is none."""
+    plain = language.normalise(word)
+    return plain if language.lemmatiser is None else _look_up_lemma(plain, language.lemmatiser)
+
+
+def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) -> pd.DataFrame:
+    """The split's pairs as `first`, `second` (cues of two cultures), `domain` and `family`."""
+    columns = [f"cue_{cfg.cultures[name].language}" for name in (first, second)]
+    return pd.DataFrame(
+        {"first": splits[columns[0]], "second": splits[columns[1]], "domain": splits["domain"], "family": splits["family"]}
+    )
+
+
+def link_concepts(pairs: pd.DataFrame, norms: pd.DataFrame, language: Language) -> dict[str, int]:
+    """Responses that are themselves cues of the concept pairs: response as written to number of the pair."""
+    numbers = {language.normalise(cue): number for number, cue in enumerate(pairs[f"cue_{language.name}"])}
+    forms = {word: language.normalise(word) for word in norms["response"].unique()}
+    return {word: numbers[form] for word, form in forms.items() if form in numbers}
+
+
+def describe_splits(stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+    """One row a split: families, pairs, and cues per culture."""
+    rows = []
+    for name in SPLITS:
+        part = splits[splits["split"] == name]
+        cues = {f"cues {culture}": len(data.cues[name]) for culture, data in stage.items()}
+        rows.append({"split": name, "families": part["family"].nunique(), "pairs": len(part), **cues})
+    return pd.DataFrame(rows)
+
+
+def map_families(cfg: Config) -> dict[tuple[str, str], int]:
+    """(Culture, cue) to family, the unit that intervals are drawn over."""
+    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
+    return {
+        (name, cue): family
+        for name, culture in cfg.cultures.items()
+        for cue, family in zip(splits[f"cue_{culture.language}"], splits["family"], strict=True)
+    }
+
+
+@lru_cache(maxsize=100_000)  # the split asks for the lemma of every cue three times
+def _look_up_lemma(word: str, lemmatiser: str) -> str:
+    import simplemma
+
+    return simplemma.lemmatize(word, lang=lemmatiser).casefold()
+
+
+def _find_families(pairs: pd.DataFrame, languages: dict[str, Language]) -> np.ndarray:
+    keys = [pairs[f"cue_{name}"].map(lambda cue, name=name: (name, lemmatise(cue, languages[name]))) for name in languages]
+    codes, _ = pd.factorize(pd.concat(keys, ignore_index=True))
+    rows = np.tile(np.arange(len(pairs)), len(languages))
+    size = len(pairs) + codes.max() + 1
+    graph = coo_array((np.ones(len(rows)), (rows, codes + len(pairs))), shape=(size, size))
+    return connected_components(graph, directed=False)[1][: len(pairs)]
+
+
+MATCHINGS = ("exact", "lemma")
+
+
+def fold_words(words: Iterable[str], language: Language, matching: str) -> dict[str, str]:
+    """The form under which each word is compared.
+
+    Parameters
+    ----------
+    words : iterable of str
+        As written; each distinct word is folded once.
+    matching : {'exact', 'lemma'}
+        `exact`: the language's normal form (NFKC, case, outer punctuation, spaces). `lemma`: hyphens are spaces, the language's
+        `leading` words and `endings` are dropped (an ending only behind two characters), and every word of the response is replaced by its lemma.
+
+    Returns
+    -------
+    dict
+        Word to form; empty forms are kept as they are.
+
+    Examples
+    --------
+    >>> from align_utils import config
+    >>> en = config.load("smoke").languages["en"]
+    >>> fold_words(["Ice-Creams", "to run"], en, "lemma")
+    {'Ice-Creams': 'ice cream', 'to run': 'run'}
+    >>> fold_words(["Ice-Creams"], en, "exact")
+    {'Ice-Creams': 'ice-creams'}
+    """
+    fold = {"exact": language.normalise, "lemma": lambda word: _fold_lemma(word, language)}[matching]
+    return {word: fold(word) for word in dict.fromkeys(words)}
+
+
+def _fold_lemma(word: str, language: Language) -> str:
+    parts = language.normalise(word).replace("-", " ").split()
+    while len(parts) > 1 and parts[0] in language.leading:
+        parts = parts[1:]
+    if parts:
+        # At least two characters must stay: 目的 (aim) and 女儿 (daughter) do not end in a particle.
+        ending = next((end for end in language.endings if parts[-1].endswith(end) and len(parts[-1]) > len(end) + 1), "")
+        parts[-1] = parts[-1].removesuffix(ending)
+    return ("" if language.remove_spaces else " ").join(lemmatise(part, language) for part in parts)
+
+
+LEAKAGE_COLUMNS = ["leak", "count", "of", "share", "low", "high"]
+
+
+def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], language: Language, *, k: int = 5) -> pd.DataFrame:
+    """Three ways in which the test cues of one culture stand in its training data.
+
+    Parameters
+    ----------
+    norms : DataFrame
+        `cue, response, rank`.
+    cues : dict
+        From `pairs.split_cues`.
+    k : int
+        A held-out cue's strongest pairs that are looked up the other way round.
+
+    Returns
+    -------
+    DataFrame
+        COLUMNS: test cues that are responses to training cues; their top-k pairs (cue, response) of which (response, cue) is a
+        training pair; test cues of which an inflected or differently written form is a training cue (other script: where the
+        package OpenCC is installed, else the row says that it was not checked). Wilson intervals.
+    """
+    forms = pd.DataFrame({
+        "cue": norms["cue"], "rank": norms["rank"], "a": norms["cue"].map(language.normalise),
+        "b": norms["response"].map({word: language.normalise(word) for word in norms["response"].unique()}),
+    })  # fmt: skip
+    training = forms[forms["cue"].isin(set(cues["train"]))]
+    said, known = set(training["b"]), set(zip(training["a"], training["b"], strict=True))
+    tested = {language.normalise(cue) for cue in cues["test"]}
+    top = forms[forms["cue"].isin(set(cues["test"])) & (forms["rank"] <= k)]
+    plain, checked = _pick_script(language)
+    lemmas = {lemmatise(plain(cue), language) for cue in cues["train"]}
+    found = {
+        "test cues that are training responses": (len(tested & said), len(tested)),
+        f"top-{k} test pairs reversed in training": (
+            sum((b, a) in known for a, b in zip(top["a"], top["b"], strict=True)), len(top),
+        ),
+        f"test cues with a variant that trains ({checked})": (
+            sum(lemmatise(plain(cue), language) in lemmas for cue in cues["test"]), len(cues["test"]),
+        ),
+    }  # fmt: skip
+    return _tabulate(found)
+
+
+def measure_crossing(cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+    """Test concepts whose cue in some language trains in any culture of that language: must be none."""
+    tested = splits[splits["split"] == "test"]
+    trained = {name: set() for name in cfg.languages}
+    for culture, data in stage.items():
+        trained[cfg.cultures[culture].language] |= set(data.cues["train"])
+    crossing = pd.Series(False, index=tested.index)
+    for name, known in trained.items():
+        crossing |= tested[f"cue_{name}"].isin(known)
+    return _tabulate({"test concepts that train in some language": (int(crossing.sum()), len(tested))})
+
+
+def report_leakage(cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+    """`culture` and COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
+    parts = [measure_leakage(data.norms, data.cues, cfg.language_of(name)).assign(culture=name) for name, data in stage.items()]
+    parts.append(measure_crossing(cfg, stage, splits).assign(culture="all"))
+    return pd.concat(parts, ignore_index=True)[["culture", *LEAKAGE_COLUMNS]]
+
+
+def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
+    if language.other_script is None:
+        return str, "case, inflection"
+    if find_spec("opencc") is None:
+        return str, "case, inflection; script not checked: OpenCC is not installed"
+    import opencc
+
+    return opencc.OpenCC(language.other_script.convert).convert, "case, inflection, script"
+
+
+def _tabulate(found: dict[str, tuple[int, int]]) -> pd.DataFrame:
+    rows = [[leak, count, of, count / of, *wilson_interval(count, of)] for leak, (count, of) in found.items()]
+    return pd.DataFrame(rows, columns=LEAKAGE_COLUMNS)

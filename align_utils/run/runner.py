@@ -1,0 +1,178 @@
+"""Run the notebooks headlessly, in order, and list what they made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+from papermill.inspection import inspect_notebook
+from tabulate import tabulate
+
+from align_utils.config.profiles import Config, load
+from align_utils.config.settings import ConfigError
+from align_utils.store.page import load_manifest, load_metrics
+
+# Ends what the kernel shows.
+_END = b"\0"
+
+
+class RunError(RuntimeError):
+    """A notebook cannot be run as asked, or one of its cells failed."""
+
+
+def list_notebooks(root: Path) -> list[str]:
+    """Names of the notebooks in order, without suffix."""
+    return sorted(path.stem for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
+    """Execute one notebook with papermill in a fresh kernel of this interpreter.
+
+    Parameters
+    ----------
+    cfg : Config
+    name : str
+        Such as `01_norms`, or its number.
+    parameters : dict
+        Values for the notebook's parameters cell; `PROFILE` is added.
+
+    Returns
+    -------
+    Path
+        The executed copy, `runs/<profile>/notebooks/<name>.ipynb`.
+
+    Raises
+    ------
+    RunError
+        No such notebook; a parameter it does not declare (before anything runs); a failing cell (the copy so far stays).
+    """
+    matches = [known for known in list_notebooks(cfg.root) if known == name or known[:2] == name]
+    if not matches:
+        raise RunError(f"no notebook '{name}'; there are: {', '.join(list_notebooks(cfg.root))}")
+    name, source = matches[0], cfg.root / "notebooks" / f"{matches[0]}.ipynb"
+    parameters = {"PROFILE": cfg.profile.name, **parameters}
+    declared = inspect_notebook(str(source))
+    unknown = sorted(set(parameters) - set(declared))
+    if unknown:
+        raise RunError(f"{source.name} does not declare {', '.join(unknown)}; it declares: {', '.join(declared) or 'nothing'}")
+    target = cfg.runs / "notebooks" / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{name}: profile {cfg.profile.name}, about {cfg.estimate(name):g} min when nothing is stored yet", flush=True)
+    # The data folder was resolved against the caller's folder; the kernel starts in notebooks/ and must not resolve it again.
+    os.environ.update(ALIGN_NOTEBOOK=name, ALIGN_ROOT=str(cfg.root), TOKENIZERS_PARALLELISM="false")
+    # Large pages for large tensors: a fifth less time for generation on a CPU with a vocabulary this large.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if not cfg.is_sample:
+        os.environ["ALIGN_DATA"] = str(cfg.data_dir)
+    try:
+        with _show_progress():
+            papermill.execute_notebook(
+                str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
+                progress_bar={"desc": name},
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        last = f"{error.ename}: {error.evalue}"
+        raise RunError(
+            f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{last}\n\nThe notebook so far: {target}"
+        ) from error
+    return target
+
+
+@contextmanager
+def _show_progress():
+    """Name a pipe in ALIGN_PROGRESS and copy what comes through it to this terminal: the bars of the kernel (`store.progress`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "progress"
+        os.mkfifo(path)
+        # Open for both, so that neither this end nor the kernel's waits for the other.
+        pipe = os.open(path, os.O_RDWR)
+        os.environ["ALIGN_PROGRESS"] = str(path)
+        watcher = threading.Thread(target=_copy, args=(pipe,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            del os.environ["ALIGN_PROGRESS"]
+            os.write(pipe, _END)
+            watcher.join()
+            os.close(pipe)
+
+
+def _copy(pipe: int) -> None:
+    while not (part := os.read(pipe, 65536)).endswith(_END):
+        sys.stderr.write(part.decode(errors="replace"))
+        sys.stderr.flush()
+
+
+def print_summary(cfg: Config) -> str:
+    """Table of everything the run made: figure or table, path, notebook, and each notebook's headline number."""
+    metrics = load_metrics(cfg)
+    rows = []
+    for entry in load_manifest(cfg):
+        path = Path(entry["path"])
+        if path.parts[0] != "figures" or path.suffix not in {".png", ".csv"}:
+            continue
+        rows.append([path.stem, "figure" if path.suffix == ".png" else "table", path, entry["notebook"], ""])
+    for notebook, headline in _find_headlines(metrics).items():
+        for row in rows:
+            if row[3][:2] == notebook:
+                row[4] = headline
+                break
+    return tabulate(rows, headers=["name", "kind", "path", "notebook", "headline number"])
+
+
+def _find_headlines(metrics) -> dict[str, str]:
+    lines = {}
+    for notebook, part in metrics.groupby("notebook"):
+        row = part.iloc[0]
+        where = " ".join(str(row[f]) for f in ("culture", "stage", "language") if row[f] not in (None, "") and row[f] == row[f])
+        interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] and row["low"] is not None else ""
+        lines[notebook] = f"{row['metric']} {where}: {row['value']:.2f}{interval}"
+    return lines
+
+
+def print_plan(cfg: Config) -> None:
+    """Say before a run what it will do and how long each notebook is expected to take."""
+    rows = [[name, f"{cfg.estimate(name):g}"] for name in list_notebooks(cfg.root)]
+    total = sum(cfg.estimate(name) for name in list_notebooks(cfg.root))
+    print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
+    if cfg.is_sample and (Path(os.environ.get("ALIGN_DATA", "none")) / "swow").is_dir():
+        print(
+            f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files."
+        )
+    print(tabulate(rows, headers=["notebook", "minutes (2 cores)"]))
+    print(f"About {total:g} minutes if nothing is stored yet; stored steps are not computed again.\n", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--plan`, `--summary`."""
+    parser = argparse.ArgumentParser(prog="python -m align_utils.run", description=__doc__)
+    parser.add_argument("notebooks", nargs="*", help="names or numbers; none: all in order")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--plan", action="store_true", help="print the plan and its time, run nothing")
+    parser.add_argument("--summary", action="store_true", help="print what the run made, run nothing")
+    options = parser.parse_args(arguments)
+    try:
+        cfg = load(options.profile)
+        if options.plan or options.summary:
+            print_plan(cfg) if options.plan else print(print_summary(cfg))
+            return 0
+        parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
+        for name in options.notebooks or list_notebooks(cfg.root):
+            run_notebook(cfg, name, parameters)
+    except (ConfigError, RunError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished steps are stored; the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,12 @@
+"""What a run keeps: the page of a notebook, stored steps, frames and text files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "ledger": ["note_made", "note_read"],
+        "page": ["Page", "list_records", "load_manifest", "load_metrics", "open_page"],
+        "steps": ["find_step", "make_step", "progress", "read_frame", "save_frame"],
+    },
+)

@@ -1,0 +1,196 @@
+"""Delimited text files of others, read strictly: what is wrong is named with its file, line and remedy."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow
+
+from align_utils.store.ledger import note_read
+
+SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
+
+
+class DataError(ValueError):
+    """A data file does not hold what its format promises."""
+
+
+def find_file(folder: Path, patterns: Sequence[str]) -> Path | None:
+    """First file in `folder` that matches the ordered patterns (`.gz` too); several matches of one pattern: the last by name."""
+    for pattern in patterns:
+        found = sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")})
+        if found:
+            return found[-1]
+    return None
+
+
+def read_header(path: Path, separator: str | None = None) -> list[str]:
+    """Column names of a delimited file, stripped (separator and errors as in `read_table`)."""
+    header = _check_text(path, _read_bytes(path, lines=1)).rstrip("\r\n")
+    return [name.strip() for name in _split(header, separator or _sniff(header))]
+
+
+def read_table(
+    path: Path, columns: Sequence[str], *, optional: Sequence[str] = (), separator: str | None = None
+) -> pd.DataFrame:
+    """Read a TAB- or comma-separated file as text, by column names in any case.
+
+    TAB files are read without quoting (Small World of Words never quotes them); `null`, `nan` and `none` stay words.
+
+    Parameters
+    ----------
+    path : Path
+        Plain or `.gz`; UTF-8, with or without a byte-order mark.
+    columns, optional : sequence of str
+        Columns that must, or may, be there; the result has them under these names.
+    separator : str, optional
+        Where the header cannot tell it; default TAB if the header holds one, else comma.
+
+    Returns
+    -------
+    DataFrame
+        Text columns, stripped; the index is the line number in the file (header = 1).
+
+    Raises
+    ------
+    DataError
+        Missing or damaged file, another encoding, a column that is missing or there twice, a row with too few or too many fields.
+
+    Source
+    ------
+    Small World of Words file formats (De Deyne et al. 2019; Li et al. 2024).
+    """
+    raw = _read_bytes(path)
+    _check_text(path, raw)
+    raw = raw.rstrip(b"\r\n")
+    header = raw.split(b"\n", 1)[0].decode().rstrip("\r")
+    separator = separator or _sniff(header)
+    names = _split(header, separator)
+    found = [name.strip().lower() for name in names]
+    if raw:
+        _require_columns(path, columns, names, separator)
+    wanted = {name: names[found.index(name.lower())] for name in [*columns, *optional] if name.lower() in found}
+    try:
+        frame = arrow.read_csv(
+            io.BytesIO(raw),
+            read_options=arrow.ReadOptions(use_threads=False),  # with threads the error would not name the row
+            parse_options=arrow.ParseOptions(
+                delimiter=separator, quote_char=False if separator == "\t" else '"', ignore_empty_lines=False
+            ),
+            convert_options=arrow.ConvertOptions(
+                include_columns=[*dict.fromkeys(wanted.values())], column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+            ),
+        ).to_pandas()  # fmt: skip
+    except pa.ArrowInvalid as error:
+        reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split())) or "empty file"
+        if "straddling" in reason:  # a row longer than arrow's block of a megabyte
+            size, line = max((len(row), -number) for number, row in enumerate(raw.decode().split("\n"), start=1))
+            reason = f"line {-line} has {size:,} characters, which no row of this format has"
+        raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
+    frame = pd.DataFrame({name: frame[column].str.strip() for name, column in wanted.items()})
+    frame.index = frame.index + 2
+    return frame
+
+
+def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]]:
+    """Read a word list of one or two columns (TAB without quoting, or comma), in the order of the file.
+
+    Raises
+    ------
+    DataError
+        See `read_table` for the file; or a line with another number of fields.
+    """
+    text = _check_text(path, _read_bytes(path))
+    separator = "\t" if "\t" in text else ","
+    if columns == 1 and not header:
+        rows = [[line.strip()] for line in text.splitlines()]
+    else:
+        quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+        rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=separator, quoting=quoting)]
+    rows = [(number, row) for number, row in enumerate(rows, start=1) if any(row)][header:]
+    for number, row in rows:
+        if len(row) < columns or (columns == 2 and len(row) > 2):
+            raise DataError(
+                f"{path}, line {number}: expected {columns} field{'s' if columns > 1 else ''} separated by "
+                f"{SEPARATORS[separator]}, found {len(row)}: {row}; take the list as published"
+            )
+    return [tuple(row[:columns]) for _, row in rows]
+
+
+def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, high: float) -> pd.Series:
+    """Turn a text column into numbers within [low, high].
+
+    Raises
+    ------
+    DataError
+        A value is not a number or is out of range; names the line and the value.
+    """
+    try:
+        numbers = pd.Series(pc.cast(pa.array(frame[column]), pa.float64()).to_numpy(zero_copy_only=False), frame.index)
+    except pa.ArrowInvalid:  # slower, and finds which
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+    bad = frame.index[~numbers.between(low, high)]
+    if len(bad):
+        raise DataError(
+            f"{path}, line {bad[0]}, column '{column}': expected a number from {low:g} to {high:g}, "
+            f"found {frame.loc[bad[0], column]!r}; {len(bad)} such row{'s' if len(bad) > 1 else ''}"
+        )
+    return numbers
+
+
+def _sniff(header: str) -> str:
+    return "\t" if "\t" in header else ","
+
+
+def _split(header: str, separator: str) -> list[str]:
+    return next(csv.reader([header], delimiter=separator), [""])
+
+
+def _require_columns(path: Path, columns: Sequence[str], names: list[str], separator: str) -> None:
+    found = [name.strip().lower() for name in names]
+    missing = [name for name in columns if name.lower() not in found]
+    if missing:
+        raise DataError(
+            f"{path}, line 1: column{'s' if len(missing) > 1 else ''} {', '.join(missing)} not found; the header, read with "
+            f"{SEPARATORS.get(separator, repr(separator))} as separator, holds: {', '.join(names)}. Take the file as published, "
+            "not re-saved by a spreadsheet"
+        )
+    twice = [name for name in columns if found.count(name.lower()) > 1]
+    if twice:
+        raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
+
+
+def _read_bytes(path: Path, lines: int | None = None) -> bytes:
+    """Content of a plain or gzipped file, or its first lines, without a byte-order mark."""
+    try:
+        if path.suffix == ".gz" and path.stat().st_size == 0:
+            raise EOFError("it is empty")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read() if lines is None else b"".join(islice(file, lines))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; data/README.md says where each file comes from") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip ({error}); fetch it again") from error
+    if lines is None:
+        note_read(path)
+    return raw.removeprefix(codecs.BOM_UTF8)
+
+
+def _check_text(path: Path, raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8; take the file as published or re-save it as UTF-8") from error

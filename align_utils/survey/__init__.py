@@ -1,0 +1,61 @@
+"""The World Values Survey: items, people's answers, models' answers, and the distances between them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "aligned": [
+            "count_aligned",
+            "describe_paper",
+            "find_chance",
+            "judge_items",
+            "list_aligned_metrics",
+            "list_answers",
+            "name_answerer",
+        ],
+        "answers": [
+            "average_orders",
+            "compare_debiasing",
+            "compare_readouts",
+            "describe_readouts",
+            "list_files",
+            "load_answers",
+            "load_generated",
+            "pick_seed",
+            "summarise_distances",
+            "tabulate_means",
+        ],
+        "ask": ["ask_survey"],
+        "distances": [
+            "add_baselines",
+            "build_baselines",
+            "choose_size",
+            "measure_baselines",
+            "measure_distances",
+            "pick_model",
+            "rank_tension",
+        ],
+        "factor_map": ["describe_places", "list_countries", "load_atlas", "summarise_places"],
+        "human": ["describe_choice", "describe_people", "draw_choice", "draw_halves", "load_distributions", "load_respondents"],
+        "items": ["choose_items", "describe_wording", "list_nominal", "load_items"],
+        "map": ["load_axes", "score_components"],
+        "paper": ["compare_with_paper"],
+        "power": ["summarise_power"],
+        "seeds": ["summarise_seeds"],
+        "servers": ["ask_baselines", "describe_bounds"],
+        "shifts": [
+            "add_contrast",
+            "compare_controls",
+            "find_controls",
+            "list_items",
+            "list_shift_metrics",
+            "measure_shifts",
+            "pick_topics",
+            "state_claims",
+            "summarise_shifts",
+            "summarise_topics",
+        ],
+        "styles": ["score_styles", "summarise_styles"],
+    },
+)
