@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,8 +15,8 @@ from transformers import ProgressCallback, TrainerCallback
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_trained, name_notebook
-from align_utils.models.load import attach_adapter, check_adapters, load_base, pick_device
-from align_utils.store.steps import TrainingError, explain, make_step, name_work, progress, require
+from align_utils.models.load import attach_adapter, check_adapters, hash_base, load_base, pick_device, use_adapter
+from align_utils.store.steps import TrainingError, explain, find_step, hash_file, make_step, name_work, progress, require
 
 
 def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | None = None) -> Path:
@@ -193,3 +195,65 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
     names = {key: f"{key[0]}_{key[1]}" for key in folders}
     check_adapters(model.eval(), tokenizer, {names[key]: folder for key, folder in folders.items()})
     return model, tokenizer, names
+
+
+@dataclass(frozen=True)
+class Step:
+    """A costly step of one answerer: its folder, all that its result depends on, and who answers (culture, stage; None: the bare model)."""
+
+    folder: Path
+    settings: dict
+    state: tuple[str, str] | None
+
+
+def describe_step(
+    cfg: Config,
+    model: str,
+    folder: str,
+    state: tuple[str, str] | None,
+    *,
+    version: int | list[int],
+    seed: int | None = None,
+    **settings,
+) -> Step:
+    """The step `runs/<profile>/steps/<folder>`: its key is of the code's version, the base model, the answerer's weights and `settings`."""
+    weights = find_adapter(cfg, model, *state, seed) / "adapter_model.safetensors" if state else None
+    common = {
+        "version": version, "base": hash_base(cfg.models[model], seed=cfg.profile.seed),
+        "adapter": hash_file(weights) if weights and weights.is_file() else None,
+    }  # fmt: skip
+    return Step(cfg.runs / "steps" / folder, common | settings, state)
+
+
+def complete_steps(
+    cfg: Config,
+    name: str,
+    steps: Mapping[Hashable, Step],
+    make: Callable,
+    *,
+    seed: int | None = None,
+    desc: str,
+    unit: str,
+    remedy: str,
+) -> None:
+    """Make the steps of one model that are not stored yet; the model is loaded once, and only if there are any.
+
+    Parameters
+    ----------
+    steps : mapping
+        From a key to its step.
+    make : callable
+        `make(key, model, tokenizer, work)` writes the step's files into the folder `work`; the model answers with the step's adapter.
+    desc, unit : str
+        Of the progress bar.
+    remedy : str
+        What helps where memory or disk run out (`store.make_step`).
+    """
+    unfinished = [key for key, step in steps.items() if not find_step(step.folder, step.settings)]
+    if not unfinished:
+        return
+    model, tokenizer, adapters = load_states(cfg, name, seed)
+    for key in progress(unfinished, desc=desc, unit=unit):
+        step = steps[key]
+        with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
+            make(key, model, tokenizer, work)
