@@ -118,7 +118,7 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
 def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
     # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
     cfg, stage = project
-    module = preference if method == "ppo" else preference
+    module = preference
     more = {} if method == "ppo" else {"method": method}
     rounded, hashes = [], []
 
@@ -211,7 +211,7 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 
     monkeypatch.setattr(validation, "generate_lists", note)
     monkeypatch.setattr(
-        preference if method == "ppo" else preference, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
+        preference, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
     )  # fmt: skip
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state()
