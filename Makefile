@@ -1,6 +1,8 @@
 # The companion's commands. `make` alone lists them.
 PROFILE ?= cpu
 PYTHON3 ?= python3
+# Processes that share the tests, one thread each.
+WORKERS ?= 2
 # Results lie here, or in the folder that ALIGN_OUTPUT names.
 RUN := $(if $(ALIGN_OUTPUT),$(ALIGN_OUTPUT)/)runs/$(PROFILE)
 STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
@@ -61,7 +63,7 @@ ablation: $(RUN)/done/$(firstword $(STEMS)) ## train and judge variants on valid
 
 test: $(READY) ## all tests, the smoke run of every notebook among them
 	@echo "Left to make test-extra (a package index) and make test-gpu (a CUDA device): what is marked extra or gpu."
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 test-extra: $(READY) ## the pinned unsloth read, Colab's set resolved, a real server asked; needs a package index (about 15 minutes)
 ifndef USE_ENV

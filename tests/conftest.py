@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,13 @@ from align_utils.config import profiles as config
 ROOT = config.PACKAGE_ROOT
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items):
+    # With several workers each has its own session: tests that read one costly run stay on one of them (`--dist loadgroup`).
+    for item in items:
+        if "smoke" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("smoke"))
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +51,30 @@ def copy_project(target: Path) -> Path:
     shutil.copytree(ROOT / "notebooks", target / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(ROOT / "data", target / "data", ignore=shutil.ignore_patterns("raw"))
     return target
+
+
+def copy_with_aims(target: Path) -> Path:
+    """The project with shares of the map's two items without an order, which the bundled sample lacks."""
+    root = copy_project(target)
+    with (root / "data/sample/wvs/distributions.sample.csv").open("a", encoding="utf-8") as file:
+        for question in ("Q154", "Q155"):
+            for country, shares in {"USA": (0.2, 0.3, 0.1, 0.4), "CHN": (0.5, 0.2, 0.2, 0.1)}.items():
+                file.writelines(f"{question},{country},{code},{share}\n" for code, share in enumerate(shares, start=1))
+    return root
+
+
+def run_notebooks(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """`python -m align_utils.run` over the notebooks of a copy of the project."""
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    own = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": os.pathsep.join(paths), **environment}
+    command = [sys.executable, "-m", "align_utils.run", *arguments]
+    return subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A finished smoke run of all notebooks, to be read only."""
+    root = copy_with_aims(tmp_path_factory.mktemp("smoke"))
+    done = run_notebooks(root, "--profile", "smoke")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return config.load("smoke", root=root)

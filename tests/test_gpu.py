@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import copy_project
-from test_notebooks import run_all
+from conftest import run_notebooks
 from test_training import prepare
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
 from trl import SFTTrainer
@@ -231,7 +231,7 @@ def test_the_notebooks_run_in_4_bits(tmp_path, capsys):
     profile["survey"] = {"readouts": ["label", "text", "generated"]}
     (root / "notebooks/settings/profiles/four_bits.yaml").write_text(yaml.safe_dump(profile))
     start = time.perf_counter()
-    done = run_all(root, "--profile", "four_bits")
+    done = run_notebooks(root, "--profile", "four_bits")
     with capsys.disabled():
         print(f"\nsix notebooks, {backend}: {time.perf_counter() - start:.0f} s")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

@@ -28,7 +28,7 @@ def project(tmp_path):
 
 
 def planned(output):
-    return re.findall(r"align_utils\.runner (\d\d)_", output)
+    return re.findall(r"align_utils\.run (\d\d)_", output)
 
 
 def test_help_lists_every_command(tmp_path):
@@ -38,12 +38,15 @@ def test_help_lists_every_command(tmp_path):
 
 
 def test_every_module_that_is_run_by_its_name_does_something():
-    texts = [path.read_text() for path in (ROOT / "Makefile", ROOT / "README.md", *(ROOT / "align_utils").glob("*.py"))]
-    called = {name for text in texts for name in re.findall(r"-m align_utils\.([a-z_]+)", text)}
-    assert {"ablation", "export", "readme", "runner", "training"} <= called
+    texts = [path.read_text() for path in (ROOT / "Makefile", ROOT / "README.md", *(ROOT / "align_utils").rglob("*.py"))]
+    called = {name for text in texts for name in re.findall(r"-m (align_utils[a-z_.]+[a-z_])", text)}
+    assert {
+        f"align_utils.{name}" for name in ("training.ablation", "models.export", "run.publish", "run", "training")
+    } <= called
     for name in called:
+        path = ROOT / name.replace(".", "/")
+        source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
         # Without these lines the command ends at once, without a word and as if all were well.
-        source = (ROOT / f"align_utils/{name}.py").read_text()
         assert re.search(r'if __name__ == "__main__":\n    (main\(\)|sys\.exit\(main\(\)\))\n\Z', source), name
 
 
@@ -70,8 +73,18 @@ def test_only_what_is_stale_runs_again(tmp_path):
         table.unlink()
     os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**31, 2**31))
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["05", "06"]
-    os.utime(root / "align_utils" / "norms.py", (2**31, 2**31))
-    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["01", "02", "03", "04", "05", "06"]
+    os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**30, 2**30))
+    # Whatever the run is made of, however deep it lies.
+    for part in (
+        "align_utils/norms/strengths.py",
+        "align_utils/plots/companion.mplstyle",
+        "notebooks/settings/cultures/us.yaml",
+        "data/sample/README.md",
+    ):
+        os.utime(root / part, (2**31, 2**31))
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["01", "02", "03", "04", "05", "06"], part
+        os.utime(root / part, (2**30, 2**30))
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == [], part
 
 
 class Recorder:
@@ -92,7 +105,7 @@ def test_every_test_is_run_by_one_make_target(tmp_path):
         chosen[target] = words[len(words) - words[::-1].index("-m")]  # the last -m counts
     folders = [str(ROOT / name) for name in settings["testpaths"]]
     assert pytest.main(["--collect-only", "-q", "-m", "", *folders], plugins=[recorder]) == 0
-    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} <= {name for name, _, _ in recorder.found}
+    assert {path.name for path in (ROOT / "tests").rglob("test_*.py")} <= {name for name, _, _ in recorder.found}
     runs = {}
     for name, test, marks in recorder.found:
         known = {word: word in marks for word in ("extra", "gpu")}

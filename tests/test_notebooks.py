@@ -2,46 +2,17 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 
 import nbformat
 import pandas as pd
-import pytest
 import yaml
-from conftest import ROOT, copy_project
+from conftest import ROOT, copy_project, copy_with_aims, run_notebooks
 
 from align_utils.config import profiles as config
 from align_utils.run import publish, runner
 from align_utils.store import page as store_page
 from align_utils.store import steps
-
-
-def run_all(root, *arguments):
-    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "ALIGN_ROOT": str(root), "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "align_utils.run", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def copy_with_aims(target):
-    """The project with shares of the map's two items without an order, which the bundled sample lacks."""
-    root = copy_project(target)
-    with (root / "data/sample/wvs/distributions.sample.csv").open("a", encoding="utf-8") as file:
-        for question in ("Q154", "Q155"):
-            for country, shares in {"USA": (0.2, 0.3, 0.1, 0.4), "CHN": (0.5, 0.2, 0.2, 0.1)}.items():
-                file.writelines(f"{question},{country},{code},{share}\n" for code, share in enumerate(shares, start=1))
-    return root
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    root = copy_with_aims(tmp_path_factory.mktemp("smoke"))
-    done = run_all(root, "--profile", "smoke")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return config.load("smoke", root=root)
 
 
 def hash_tables(cfg):
@@ -55,6 +26,9 @@ def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
         code = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code)
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+        streams = [o for cell in code for o in cell.outputs if o.output_type == "stream"]
+        # Progress goes to the terminal.
+        assert len(streams) <= len(code) and not [o for o in streams if "it/s" in o.text or "%|" in o.text]
         for made in re.findall(
             r'"((?:fig|tab)\d\d_\w+)"', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"')
         ):
@@ -69,9 +43,21 @@ def test_manifest_is_complete_and_true(smoke):
     assert made <= set(entries)
     for path, entry in entries.items():
         assert entry["sha256"] == steps.hash_file(smoke.root / path), path
-        assert entry["notebook"] in runner.list_notebooks(ROOT) and entry["section"] and entry["inputs"] is not None
+        assert entry["notebook"] in runner.list_notebooks(ROOT) and entry["inputs"]
         assert entry["seed"] == smoke.profile.seed and entry["versions"]["trl"] != "absent"
     assert str(smoke.root) not in json.dumps(list(entries.values()))
+    # Nobody lists inputs by hand: they are what was read.
+    inputs = {path: {source["path"] for source in entry["inputs"]} for path, entry in entries.items()}
+    assert inputs["figures/smoke/tab01_norms.csv"] == {
+        path for path in inputs["figures/smoke/tab01_norms.csv"] if path.startswith("data/sample/swow/")
+    }
+    assert {"runs/smoke/norms/us.parquet", "runs/smoke/associations/tiny_us.parquet"} <= inputs[
+        "figures/smoke/tab04_precision_at_5.csv"
+    ]
+    assert {"data/sample/wvs/distributions.sample.csv", "runs/smoke/survey/tiny.parquet"} <= inputs[
+        "figures/smoke/tab06_shift.csv"
+    ]
+    assert {"runs/smoke/norms/us.parquet", f"runs/smoke/adapters/tiny/us/ppo/seed-{smoke.profile.seed}"} <= set(entries)
 
 
 def test_metrics_hold_what_programs_read(smoke):
@@ -97,7 +83,7 @@ def test_every_figure_says_that_smoke_means_nothing(smoke):
 
 def test_a_second_run_from_scratch_is_the_same_byte_for_byte(smoke, tmp_path):
     root = copy_with_aims(tmp_path)
-    done = run_all(root, "--profile", "smoke")
+    done = run_notebooks(root, "--profile", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
     assert hash_tables(config.load("smoke", root=root)) == hash_tables(smoke)
 
@@ -144,22 +130,22 @@ def test_results_are_written_from_any_profile_without_a_word_or_an_item(smoke):
 
 
 def test_summary_lists_figures_and_headline_numbers(smoke):
-    done = run_all(smoke.root, "--profile", "smoke", "--summary")
+    done = run_notebooks(smoke.root, "--profile", "smoke", "--summary")
     assert done.returncode == 0 and "fig04_precision_at_k.png" in done.stdout and "precision_at_5_attested" in done.stdout
 
 
 def test_an_unknown_parameter_fails_before_anything_runs(smoke):
-    done = run_all(smoke.root, "01", "--profile", "smoke", "-p", "SEEED", "3")
+    done = run_notebooks(smoke.root, "01", "--profile", "smoke", "-p", "SEEED", "3")
     assert done.returncode == 1 and "SEEED" in done.stderr and "PROFILE" in done.stderr and "Executing" not in done.stderr
 
 
 def test_a_missing_input_stops_with_the_cell_the_notebook_to_run_and_the_copy(tmp_path):
     root = copy_project(tmp_path)
-    done = run_all(root, "02_sft", "--profile", "smoke")
+    done = run_notebooks(root, "02_sft", "--profile", "smoke")
     assert done.returncode == 1
     for word in (
         "02_sft",
-        "pairs.load_run(cfg)",
+        "norms.load_run(cfg)",
         "MissingInput",
         "run notebook 01_norms first",
         "runs/smoke/notebooks/02_sft.ipynb",
@@ -171,7 +157,7 @@ def test_a_missing_input_stops_with_the_cell_the_notebook_to_run_and_the_copy(tm
 def test_a_third_culture_is_files_and_yaml_only(tmp_path):
     """Spanish joins US English: one culture, one language, its files; 01 and 04 run on it, with 02 and 03 between."""
     root = copy_project(tmp_path / "project")
-    settings, data = root / "notebooks", tmp_path / "mine"
+    settings, data = root / "notebooks" / "settings", tmp_path / "mine"
     english = yaml.safe_load((settings / "languages/en.yaml").read_text())
     spanish = {**english, "label": "Spanish", "lemmatiser": "es", "list_prompt": "{cue}:", "ratings": {}}
     (settings / "languages/es.yaml").write_text(yaml.safe_dump(spanish))
@@ -189,9 +175,7 @@ def test_a_third_culture_is_files_and_yaml_only(tmp_path):
     cues = sorted(set(frame["cue"]))[:60]
     rows = pd.DataFrame({"cue_en": [cue[:-1] for cue in cues], "cue_es": cues, "domain": "x"})
     rows.to_csv(data / "swow/cue_pairs.csv", index=False)
-    environment = {**os.environ, "ALIGN_ROOT": str(root), "ALIGN_DATA": str(data), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "align_utils.run", "01", "02", "03", "04", "--profile", "third"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_notebooks(root, "01", "02", "03", "04", "--profile", "third", ALIGN_DATA=str(data))
     assert done.returncode == 0, done.stderr[-4000:]
     table = pd.read_csv(root / "figures/third/tab04_precision_at_5.csv")
     assert {"us", "rp"} == set(table["culture"])

@@ -19,90 +19,43 @@ from align_utils.config import profiles as config
 from align_utils.plots import common as common_plots
 from align_utils.run import colab, publish
 
-ROOMS = [  # from the bottom to the top
-    ["rating_settings", "training_settings"],
-    ["settings"],
-    ["formats", "server_settings"],
-    ["config"],
-    ["failures", "costs"],
-    ["artifacts", "tables", "stages"],
-    ["pairs", "ratings", "wording", "prompts", "trials", "cleaning", "cues"],
-    ["microdata", "opinions", "conversion", "presentations"],
-    ["norms", "stats", "matching", "instrument", "wvs", "links", "prefix", "debias"],
-    ["models", "server", "checkpoints", "loss", "curves", "controls", "lexical", "rated", "agreement", "leakage", "equivalence", "values", "plots", "structure", "overlap", "decoder", "populations", "continuations", "respondents"],
-    ["adapters", "passes", "yardsticks", "shifts"],
-    ["tension", "styles", "culture_map", "power", "seeds"],
-    ["generation", "survey", "readouts", "rewards", "value_plots", "alignment", "rating_conditions", "rating_plots", "method_plots", "survey_plots", "norm_plots", "answers", "crosschecks", "paper", "sft", "variants", "factor_map"],
-    ["validation", "groups", "associations", "map_plots"],
-    ["ppo", "grpo", "fluency", "participants", "baselines", "panels", "population_plots"],
-    ["drawn", "training", "export", "runner", "colab", "readme"],
-    ["ablation"],
-]  # fmt: skip
-FLOORS = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
-# Beside each other on one floor, yet one reads what the other makes.
-ALLOWED = {
-    ("survey", "generation"),
-    ("survey", "readouts"),
-    ("crosschecks", "answers"),
-    ("participants", "generation"),
-    ("populations", "lexical"),
-    ("respondents", "values"),
-    ("population_plots", "plots"),
-}
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets"}
-MODULES = sorted(p.stem for p in (ROOT / "align_utils").glob("*.py") if p.stem != "__init__")
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PLACES = ["config", "store", "norms", "models", "training", "lexical", "survey", "plots", "run"]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "align_utils").rglob("*.py")
+)
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 
-def imports_of(name):
-    tree = ast.parse((ROOT / "align_utils" / f"{name}.py").read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "align_utils":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.removeprefix("align_utils.")
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+def test_arrows_go_down_and_only_some_modules_import_torch():
+    # The contracts stand in pyproject.toml; `make lint` prints them.
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "2 kept, 0 broken" in done.stdout, done.stdout
 
 
-def test_every_room_has_a_floor():
-    assert set(MODULES) == set(FLOORS)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_a_room_uses_only_floors_below_and_is_not_too_long(name):
-    for used in imports_of(name):
-        if used in FLOORS:
-            assert FLOORS[used] < FLOORS[name] or (name, used) in ALLOWED, f"{name} imports {used}"
-        if used.split(".")[0] in HEAVY:
-            assert name in {
-                "models",
-                "conversion",
-                "adapters",
-                "sft",
-                "ppo",
-                "grpo",
-                "groups",
-                "passes",
-                "validation",
-                "fluency",
-                "decoder",
-                "participants",
-                "rewards",
-                "generation",
-                "survey",
-                "prefix",
-                "continuations",
-                "loss",
-                "checkpoints",
-                "colab",
-            }, f"{name} imports {used}"
-    assert len((ROOT / "align_utils" / f"{name}.py").read_text().splitlines()) <= 400
+def test_a_place_names_a_dozen_functions_and_brings_no_torch():
+    code = "\n".join([
+        "import importlib, sys",
+        f"places = {{name: importlib.import_module(f'align_utils.{{name}}') for name in {PLACES}}}",
+        "for name in ('config', 'store', 'norms', 'plots'):",
+        "    for key in places[name].__all__: getattr(places[name], key)",
+        "from align_utils import survey",
+        "survey.measure_distances, survey.summarise_shifts, survey.compare_with_paper",
+        "assert not {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules), sorted(sys.modules)",
+        "print({name: len(place.__all__) for name, place in places.items()})",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    sizes = ast.literal_eval(done.stdout)
+    assert all(size <= 20 for size in sizes.values()), sizes
+    top = {path.stem for path in (ROOT / "align_utils").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert top == {*PLACES, "stats", "__init__"}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_public_functions_have_docstrings(name):
-    module = import_module(f"align_utils.{name}")
+    module = import_module(name)
     assert module.__doc__
     for key, thing in vars(module).items():
         if key.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
@@ -156,7 +109,7 @@ def test_setup_cell_is_the_same_everywhere_short_and_names_the_address():
         badge = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}"
         assert badge in nbformat.read(path, 4).cells[0].source
     assert f"https://colab.research.google.com/github/{slug}/" in (ROOT / "README.md").read_text()
-    others = {p: p.read_text() for p in [ROOT / "README.md", *(ROOT / "align_utils").glob("*.py")]}
+    others = {p: p.read_text() for p in [ROOT / "README.md", *(ROOT / "align_utils").rglob("*.py")]}
     assert not [p for p, text in others.items() if address in text and f"/{slug}/blob" not in text]
 
 
@@ -209,15 +162,20 @@ def test_notebook_anatomy(path):
     for word in ("Question.", "Paper.", "Inputs.", "Outputs.", "Time and memory.", "Departures from the paper."):
         assert f"**{word}**" in first
     assert notebook.cells[-1].source.startswith("## What this shows")
-    assert "save_metrics" in "".join(cell.source for cell in code)
+    assert "page.close(records)" in "".join(cell.source for cell in code)
     (parameters,) = cell_text(notebook, "parameters")
     assert all(re.fullmatch(r"[A-Z_]+ = \S.*", line) for line in parameters.splitlines()) and len(parameters.splitlines()) <= 8
     own = [cell.source for cell in code if "setup" not in cell.metadata.get("tags", [])]
     lines = [[line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")] for text in own]
     assert max(map(len, lines)) <= 12 and sum(map(len, lines)) <= 150 and len(own) <= 25
     assert not re.search(r"^\s*(def|class|if False|!)\b", "\n".join(own), re.MULTILINE)
-    saved = re.findall(r"save_(figure|table)\(cfg, .*?\"((?:fig|tab)\d\d_\w+)\"", "\n".join(own), re.DOTALL)
-    assert saved and all(name.startswith(("fig" if kind == "figure" else "tab") + path.stem[:2]) for kind, name in saved)
+    source = "\n".join(own)
+    shown = re.findall(r"page\.show_(figure|table)\((?:.|\n)*?\"((?:fig|tab)\d\d_\w+)\"", source)
+    assert shown and all(name.startswith(("fig" if kind == "figure" else "tab") + path.stem[:2]) for kind, name in shown)
+    # Places alone, at most five, and no bookkeeping.
+    (places,) = re.findall(r"^from align_utils import (.*)$", source, re.MULTILINE)
+    assert set(places.split(", ")) <= set(PLACES) and len(places.split(", ")) <= 5
+    assert not re.search(r"align_utils\.|section=|inputs=", source)
 
 
 def test_chinese_labels_render():

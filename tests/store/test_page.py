@@ -8,9 +8,9 @@ import pytest
 from conftest import copy_project
 from matplotlib import pyplot as plt
 
-from align_utils.config import profiles as config
-from align_utils.store import page as store_page
+from align_utils import config, store
 from align_utils.store import steps
+from align_utils.store.page import METRIC_FIELDS
 
 
 @pytest.fixture
@@ -39,24 +39,45 @@ def test_an_interrupted_step_is_not_finished_and_begins_afresh(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["step"]
 
 
-def test_manifest_holds_hashes_that_can_be_checked(run):
+def test_manifest_holds_hashes_and_what_was_read_since_the_page_was_opened(run):
+    earlier = steps.save_frame(pd.DataFrame({"a": [0]}), run.runs / "earlier.parquet")
     source = steps.save_frame(pd.DataFrame({"a": [1]}), run.runs / "in.parquet")
-    store_page.save_table(run, pd.DataFrame({"x": [0.25, None]}), "tab09_x", section="1", inputs=[source])
-    entries = {entry["path"]: entry for entry in store_page.load_manifest(run)}
+    steps.read_frame(earlier, made_by="01_norms")
+    page = store.Page("09_x", run)
+    steps.read_frame(source, made_by="01_norms")
+    page.show_table(pd.DataFrame({"x": [0.25, None]}), "tab09_x", "A caption.")
+    entries = {entry["path"]: entry for entry in store.load_manifest(run)}
     assert set(entries) == {f"figures/smoke/tab09_x.{suffix}" for suffix in ("csv", "md", "tex")}
     for path, entry in entries.items():
         assert entry["sha256"] == hashlib.sha256((run.root / path).read_bytes()).hexdigest()
         assert entry["inputs"] == [{"path": "runs/smoke/in.parquet", "sha256": steps.hash_file(source)}]
+        assert entry["notebook"] == "09_x" and entry["caption"] == "A caption."
     assert (run.figures / "tab09_x.csv").read_text() == 'x\n0.25\n""\n'
 
 
+def test_closing_enters_what_was_made_and_said(run, capsys):
+    page = store.Page("09_x", run)
+    steps.save_frame(pd.DataFrame({"a": [1]}), run.runs / "out.parquet")
+    with steps.make_step(run.runs / "steps" / "one", {"seed": 1}) as work:
+        steps.save_frame(pd.DataFrame({"a": [1]}), work / "part.parquet")
+    page.say("One thing.", "Another.")
+    assert capsys.readouterr().out == "One thing.\nAnother.\n"
+    page.close([{"metric": "m", "value": 0.5}])
+    made = {entry["path"] for entry in store.load_manifest(run)}
+    assert made == {"runs/smoke/out.parquet", "runs/smoke/metrics/09.json", "runs/smoke/sentences/09.json"}
+    assert json.loads((run.runs / "sentences" / "09.json").read_text()) == ["One thing.", "Another."]
+
+
 def test_metrics_have_all_fields_and_refuse_others(run):
-    path = store_page.save_metrics(run, [{"metric": "m", "value": 0.5, "culture": "us"}], "04_lexical_alignment")
-    (record,) = json.loads(path.read_text())
-    assert tuple(record) == store_page.METRIC_FIELDS
+    page = store.Page("04_lexical_alignment", run)
+    page.close([{"metric": "m", "value": 0.5, "culture": "us"}])
+    (record,) = json.loads((run.runs / "metrics" / "04.json").read_text())
+    assert tuple(record) == METRIC_FIELDS
     assert record["data"] == "sample" and record["seed"] == run.profile.seed and record["low"] is None
     with pytest.raises(ValueError, match="colour"):
-        store_page.save_metrics(run, [{"metric": "m", "value": 1, "colour": "red"}], "04")
+        page.close([{"metric": "m", "value": 1, "colour": "red"}])
+    later = store.Page("06_wvs_analysis", run).gather_metrics([{"metric": "n", "value": 2}])
+    assert later[["notebook", "metric", "value"]].values.tolist() == [["04", "m", 0.5], ["06", "n", 2]]
 
 
 def test_missing_input_names_the_notebook(run):
@@ -66,8 +87,15 @@ def test_missing_input_names_the_notebook(run):
 
 def test_the_first_models_figure_keeps_the_plain_name(run):
     run.models["llama-3.1-8b"] = run.models["tiny"]
+    page = store.Page("09_x", run)
     for model in run.models:
-        store_page.save_figure(run, plt.figure(), "fig09_x", model=model, section="1")
+        page.show_figure(plt.figure(), "fig09_x", model=model)
     made = [f"{name}.{suffix}" for name in ("fig09_x", "fig09_x_llama-3.1-8b") for suffix in ("pdf", "png", "svg")]
     assert sorted(path.name for path in run.figures.iterdir()) == sorted(made)
-    assert {entry["path"].rsplit("/")[-1] for entry in store_page.load_manifest(run)} == set(made)
+    assert {entry["path"].rsplit("/")[-1] for entry in store.load_manifest(run)} == set(made)
+
+
+def test_progress_goes_to_the_runners_pipe(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ALIGN_PROGRESS", str(tmp_path / "pipe"))
+    assert list(store.progress(range(3), desc="counting", unit="thing")) == [0, 1, 2]
+    assert "counting: 100%" in (tmp_path / "pipe").read_text() and capsys.readouterr().err == ""
