@@ -213,11 +213,11 @@ def describe_step(
     state: tuple[str, str] | None,
     *,
     version: int | list[int],
-    seed: int | None = None,
+    adapter_seed: int | None = None,
     **settings,
 ) -> Step:
     """The step `runs/<profile>/steps/<folder>`: its key is of the code's version, the base model, the answerer's weights and `settings`."""
-    weights = find_adapter(cfg, model, *state, seed) / "adapter_model.safetensors" if state else None
+    weights = find_adapter(cfg, model, *state, adapter_seed) / "adapter_model.safetensors" if state else None
     common = {
         "version": version, "base": hash_base(cfg.models[model], seed=cfg.profile.seed),
         "adapter": hash_file(weights) if weights and weights.is_file() else None,
