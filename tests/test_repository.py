@@ -82,6 +82,17 @@ def test_pins_live_in_one_place_and_cover_all_dependencies():
     assert ".[cpu,fonts,test]" in (ROOT / "Makefile").read_text()
 
 
+def test_every_place_is_packaged_with_what_it_needs():
+    from setuptools import find_packages
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = set(find_packages(ROOT, **settings["packages"]["find"]))
+    folders = {path.parent for path in (ROOT / "align_utils").rglob("*.py")}
+    assert found == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    for path in (ROOT / "align_utils").rglob("*.mplstyle"):
+        assert settings["package-data"][".".join(path.parent.relative_to(ROOT).parts)] == ["*.mplstyle"]
+
+
 def test_installed_versions_are_the_pinned_ones():
     from importlib.metadata import PackageNotFoundError, version
 

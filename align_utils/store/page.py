@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pandas as pd
@@ -199,13 +199,8 @@ def _find_commit(root: Path) -> str:
 
 @cache
 def _list_versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    installed = {part.metadata["Name"].lower(): part.version for part in distributions()}
+    return {name: installed.get(name, "absent") for name in VERSIONED}
 
 
 def _plain(value):

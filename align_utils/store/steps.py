@@ -30,6 +30,15 @@ FULL_WORDS = (
 # torch.OutOfMemoryError is a RuntimeError with the first of these words, its CPU allocator's error one with the second.
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 KEPT_SO_FAR = "Finished steps and whole checkpoints are kept: the same command goes on from there."
+# Written by a step into its folder, if there is something to say of its cost; it goes into the mark.
+NOTE = "cost-note.txt"
+# What differs from one run to the next although the results are the same.
+CLOCKS = {"step.json", "times.csv"}
+INTERVAL = 0.2  # seconds between two looks at this process's memory
+
+
+class MissingInput(FileNotFoundError):
+    """What a notebook needs has not been made yet."""
 
 
 class StepError(RuntimeError):
@@ -44,140 +53,35 @@ class TrainingError(StepError):
     """Training cannot start or has gone wrong; the message names the setting or file."""
 
 
-@contextmanager
-def explain(what: str, *, folder: Path, remedy: str, kind: type[Exception] = StepError):
-    """Turn memory or a disk used up inside the block into one clear error; every other error passes as it is.
-
-    Parameters
-    ----------
-    what : str
-        The step, as the message begins.
-    folder : Path
-        Where the block writes.
-    remedy : str
-        What to do where memory is short, such as 'lower sft.device_batch in the profile'.
-    kind : type
-        The error to raise.
+def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
+    """Read a parquet or csv of the run; it counts among the page's inputs.
 
     Raises
     ------
-    kind
-        Memory or disk ran out; the library's own error is its cause.
+    MissingInput
+        The file does not exist; the message names the notebook that makes it.
     """
-    try:
-        yield
-    except StepError:
-        raise
-    except Exception as error:
-        reason = _find_reason(error)
-        if reason is None:
-            raise
-        detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        if reason == "memory":
-            raise kind(f"{what}: out of memory; {remedy}. {KEPT_SO_FAR} ({detail})") from error
-        raise kind(
-            f"{what}: the disk of {folder} is full, or a quota or limit on file sizes is reached; make room. {KEPT_SO_FAR} ({detail})"
-        ) from error
+    note_read(require(path, made_by=made_by))
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False)
 
 
-def _find_reason(error: BaseException | None) -> str | None:
-    while error is not None:
-        text = str(error)
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in MEMORY_WORDS)):
-            return "memory"
-        if (isinstance(error, OSError) and error.errno in FULL) or any(word in text for word in FULL_WORDS):
-            return "disk"
-        error = error.__cause__ or error.__context__
-    return None
+def require(path: Path, *, made_by: str) -> Path:
+    """Return `path` if it exists, else raise MissingInput naming the notebook that makes it."""
+    if not path.exists():
+        raise MissingInput(
+            f"{path} does not exist yet: run notebook {made_by} first (`make {made_by[:2]}`; if make calls it up to date: `make clean`)"
+        )
+    return path
 
 
-def require_space(
-    what: str, folder: Path, size: float, *, remedy: str = "make room", kind: type[Exception] = StepError
-) -> None:
-    """Stop before the work begins where the disk of `folder` (which need not exist yet) has fewer than `size` bytes free.
-
-    Raises
-    ------
-    kind
-        Too little room; the message tells what is needed and what is there.
-    """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if free < size:
-        raise kind(f"{what}: {folder} needs {_format(size)} free, and its disk has {_format(free)}: {remedy}")
-
-
-def _format(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-INTERVAL = 0.2  # seconds between two looks at this process's memory
-
-
-@contextmanager
-def measure_cost():
-    """Give a dict that holds, once the block has ended, `seconds`, `memory_gb` and `device` of what ran in it.
-
-    `memory_gb` is the highest memory seen, in 10^9 bytes: on a CPU what the process occupied (the loaded model and all else that it
-    held before, looked at every INTERVAL seconds), on a GPU what torch had allocated there.
-    """
-    cost: dict = {}
-    process, done = psutil.Process(), threading.Event()
-    seen = [process.memory_info().rss]
-
-    def look():
-        while not done.wait(INTERVAL):
-            seen.append(max(seen.pop(), process.memory_info().rss))
-
-    # Not imported here: what needs no model starts faster without it.
-    torch, start = sys.modules.get("torch"), time.perf_counter()
-    gpu = torch is not None and torch.cuda.is_available()
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield cost
-    finally:
-        done.set()
-        watcher.join()
-        peak = torch.cuda.max_memory_allocated() if gpu else max(*seen, process.memory_info().rss)
-        cost |= {
-            "seconds": round(time.perf_counter() - start, 1), "memory_gb": round(peak / 1e9, 2),
-            "device": "cuda" if gpu else "cpu" + (f", {torch.get_num_threads()} threads" if torch else ""),
-        }  # fmt: skip
-
-
-def tabulate_costs(folders: dict[tuple[str, ...], Path], names: list[str]) -> pd.DataFrame:
-    """Costs of finished steps; for showing and for RESULTS.md, not for the tables of a run: wall time is never the same twice.
-
-    Parameters
-    ----------
-    folders : dict
-        Whatever tells the steps apart (as many values as `names`) to the step's folder.
-
-    Returns
-    -------
-    DataFrame
-        `*names, minutes, memory (GB), device, note`; minutes are of the whole step, loading the model and validation included, and of
-        the last sitting alone where `note` says so. Empty values where a step was brought from elsewhere without its cost.
-    """
-    rows = []
-    for names_of, folder in folders.items():
-        cost = json.loads((folder / "step.json").read_text(encoding="utf-8")).get("cost", {})
-        minutes = cost["seconds"] / 60 if cost else None
-        rows.append([*names_of, minutes, cost.get("memory_gb"), cost.get("device", ""), cost.get("note", "")])
-    return pd.DataFrame(rows, columns=[*names, "minutes", "memory (GB)", "device", "note"])
-
-
-# Written by a step into its folder, if there is something to say of its cost; it goes into the mark.
-NOTE = "cost-note.txt"
-# What differs from one run to the next although the results are the same.
-CLOCKS = {"step.json", "times.csv"}
-
-
-class MissingInput(FileNotFoundError):
-    """A stage's input has not been made yet."""
+def save_frame(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a frame atomically, as parquet or csv by its suffix."""
+    with write_atomic(path) as temporary:
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        else:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+    return note_made(path)
 
 
 @contextmanager
@@ -237,9 +141,9 @@ def make_step(folder: Path, settings: dict, *, remedy: str = "close other progra
         Final place of the step. A step of other settings there is replaced at the end.
     settings : dict
         Everything the result depends on: data hashes, base model, settings, version of the step's code. The mark also holds the
-        step's cost (`costs.measure_cost`).
+        step's cost (`measure_cost`).
     remedy, kind
-        Where memory or disk run out inside the block (`failures.explain`).
+        Where memory or disk run out inside the block (`explain`).
     """
     work, old = name_work(folder, settings), folder.with_name(f".{folder.name}-old")
     with explain(f"step {'/'.join(folder.parts[-4:])}", folder=folder.parent, remedy=remedy, kind=kind):
@@ -264,35 +168,52 @@ def make_step(folder: Path, settings: dict, *, remedy: str = "close other progra
             shutil.rmtree(stale)
 
 
-def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
-    """Read a stage's parquet or csv.
+@contextmanager
+def measure_cost():
+    """Give a dict that holds, once the block has ended, `seconds`, `memory_gb` and `device` of what ran in it.
 
-    Raises
-    ------
-    MissingInput
-        The file does not exist; the message names the notebook that makes it.
+    `memory_gb` is the highest memory seen, in 10^9 bytes: on a CPU what the process occupied (the loaded model and all else that it
+    held before, looked at every INTERVAL seconds), on a GPU what torch had allocated there.
     """
-    note_read(require(path, made_by=made_by))
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False)
+    cost: dict = {}
+    process, done = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def look():
+        while not done.wait(INTERVAL):
+            seen.append(max(seen.pop(), process.memory_info().rss))
+
+    # Not imported here: what needs no model starts faster without it.
+    torch, start = sys.modules.get("torch"), time.perf_counter()
+    gpu = torch is not None and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield cost
+    finally:
+        done.set()
+        watcher.join()
+        peak = torch.cuda.max_memory_allocated() if gpu else max(*seen, process.memory_info().rss)
+        cost |= {
+            "seconds": round(time.perf_counter() - start, 1), "memory_gb": round(peak / 1e9, 2),
+            "device": "cuda" if gpu else "cpu" + (f", {torch.get_num_threads()} threads" if torch else ""),
+        }  # fmt: skip
 
 
-def require(path: Path, *, made_by: str) -> Path:
-    """Return `path` if it exists, else raise MissingInput naming the notebook that makes it."""
-    if not path.exists():
-        raise MissingInput(
-            f"{path} does not exist yet: run notebook {made_by} first (`make {made_by[:2]}`; if make calls it up to date: `make clean`)"
-        )
-    return path
+def tabulate_costs(folders: dict[tuple[str, ...], Path], names: list[str]) -> pd.DataFrame:
+    """Costs of finished steps, `folders` from whatever tells them apart: `*names, minutes, memory (GB), device, note`.
 
-
-def save_frame(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a frame atomically, as parquet or csv by its suffix."""
-    with write_atomic(path) as temporary:
-        if path.suffix == ".parquet":
-            frame.to_parquet(temporary, index=False)
-        else:
-            frame.to_csv(temporary, index=False, lineterminator="\n")
-    return note_made(path)
+    Minutes are of the whole step, loading the model included, and of the last sitting alone where `note` says so. For showing and for
+    RESULTS.md, not for the tables of a run: wall time is never the same twice.
+    """
+    rows = []
+    for names_of, folder in folders.items():
+        cost = json.loads((folder / "step.json").read_text(encoding="utf-8")).get("cost", {})
+        minutes = cost["seconds"] / 60 if cost else None
+        rows.append([*names_of, minutes, cost.get("memory_gb"), cost.get("device", ""), cost.get("note", "")])
+    return pd.DataFrame(rows, columns=[*names, "minutes", "memory (GB)", "device", "note"])
 
 
 def progress(iterable=None, **options) -> tqdm:
@@ -307,3 +228,50 @@ def progress(iterable=None, **options) -> tqdm:
 @cache
 def _open_pipe(path: str):
     return Path(path).open("w", encoding="utf-8", buffering=1)  # lives as long as the kernel
+
+
+@contextmanager
+def explain(what: str, *, folder: Path, remedy: str, kind: type[Exception] = StepError):
+    """Turn memory or a disk used up inside the block into one clear error of `kind`; every other error passes as it is.
+
+    `what` begins the message, `folder` is where the block writes, `remedy` what to do where memory is short.
+    """
+    try:
+        yield
+    except StepError:
+        raise
+    except Exception as error:
+        reason = _find_reason(error)
+        if reason is None:
+            raise
+        detail = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        if reason == "memory":
+            raise kind(f"{what}: out of memory; {remedy}. {KEPT_SO_FAR} ({detail})") from error
+        raise kind(
+            f"{what}: the disk of {folder} is full, or a quota or limit on file sizes is reached; make room. {KEPT_SO_FAR} ({detail})"
+        ) from error
+
+
+def _find_reason(error: BaseException | None) -> str | None:
+    while error is not None:
+        text = str(error)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in MEMORY_WORDS)):
+            return "memory"
+        if (isinstance(error, OSError) and error.errno in FULL) or any(word in text for word in FULL_WORDS):
+            return "disk"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def require_space(
+    what: str, folder: Path, size: float, *, remedy: str = "make room", kind: type[Exception] = StepError
+) -> None:
+    """Stop before the work begins where the disk of `folder` (which need not exist yet) has fewer than `size` bytes free."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise kind(f"{what}: {folder} needs {_format(size)} free, and its disk has {_format(free)}: {remedy}")
+
+
+def _format(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
