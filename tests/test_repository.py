@@ -64,6 +64,15 @@ def test_public_functions_have_docstrings(name):
             assert inspect.getdoc(thing), f"{name}.{key}"
 
 
+def test_a_public_name_stands_for_one_thing():
+    where = {}
+    for path in (ROOT / "align_utils").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") and node.name != "main":
+                where.setdefault(node.name, []).append(path.name)
+    assert len(where) > 100 and not {name: paths for name, paths in where.items() if len(paths) > 1}
+
+
 def constraints():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
