@@ -533,7 +533,7 @@ def race_ppo_update(side: str) -> dict:
     from align_utils.training import preference, reward
 
     cfg, model, tokenizer = _load_model()
-    cfg.profile = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
     frame, language = strengths.load_norms(cfg, "us").norms, cfg.languages["en"]
     asked = {
         tuple(tokenizer(models_prompts.build_list_prompt(language, cue))["input_ids"]): cue

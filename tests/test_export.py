@@ -22,7 +22,7 @@ from align_utils.training import sft
 def exported(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("export")))
     # A rate at which four steps change what the tiny model says.
-    cfg.profile = cfg.profile.model_copy(update={"sft": cfg.profile.sft.model_copy(update={"learning_rate": 0.05})})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={"sft": cfg.profile.sft.model_copy(update={"learning_rate": 0.05})})
     stage = prepare(cfg)
     adapter = sft.train_sft(cfg, "tiny", "us", stage["us"])
     record = {"metric": "precision_at_5_attested", "model": "tiny", "culture": "us", "stage": "sft", "value": 0.25, "low": 0.1,

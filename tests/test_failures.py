@@ -51,7 +51,7 @@ def change(project, monkeypatch):
 
     def apply(part, **values):
         changed = getattr(cfg.profile, part).model_copy(update=values)
-        monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={part: changed}))
+        monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={part: changed}))
 
     return apply
 

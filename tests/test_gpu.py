@@ -110,7 +110,7 @@ def project(request, tmp_path, monkeypatch):
     torch.cuda.empty_cache()
     cfg = config.load("smoke", root=copy_project(tmp_path))
     cfg.models["random"] = config_settings.ModelSource(name="random", **describe(folder, backend))
-    cfg.profile = cfg.profile.model_copy(
+    vars(cfg)["profile"] = cfg.profile.model_copy(
         update={"lora": config.load("cpu", root=cfg.root).profile.lora}
     )  # the rank of colab too
     monkeypatch.setattr(sft, "hash_base", lambda *_, **__: "random")
@@ -122,7 +122,7 @@ def project(request, tmp_path, monkeypatch):
 def change(cfg, stage, **values):
     """The profile with other values of one stage."""
     settings = getattr(cfg.profile, stage).model_copy(update=values)
-    cfg.profile = cfg.profile.model_copy(update={stage: settings})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={stage: settings})
 
 
 def measure_peak(call):

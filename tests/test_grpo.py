@@ -40,7 +40,7 @@ METHODS = ("rloo", "grpo")
 def project(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("grpo")))
     free = cfg.profile.critic_free.model_copy(update={"learning_rate": 0.01})
-    cfg.profile = cfg.profile.model_copy(update={"critic_free": free})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={"critic_free": free})
     stage = prepare(cfg)
     sft.train_sft(cfg, "tiny", "us", stage["us"])
     return cfg, stage
@@ -358,7 +358,7 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
     whole = steps.hash_file(
         preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo") / "adapter_model.safetensors"
     )
-    monkeypatch.setattr(cfg, "profile", other)
+    monkeypatch.setitem(vars(cfg), "profile", other)
     folder = preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
     single = steps.hash_file(folder / "adapter_model.safetensors")
     assert single != whole
@@ -514,6 +514,6 @@ def test_contrasts_name_the_methods_of_the_profile(project):
 
 def test_contrasts_set_every_control_of_the_profile_beside_sft(project, monkeypatch):
     cfg, controls = project[0], ["control_shuffled", "control_other_culture", "control_foreign"]
-    monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={"controls": controls}))
+    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={"controls": controls}))
     wrong = [("control_other_culture", "few_shot"), ("control_foreign", "few_shot")]
     assert stages.list_contrasts(cfg)[-5:] == [*(("sft", name) for name in controls), *wrong]

@@ -109,7 +109,7 @@ def test_names_of_controls_agree():
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     cfg, stage = run
-    cfg.profile = cfg.profile.model_copy(update={"seeds": [7]})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={"seeds": [7]})
     families = {(name, cue): number for name in stage for number, cue in enumerate(stage[name].cues["test"])}
     splits = steps.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
     assert cfg.seeds == [cfg.profile.seed, 7] and len(splits)

@@ -168,7 +168,7 @@ def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapt
     # A stage that is stored already is none to be trained again, whatever the device takes at once.
     shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"), ignore_errors=True)
     ppo_settings = cfg.profile.ppo.model_copy(update={"device_batch": 2})
-    monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={"ppo": ppo_settings}))
+    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={"ppo": ppo_settings}))
     steps, widths, step, score = [], [], torch.optim.AdamW.step, reward.NormReward._reward_rows
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
     monkeypatch.setattr(
@@ -196,7 +196,7 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
     cfg, stage = project
     part = "ppo" if stage_name == "ppo" else "critic_free"
     settings = getattr(cfg.profile, part).model_copy(update={"updates": 6, "eval_every": 1, "patience": 2})
-    monkeypatch.setattr(cfg, "profile", cfg.profile.model_copy(update={part: settings}))
+    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={part: settings}))
     rising, measure = iter([0.1, 0.2, 0.3, 0.3, 0.1]), validation.ValidationReward.measure
 
     def pretend(self, update):
@@ -287,7 +287,7 @@ def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
 def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypatch):
     cfg, stage = project
     profile = cfg.profile.model_copy(update={"controls": ["control_shuffled", "control_other_culture"]})
-    monkeypatch.setattr(cfg, "profile", profile)
+    monkeypatch.setitem(vars(cfg), "profile", profile)
     given = {}
     monkeypatch.setattr(training, "train_sft", lambda *a, stage="sft", **_: given.setdefault((a[2], stage), a[3]))
     for culture in stage:

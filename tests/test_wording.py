@@ -123,7 +123,7 @@ def test_the_file_is_read_only_when_the_profile_asks(tmp_path):
         "wvs/questions.csv aside, 233)."
     )
     survey = cfg.profile.survey.model_copy(update={"wording": "file"})
-    cfg.profile = cfg.profile.model_copy(update={"survey": survey})
+    vars(cfg)["profile"] = cfg.profile.model_copy(update={"survey": survey})
     assert (survey_items.choose_items(cfg)["wording"] == "file").sum() == 1
     (tmp_path / "wvs" / "questions.csv").write_text("question,language\nQ27,en\n")
     with pytest.raises(DataError, match="columns text, options, origin not found"):

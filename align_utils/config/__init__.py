@@ -4,8 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["profiles", "settings", "stages"],
     submod_attrs={
-        "profiles": ["Config", "ConfigError", "PACKAGE_ROOT", "describe", "load"],
-        "stages": ["PREFERENCE", "list_contrasts", "list_trained"],
+        "profiles": ["Config", "PACKAGE_ROOT", "describe", "load", "overlay_config", "read_profile"],
+        "settings": ["ConfigError"],
+        "stages": ["FOREIGN", "PREFERENCE", "list_contrasts", "list_stages", "list_trained"],
     },
 )

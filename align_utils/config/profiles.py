@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property, reduce
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 import yaml
@@ -24,6 +25,7 @@ from align_utils.config.settings import (
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
+@dataclass(frozen=True, eq=False)
 class Config:
     """A resolved profile with its cultures, languages and models, and every path of its run.
 
@@ -31,39 +33,57 @@ class Config:
     ----------
     profile : Profile
     root : Path
-        The folder that holds `notebooks/`, `data/`, `runs/` and `figures/`.
+        The folder that holds `notebooks/` and `data/`.
     data_dir : Path
         The folder with `swow/`, `ratings/` and `wvs/`.
+    own_runs : Path, optional
+        Takes the place of `runs/<profile>` (an ablation's variant).
     """
 
-    def __init__(self, profile: Profile, root: Path, data_dir: Path):
-        self.profile, self.root, self.data_dir = profile, root, data_dir
-        self.output = Path(os.environ.get("ALIGN_OUTPUT") or root).resolve()
-        settings = root / "notebooks" / "settings"
-        self.cultures = {n: _read(settings / "cultures" / f"{n}.yaml", Culture) for n in profile.cultures}
-        languages = dict.fromkeys(c.language for c in self.cultures.values())
-        self.languages = {n: _read(settings / "languages" / f"{n}.yaml", Language) for n in languages}
-        self.formats = [_read(path, Format) for path in sorted((settings / "formats").glob("*.yaml"))]
-        self.models = {n: _read(settings / "models" / f"{n}.yaml", ModelSource) for n in profile.models}
-        self.baselines = {n: _read(settings / "models" / f"{n}.yaml", ServerModel) for n in profile.baselines}
+    profile: Profile
+    root: Path
+    data_dir: Path
+    own_runs: Path | None = None
+    # Where runs/ and figures/ are: ALIGN_OUTPUT, else the project.
+    output: Path = field(init=False)
+    cultures: dict[str, Culture] = field(init=False)
+    languages: dict[str, Language] = field(init=False)
+    formats: list[Format] = field(init=False)
+    models: dict[str, ModelSource] = field(init=False)
+    baselines: dict[str, ServerModel] = field(init=False)
+
+    def __post_init__(self):
+        profile, root = self.profile, self.root
+        cultures = {name: _read(root, "cultures", name, Culture) for name in profile.cultures}
+        tongues = dict.fromkeys(culture.language for culture in cultures.values())
+        known = sorted(_settings(root, "formats", "*").parent.glob("*.yaml"))
+        # A frozen dataclass lets nobody set a field, its own __post_init__ neither.
+        vars(self).update(
+            output=Path(os.environ.get("ALIGN_OUTPUT") or root).resolve(),
+            cultures=cultures,
+            languages={name: _read(root, "languages", name, Language) for name in tongues},
+            formats=[_read(root, "formats", path.stem, Format) for path in known],
+            models={name: _read(root, "models", name, ModelSource) for name in profile.models},
+            baselines={name: _read(root, "models", name, ServerModel) for name in profile.baselines},
+        )
         if len({model.backend for model in self.models.values()}) > 1:
             raise ConfigError(
-                f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one backend a "
-                "profile, as unsloth rewrites the architectures that transformers would run beside it; make a profile of each"
+                f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one "
+                "backend a profile, as unsloth rewrites the architectures that transformers would run beside it; make a profile of each"
             )
         for name, language in self.languages.items():
             if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
                 raise ConfigError(
                     f"profile '{profile.name}': field 'survey.personas': '{unknown[0]}' is not worded in "
-                    f"{settings / 'languages' / f'{name}.yaml'}; there are none, {', '.join(language.personas)}"
+                    f"{_settings(root, 'languages', name)}; there are none, {', '.join(language.personas)}"
                 )
 
-    @cached_property
+    @property
     def runs(self) -> Path:
-        """Folder of everything the run computes: `runs/<profile>` of the project, or of the folder that ALIGN_OUTPUT names."""
-        return self.output / "runs" / self.profile.name
+        """Folder of everything the run computes: `runs/<profile>` of `output`."""
+        return self.own_runs or self.output / "runs" / self.profile.name
 
-    @cached_property
+    @property
     def figures(self) -> Path:
         """Folder of figures and tables: `figures/<profile>`, beside `runs`."""
         return self.output / "figures" / self.profile.name
@@ -142,35 +162,24 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
 
 def read_profile(name: str, *, root: Path) -> Profile:
     """A profile with its overlays merged, without looking at data, cultures or models (see `load` for the errors)."""
-    return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _profile_path(root, name))
+    return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _settings(root, "profiles", name))
 
 
 def read_model(name: str, *, root: Path) -> ModelSource:
     """The file `notebooks/settings/models/<name>.yaml` (see `load` for the errors)."""
-    return _read(root / "notebooks" / "settings" / "models" / f"{name}.yaml", ModelSource)
+    return _read(root, "models", name, ModelSource)
 
 
 def read_ablation(name: str, *, root: Path) -> Ablation:
     """The file `notebooks/settings/ablations/<name>.yaml` (see `load` for the errors)."""
-    return _read(root / "notebooks" / "settings" / "ablations" / f"{name}.yaml", Ablation)
+    return _read(root, "ablations", name, Ablation)
 
 
 def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
-    """The same run with some settings of its profile changed; what it computes goes to a folder of its own.
+    """The same run with some settings of its profile changed, computing into a folder `runs` of its own.
 
-    Parameters
-    ----------
-    *overlays : dict
-        Merged over the profile one after the other, as a profile is over what it extends.
-    source : str
-        Where the overlays stand, for the error.
-    runs : Path
-        Takes the place of `runs/<profile>`.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key or a wrong value; names `source` and the field.
+    The overlays are merged one after the other, as a profile is over what it extends; `source` says where they stand, for the
+    ConfigError of an unknown key or a wrong value.
 
     Examples
     --------
@@ -178,10 +187,7 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
     >>> overlay_config(smoke, {"sft": {"list_length": 5}}, source="here", runs=smoke.runs / "short").profile.sft.list_length
     5
     """
-    settings = reduce(_merge, overlays, cfg.profile.model_dump())
-    changed = Config(_build(Profile, settings, source), cfg.root, cfg.data_dir)
-    changed.runs = runs
-    return changed
+    return replace(cfg, profile=_build(Profile, reduce(_merge, overlays, cfg.profile.model_dump()), source), own_runs=runs)
 
 
 def describe(cfg: Config) -> str:
@@ -220,14 +226,15 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-def _profile_path(root: Path, name: str) -> Path:
-    return root / "notebooks" / "settings" / "profiles" / f"{name}.yaml"
+def _settings(root: Path, kind: str, name: str) -> Path:
+    return root / "notebooks" / "settings" / kind / f"{name}.yaml"
 
 
 def _merge_overlays(root: Path, name: str, seen: tuple[str, ...] = ()) -> dict:
+    path = _settings(root, "profiles", name)
     if name in seen:
-        raise ConfigError(f"{_profile_path(root, name)}: field 'extends' goes round in a circle: {' > '.join([*seen, name])}")
-    overlay = read_yaml(_profile_path(root, name))
+        raise ConfigError(f"{path}: field 'extends' goes round in a circle: {' > '.join([*seen, name])}")
+    overlay = read_yaml(path)
     parent = overlay.pop("extends", None)
     return _merge(_merge_overlays(root, parent, (*seen, name)), overlay) if parent else overlay
 
@@ -240,8 +247,9 @@ def _merge(base: dict, overlay: dict) -> dict:
     return merged
 
 
-def _read(path: Path, kind: type[Strict]):
-    return _build(kind, {"name": path.stem, **read_yaml(path)}, path)
+def _read(root: Path, folder: str, name: str, kind: type[Strict]):
+    path = _settings(root, folder, name)
+    return _build(kind, {"name": name, **read_yaml(path)}, path)
 
 
 def _build(kind: type[Strict], content: dict, path: Path | str):

@@ -1,4 +1,8 @@
-"""The fields of every YAML file of settings: profiles, cultures, languages, models, training, ratings, servers, file formats."""
+"""The fields of every YAML file under notebooks/settings: what each may hold and what it is for.
+
+Top down: a profile and its parts, an ablation of it, then what a profile names: cultures, languages, models, and the formats of
+participant files. Values and the reasons for them stand in the YAML files.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 # Punctuation that may surround a response but is not part of it (NFKC has made the Chinese forms narrow by then).
 OUTER = " \t\r\n.,;:!?\"'()[]{}<>*-–—_。、“”‘’《》「」"
+RESPONSES = ["R1", "R2", "R3"]
+# What an unknown cue becomes on reading; a missing response becomes an empty string.
+UNKNOWN = "#Unknown"
 
 
 class ConfigError(ValueError):
@@ -21,19 +31,272 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class WordList(Strict):
-    """A list that the reader may put beside the participant file; without it the step that needs it is skipped and said."""
-
-    file: str
-    # Whether the first line names the columns.
-    header: bool
+# A profile and its parts. Keys of stored steps hold most of them (fields at their default are left out of some), so a new field
+# needs a default that changes nothing.
 
 
-class Native(Strict):
-    """Which participants count as native speakers of a culture."""
+class Profile(Strict):
+    """The settings of one run, after the overlays are merged."""
 
-    column: str
-    values: list[str]
+    name: str
+    description: str
+    data: Literal["sample", "real"]
+    # Watermark of every figure; default a word about the sample where the run reads it.
+    note: str = ""
+    models: list[str] = Field(min_length=1)
+    # Untuned models behind a URL, asked in notebook 05 alone.
+    baselines: list[str] = []
+    cultures: list[str] = Field(min_length=1)
+    seed: int
+    # More seeds to train and judge beside `seed`.
+    seeds: list[int] = []
+    controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
+    # Minutes on two cores, by the notebook's number.
+    budget_minutes: dict[str, float]
+    norms: Norms
+    lora: Lora
+    sft: Sft
+    ppo: Ppo
+    critic_free: CriticFree
+    lexical: Lexical
+    participants: Participants
+    ratings: RatingRules
+    survey: Survey
+    stats: Stats
+
+    @model_validator(mode="after")
+    def _known_decoding(self):
+        known = [decoding.name for decoding in self.lexical.grid]
+        if self.ppo.eval_decoding not in known:
+            raise ValueError(f"ppo.eval_decoding: '{self.ppo.eval_decoding}' is not in lexical.grid ({', '.join(known)})")
+        return self
+
+
+class Norms(Strict):
+    """Which responses the strengths count, and how many concept pairs are kept from training."""
+
+    responses: Literal["R1", "R123"]
+    valid_pairs: Count
+    test_pairs: Count
+
+
+class Lora(Strict):
+    """Low-rank adapters on all linear layers."""
+
+    r: Count
+    alpha: Count
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Sft(Strict):
+    """Supervised fine-tuning: how long, how fast, and what lists it teaches."""
+
+    steps: Count
+    # Lists in an optimiser step, whatever the number of devices, and lists that a device takes at once.
+    batch: Count
+    device_batch: Count
+    learning_rate: Positive
+    warmup_share: float = Field(ge=0, lt=1)
+    list_length: Count
+    order: Literal["strength", "sampled"]
+    max_tokens: Count
+    eval_every: Count
+    # What follows came after the first stored adapters, whose keys leave out fields at their default: these must stay as they are.
+    # So many passes over the training cues in the place of `steps`.
+    passes: Positive | None = None
+    temperature: Positive = 1.0
+    lists: Literal["fresh", "fixed"] = "fresh"
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.batch % self.device_batch:
+            raise ValueError(f"batch {self.batch} is not a multiple of device_batch {self.device_batch}")
+        if self.order == "strength" and (self.temperature != 1 or self.lists != "fresh"):
+            raise ValueError("temperature and lists concern drawn lists: with order 'strength' leave them at 1.0 and 'fresh'")
+        return self
+
+
+class Preference(Strict):
+    """What PPO and the methods without a critic have in common."""
+
+    updates: Count
+    learning_rate: Positive
+    # Weight of the divergence from the SFT model.
+    kl: float = Field(ge=0)
+    response_tokens: Count
+    temperature: Positive
+    eval_every: Count
+    # Measurements on validation cues in a row without a better reward after which the stage stops (None: it never does).
+    patience: Count | None = None
+
+
+class Ppo(Preference):
+    """PPO from the SFT adapter."""
+
+    # Lists an update, and those a device takes at once (None: all): less memory, the same lists in an update.
+    episodes: int = Field(gt=1)
+    device_batch: Count | None = None
+    epochs: Count
+    minibatches: Count
+    # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
+    eval_decoding: str
+    reward: Reward
+
+    @model_validator(mode="after")
+    def _one_step_a_pass(self):
+        if self.device_batch is None:
+            return self
+        if self.episodes % self.device_batch:
+            raise ValueError(f"episodes {self.episodes} is not a multiple of device_batch {self.device_batch}")
+        if self.minibatches > 1:
+            # trl counts accumulation over the whole batch: its minibatches would melt into one step.
+            raise ValueError("with device_batch leave minibatches at 1: trl would take one step for all of them")
+        return self
+
+
+class Reward(Strict):
+    """Weights of the two parts of a list's reward, which reads its first k responses (our reconstruction)."""
+
+    k: Count
+    precision: Share
+    strength: Share
+
+
+class CriticFree(Preference):
+    """Preference methods without a critic, beside PPO: a list is judged against the other lists for its cue."""
+
+    methods: list[Literal["grpo", "rloo"]] = []
+    cues: Count
+    # Lists a cue.
+    samples: int = Field(gt=1)
+    device_batch: Count
+    kl: Positive
+    # What an advantage is given to: a whole list, or each of its responses (grpo alone: rloo's loss is that of whole lists).
+    credit: Literal["list", "response"] = "list"
+
+
+class Lexical(Strict):
+    """How lists are asked for, decoded and judged."""
+
+    ks: list[int]
+    # Responses that fewer people gave are no part of the human list.
+    min_count: Count
+    matching: Literal["exact", "lemma"]
+    # Cues with their lists before the cue that the untuned model is asked about.
+    few_shot: Count
+    max_new_tokens: Count
+    batch: Count
+    grid: list[Decoding]
+    # Lists drawn a test cue; 0 switches them off.
+    drawn: int = Field(ge=0)
+    # Times that people are split in halves, for their own P@K.
+    ceiling_splits: Count
+
+
+class Decoding(Strict):
+    """One way of turning the model into a list; the grid is the same for every stage."""
+
+    name: str
+    repetition_penalty: float = Field(default=1, ge=1)
+    # No response may begin with the token that an earlier one, or the cue, begins with.
+    distinct: bool = False
+
+
+class Participants(Strict):
+    """Simulated participants of notebook 04; `n: 0` switches them off."""
+
+    n: int = Field(ge=0)
+    cues: Count
+    # Empty: every stage of the run.
+    stages: list[str]
+    words: int = Field(ge=1, le=3)
+    temperature: Positive
+    max_new_tokens: Count
+    batch: Count
+
+
+class RatingRules(Strict):
+    """How a response finds its rating, and into how many frequency bands people's responses are put."""
+
+    lemma_backoff: bool
+    multiword: Literal["exact", "lemma"]
+    bands: int = Field(gt=1)
+
+
+class Survey(Strict):
+    """Which items are asked, in whose wording, as whom, and how an answer is read."""
+
+    items: Literal["core", "all"]
+    wording: Literal["ours", "file"]
+    # Option orders (`prompts.list_orders`); the orders themselves, not these settings, are in the keys of stored answers.
+    orders: Literal["cyclic", "all"] = "cyclic"
+    most_orders: Count = 24
+    personas: list[str]
+    readouts: list[Literal["label", "text", "generated"]]
+    # Items of what is checked on a sample alone: refusals and generated answers.
+    sample_items: Count
+    generated_tokens: Count
+    batch_tokens: Count
+    # Items of the high-tension set where the run has enough.
+    high_tension: Count
+
+    @field_validator("readouts")
+    @classmethod
+    def _label_first(cls, readouts: list[str]) -> list[str]:
+        if "label" not in readouts:
+            raise ValueError("'label' is the read-out that the others are compared with and cannot be left out")
+        return readouts
+
+
+class Stats(Strict):
+    """Draws and coverage of every interval."""
+
+    resamples: Count
+    level: float = Field(gt=0, lt=1)
+
+
+class Ablation(Strict):
+    """Variants of the training, each compared with the reference on the validation cues (a file of notebooks/settings/ablations)."""
+
+    name: str
+    stage: str
+    reference: str
+    # Overlay of every variant, the reference too, such as fewer steps than the profile's.
+    common: dict = {}
+    # Names of folders.
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant]
+
+    @model_validator(mode="after")
+    def _reference_is_there(self):
+        if self.reference not in self.variants:
+            raise ValueError(f"reference '{self.reference}' is none of the variants: {', '.join(self.variants)}")
+        return self
+
+
+class Variant(Strict):
+    """One way of training that an ablation tries: what differs from the profile, and why it is tried."""
+
+    reason: str
+    # Default: the stage of the file.
+    stage: str | None = None
+    overlay: dict = {}
+
+
+# Cultures and their files of norms.
+
+
+class Culture(Strict):
+    """One culture: its language, files, survey country and label."""
+
+    name: str
+    label: str
+    language: str
+    survey_country: str
+    # The country's name in files that have no code for it; default the label.
+    survey_name: str = ""
+    # Respondents, for drawing aggregated shares anew.
+    survey_n: Count
+    norms: NormFiles
 
 
 class NormFiles(Strict):
@@ -48,17 +311,22 @@ class NormFiles(Strict):
     doubles: WordList | None = None
 
 
-class Culture(Strict):
-    """One culture: its language, files, survey country and label."""
+class Native(Strict):
+    """Which participants count as native speakers of a culture."""
 
-    name: str
-    label: str
-    language: str
-    survey_country: str
-    # The country's name in files that have no code for it; default the label.
-    survey_name: str = ""
-    survey_n: int = Field(gt=0)
-    norms: NormFiles
+    column: str
+    values: list[str]
+
+
+class WordList(Strict):
+    """A list that the reader may put beside the participant file; without it the step that needs it is skipped and said."""
+
+    file: str
+    # Whether the first line names the columns.
+    header: bool
+
+
+# Languages and their ratings.
 
 
 class Language(Strict):
@@ -85,6 +353,7 @@ class Language(Strict):
     text_lead: str = ""
     refusals: list[str] = []
     personas: dict[str, str] = {}
+    # What participant files of the language write for a missing response or an unknown cue.
     missing: list[str] = []
     ratings: dict[str, Rating] = {}
     other_script: Script | None = None
@@ -99,7 +368,46 @@ class Language(Strict):
         'ice cream'
         """
         folded = unicodedata.normalize("NFKC", word).casefold().strip(OUTER)
-        return "".join(folded.split()) if self.remove_spaces else " ".join(folded.split())
+        return ("" if self.remove_spaces else " ").join(folded.split())
+
+
+class Rating(Strict):
+    """One rating of a language: its scale, and the forms it may be found in, in order of preference."""
+
+    low: float
+    high: float
+    anchors: Anchors
+    sources: list[RatingSource]
+
+
+class Anchors(Strict):
+    """Words of which nobody doubts at which end of the scale they lie: they tell a reversed scale and a wrong column."""
+
+    high: list[str]
+    low: list[str]
+
+
+class RatingSource(Strict):
+    """One published form of a rating; `low`, `high` where the form's scale ends are not the rating's, `sheet` in a workbook."""
+
+    files: list[str]
+    word: str = "Word"
+    value: str
+    sheet: str | None = None
+    low: float | None = None
+    high: float | None = None
+    reversed: bool = False
+
+
+class Script(Strict):
+    """Another script of the language: its name, common characters of it alone, and the OpenCC conversion from it."""
+
+    name: str
+    marks: str
+    convert: str
+
+
+# Models: those that are loaded and trained, and those that a server answers for.
 
 
 class ModelSource(Strict):
@@ -117,7 +425,7 @@ class ModelSource(Strict):
     # For tokenizers that ship no pad token of their own.
     pad_token: str | None = None
     # What a download needs, checked before it begins; none for a model that comes otherwise.
-    disk_gb: float | None = Field(default=None, gt=0)
+    disk_gb: Positive | None = None
     licence: str
 
     @model_validator(mode="after")
@@ -127,272 +435,6 @@ class ModelSource(Strict):
                 "load_in_4bit needs `backend: unsloth`: the transformers backend would load the weights as they are"
             )
         return self
-
-
-class Norms(Strict):
-    responses: Literal["R1", "R123"]
-    valid_pairs: int = Field(gt=0)
-    test_pairs: int = Field(gt=0)
-
-
-class Decoding(Strict):
-    """One way of turning the model into a list; the grid is the same for every stage."""
-
-    name: str
-    repetition_penalty: float = Field(default=1, ge=1)
-    # No response may begin with the token that an earlier one, or the cue, begins with.
-    distinct: bool = False
-
-
-class Lexical(Strict):
-    ks: list[int]
-    min_count: int = Field(gt=0)
-    matching: Literal["exact", "lemma"]
-    few_shot: int = Field(gt=0)
-    max_new_tokens: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    grid: list[Decoding]
-    # Lists drawn a test cue (`drawn.draw_lists`); 0 switches them off.
-    drawn: int = Field(ge=0)
-    ceiling_splits: int = Field(gt=0)
-
-
-class Participants(Strict):
-    """Simulated participants of notebook 04; `n: 0` switches them off."""
-
-    n: int = Field(ge=0)
-    cues: int = Field(gt=0)
-    # Empty: every stage of the run.
-    stages: list[str]
-    words: int = Field(ge=1, le=3)
-    temperature: float = Field(gt=0)
-    max_new_tokens: int = Field(gt=0)
-    batch: int = Field(gt=0)
-
-
-class Survey(Strict):
-    items: Literal["core", "all"]
-    wording: Literal["ours", "file"]
-    # Option orders (`prompts.list_orders`); the orders themselves, not these settings, are in the keys of stored answers.
-    orders: Literal["cyclic", "all"] = "cyclic"
-    most_orders: int = Field(default=24, gt=0)
-    personas: list[str]
-    readouts: list[Literal["label", "text", "generated"]] = Field(min_length=1)
-    sample_items: int = Field(gt=0)
-    generated_tokens: int = Field(gt=0)
-    batch_tokens: int = Field(gt=0)
-    high_tension: int = Field(gt=0)
-
-    @field_validator("readouts")
-    @classmethod
-    def _label_first(cls, readouts: list[str]) -> list[str]:
-        if "label" not in readouts:
-            raise ValueError("'label' is the read-out that the others are compared with and cannot be left out")
-        return readouts
-
-
-class Stats(Strict):
-    resamples: int = Field(gt=0)
-    level: float = Field(gt=0, lt=1)
-
-
-class Profile(Strict):
-    """The settings of one run, after the overlays are merged."""
-
-    name: str
-    description: str
-    data: Literal["sample", "real"]
-    note: str = ""
-    models: list[str] = Field(min_length=1)
-    # Untuned models behind a URL, asked in notebook 05 alone (align_utils.server_settings).
-    baselines: list[str] = []
-    cultures: list[str] = Field(min_length=1)
-    seed: int
-    # More seeds to train and judge beside `seed`.
-    seeds: list[int] = []
-    controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
-    budget_minutes: dict[str, float]
-    norms: Norms
-    lora: Lora
-    sft: Sft
-    ppo: Ppo
-    critic_free: CriticFree
-    lexical: Lexical
-    participants: Participants
-    ratings: RatingRules
-    survey: Survey
-    stats: Stats
-
-    @model_validator(mode="after")
-    def _known_decoding(self):
-        known = [decoding.name for decoding in self.lexical.grid]
-        if self.ppo.eval_decoding not in known:
-            raise ValueError(f"ppo.eval_decoding: '{self.ppo.eval_decoding}' is not in lexical.grid ({', '.join(known)})")
-        return self
-
-
-class Variant(Strict):
-    """One way of training that an ablation tries: what differs from the profile, and why it is tried."""
-
-    reason: str
-    # Default: the stage of the file.
-    stage: str | None = None
-    overlay: dict = {}
-
-
-class Ablation(Strict):
-    """Variants of the training, each compared with the reference on the validation cues (a file of notebooks/settings/ablations)."""
-
-    name: str
-    stage: str
-    reference: str
-    # Overlay of every variant, the reference too, such as fewer steps than the profile's.
-    common: dict = {}
-    # Names of folders.
-    variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant]
-
-    @model_validator(mode="after")
-    def _reference_is_there(self):
-        if self.reference not in self.variants:
-            raise ValueError(f"reference '{self.reference}' is none of the variants: {', '.join(self.variants)}")
-        return self
-
-
-class RatingSource(BaseModel, extra="forbid", frozen=True):
-    """One published form of a rating; `low`, `high` where the form's scale ends are not the rating's, `sheet` in a workbook."""
-
-    files: list[str]
-    word: str = "Word"
-    value: str
-    sheet: str | None = None
-    low: float | None = None
-    high: float | None = None
-    reversed: bool = False
-
-
-class Anchors(BaseModel, extra="forbid", frozen=True):
-    """Words of which nobody doubts at which end of the scale they lie: they tell a reversed scale and a wrong column."""
-
-    high: list[str]
-    low: list[str]
-
-
-class Rating(BaseModel, extra="forbid", frozen=True):
-    """One rating of a language: its scale, and the forms it may be found in, in order of preference."""
-
-    low: float
-    high: float
-    anchors: Anchors
-    sources: list[RatingSource]
-
-
-class Script(BaseModel, extra="forbid", frozen=True):
-    """Another script of the language: its name, common characters of it alone, and the OpenCC conversion from it."""
-
-    name: str
-    marks: str
-    convert: str
-
-
-class RatingRules(BaseModel, extra="forbid", frozen=True):
-    """How a response finds its rating, and into how many frequency bands people's responses are put."""
-
-    lemma_backoff: bool
-    multiword: Literal["exact", "lemma"]
-    bands: int = Field(gt=1)
-
-
-class Lora(BaseModel, extra="forbid", frozen=True):
-    r: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-
-
-class Sft(BaseModel, extra="forbid", frozen=True):
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    device_batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup_share: float = Field(ge=0, lt=1)
-    list_length: int = Field(gt=0)
-    order: Literal["strength", "sampled"]
-    max_tokens: int = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # What follows came after the first stored adapters. A stored step's key leaves out fields at their default
-    # (`model_dump(exclude_defaults=True)`), so a new field must have one, and these must stay as they are.
-    passes: float | None = Field(default=None, gt=0)
-    temperature: float = Field(default=1.0, gt=0)
-    lists: Literal["fresh", "fixed"] = "fresh"
-
-    @model_validator(mode="after")
-    def _whole_accumulation(self):
-        if self.batch % self.device_batch:
-            raise ValueError(f"batch {self.batch} is not a multiple of device_batch {self.device_batch}")
-        return self
-
-    @model_validator(mode="after")
-    def _only_what_has_an_effect(self):
-        if self.order == "strength" and (self.temperature != 1 or self.lists != "fresh"):
-            raise ValueError("temperature and lists concern drawn lists: with order 'strength' leave them at 1.0 and 'fresh'")
-        return self
-
-
-class Reward(BaseModel, extra="forbid", frozen=True):
-    """Weights of the reward parts (our reconstruction; see align_utils.lexical.score_reward)."""
-
-    k: int = Field(gt=0)
-    precision: float = Field(ge=0, le=1)
-    strength: float = Field(ge=0, le=1)
-
-
-class Ppo(BaseModel, extra="forbid", frozen=True):
-    updates: int = Field(gt=0)
-    episodes: int = Field(gt=1)
-    epochs: int = Field(gt=0)
-    minibatches: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    kl: float = Field(ge=0)
-    response_tokens: int = Field(gt=0)
-    temperature: float = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
-    eval_decoding: str
-    reward: Reward
-    # None here leaves the keys of steps stored before these fields as they were.
-    # Episodes a device takes at once (None: all): less memory, the same episodes in an update.
-    device_batch: int | None = Field(default=None, gt=0)
-    # Measurements on validation cues in a row without a better reward after which the stage stops (None: it never does).
-    patience: int | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_step_a_pass(self):
-        if self.device_batch is None:
-            return self
-        if self.episodes % self.device_batch:
-            raise ValueError(f"episodes {self.episodes} is not a multiple of device_batch {self.device_batch}")
-        if self.minibatches > 1:
-            # trl counts accumulation over the whole batch: its minibatches would melt into one step.
-            raise ValueError("with device_batch leave minibatches at 1: trl would take one step for all of them")
-        return self
-
-
-class CriticFree(BaseModel, extra="forbid", frozen=True):
-    """Preference methods without a critic, beside PPO: a list is judged against the other lists for its cue."""
-
-    methods: list[Literal["grpo", "rloo"]] = []
-    updates: int = Field(gt=0)
-    cues: int = Field(gt=0)
-    samples: int = Field(gt=1)
-    device_batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    kl: float = Field(gt=0)
-    response_tokens: int = Field(gt=0)
-    temperature: float = Field(gt=0)
-    eval_every: int = Field(gt=0)
-    # What an advantage is given to: a whole list, or each of its responses (grpo alone: rloo's loss is that of whole lists).
-    credit: Literal["list", "response"] = "list"
-    # As ppo's.
-    patience: int | None = Field(default=None, gt=0)
 
 
 class ServerModel(Strict):
@@ -410,21 +452,51 @@ class ServerModel(Strict):
     base_url: str | None = None
     key_variable: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]*$")
     # How many of the likeliest next tokens to ask for. vLLM gives 20 unless it is started with --max-logprobs.
-    top_logprobs: int = Field(default=20, ge=1)
+    top_logprobs: Count = 20
     # More fields of every request, for what one server alone understands (llama.cpp: cache_prompt).
-    extra: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    concurrency: int = Field(default=16, ge=1)
+    extra: dict[str, bool | int | float | str] = {}
+    concurrency: Count = 16
     # Seconds: for one answer, and before the first repetition (doubled with each).
-    timeout: float = Field(default=120, gt=0)
+    timeout: Positive = 120
     backoff: float = Field(default=1, ge=0)
     retries: int = Field(default=5, ge=0)
     licence: str
 
 
-RESPONSES = ["R1", "R2", "R3"]
-# What an unknown cue becomes on reading; a missing response becomes an empty string.
-UNKNOWN = "#Unknown"
-Share = Annotated[float, Field(ge=0, le=1)]
+# Formats of participant files, and the steps from raw trials to clean ones.
+
+
+class Format(Strict):
+    """One kind of participant file: how it is recognised and read, its markers, and the steps from raw to clean."""
+
+    name: str
+    label: str
+    recognised: Recognition
+    columns: Columns
+    # Only where the header cannot tell it; TAB and comma are seen.
+    separator: str | None = None
+    numeric_participant: bool = True
+    # Besides the language's own markers: no response, an unknown cue, and marks that earlier steps of the pipeline left.
+    missing: list[str] = []
+    unknown: list[str] = []
+    marks: list[str] = []
+    join: Join | None = None
+    steps: list[Step] = []
+
+    @model_validator(mode="after")
+    def _newest_needs_numbers(self):
+        newest = any(isinstance(step, SelectBest) and step.newest for step in self.steps)
+        if newest and not (self.numeric_participant and self.columns.participant):
+            raise ValueError("select_best with newest needs a participant column of numbers")
+        return self
+
+
+class Recognition(Strict):
+    """How a file is told: all of `has` and none of `lacks` in its header and, where given, a name that fits one pattern."""
+
+    has: list[str] = Field(min_length=1)
+    lacks: list[str] = []
+    files: list[str] = []
 
 
 class Columns(Strict):
@@ -440,25 +512,11 @@ class Columns(Strict):
     native: str | None = None
 
 
-class Recognition(Strict):
-    """How a file is told: all of `has` and none of `lacks` in its header and, where given, a name that fits one pattern."""
-
-    has: list[str] = Field(min_length=1)
-    lacks: list[str] = Field(default=[])
-    files: list[str] = Field(default=[])
-
-
 class Join(Strict):
     """A second file with one row a participant, read when a column is asked for that the trials do not hold."""
 
     files: list[str]
     key: str
-
-
-class RecodeDoubles(Strict):
-    """R2 = R1, then R3 = R2, become missing; a missing R2 before a given R3 takes its place (R1 = R3 is not tested)."""
-
-    step: Literal["recode_doubles"]
 
 
 class ReplaceWords(Strict):
@@ -473,6 +531,12 @@ class ReplaceWords(Strict):
     settled: bool = False
 
 
+class RecodeDoubles(Strict):
+    """R2 = R1, then R3 = R2, become missing; a missing R2 before a given R3 takes its place (R1 = R3 is not tested)."""
+
+    step: Literal["recode_doubles"]
+
+
 class SplitJoined(Strict):
     """Answers written into one field are split by a list (original, comma-separated parts); the row keeps its first three."""
 
@@ -485,7 +549,7 @@ class MarkLong(Strict):
 
     step: Literal["mark_long"]
     words: WordList
-    over: int = Field(gt=0)
+    over: Count
     mark: str
 
 
@@ -494,6 +558,13 @@ class MarkRepeats(Strict):
 
     step: Literal["mark_repeats"]
     mark: str
+
+
+class FilterParticipants(Strict):
+    """Remove participants that fit one of the rules."""
+
+    step: Literal["filter_participants"]
+    rules: list[Rule] = Field(min_length=1)
 
 
 class Rule(Strict):
@@ -510,7 +581,7 @@ class Rule(Strict):
     below: Share | None = None
     words: WordList | None = None
     mark: str | None = None
-    native: list[str] = Field(default=[])
+    native: list[str] = []
     # The published English script counts one distinct response too few for who has both missing and unknown responses.
     both_markers_cost_one: bool = False
 
@@ -527,18 +598,11 @@ class Rule(Strict):
         return self
 
 
-class FilterParticipants(Strict):
-    """Remove participants that fit one of the rules."""
-
-    step: Literal["filter_participants"]
-    rules: list[Rule] = Field(min_length=1)
-
-
 class SelectBest(Strict):
     """Keep the best trials of every cue: native points, plus participant / max(participant), plus real responses."""
 
     step: Literal["select_best"]
-    per_cue: int = Field(gt=0)
+    per_cue: Count
     native: dict[str, float]
     newest: bool = False
     answered: bool = False
@@ -557,28 +621,3 @@ Step = Annotated[
     RecodeDoubles | ReplaceWords | SplitJoined | MarkLong | MarkRepeats | FilterParticipants | SelectBest | DropCues,
     Field(discriminator="step"),
 ]
-
-
-class Format(Strict):
-    """One kind of participant file: how it is recognised and read, its markers, and the steps from raw to clean."""
-
-    name: str
-    label: str
-    recognised: Recognition
-    columns: Columns
-    # Only where the header cannot tell it; TAB and comma are seen.
-    separator: str | None = None
-    numeric_participant: bool = True
-    # Besides the language's own markers: no response, an unknown cue, and marks that earlier steps of the pipeline left.
-    missing: list[str] = Field(default=[])
-    unknown: list[str] = Field(default=[])
-    marks: list[str] = Field(default=[])
-    join: Join | None = None
-    steps: list[Step] = Field(default=[])
-
-    @model_validator(mode="after")
-    def _newest_needs_numbers(self):
-        newest = [step for step in self.steps if isinstance(step, SelectBest) and step.newest]
-        if newest and not (self.numeric_participant and self.columns.participant):
-            raise ValueError("select_best with newest needs a participant column of numbers")
-        return self
