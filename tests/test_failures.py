@@ -251,7 +251,8 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
 )  # fmt: skip
 def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, module, works, setting, call):
     cfg, stage = project
-    monkeypatch.setattr(module, "load_states", lambda *_: (None, None, defaultdict(lambda: None)))
+    for place in (module, adapters):
+        monkeypatch.setattr(place, "load_states", lambda *_: (None, None, defaultdict(lambda: None)), raising=False)
     for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
         monkeypatch.setattr(module, works, refuse(error))
         with pytest.raises(steps.StepError, match=shown):

@@ -56,18 +56,6 @@ def test_option_orders_cancel_place_and_hold_both_directions(n):
     assert prompts.list_orders(n, numeric=True) == [orders[0], orders[-1]]
 
 
-@pytest.mark.parametrize("n", [3, 4])
-def test_all_orders_hold_every_permutation_once_from_ascending_to_descending(n):
-    orders = prompts.list_orders(n, numeric=False, orders="all")
-    assert len(orders) == len({tuple(order) for order in orders}) == {3: 6, 4: 24}[n]
-    assert orders[0] == list(range(n)) and orders[-1] == list(range(n))[::-1]
-    for place in range(n):
-        assert Counter(order[place] for order in orders) == dict.fromkeys(range(n), len(orders) // n)
-    cyclic = prompts.list_orders(n, numeric=False)
-    assert prompts.list_orders(n, numeric=False, orders="all", most=len(orders) - 1) == cyclic
-    assert prompts.list_orders(n, numeric=True, orders="all") == [orders[0], orders[-1]]
-
-
 def test_survey_prompt_names_places_and_leaves_numerals_bare(english):
     text = prompts.build_survey_prompt(english, "How?", ["Never", "2", "Always"], [2, 1, 0], persona="You are X.\n")
     assert text == f"You are X.\nHow?{english.steps_hint}\n1. Always\n2.\n3. Never\nMy answer is option"

@@ -13,7 +13,7 @@ from align_utils import stats
 from align_utils.config import profiles as config
 from align_utils.models import load as models
 from align_utils.models.adapters import configure_lora, find_adapter
-from align_utils.survey import aligned, answers, ask, questions, seeds, shifts, styles  # fmt: skip
+from align_utils.survey import aligned, answers, ask, debias, questions, seeds, shifts, styles  # fmt: skip
 from align_utils.survey import distances as survey_distances
 from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
@@ -188,10 +188,10 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
-    asked, plain = [], ask._ask
-    monkeypatch.setattr(ask, "_ask", lambda *a, label: asked.append(label) or plain(*a, label=label))
+    asked, plain = [], ask.read_answers
+    monkeypatch.setattr(ask, "read_answers", lambda cfg, model, *a: asked.append(model.active_adapter) or plain(cfg, model, *a))
     ask.ask_survey(two, "tiny", items)
-    assert sorted(asked) == sorted(state.replace("_", " ") for state in states[1:] for _ in range(2)), "the second seed's alone"
+    assert sorted(asked) == sorted(state for state in states[1:] for _ in range(2)), "the second seed's alone"
     assert {path: path.read_bytes() for path in steps} == steps
     every = answers.load_answers(two)
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
@@ -206,13 +206,13 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     assert mine["probability"].to_numpy() == pytest.approx(np.concatenate([s / s.sum() for s in scores]), abs=1e-5)
     other = every.query("adapter == 'cn' and stage == 'ppo' and seed != @SECOND")
     assert not np.allclose(mine["probability"], other["probability"], atol=1e-3)
-    prior = answers.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
+    prior = debias.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
     sizes = mine.groupby("question")["place"].transform("max")
     assert mine["place_prior"].tolist() == pytest.approx(
         [prior[key] for key in zip(mine["language"], sizes, mine["place"], strict=True)]
     )
     averaged = answers.average_orders(every)
-    assert averaged.groupby([*answers.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
+    assert averaged.groupby([*questions.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
 def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
@@ -227,12 +227,5 @@ def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
     # The place priors of the ordered items do not hang on the others.
     pd.testing.assert_frame_equal(answers.load_answers(one), before)
     every = answers.load_answers(one, nominal=True)
-    asked = every[every["question"] == "Q154"].groupby([*answers.ANSWERER, "order"])["probability"].sum()
+    asked = every[every["question"] == "Q154"].groupby([*questions.ANSWERER, "order"])["probability"].sum()
     assert len(asked) == 5 * 2 * 5 and asked.to_numpy() == pytest.approx(1), "answerers, languages, orders"
-
-
-def test_answers_from_before_are_of_the_profiles_own_seed(cfg, tmp_path):
-    one = config.Config(cfg.profile, copy_project(tmp_path), cfg.data_dir)
-    (one.runs / "survey").mkdir(parents=True)
-    GIVEN.drop(columns="seed").assign(readout="label").to_parquet(one.runs / "survey" / "tiny.parquet")
-    assert set(answers.load_answers(one)["seed"]) == {one.profile.seed}

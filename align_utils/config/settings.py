@@ -228,9 +228,6 @@ class Survey(Strict):
 
     items: Literal["core", "all"]
     wording: Literal["ours", "file"]
-    # Option orders (`prompts.list_orders`); the orders themselves, not these settings, are in the keys of stored answers.
-    orders: Literal["cyclic", "all"] = "cyclic"
-    most_orders: Count = 24
     personas: list[str]
     readouts: list[Literal["label", "text", "generated"]]
     # Items of what is checked on a sample alone: refusals and generated answers.

@@ -211,6 +211,7 @@ def describe_step(
     model: str,
     folder: str,
     state: tuple[str, str] | None,
+    /,
     *,
     version: int | list[int],
     adapter_seed: int | None = None,

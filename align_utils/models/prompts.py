@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import permutations
-from math import factorial
 
 import numpy as np
 import pandas as pd
@@ -129,29 +127,20 @@ def _draw_places(rng: np.random.Generator, weights: np.ndarray, size: int, tempe
     return np.argsort(-keys, kind="stable")[:size]
 
 
-def list_orders(n_options: int, *, numeric: bool, orders: str = "cyclic", most: int = 24) -> list[list[int]]:
+def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:
     """Option orders that a question is asked in: each a permutation of 0..n-1 in presentation order.
 
     Scales whose inner points are bare numerals are shown ascending and descending only; others in all rotations of both
     directions' start, and always in the descending order, so that the pair (ascending, descending) is there for every scale.
     The first is always the ascending order, the last the descending one.
 
-    Parameters
-    ----------
-    orders : {'cyclic', 'all'}, default 'cyclic'
-        'all': every permutation, where there are no more than `most` of them; else the rotations.
-
     Examples
     --------
-    >>> len(list_orders(4, numeric=False, orders="all")), len(list_orders(5, numeric=False, orders="all"))
-    (24, 6)
     >>> list_orders(3, numeric=False)
     [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     >>> list_orders(2, numeric=False)
     [[0, 1], [1, 0]]
     """
-    if orders == "all" and not numeric and factorial(n_options) <= most:
-        return [list(order) for order in permutations(range(n_options))]
     ascending = list(range(n_options))
     rotations = [ascending] if numeric else [ascending[i:] + ascending[:i] for i in range(n_options)]
     descending = ascending[::-1]

@@ -4,6 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["debias"],
     submod_attrs={
         "aligned": [
             "count_aligned",
@@ -16,10 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "answers": [
             "average_orders",
-            "compare_debiasing",
             "compare_readouts",
             "describe_readouts",
-            "list_files",
             "load_answers",
             "load_generated",
             "pick_seed",

@@ -11,83 +11,155 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_trained
-from align_utils.models.adapters import find_adapter, load_states
+from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import continue_rows, find_stop_tokens
-from align_utils.models.load import hash_base, use_adapter
 from align_utils.models.logprobs import Tokens, score_tails
-from align_utils.store.steps import find_step, hash_file, hash_settings, make_step, progress, save_frame
-from align_utils.survey.answers import ANSWERER, estimate_prior
-from align_utils.survey.questions import Question, list_questions, name_groups, pick_sample, tabulate_answers
+from align_utils.store.steps import hash_settings, progress, save_frame
+from align_utils.survey.debias import estimate_prior
+from align_utils.survey.questions import ANSWERER, ANSWERS, Question, list_questions, pick_sample, tabulate_answers
 
 # Bumped when this module's results change for the same settings.
 SURVEY_VERSION = 3
-ANSWER_COLUMNS = [
-    *ANSWERER, "seed", "readout", "question", "order", "place", "code", "probability", "option_mass", "refusal_mass",
-    "place_prior",
-]  # fmt: skip
 # The step that asks the items without an order, by label.
 NOMINAL = "label_nominal"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
+# Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
+# that the same text has after the bare lead, without a question (pointwise mutual information).
+TEXT_READINGS = ("text_sum", "text_tokens", "text_characters", "text_pmi")
 
 
-def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int, label: str = "") -> list[np.ndarray]:
-    """Probability of each label of each question (places 1..n), not normalised: their sum is the option mass.
+def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
+    """Ask the base model and every adapter of the run, of every seed, all items in all orders, by every read-out of the profile.
 
-    The presentations of one item in one language go through the model together, `batch_tokens` tokens at a time.
+    Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the
+    map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked or not.
 
-    Returns
-    -------
-    list of ndarray, shape (n_options,)
-    """
-    return join_labels(
-        model, tokenizer, [q.prompt for q in asked], [len(q.order) for q in asked], [q.forms for q in asked], name_groups(asked),
-        batch_tokens=batch_tokens, label=label,
-    )  # fmt: skip
-
-
-def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> dict[tuple, float]:
-    """Probability of the language's refusals ('I don't know') after the open lead, in the first order of a sample of the items.
+    Parameters
+    ----------
+    name : str
+        Of a model of the profile.
+    items : DataFrame
+        From `choose_items`.
 
     Returns
     -------
-    dict
-        (language, persona, question) to a probability; NaN outside the sample and in a language that lists no refusals.
+    list of Path
+        `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the read-out `generated` also `<model>_generated.parquet`
+        (`write_answers`).
     """
-    sample = [q for q in pick_sample(cfg, asked) if cfg.languages[q.language].refusals]
-    listed = dict(zip(name_groups(sample), sample, strict=True))
-    rows = read_texts(
-        model, tokenizer, [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in listed.values()],
-        list(listed), batch_tokens=cfg.profile.survey.batch_tokens, label=f"{label} refusals",
+    ordered = items["kind"] == "ordered"
+    asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
+    if not ordered.all():
+        asked[NOMINAL] = list_questions(cfg, items[~ordered])
+
+    def make(key: tuple, model, tokenizer, work: Path) -> None:
+        save_frame(read_answers(cfg, model, tokenizer, asked[key[1]], key[1]), work / "answers.parquet")
+
+    scored, written = [], []
+    for seed in cfg.seeds:
+        own = seed == cfg.profile.seed
+        states = [("none", "zero_shot")] * own + [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
+        steps = {(state, key): _describe(cfg, name, state, key, asked[key], seed) for state in states for key in asked}
+        remedy = "lower survey.batch_tokens in the profile"
+        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)
+        for ((adapter, stage), key), step in steps.items():
+            frame = pd.read_parquet(step.folder / "answers.parquet")
+            frame = frame.assign(model=name, adapter=adapter, stage=stage, seed=seed)
+            (written if key == "generated" else scored).append(frame)
+    frame = add_priors(pd.concat(scored, ignore_index=True), items)
+    paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
+    if written:
+        frame = pd.concat(written, ignore_index=True)[GENERATED]
+        paths.append(save_frame(frame, cfg.runs / "survey" / f"{name}_generated.parquet"))
+    return paths
+
+
+def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """ANSWERS with the answerer's `place_prior`; items of each `kind` give their own, so that the map's change nothing of the others'."""
+    frame = answers.assign(
+        options=answers.groupby("question")["place"].transform("max"),
+        kind=answers["question"].map(dict(zip(items["question"], items["kind"], strict=True))),
+    )
+    priors = [
+        estimate_prior(part).assign(readout=readout, seed=seed, kind=kind)
+        for (readout, seed, kind), part in frame.groupby(["readout", "seed", "kind"], sort=False)
+    ]
+    by = ["readout", "seed", "kind", *ANSWERER, "options", "place"]
+    priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
+    return ANSWERS.validate(frame.merge(priors, on=by, how="left")[list(ANSWERS.columns)])
+
+
+def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> Step:
+    survey, more = cfg.profile.survey, {}
+    if readout in {"label", NOMINAL}:
+        used = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
+        refusals = {language.name: language.refusals for language in cfg.languages.values()}
+        more = {"refusals": refusals, "sample_items": survey.sample_items}
+    else:
+        used = [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked]
+        if readout == "generated":
+            more = survey.model_dump(include={"sample_items", "generated_tokens"})
+    # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
+    folder = "_".join([name, *state, readout, *([] if seed == cfg.profile.seed else [f"seed-{seed}"])])
+    return describe_step(
+        cfg, name, f"survey/{folder}", state, version=SURVEY_VERSION, adapter_seed=seed, state=list(state), readout=readout,
+        questions=hash_settings({"asked": used}), **more,
     )  # fmt: skip
-    found = {key: float(exclude_longer(row).sum()) for key, row in zip(listed, rows, strict=True)}
-    return {key: found.get(key, np.nan) for key in name_groups(asked)}
 
 
-def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question], *, label: str = "") -> pd.DataFrame:
-    """Shares of the options by the probability of their whole text, one read-out a reading (`readouts.TEXT_READINGS`).
+def read_answers(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str) -> pd.DataFrame:
+    """The answers of whoever the model is at present, by one read-out."""
+    if readout == "generated":
+        return write_answers(cfg, model, tokenizer, asked)
+    if readout == "text":
+        return score_options(cfg, model, tokenizer, asked).assign(refusal_mass=np.nan)
+    scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
+    refusals = score_refusals(cfg, model, tokenizer, asked)
+    frame = tabulate_answers(asked, scores).assign(readout="label")
+    keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
+    return frame.assign(refusal_mass=[refusals.get(key, np.nan) for key in keys])
+
+
+def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int) -> list[np.ndarray]:
+    """Probability of each label of each question (places 1..n), not normalised: their sum is the option mass, in [0, 1].
+
+    The written forms (with and without a space before the label) exclude each other after the same prompt, so they are added up.
+    """
+    labels = [[f"{form}{place}" for form in q.forms for place in range(1, len(q.order) + 1)] for q in asked]
+    given = list(zip([q.prompt for q in asked], labels, strict=True))
+    read = read_texts(model, tokenizer, given, [q.group for q in asked], batch_tokens=batch_tokens)
+    return [exclude_longer(row).reshape(-1, len(q.order)).sum(axis=0) for row, q in zip(read, asked, strict=True)]
+
+
+def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> dict[tuple, float]:
+    """By question's group: probability of the language's refusals ('I don't know') after the open lead, of a sample in its first order."""
+    sample = [q for q in pick_sample(asked, cfg.profile.survey.sample_items) if cfg.languages[q.language].refusals]
+    given = [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in sample]
+    groups = [q.group for q in sample]
+    rows = read_texts(model, tokenizer, given, groups, batch_tokens=cfg.profile.survey.batch_tokens)
+    return {group: float(exclude_longer(row).sum()) for group, row in zip(groups, rows, strict=True)}
+
+
+def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
+    """Shares of the options by the probability of their whole text, one read-out a reading of TEXT_READINGS.
 
     Questions with options that are bare numerals have no texts and are left out.
     """
-    asked, settings = (
-        [q for q in asked if q.worded],
-        {"batch_tokens": cfg.profile.survey.batch_tokens, "label": f"{label} text"},
-    )
+    asked, batch = [q for q in asked if q.worded], cfg.profile.survey.batch_tokens
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
-    rows = read_texts(model, tokenizer, given, name_groups(asked), **settings)
+    rows = read_texts(model, tokenizer, given, [q.group for q in asked], batch_tokens=batch)
     # The same texts after the lead alone, each once: what the fourth reading takes off.
-    leads = {name: language.text_lead or language.answer_lead for name, language in cfg.languages.items()}
-    pairs = dict.fromkeys((leads[q.language], text) for q, row in zip(asked, texts, strict=True) for text in row)
-    every = {lead: [text for other, text in pairs if other == lead] for lead in leads.values()}
-    bare = read_texts(model, tokenizer, list(every.items()), list(every), **settings)
-    unasked = {
-        (lead, text): logs.sum()
-        for (lead, listed), row in zip(every.items(), bare, strict=True)
-        for text, (_, logs) in zip(listed, row, strict=True)
-    }
+    leads = [cfg.languages[q.language].text_lead or cfg.languages[q.language].answer_lead for q in asked]
+    every: dict[str, dict[str, float]] = {}
+    for lead, listed in zip(leads, texts, strict=True):
+        every.setdefault(lead, {}).update(dict.fromkeys(listed, 0.0))
+    bare = read_texts(model, tokenizer, [(lead, list(own)) for lead, own in every.items()], list(every), batch_tokens=batch)
+    for own, row in zip(every.values(), bare, strict=True):
+        own.update({text: logs.sum() for text, (_, logs) in zip(list(own), row, strict=True)})
     shares = [
-        share_texts(row, q.options, [unasked[leads[q.language], text] for text in listed])
-        for row, q, listed in zip(rows, asked, texts, strict=True)
+        share_texts(row, q.options, [every[lead][text] for text in listed])
+        for row, q, lead, listed in zip(rows, asked, leads, texts, strict=True)
     ]
     masses = [exclude_longer(row).sum() for row in rows]
     return pd.concat(
@@ -104,7 +176,7 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     DataFrame
         `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
     """
-    settings, chosen, stops = cfg.profile.survey, pick_sample(cfg, asked), find_stop_tokens(tokenizer)
+    chosen, stops = pick_sample(asked, cfg.profile.survey.sample_items), find_stop_tokens(tokenizer)
 
     def ends(_: int, tokens: list[int]) -> bool:
         # Empty lines before the answer are not the answer.
@@ -113,7 +185,7 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
 
     new = continue_rows(
         model, tokenizer.pad_token_id, [tokenizer(q.open_prompt)["input_ids"] for q in chosen],
-        pick=lambda scores, *_: scores.argmax(dim=-1), ends=ends, max_new_tokens=settings.generated_tokens,
+        pick=lambda scores, *_: scores.argmax(dim=-1), ends=ends, max_new_tokens=cfg.profile.survey.generated_tokens,
     )  # fmt: skip
     rows = []
     for q, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
@@ -123,120 +195,6 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
             "code": q.codes[q.order[place - 1]] if place else pd.NA,
         })  # fmt: skip
     return pd.DataFrame(rows).astype({"code": "Int64"})
-
-
-def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
-    """Ask the base model and every adapter of the run, of every seed, all presentations of the items, by every read-out of the profile.
-
-    Returns
-    -------
-    list of Path
-        `runs/<profile>/survey/<model>.parquet`, one row an answer option: `model, adapter` (culture of the norms, or 'none'),
-        `stage, language, persona, seed` (of the training; the untuned model has the profile's), `readout` ('label' or one of
-        `readouts.TEXT_READINGS`), `question, order` (index), `place` (1..n), `code, probability` (share of the option mass),
-        `option_mass, refusal_mass` (of the question's first order; with the label alone), `place_prior` (`debias.estimate_prior`
-        over all items of the kind). Items without an order, which the map alone uses, are asked by label, in steps of their own.
-        With the read-out `generated` also `<model>_generated.parquet` (`write_answers`).
-    """
-    asked = _list_steps(cfg, items)
-    folders: dict[tuple, Path] = {}
-    for seed in cfg.seeds:
-        folders |= _ask_adapters(cfg, name, asked, seed)
-
-    def collect(wanted: list[str]) -> pd.DataFrame:
-        frames = [
-            pd.read_parquet(folder / "answers.parquet").assign(adapter=state[0], stage=state[1], seed=seed)
-            for (state, readout, seed), folder in folders.items()
-            if readout in wanted
-        ]
-        return pd.concat(frames, ignore_index=True).assign(model=name)
-
-    frame = add_priors(collect(["label", "text", NOMINAL]), items)
-    paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
-    if "generated" in cfg.profile.survey.readouts:
-        path = cfg.runs / "survey" / f"{name}_generated.parquet"
-        paths.append(save_frame(collect(["generated"])[GENERATED], path))
-    return paths
-
-
-def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Answers with the answerer's `place_prior` (`debias.estimate_prior`) beside every place, in the order of COLUMNS.
-
-    Items of each `kind` give their own prior, so that the map's items do not change what is said of the others.
-    """
-    frame = answers.assign(
-        options=answers.groupby("question")["place"].transform("max"),
-        kind=answers["question"].map(dict(zip(items["question"], items["kind"], strict=True))),
-    )
-    priors = [
-        estimate_prior(part).assign(readout=readout, seed=seed, kind=kind)
-        for (readout, seed, kind), part in frame.groupby(["readout", "seed", "kind"], sort=False)
-    ]
-    by = ["readout", "seed", "kind", *ANSWERER, "options", "place"]
-    priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
-    return frame.merge(priors, on=by, how="left")[ANSWER_COLUMNS]
-
-
-def _list_steps(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
-    """The presentations of every step an answerer takes: a step a read-out, so that one more read-out leaves the others as they are."""
-    ordered = items["kind"] == "ordered"
-    steps = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
-    # Apart, so that what is stored of the ordered items holds whether the human file has the map's items or not.
-    return steps if ordered.all() else steps | {NOMINAL: list_questions(cfg, items[~ordered])}
-
-
-def _ask_adapters(cfg: Config, name: str, asked: dict[str, list[Question]], seed: int) -> dict[tuple, Path]:
-    """The steps of one seed's adapters, with the profile's own seed also of the untuned model: (state, readout, seed) to folder."""
-    own = seed == cfg.profile.seed
-    untuned = [("none", "zero_shot")] if own else []
-    states = [*untuned, *[(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]]
-    cells = [(state, step) for state in states for step in asked]
-    settings = {cell: _describe(cfg, name, *cell, asked[cell[1]], seed) for cell in cells}
-    more = [] if own else [f"seed-{seed}"]
-    folders = {cell: cfg.runs / "steps" / "survey" / "_".join([name, *cell[0], cell[1], *more]) for cell in cells}
-    open_cells = [cell for cell in cells if not find_step(folders[cell], settings[cell])]
-    if open_cells:
-        model, tokenizer, adapters = load_states(cfg, name, seed)
-    for cell in progress(open_cells, desc="answerers", unit="read-out"):
-        remedy = "lower survey.batch_tokens in the profile"
-        with make_step(folders[cell], settings[cell], remedy=remedy) as work, use_adapter(model, adapters.get(cell[0])):
-            save_frame(_ask(cfg, model, tokenizer, asked[cell[1]], cell[1], label=" ".join(cell[0])), work / "answers.parquet")
-    return {(*cell, seed): folder for cell, folder in folders.items()}
-
-
-def _ask(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str, *, label: str) -> pd.DataFrame:
-    if readout == "generated":
-        return write_answers(cfg, model, tokenizer, asked)
-    if readout == "text":
-        return score_options(cfg, model, tokenizer, asked, label=label).assign(refusal_mass=np.nan)
-    scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens, label=label)
-    refusals = score_refusals(cfg, model, tokenizer, asked, label=label)
-    frame = tabulate_answers(asked, scores, [score.sum() for score in scores]).assign(readout="label")
-    keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
-    return frame.assign(refusal_mass=[refusals[key] for key in keys])
-
-
-def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> dict:
-    # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
-    weights = find_adapter(cfg, name, *state, seed) / "adapter_model.safetensors"
-    labelled = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
-    used = {"label": labelled, NOMINAL: labelled}
-    settings = {
-        "version": SURVEY_VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "state": list(state), "readout": readout,
-        "adapter": hash_file(weights) if weights.is_file() else None,
-        "questions": hash_settings({"asked": used.get(readout, [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked])}),
-    }  # fmt: skip
-    if readout in {"label", NOMINAL}:
-        refusals = {language.name: language.refusals for language in cfg.languages.values()}
-        return settings | {"refusals": refusals, "sample_items": cfg.profile.survey.sample_items}
-    if readout == "generated":
-        return settings | cfg.profile.survey.model_dump(include={"sample_items", "generated_tokens"})
-    return settings
-
-
-# Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
-# that the same text has after the bare lead, without a question (pointwise mutual information).
-TEXT_READINGS = ("text_sum", "text_tokens", "text_characters", "text_pmi")
 
 
 def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, list[Tokens]]:
@@ -261,34 +219,22 @@ def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, l
 
 
 def read_texts(
-    model,
-    tokenizer,
-    asked: Sequence[tuple[str, Sequence[str]]],
-    keys: Sequence[Hashable],
-    *,
-    batch_tokens: int,
-    label: str = "",
+    model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], groups: Sequence[Hashable], *, batch_tokens: int
 ) -> list[list[tuple[Tokens, np.ndarray]]]:
-    """Tokens and their log-probabilities of each text after its prompt; prompts of one key go through the model together.
+    """Tokens and their log-probabilities of each text after its prompt; prompts of one group, which begin alike, are read together.
 
     Parameters
     ----------
     asked : sequence of (prompt, texts)
-    keys : sequence
-        One a prompt, alike where prompts begin alike (an item in one language).
-
-    Returns
-    -------
-    list of list of (tuple of int, ndarray)
     """
     plans = [split_texts(tokenizer, prompt, texts) for prompt, texts in asked]
-    groups: dict[Hashable, list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(key, []).append(index)
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
     results: list[list[tuple[Tokens, np.ndarray]]] = [[] for _ in asked]
-    for group in progress(groups.values(), desc=label or "survey", unit="item", leave=False):
-        scores = score_tails(model, tokenizer.pad_token_id, [plans[i] for i in group], batch_tokens=batch_tokens)
-        for index, logs in zip(group, scores, strict=True):
+    for own in progress(members.values(), desc="survey", unit="item", leave=False):
+        scores = score_tails(model, tokenizer.pad_token_id, [plans[i] for i in own], batch_tokens=batch_tokens)
+        for index, logs in zip(own, scores, strict=True):
             results[index] = list(zip(plans[index][1], logs, strict=True))
     return results
 
@@ -316,53 +262,17 @@ def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:
     return np.array(result)
 
 
-def join_labels(
-    model, tokenizer, prompts: Sequence[str], sizes: Sequence[int], forms: Sequence[Sequence[str]], keys: Sequence[Hashable], *,
-    batch_tokens: int, label: str = "",
-) -> list[np.ndarray]:  # fmt: skip
-    """Probability that the model goes on from a prompt with each label 1..n, in any of the written forms.
-
-    The forms ('' and ' ' before the label) are events that exclude each other after the same prompt, so they are added up.
-
-    Parameters
-    ----------
-    sizes, forms, keys : sequences
-        Number of options, what may stand before the label, and the group, one a prompt.
-
-    Returns
-    -------
-    list of ndarray, shape (n,)
-        Not normalised: the sum is the option mass, in [0, 1].
-    """
-    asked = [
-        (prompt, [f"{form}{place}" for form in before for place in range(1, size + 1)])
-        for prompt, size, before in zip(prompts, sizes, forms, strict=True)
-    ]
-    read = read_texts(model, tokenizer, asked, keys, batch_tokens=batch_tokens, label=label)
-    return [exclude_longer(row).reshape(-1, size).sum(axis=0) for row, size in zip(read, sizes, strict=True)]
-
-
 def share_texts(
     read: Sequence[tuple[Tokens, np.ndarray]], texts: Sequence[str], bare: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """The options' shares by every reading of TEXT_READINGS: a softmax over the options of the reading's logarithms.
 
-    Parameters
-    ----------
-    read : sequence of (tokens, log-probabilities)
-        Of each option text.
-    texts : sequence of str
-        Without what stands before them; their characters are counted.
-    bare : sequence of float
-        Log-probability of each text after the bare lead.
+    `texts` are the option texts whose characters are counted, `bare` the log-probability of each after the bare lead.
     """
     total = np.array([logs.sum() for _, logs in read])
-    readings = {
-        "text_sum": total, "text_tokens": total / [len(tail) for tail, _ in read],
-        "text_characters": total / [len(text) for text in texts], "text_pmi": total - np.array(bare),
-    }  # fmt: skip
-    weights = {name: np.exp(values - values.max()) for name, values in readings.items()}
-    return {name: weights[name] / weights[name].sum() for name in TEXT_READINGS}
+    readings = (total, total / [len(tail) for tail, _ in read], total / [len(text) for text in texts], total - np.array(bare))
+    weights = [np.exp(values - values.max()) for values in readings]
+    return {name: weight / weight.sum() for name, weight in zip(TEXT_READINGS, weights, strict=True)}
 
 
 def parse_answer(text: str, options: Sequence[str], normalise: Callable[[str], str]) -> int | None:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
+from align_utils.survey.questions import ANSWERER
+
 DISTANCE_MEASURES = ("wasserstein", "jensen_shannon", "mean_difference")
 # A high-tension set below it could show next to nothing; of 55 items it is a third.
 FEWEST = 18
@@ -141,7 +143,6 @@ def _check(p) -> np.ndarray:
     return p
 
 
-ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 # The stages of the baselines; `human` is the other country wherever a distance to a country is taken.
 YARDSTICKS = ("human", "human_half", "uniform")
 _NAMES = {"model": "baseline", "language": "none", "persona": "none"}

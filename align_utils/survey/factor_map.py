@@ -9,10 +9,10 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.store.textfiles import DataError
-from align_utils.survey.distances import ANSWERER
 from align_utils.survey.human import load_respondents
 from align_utils.survey.map import describe_axes, list_weights, summarise_map
 from align_utils.survey.microdata import Respondents
+from align_utils.survey.questions import ANSWERER
 
 
 class Atlas(NamedTuple):

@@ -9,7 +9,7 @@ import pandas as pd
 from align_utils.config.profiles import Config, read_yaml
 from align_utils.stats import summarise
 from align_utils.store.textfiles import DataError
-from align_utils.survey.distances import ANSWERER
+from align_utils.survey.questions import ANSWERER
 
 
 def load_axes(path: Path, items: pd.DataFrame) -> dict[str, dict]:

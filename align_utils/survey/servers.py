@@ -433,7 +433,7 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[st
             with make_step(folder, settings) as work:
                 scores, bounds = score_server_labels(source, asked, cache)
                 save_frame(bounds, work / "bounds.parquet")
-                frame = tabulate_answers(asked, scores, [score.sum() for score in scores])
+                frame = tabulate_answers(asked, scores)
                 save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
         frame = pd.read_parquet(folder / "answers.parquet")
         frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.stats import summarise
-from align_utils.survey.distances import ANSWERER
+from align_utils.survey.questions import ANSWERER
 
 STYLES = ("acquiescence", "midpoint", "extremes")
 # Scales of agreement carry the word in their name (data/survey/scales.yaml).

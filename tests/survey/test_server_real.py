@@ -60,7 +60,7 @@ def presentations():
 
 
 def compare(direct, far, asked):
-    shares = [questions.tabulate_answers(asked, scores, [score.sum() for score in scores]) for scores in (direct, far)]
+    shares = [questions.tabulate_answers(asked, scores) for scores in (direct, far)]
     gap = (shares[0]["probability"] - shares[1]["probability"]).abs()
     names = {"model": "m", "adapter": "none", "stage": "zero_shot"}
     means = [answers.average_orders(frame.assign(**names))["share"] for frame in shares]

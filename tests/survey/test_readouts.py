@@ -7,8 +7,8 @@ import torch
 from conftest import copy_project
 
 from align_utils.config import profiles as config
+from align_utils.models import adapters, logprobs, prompts
 from align_utils.models import load as models
-from align_utils.models import logprobs, prompts
 from align_utils.store import steps
 from align_utils.survey import answers, questions
 from align_utils.survey import ask as survey_ask
@@ -168,12 +168,12 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     wanted = {"readouts": ["label", "text", "generated"], "sample_items": 2}
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
-    monkeypatch.setattr(survey_ask, "load_states", lambda *_: (*tiny, {}))
+    monkeypatch.setattr(adapters, "load_states", lambda *_: (*tiny, {}))
     monkeypatch.setattr(survey_ask, "list_trained", lambda *_: ())
     items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     paths = survey_ask.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
-    sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
+    sums = every.groupby([*questions.ANSWERER, "readout", "question", "order"])["probability"].sum()
     assert sums.to_numpy() == pytest.approx(1)
     assert set(every["readout"]) == {"label", *survey_ask.TEXT_READINGS} and set(label["readout"]) == {"label"}
     # Q48 has ten points, of which eight have no words: no text to read.
@@ -201,7 +201,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
 def test_agreement_of_read_outs_by_hand():
     def rows(readout, question, shares):
         return [
-            {**dict.fromkeys(answers.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
+            {**dict.fromkeys(questions.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
              "code": place if order == 0 else 3 - place, "probability": shares[(place - 1) if order == 0 else (2 - place)]}
             for order in (0, 1) for place in (1, 2)
         ]  # fmt: skip
@@ -213,7 +213,7 @@ def test_agreement_of_read_outs_by_hand():
         + rows("text", "B", [0.9, 0.1])
     )
     written = pd.DataFrame(
-        [{**dict.fromkeys(answers.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
+        [{**dict.fromkeys(questions.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
     )
     table = answers.compare_readouts(given, written).set_index("readout")
     assert table.loc["text", ["same mode", "distance", "n"]].tolist() == pytest.approx([0.5, (0.2 + 0.5) / 2, 2])

@@ -1,37 +1,29 @@
-"""The presentations that the survey asks, and the table of their answers."""
+"""The questions that the survey asks, and the table of their answers."""
 
 import numpy as np
 import pytest
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.models import prompts
 from align_utils.survey import answers
+from align_utils.survey.items import load_items
 from align_utils.survey.questions import Question, list_questions, tabulate_answers
 
 
-def test_every_presentation_is_asked_once(cfg):
-    from align_utils.survey import items as survey_items
-
-    items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
+def test_every_question_is_asked_once(cfg):
+    items = load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48']")
     asked = list_questions(cfg, items)
     assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
-    settings = cfg.profile.survey.model_copy(update={"orders": "all"})
-    every = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
-    assert len(every) == 2 * (24 + 2) and {q.prompt for q in asked} < {q.prompt for q in every}
 
 
 def test_a_persona_stands_before_the_question_and_is_kept_apart(cfg):
-    from align_utils.survey import items as survey_items
-
-    items = survey_items.load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
+    items = load_items(cfg.root / "data" / "survey").query("question == 'Q2'")
     settings = cfg.profile.survey.model_copy(update={"personas": ["none", "cn"]})
     asked = list_questions(config.Config(cfg.profile.model_copy(update={"survey": settings}), cfg.root, cfg.data_dir), items)
     plain, told = ([q for q in asked if q.persona == persona] for persona in ("none", "cn"))
     words = {name: language.personas["cn"] for name, language in cfg.languages.items()}
     assert [words[q.language] + q.prompt for q in plain] == [q.prompt for q in told]
-    answered = tabulate_answers(
-        asked, [np.full(4, 0.1) if q.persona == "none" else np.arange(4) / 10 for q in asked], [0.4] * len(asked)
-    )
+    answered = tabulate_answers(asked, [np.full(4, 0.1) if q.persona == "none" else np.arange(4) / 10 for q in asked])
     shares = answers.average_orders(answered.assign(model="m", adapter="none", stage="zero_shot"))
     assert shares.groupby("persona").size().to_dict() == {"none": 8, "cn": 8}
 
@@ -40,18 +32,18 @@ def tabulate(scores):
     """One question of as many options as each score has, in the orders it is asked in."""
     orders = prompts.list_orders(len(scores[0]), numeric=False)
     asked = [Question("Q1", "en", "none", tuple(order), tuple(range(1, len(order) + 1)), "") for order in orders]
-    frame = tabulate_answers(asked, scores, [score.sum() for score in scores])
-    return frame.assign(model="m", adapter="none", stage="zero_shot")
+    frame = tabulate_answers(asked, scores)
+    return frame.assign(readout="label", refusal_mass=np.nan, model="m", adapter="none", stage="zero_shot")
 
 
-def test_a_presentation_without_any_mass_is_even_and_counted():
+def test_a_question_without_any_mass_is_even_and_counted():
     # An answerer who says the first place alone, and says nothing at all in one of the rotations.
     first, nothing = np.array([0.2, 0.0, 0.0]), np.zeros(3)
     frame = tabulate([first, nothing, first, first])
     shares = answers.average_orders(frame).set_index("code")["share"]
     # Codes 1 and 3 stand first in the two orders that say anything, a third of each comes from the one that does not.
     assert shares.loc[[1, 2, 3]].tolist() == pytest.approx([4 / 9, 1 / 9, 4 / 9])
-    assert answers.describe_answers(frame)[["empty", "option mass"]].iloc[0].tolist() == pytest.approx([1, 0.4 / 3])
+    assert answers.describe_readouts(frame)[["empty", "option mass"]].iloc[0].tolist() == pytest.approx([1, 0.4 / 3])
     silent = tabulate([nothing] * 4)
     assert answers.average_orders(silent)["share"].tolist() == pytest.approx([1 / 3] * 3)
-    assert answers.describe_answers(silent)["empty"].tolist() == [3], "the order of the pair reading is not averaged"
+    assert answers.describe_readouts(silent)["empty"].tolist() == [3], "the order of the pair reading is not averaged"
