@@ -11,16 +11,10 @@ OUTPUT = DRIVE / "MyDrive" / "align-output"
 
 
 def setup() -> None:
-    """Mount Drive, point `ALIGN_DATA` to `MyDrive/align-data` when it is there and `ALIGN_OUTPUT` to `MyDrive/align-output`, and
-    say which GPU was given.
+    """Mount Drive, point `ALIGN_OUTPUT` there and `ALIGN_DATA` where its folder exists, and say which GPU was given.
 
     Each notebook on Colab has a machine of its own, which is lost with the connection: on Drive 02 finds what 01 has made, and an
-    interrupted training its checkpoints.
-
-    Raises
-    ------
-    RuntimeError
-        No GPU: the `colab` profile needs one; the remedy is in the message.
+    interrupted training its checkpoints. Without a GPU, which the profile `colab` needs, a RuntimeError names the remedy.
     """
     from google.colab import drive
 
@@ -34,6 +28,5 @@ def setup() -> None:
 
     if not torch.cuda.is_available():
         raise RuntimeError("no GPU: choose Runtime > Change runtime type > T4 GPU, then run all cells again")
-    print(
-        f"GPU: {torch.cuda.get_device_name()}; real files: {os.environ.get('ALIGN_DATA', 'none')}; results: {os.environ['ALIGN_OUTPUT']}"
-    )
+    data, output = os.environ.get("ALIGN_DATA", "none"), os.environ["ALIGN_OUTPUT"]
+    print(f"GPU: {torch.cuda.get_device_name()}; real files: {data}; results: {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +18,10 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # The text and the profile whose figures it is made of. Of a run on real files aggregates alone may be shown: no word, no item.
 SAMPLE, REAL = ("README.md", "cpu"), ("RESULTS.md", "cpu_real")
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
-# Blocks that are no matter of a run.
-OF_ROOT = {"times", "races"}
-# Rooms that every notebook uses say nothing about where a figure comes from.
-COMMON = {"artifacts", "config", "models", "pairs", "plots", "stages", "stats"}
+# Places that every notebook uses say nothing about where a figure comes from.
+COMMON = {"config", "plots", "stats", "store"}
+# What the columns of notebook 06 are called in a text.
+RENAMED = {"culture": "norms of", "language": "asked in"}
 
 
 def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
@@ -38,117 +39,94 @@ def rewrite(text: str, root: Path, profile: str = SAMPLE[1]) -> str:
     folder = root / "figures" / profile
 
     def fill(match: re.Match) -> str:
-        make = BLOCKS[match[2]] if folder.is_dir() or match[2] in OF_ROOT else lambda _: UNPUBLISHED
-        made = make(root if match[2] in OF_ROOT else folder)
+        # Times and races are no matter of a run.
+        made = BLOCKS[match[2]](folder) if folder.is_dir() or match[2] in {"times", "races"} else UNPUBLISHED
         return match[0] if made is None else f"{match[1]}{made.strip()}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 
 
+def _spread(
+    folder: Path, table: str, rows: list[str], column: str, form: str = "+.3f", *, keep: str = "", value: str = "value",
+    p: bool = False, names: dict[str, str] | None = None,
+) -> str:  # fmt: skip
+    """A wide table: a row for each combination of `rows`, a column for each value of `column` (of `names` alone, so called)."""
+    frame = _read(folder, table)
+    frame = frame.query(keep) if keep else frame
+    names = names or {name: name for name in frame[column]}
+    frame = frame.assign(**{column: frame[column].map(names)}).dropna(subset=column)
+    shown = _bracket(frame, form, value) if form else frame[value]
+    if p:
+        shown = [f"{text}, p {p:.3f}" for text, p in zip(shown, frame["p_holm"], strict=True)]
+    wide = frame.assign(shown=shown).pivot(index=rows, columns=column, values="shown")
+    wide = wide.reindex(pd.MultiIndex.from_frame(frame[rows].drop_duplicates()))[list(names.values())]
+    return _print(wide.fillna("").reset_index().rename(columns=RENAMED if table.startswith("tab06") else {}))
+
+
+def _spread_both(folder: Path, table: str, rows: list[str], column: str, *, keep: str = "", **options) -> str:
+    """What each stage does, and below it the differences between stages."""
+    means = _spread(folder, table, ["culture", "stage", *rows], column, ".2f", **options)
+    gaps = f"{table}_differences"
+    return f"{means}\n\n{_spread(folder, gaps, ['culture', 'comparison', *rows], column, p=True, keep=keep, **options)}"
+
+
 def _precision(folder: Path) -> str:
     frame = _read(folder, "tab04_precision_at_5").query("subset == 'all'")
-    counts = frame.groupby("culture")["n"].max()
-    frame["shown"] = [
-        f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.n == counts[row.culture] else f" (n={row.n:.0f})")
-        for row in frame.itertuples()
-    ]
-    frame["column"] = frame["culture"].map(lambda name: f"{name} (n={counts[name]:.0f})") + ", " + frame["reading"]
+    counts = frame.groupby("culture")["n"].transform("max")
+    ns = [f" (n={n:.0f})" for n in frame["n"]]
+    frame["shown"] = _bracket(frame, ".2f") + pd.Series(ns, frame.index).where(frame["n"] != counts, "")
+    frame["column"] = frame["culture"] + [f" (n={n:.0f}), " for n in counts] + frame["reading"]
     wide = frame.pivot(index="stage", columns="column", values="shown").reindex(list(dict.fromkeys(frame["stage"])))
-    return wide[sorted(wide.columns, reverse=True)].fillna("").reset_index().to_markdown(index=False)
+    return _print(wide[sorted(wide.columns, reverse=True)].fillna("").reset_index())
 
 
 def _differences(folder: Path) -> str:
     frame = _read(folder, "tab04_differences").query("reading == 'attested' and subset == 'all'")
-    frame["difference in P@5"] = [f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in frame.itertuples()]
-    frame["p (Holm)"] = [f"{p:.3f}" for p in frame["p_holm"]]
-    return frame[["culture", "comparison", "difference in P@5", "n", "p (Holm)"]].to_markdown(
-        index=False, disable_numparse=True
-    )
+    frame = frame.assign(**{"difference in P@5": _bracket(frame, "+.2f"), "p (Holm)": frame["p_holm"].map("{:.3f}".format)})
+    return _print(frame[["culture", "comparison", "difference in P@5", "n", "p (Holm)"]])
 
 
 def _methods(folder: Path) -> str:
-    frame = _read(folder, "tab03_methods")
     shown = ["culture", "stage", "updates", "chosen update", "valid reward", "gain", "KL", *SIGNS]
-    return frame[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
+    return _read(folder, "tab03_methods")[shown].to_markdown(index=False, floatfmt=".3f", intfmt="d")
 
 
 def _tried(folder: Path) -> str | None:
-    frames = [_read(folder, name) for name in ("tab02_ablation", "tab03_ablation")]
-    frames = [frame for frame in frames if "attested_gap" in frame]
-    if not frames:
+    frame = pd.concat([_read(folder, name) for name in ("tab02_ablation", "tab03_ablation")], ignore_index=True)
+    if "attested_gap" not in frame:
         return None
-    frame = pd.concat(frames, ignore_index=True)
-    gap = [f"{row.attested_gap:+.3f} [{row.attested_gap_low:+.3f}, {row.attested_gap_high:+.3f}]" for row in frame.itertuples()]
-    frame["difference"] = [
-        text if known else "reference" for text, known in zip(gap, frame["attested_gap"].notna(), strict=True)
-    ]
+    frame = frame.dropna(subset="attested")
+    frame["difference"] = _bracket(frame, "+.3f", "attested_gap").where(frame["attested_gap"].notna(), "reference")
     frame["P@5"] = frame["attested"].map("{:.3f}".format)
-    return frame[["culture", "stage", "variant", "changes", "P@5", "difference"]].to_markdown(
-        index=False, disable_numparse=True
-    )
-
-
-def _drawn(folder: Path) -> str:
-    shown = {"attested_share": "given by people", "js_distance": "distance", "distinct_gap": "distinct beyond people's"}
-    means = _read(folder, "tab04_population")
-    means["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
-    gaps = _read(folder, "tab04_population_differences").query("not comparison.str.contains('control')")
-    gaps["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f}" for row in gaps.itertuples()]
-    parts = []
-    for frame, row in ((means, "stage"), (gaps, "comparison")):
-        chosen = pd.concat([frame[frame["measure"] == measure].assign(measure=name) for measure, name in shown.items()])
-        parts.append(_spread(chosen, ["culture", row], "measure", "shown"))
-    return "\n\n".join(parts)
-
-
-def _lists(folder: Path) -> str:
-    means, gaps = (_read(folder, name) for name in ("tab04_drawn", "tab04_drawn_differences"))
-    means["shown"] = [f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in means.itertuples()]
-    gaps["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], p {row.p_holm:.3f}" for row in gaps.itertuples()]
-    return "\n\n".join(
-        _spread(frame, ["culture", row, "n"], "reading", "shown") for frame, row in ((means, "stage"), (gaps, "comparison"))
-    )
-
-
-def _cost(folder: Path) -> str:
-    frame = _read(folder, "tab04_fluency")
-    frame["shown"] = [f"{row.cost:+.3f} [{row.cost_low:+.3f}, {row.cost_high:+.3f}]" for row in frame.itertuples()]
-    return _spread(frame.query("stage != 'zero_shot'"), ["culture", "stage"], "language", "shown")
-
-
-def _shifts(folder: Path) -> str:
-    return _spread_shifts(_read(folder, "tab06_shift").query("stage in ('ppo', 'uniform', 'other_country', 'human_half')"))
-
-
-def _stages(folder: Path) -> str:
-    return _spread_shifts(_read(folder, "tab06_shift"))
-
-
-def _spread_shifts(frame: pd.DataFrame) -> str:
-    frame = frame.query("persona == 'none'").assign(
-        shift=lambda rows: [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
-    )
-    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
-    return _spread(frame, ["norms of", "stage", "asked in"], "toward", "shift")
+    return _print(frame[["culture", "stage", "variant", "changes", "P@5", "difference"]])
 
 
 def _nearer(folder: Path) -> str:
-    frame = _read(folder, "tab06_nearer").query("persona == 'none'")
-    frame["shown"] = [
-        f"{row.count:g} of {row.n:.0f} [{row.low:.2f}, {row.high:.2f}]" for row in frame.itertuples(index=False, name="Row")
-    ]
-    frame["p (Holm)"] = [f"{p:.2f}" if p == p else "" for p in frame["p_holm"]]
-    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
-    by = ["norms of", "stage", "asked in"]
-    wide = [frame[frame["reading"] == reading].set_index(by)[["shown", "p (Holm)"]] for reading in ("nearer", "mode")]
-    both = wide[0].merge(wide[1], left_index=True, right_index=True, how="left", suffixes=(" nearer", " mode")).reset_index()
-    names = {
-        "shown nearer": "nearer to China",
-        "p (Holm) nearer": "p",
-        "shown mode": "China's modal answer",
-        "p (Holm) mode": "p ",
-    }
-    return both.rename(columns=names).to_markdown(index=False, disable_numparse=True)
+    frame, by = (
+        _read(folder, "tab06_nearer").query("persona == 'none'").rename(columns=RENAMED),
+        ["norms of", "stage", "asked in"],
+    )
+    counts = [f"{count:g} of {n:.0f}" for count, n in zip(frame["count"], frame["n"], strict=True)]
+    frame["shown"] = counts + _bracket(frame, ".2f").str.replace(r"^\S+", "", regex=True)
+    frame["p"] = [f"{p:.2f}" if p == p else "" for p in frame["p_holm"]]
+    readings = {name: part.set_index(by)[["shown", "p"]] for name, part in frame.groupby("reading")}
+    both = readings["nearer"].join(readings["mode"], rsuffix=" ")
+    return _print(both.set_axis(["nearer to China", "p", "China's modal answer", "p "], axis=1).reset_index())
+
+
+def _asking(folder: Path) -> str:
+    by, quality = ["adapter", "stage", "language"], ["option mass", "refusal mass", "entropy"]
+    bias = ["spread", "spread PriDe", "first order to average", "PriDe to average"]
+    asked = _read(folder, "tab05_answer_quality").query("readout == 'label' and persona == 'none'")[[*by, *quality]]
+    both = asked.merge(_read(folder, "tab05_position_bias").query("persona == 'none'")[[*by, *bias]], on=by)
+    return both.to_markdown(index=False, floatfmt=".3f")
+
+
+def _paper(folder: Path) -> str:
+    frame = _read(folder, "tab06_paper")
+    interval = _bracket(frame.assign(value=0), ".2f").str.removeprefix("0.00 ").where(frame["low"].notna(), "")
+    frame = frame.assign(interval=interval, n=[f"{n:.0f}" if n == n else "" for n in frame["n"]])
+    return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
 
 
 def _costs(folder: Path) -> str:
@@ -157,63 +135,27 @@ def _costs(folder: Path) -> str:
     marks = sorted(runs.glob("adapters/*/*/*/seed-*/step.json"), key=lambda mark: (mark.parts[-4], mark.stat().st_mtime))
     seed = json.loads(marks[0].read_text(encoding="utf-8"))["settings"]["seed"]
     trained = {mark.parts[-4:-2]: mark.parent for mark in marks if mark.parent.name == f"seed-{seed}"}
-    asked = {mark.parent.name: mark.parent for mark in sorted(runs.glob("steps/survey/*_label/step.json"))}
-    table = tabulate_costs(trained, ["norms of", "stage"])
-    survey = tabulate_costs({(name,): step for name, step in asked.items()}, ["step"])
-    mean = survey["minutes"].mean()
-    text = (
-        table.drop(columns="device")
-        .assign(note=table["note"].fillna(""))
-        .to_markdown(index=False, floatfmt=("", "", ".1f", ".1f"))
-    )
+    asked = {(mark.parent.name,): mark.parent for mark in sorted(runs.glob("steps/survey/*_label/step.json"))}
+    table, survey = tabulate_costs(trained, ["norms of", "stage"]), tabulate_costs(asked, ["step"])
+    table = table.drop(columns="device").assign(note=table["note"].fillna(""))
     return (
-        f"{text}\n\nThe survey by label: {mean:.1f} minutes an answerer ({len(survey)} answerers, both languages, all orders)."
+        f"{table.to_markdown(index=False, floatfmt=('', '', '.1f', '.1f'))}\n\nThe survey by label: {survey['minutes'].mean():.1f} "
+        f"minutes an answerer ({len(survey)} answerers, both languages, all orders)."
     )
 
 
-def _controls(folder: Path) -> str:
-    frame = _read(folder, "tab06_controls").query("toward == 'target' and persona == 'none'")
-    frame["shown"] = [f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in frame.itertuples()]
-    frame = frame.rename(columns={"culture": "norms of", "language": "asked in"})
-    return _spread(frame, ["norms of", "comparison"], "asked in", "shown")
-
-
-def _claims(folder: Path) -> str:
-    frame = (
-        _read(folder, "tab06_claims").query("persona == 'none'").rename(columns={"culture": "norms of", "language": "asked in"})
-    )
-    return _spread(frame, ["norms of", "stage"], "asked in", "claimed")
-
-
-def _asking(folder: Path) -> str:
-    by = ["adapter", "stage", "language"]
-    quality = _read(folder, "tab05_answer_quality").query("readout == 'label' and persona == 'none'")[
-        [*by, "option mass", "refusal mass", "entropy"]
-    ]
-    shown = ["spread", "spread PriDe", "first order to average", "PriDe to average"]
-    both = quality.merge(_read(folder, "tab05_position_bias").query("persona == 'none'")[[*by, *shown]], on=by)
-    return both.to_markdown(index=False, floatfmt=".3f")
-
-
-def _paper(folder: Path) -> str:
-    frame = _read(folder, "tab06_paper")
-    interval = [f"[{low:.2f}, {high:.2f}]" if low == low else "" for low, high in zip(frame["low"], frame["high"], strict=True)]
-    frame = frame.assign(interval=interval, n=[f"{n:.0f}" if n == n else "" for n in frame["n"]])
-    return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
-
-
-def _races(root: Path) -> str | None:
-    path = root / "runs" / "bench.json"
+def _races(folder: Path) -> str | None:
+    path = folder.parent.parent / "runs" / "bench.json"
     if not path.is_file():
         return None
     frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
-    shown = ["race", "ratio", "target", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal", "baseline"]
     frame["equal"] = frame["equal"].map({True: "yes", False: "no"})
-    return frame[shown].astype(object).where(frame[shown].notna(), "").to_markdown(index=False, disable_numparse=True)
+    frame = frame[["race", "ratio", "target", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal", "baseline"]]
+    return _print(frame.astype(object).where(frame.notna(), ""))
 
 
-def _times(root: Path) -> str:
-    rows = []
+def _times(folder: Path) -> str:
+    rows, root = [], folder.parent.parent
     for path in sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
         profile = read_profile(path.stem, root=root)
         if profile.budget_minutes:
@@ -223,40 +165,30 @@ def _times(root: Path) -> str:
 
 
 def _figures(folder: Path) -> str:
-    rows, root = [], folder.parent.parent
-    for path in sorted(folder.glob("*")):
-        if path.suffix in {".png", ".csv"}:
-            number = path.stem[3:5]
-            notebook = next((root / "notebooks").glob(f"{number}_*.ipynb"))
-            rows.append([
-                f"[{path.stem}](figures/{folder.name}/{path.name})", f"[{notebook.stem}](notebooks/{notebook.name})",
-                ", ".join(_list_modules(notebook)),
-            ])  # fmt: skip
-    return pd.DataFrame(rows, columns=["figure or table", "notebook", "modules"]).to_markdown(index=False)
+    rows = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix in {".png", ".csv"}):
+        notebook = next((folder.parent.parent / "notebooks").glob(f"{path.stem[3:5]}_*.ipynb"))
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        imported = re.search(r"from align_utils import ([\w, ]+)", "".join(line for cell in cells for line in cell["source"]))[
+            1
+        ]
+        places = ", ".join(name for name in imported.split(", ") if name not in COMMON)
+        figure = f"[{path.stem}](figures/{folder.name}/{path.name})"
+        rows.append([figure, f"[{notebook.stem}](notebooks/{notebook.name})", places])
+    return pd.DataFrame(rows, columns=["figure or table", "notebook", "places"]).to_markdown(index=False)
 
 
-def _list_modules(notebook: Path) -> list[str]:
-    source = "".join(line for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for line in cell["source"])
-    names = re.search(r"from align_utils import \(?([\w,\s]+)", source)[1]
-    return [name for name in re.findall(r"\w+", names.split("\ncfg")[0]) if name not in COMMON]
+def _bracket(frame: pd.DataFrame, form: str, value: str = "value") -> pd.Series:
+    """A column with its interval, such as '0.41 [0.35, 0.48]'."""
+    columns = [value, "low", "high"] if value == "value" else [value, f"{value}_low", f"{value}_high"]
+    rows = frame[columns].itertuples(index=False)
+    return pd.Series(
+        [f"{estimate:{form}} [{low:{form}}, {high:{form}}]" for estimate, low, high in rows], frame.index, dtype=str
+    )
 
 
-def _picture(folder: Path) -> str:
-    return f"![Precision@K of every stage on the bundled sample](figures/{folder.name}/fig04_precision_at_k.png)"
-
-
-BLOCKS = {
-    "picture": _picture, "precision": _precision, "differences": _differences, "methods": _methods, "tried": _tried, "drawn": _drawn, "lists": _lists, "cost": _cost, "shifts": _shifts,
-    "stages": _stages, "nearer": _nearer, "costs": _costs, "controls": _controls, "claims": _claims, "asking": _asking, "paper": _paper, "times": _times, "races": _races,
-    "figures": _figures,
-}  # fmt: skip
-
-
-def _spread(frame: pd.DataFrame, rows: list[str], column: str, value: str) -> str:
-    """A wide table: one row per combination of `rows` in the order they come, one column per value of `column`."""
-    wide = frame.pivot(index=rows, columns=column, values=value)
-    wide = wide.reindex(pd.MultiIndex.from_frame(frame[rows].drop_duplicates()))[list(dict.fromkeys(frame[column]))]
-    return wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
+def _print(frame: pd.DataFrame) -> str:
+    return frame.to_markdown(index=False, disable_numparse=True)
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
@@ -266,13 +198,47 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
+DRAWN = {"attested_share": "given by people", "js_distance": "distance", "distinct_gap": "distinct beyond people's"}
+STAGE = ["culture", "stage"]
+PLAIN, MAIN = "persona == 'none'", "stage in ('ppo', 'uniform', 'other_country', 'human_half')"
+NO_CONTROL = "not comparison.str.contains('control')"
+PICTURE = "![Precision@K of every stage on the bundled sample](figures/{}/fig04_precision_at_k.png)"
+# What fills a block, from the folder of figures.
+BLOCKS = {
+    "picture": lambda folder: PICTURE.format(folder.name),
+    "times": _times,
+    "precision": _precision,
+    "differences": _differences,
+    "methods": _methods,
+    "tried": _tried,
+    "drawn": partial(_spread_both, table="tab04_population", rows=[], column="measure", keep=NO_CONTROL, names=DRAWN),
+    "lists": partial(_spread_both, table="tab04_drawn", rows=["n"], column="reading"),
+    "cost": partial(_spread, table="tab04_fluency", rows=STAGE, column="language", keep="stage != 'zero_shot'", value="cost"),
+    "asking": _asking,
+    "shifts": partial(_spread, table="tab06_shift", rows=[*STAGE, "language"], column="toward", keep=f"{PLAIN} and {MAIN}"),
+    "stages": partial(_spread, table="tab06_shift", rows=[*STAGE, "language"], column="toward", keep=PLAIN),
+    "controls": partial(
+        _spread,
+        table="tab06_controls",
+        rows=["culture", "comparison"],
+        column="language",
+        keep=f"{PLAIN} and toward == 'target'",
+    ),
+    "nearer": _nearer,
+    "claims": partial(_spread, table="tab06_claims", rows=STAGE, column="language", form="", keep=PLAIN, value="claimed"),
+    "costs": _costs,
+    "races": _races,
+    "paper": _paper,
+    "figures": _figures,
+}
+
+
 def main() -> int:
     """`python -m align_utils.run.publish`: rewrite README.md in place, and RESULTS.md where its profile has run."""
-    root = PACKAGE_ROOT
     for name, profile in (SAMPLE, REAL):
-        if profile == SAMPLE[1] or (root / "figures" / profile).is_dir():
-            text = (root / name).read_text(encoding="utf-8")
-            (root / name).write_text(rewrite(text, root, profile), encoding="utf-8")
+        if profile == SAMPLE[1] or (PACKAGE_ROOT / "figures" / profile).is_dir():
+            path = PACKAGE_ROOT / name
+            path.write_text(rewrite(path.read_text(encoding="utf-8"), PACKAGE_ROOT, profile), encoding="utf-8")
     return 0
 
 

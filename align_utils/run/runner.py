@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
@@ -54,14 +55,13 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     RunError
         No such notebook; a parameter it does not declare (before anything runs); a failing cell (the copy so far stays).
     """
-    matches = [known for known in list_notebooks(cfg.root) if known == name or known[:2] == name]
-    if not matches:
+    known = {key: found for found in list_notebooks(cfg.root) for key in (found, found[:2])}
+    if name not in known:
         raise RunError(f"no notebook '{name}'; there are: {', '.join(list_notebooks(cfg.root))}")
-    name, source = matches[0], cfg.root / "notebooks" / f"{matches[0]}.ipynb"
+    name, source = known[name], cfg.root / "notebooks" / f"{known[name]}.ipynb"
     parameters = {"PROFILE": cfg.profile.name, **parameters}
     declared = inspect_notebook(str(source))
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
+    if unknown := sorted(set(parameters) - set(declared)):
         raise RunError(f"{source.name} does not declare {', '.join(unknown)}; it declares: {', '.join(declared) or 'nothing'}")
     target = cfg.runs / "notebooks" / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,9 +79,8 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
                 progress_bar={"desc": name},
             )  # fmt: skip
     except PapermillExecutionError as error:
-        last = f"{error.ename}: {error.evalue}"
         raise RunError(
-            f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{last}\n\nThe notebook so far: {target}"
+            f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{error.ename}: {error.evalue}\n\nThe notebook so far: {target}"
         ) from error
     return target
 
@@ -112,44 +111,38 @@ def _copy(pipe: int) -> None:
         sys.stderr.flush()
 
 
-def print_summary(cfg: Config) -> str:
-    """Table of everything the run made: figure or table, path, notebook, and each notebook's headline number."""
-    metrics = load_metrics(cfg)
+def print_summary(cfg: Config) -> None:
+    """Table of everything the run made, with the headline number of each notebook beside its first entry."""
+    headlines = {number: _describe(part.iloc[0]) for number, part in load_metrics(cfg).groupby("notebook")}
     rows = []
     for entry in load_manifest(cfg):
-        path = Path(entry["path"])
-        if path.parts[0] != "figures" or path.suffix not in {".png", ".csv"}:
-            continue
-        rows.append([path.stem, "figure" if path.suffix == ".png" else "table", path, entry["notebook"], ""])
-    for notebook, headline in _find_headlines(metrics).items():
-        for row in rows:
-            if row[3][:2] == notebook:
-                row[4] = headline
-                break
-    return tabulate(rows, headers=["name", "kind", "path", "notebook", "headline number"])
+        path, notebook = Path(entry["path"]), entry["notebook"]
+        kind = {".png": "figure", ".csv": "table"}.get(path.suffix)
+        if kind and path.parts[0] == "figures":
+            rows.append([path.stem, kind, path, notebook, headlines.pop(notebook[:2], "")])
+    print(tabulate(rows, headers=["name", "kind", "path", "notebook", "headline number"]))
 
 
-def _find_headlines(metrics) -> dict[str, str]:
-    lines = {}
-    for notebook, part in metrics.groupby("notebook"):
-        row = part.iloc[0]
-        where = " ".join(str(row[f]) for f in ("culture", "stage", "language") if row[f] not in (None, "") and row[f] == row[f])
-        interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] and row["low"] is not None else ""
-        lines[notebook] = f"{row['metric']} {where}: {row['value']:.2f}{interval}"
-    return lines
+def _describe(record: pd.Series) -> str:
+    where = [
+        str(record[field]) for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""
+    ]
+    interval = f" [{record['low']:.2f}, {record['high']:.2f}]" if pd.notna(record["low"]) else ""
+    return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"
 
 
 def print_plan(cfg: Config) -> None:
     """Say before a run what it will do and how long each notebook is expected to take."""
-    rows = [[name, f"{cfg.estimate(name):g}"] for name in list_notebooks(cfg.root)]
-    total = sum(cfg.estimate(name) for name in list_notebooks(cfg.root))
+    minutes = {name: cfg.estimate(name) for name in list_notebooks(cfg.root)}
     print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
     if cfg.is_sample and (Path(os.environ.get("ALIGN_DATA", "none")) / "swow").is_dir():
         print(
             f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files."
         )
-    print(tabulate(rows, headers=["notebook", "minutes (2 cores)"]))
-    print(f"About {total:g} minutes if nothing is stored yet; stored steps are not computed again.\n", flush=True)
+    print(tabulate([[name, f"{value:g}"] for name, value in minutes.items()], headers=["notebook", "minutes (2 cores)"]))
+    print(
+        f"About {sum(minutes.values()):g} minutes if nothing is stored yet; stored steps are not computed again.\n", flush=True
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -164,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cfg = load(options.profile)
         if options.plan or options.summary:
-            print_plan(cfg) if options.plan else print(print_summary(cfg))
+            (print_plan if options.plan else print_summary)(cfg)
             return 0
         parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
         for name in options.notebooks or list_notebooks(cfg.root):
