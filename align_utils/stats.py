@@ -8,17 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+# What stands beside a spread over seeds where there is one.
+ALONE = "one seed: no interval over seeds"
+
 
 def bootstrap_interval(
-    values: Sequence[float],
-    groups: Sequence | None = None,
-    *,
-    statistic: Callable[..., np.ndarray] = np.mean,
-    resamples: int,
-    level: float,
-    seed: int,
-) -> tuple[float, float, float]:
-    """Percentile bootstrap of a statistic, resampling whole groups.
+    values: Sequence[float], groups: Sequence | None = None, *, statistic: Callable[..., np.ndarray] = np.mean,
+    resamples: int, level: float, seed: int,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Percentile bootstrap of a statistic, resampling whole groups (Efron and Tibshirani 1993, chapter 13).
 
     Parameters
     ----------
@@ -36,9 +34,10 @@ def bootstrap_interval(
     (float, float, float)
         Estimate, lower and upper end; (nan, nan, nan) for no values, ends nan for a single group.
 
-    Source
+    Raises
     ------
-    Efron and Tibshirani (1993), chapter 13 (percentile interval).
+    ValueError
+        A value is NaN or infinite.
 
     Examples
     --------
@@ -47,51 +46,31 @@ def bootstrap_interval(
     """
     values = np.asarray(values, dtype=float)
     if values.size == 0:
-        return float("nan"), float("nan"), float("nan")
+        return np.nan, np.nan, np.nan
     if not np.isfinite(values).all():
         raise ValueError("bootstrap_interval: values hold NaN or infinity; drop them first and state how many")
-    _, codes = np.unique(np.arange(values.size) if groups is None else np.asarray(groups), return_inverse=True)
-    if codes.max() == 0:
+    codes = _number(np.arange(values.size) if groups is None else groups)
+    sizes = np.bincount(codes)
+    if len(sizes) == 1:
         # One unit says nothing of its own spread.
-        return float(statistic(values)), float("nan"), float("nan")
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(members), size=(resamples, len(members)))
+        return float(statistic(values)), np.nan, np.nan
+    drawn = np.random.default_rng(seed).integers(len(sizes), size=(resamples, len(sizes)))
     if statistic is np.mean:
-        sums = np.bincount(codes, values)
-        sizes = np.bincount(codes)
-        estimates = sums[drawn].sum(1) / sizes[drawn].sum(1)
+        estimates = np.bincount(codes, values)[drawn].sum(1) / sizes[drawn].sum(1)
     else:
-        estimates = np.array([statistic(values[np.concatenate([members[g] for g in row])]) for row in drawn])
-    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
-    return float(statistic(values)), float(low), float(high)
+        members = [values[codes == code] for code in range(len(sizes))]
+        estimates = [statistic(np.concatenate([members[group] for group in row])) for row in drawn]
+    return float(statistic(values)), *_cut(estimates, level)
 
 
 def bootstrap_levels(
     values: Sequence[float], groups: Sequence, runs: Sequence, *, resamples: int, level: float, seed: int
 ) -> tuple[float, float, float]:
-    """Percentile bootstrap of a mean over two crossed levels: whole groups and whole runs are drawn, each with replacement.
+    """Estimate and ends of a mean, whole groups and whole training runs drawn anew (Owen 2007, the pigeonhole bootstrap).
 
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-        Finite numbers.
-    groups, runs : array-like, shape (n,)
-        Units of the items (concept families) and of the training runs (seeds). With few runs the spread between them is itself
-        poorly known.
-
-    Returns
-    -------
-    (float, float, float)
-        Estimate, lower and upper end.
-
-    Source
-    ------
-    Owen (2007), the pigeonhole bootstrap.
+    All of shape (n,), the values finite. With few runs the spread between them is itself poorly known.
     """
-    values = np.asarray(values, dtype=float)
-    _, rows = np.unique(np.asarray(groups), return_inverse=True)
-    _, columns = np.unique(np.asarray(runs), return_inverse=True)
+    values, rows, columns = np.asarray(values, dtype=float), _number(groups), _number(runs)
     shape = (rows.max() + 1, columns.max() + 1)
     sums, sizes = np.zeros(shape), np.zeros(shape)
     np.add.at(sums, (rows, columns), values)
@@ -99,8 +78,7 @@ def bootstrap_levels(
     rng = np.random.default_rng(seed)
     often = [rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in shape]
     totals, counts = (np.einsum("bg,gr,br->b", often[0], table, often[1]) for table in (sums, sizes))
-    low, high = np.quantile(totals / counts, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    return float(values.mean()), *_cut(totals / counts, level)
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -112,8 +90,6 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Two-sided exact McNemar p from the two discordant counts; 1.0 when there are none.
 
-    Examples
-    --------
     >>> mcnemar_exact(5, 0), mcnemar_exact(6, 0)
     (0.0625, 0.03125)
     """
@@ -123,8 +99,6 @@ def mcnemar_exact(gained: int, lost: int) -> float:
 def fisher_exact(first: int, second: int, n: int) -> float:
     """Two-sided Fisher p of two counts out of n each, as if they were independent.
 
-    Examples
-    --------
     >>> round(fisher_exact(13, 25, 50), 3), round(fisher_exact(20, 24, 50), 2)
     (0.023, 0.55)
     """
@@ -134,24 +108,11 @@ def fisher_exact(first: int, second: int, n: int) -> float:
 def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: int, seed: int) -> float:
     """Two-sided p of a mean paired difference: signs are flipped at random, for whole groups together (scipy `permutation_test`).
 
-    Parameters
-    ----------
-    differences : sequence of float
-        Finite.
-    groups : sequence
-        Units whose differences keep a common sign (concept families).
-    resamples, seed : int
-        Exact where there are no more sign patterns than `resamples`.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN for fewer than two groups.
+    Exact where there are no more sign patterns than `resamples`; NaN for fewer than two groups.
     """
-    _, codes = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(codes, np.asarray(differences, dtype=float))
+    sums = np.bincount(_number(groups), np.asarray(differences, dtype=float))
     if len(sums) < 2:
-        return float("nan")
+        return np.nan
     result = stats.permutation_test(
         (sums, np.zeros_like(sums)), lambda new, old, axis: (new - old).sum(axis=axis), permutation_type="samples",
         n_resamples=resamples, batch=10_000, vectorized=True, rng=np.random.default_rng(seed),
@@ -162,8 +123,6 @@ def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: 
 def count_flips(resamples: int, family: int, *, alpha: float = 0.05) -> int:
     """At least `resamples`, and so many that `family` times the smallest p of `permute_signs`, 2 / (n + 1), is a tenth of `alpha`.
 
-    Examples
-    --------
     >>> count_flips(2000, 5), count_flips(2000, 60)
     (2000, 24000)
     """
@@ -173,30 +132,19 @@ def count_flips(resamples: int, family: int, *, alpha: float = 0.05) -> int:
 def adjust_holm(p: Sequence[float]) -> np.ndarray:
     """Holm's (1979) step-down adjusted p of a family of tests; NaN stays NaN and is not counted.
 
-    Examples
-    --------
     >>> adjust_holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p, dtype=float)
-    order = [i for i in np.argsort(p, kind="stable") if np.isfinite(p[i])]
-    adjusted, highest = np.full_like(p, np.nan), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p[i]))
-        adjusted[i] = highest
-    return adjusted
+    p = np.array(p, dtype=float)
+    order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]
+    p[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order]))
+    return p
 
 
 def summarise(
-    frame: pd.DataFrame,
-    by: Sequence[str],
-    value: str,
-    *,
-    unit: str,
-    run: str | None = None,
-    statistic: Callable[..., np.ndarray] = np.mean,
-    **settings,
-) -> pd.DataFrame:
+    frame: pd.DataFrame, by: Sequence[str], value: str, *, unit: str, run: str | None = None,
+    statistic: Callable[..., np.ndarray] = np.mean, **settings,
+) -> pd.DataFrame:  # fmt: skip
     """Estimate and bootstrap interval of a column in every group.
 
     Parameters
@@ -220,10 +168,10 @@ def summarise(
     for key, group in frame.dropna(subset=value).groupby(list(by), sort=False):
         runs = 1 if run is None else group[run].nunique()
         if runs > 1:
-            estimate, low, high = bootstrap_levels(group[value], group[unit], group[run], **settings)
+            interval = bootstrap_levels(group[value], group[unit], group[run], **settings)
         else:
-            estimate, low, high = bootstrap_interval(group[value], group[unit], statistic=statistic, **settings)
-        rows.append([*key, estimate, low, high, len(group) // runs])
+            interval = bootstrap_interval(group[value], group[unit], statistic=statistic, **settings)
+        rows.append([*key, *interval, len(group) // runs])
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
 
 
@@ -232,10 +180,7 @@ def pair_conditions(
 ) -> pd.DataFrame:
     """Differences new - old of two conditions (values of the column `over`), paired by the columns `paired`.
 
-    Returns
-    -------
-    DataFrame
-        `by`, `paired`, `unit`, `comparison` ('new - old') and `difference`; what either side lacks is left out.
+    Columns `by`, `paired`, `unit`, `comparison` ('new - old') and `difference`; what either side lacks is left out.
     """
     columns = [*by, *paired, value]
     both = frame.loc[frame[over] == new, list(dict.fromkeys([*columns, unit]))].merge(
@@ -246,18 +191,9 @@ def pair_conditions(
 
 
 def compare(
-    frame: pd.DataFrame,
-    by: Sequence[str],
-    value: str,
-    *,
-    over: str,
-    pairs: Sequence[tuple[str, str]],
-    key: str,
-    unit: str,
-    run: str | None = None,
-    flips: int | None = None,
-    **settings,
-) -> pd.DataFrame:
+    frame: pd.DataFrame, by: Sequence[str], value: str, *, over: str, pairs: Sequence[tuple[str, str]], key: str, unit: str,
+    run: str | None = None, flips: int | None = None, **settings,
+) -> pd.DataFrame:  # fmt: skip
     """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
 
     Parameters
@@ -278,47 +214,42 @@ def compare(
         `by` columns, `comparison`, `value, low, high, n, effect, p`; `effect` is the mean difference in standard deviations of
         the differences (Cohen's d_z; NaN where they do not vary).
     """
-    parts, names = [], [*by, "comparison"]
+    names, paired = [*by, "comparison"], [key] if run is None else [key, run]
+    flips, seed = flips or settings["resamples"], settings["seed"]
+    parts = []
     for new, old in pairs:
-        paired = [key] if run is None else [key, run]
         both = pair_conditions(frame, by, value, over=over, new=new, old=old, paired=paired, unit=unit)
         table = summarise(both, names, "difference", unit=unit, run=run, **settings)
-        both = both.groupby([*names, key, *({unit} - {key})], sort=False, as_index=False)["difference"].mean()
+        means = both.groupby([*names, key, *({unit} - {key})], sort=False, as_index=False)["difference"].mean()
+        cells = [part for _, part in means.groupby(names, sort=False)]
         # Differences without spread (all alike up to rounding) have no standardised size.
-        table["effect"] = [
-            part["difference"].mean() / spread if (spread := part["difference"].std()) > 1e-12 else np.nan
-            for _, part in both.groupby(names, sort=False)
-        ]
-        table["p"] = [
-            permute_signs(part["difference"], part[unit], resamples=flips or settings["resamples"], seed=settings["seed"])
-            for _, part in both.groupby(names, sort=False)
-        ]
+        spreads = [part["difference"].std() for part in cells]
+        table["effect"] = [c["difference"].mean() / sd if sd > 1e-12 else np.nan for c, sd in zip(cells, spreads, strict=True)]
+        table["p"] = [permute_signs(cell["difference"], cell[unit], resamples=flips, seed=seed) for cell in cells]
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
-
-
-# What stands beside a spread over seeds where there is one.
-ALONE = "one seed: no interval over seeds"
 
 
 def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     """Mean of a column in every seed's run, and how far the seeds' means lie apart.
 
-    Returns
-    -------
-    DataFrame
-        `by` columns, a column a seed ('seed 7': its mean; NaN where a group lacks it), `mean` of the seeds' means, `sd` of them (n - 1;
-        NaN for one seed), `seeds` (how many).
+    `by` columns, a column a seed ('seed 7': its mean; NaN where a group lacks it), `mean` of the seeds' means, `sd` of them (n - 1;
+    NaN for one seed), `seeds` (how many).
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"stage": "sft", "seed": [1, 1, 7, 7], "x": [0.0, 1.0, 2.0, 3.0]})
     >>> spread_seeds(frame, ["stage"], "x").round(3).values.tolist()
     [['sft', 0.5, 2.5, 1.5, 1.414, 2]]
     """
-    means = frame.groupby([*by, "seed"], sort=False)[value].mean().rename("mean").reset_index()
-    wide = means.pivot(index=by, columns="seed", values="mean")[list(dict.fromkeys(means["seed"]))]
-    wide = wide.rename(columns=lambda name: f"seed {name}").reset_index()
-    over = means.groupby(by, sort=False)["mean"].agg(mean="mean", sd="std", seeds="count").reset_index()
-    table = over[by].merge(wide, on=by).merge(over, on=by)
-    return table.rename_axis(columns=None)
+    means = frame.groupby([*by, "seed"], sort=False)[value].mean()
+    wide = means.unstack("seed", sort=False).rename(columns=lambda name: f"seed {name}")
+    over = means.groupby(by, sort=False).agg(mean="mean", sd="std", seeds="count")
+    return over.join(wide)[[*wide, *over]].reset_index()
+
+
+def _number(labels: Sequence) -> np.ndarray:
+    return np.unique(np.asarray(labels), return_inverse=True)[1]
+
+
+def _cut(estimates: Sequence[float], level: float) -> tuple[float, float]:
+    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
