@@ -14,9 +14,10 @@ from align_utils.config import profiles as config
 from align_utils.plots import common as common_plots
 from align_utils.plots import survey as survey_plots
 from align_utils.store.textfiles import DataError
-from align_utils.survey import distances, factor_map, human, microdata
+from align_utils.survey import distances, factor_map, microdata, respondents
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
+from align_utils.survey.human import load_human
 
 FOLDER = ROOT / "data" / "survey"
 ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
@@ -40,8 +41,8 @@ def load(tmp_path, people, profile="cpu_real"):
 
 def place_run(cfg, atlas, items):
     """Answerers with the shares of the run's countries, and even ones, as notebook 06 makes them."""
-    shares, _ = human.load_distributions(cfg, items)
-    halves = human.draw_halves(cfg, items, shares, human.load_respondents(cfg, items))
+    people = load_human(cfg, items)
+    shares, halves = people.shares, respondents.draw_halves(cfg, people)
     scored = culture_map.score_components(AXES, items, distances.build_baselines(shares, halves))
     return scored, factor_map.summarise_places(cfg, scored, atlas).set_index(["stage", "adapter", "axis"])
 
@@ -192,8 +193,8 @@ def test_bad_files_stop_or_are_said(tmp_path):
 
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
     items = survey_items.choose_items(cfg, nominal=True)
-    shares, _ = human.load_distributions(cfg, items)
-    halves = human.draw_halves(cfg, items, shares, None)
+    people = load_human(cfg, items)
+    shares, halves = people.shares, respondents.draw_halves(cfg, people)
     scored = culture_map.score_components(AXES, items, distances.build_baselines(shares, halves))
     assert factor_map.load_atlas(cfg, AXES, ALL) is None and factor_map.list_countries(cfg, None).empty
     pd.testing.assert_frame_equal(
@@ -211,8 +212,9 @@ def test_the_figure_names_every_country_once_and_nothing_lies_on_a_name(tmp_path
     people.loc[people["B_COUNTRY_ALPHA"] == "KAR", "Q182"] = -4
     cfg, atlas = load(tmp_path, people)
     items = survey_items.load_items(FOLDER)
-    shares, _ = human.load_distributions(cfg, items)
-    baselines = distances.build_baselines(shares, human.draw_halves(cfg, items, shares, human.load_respondents(cfg, items)))
+    people = load_human(cfg, items)
+    shares = people.shares
+    baselines = distances.build_baselines(shares, respondents.draw_halves(cfg, people))
     rows = []
     for number, (adapter, stage) in enumerate([("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo")]]):
         for language in ("en", "zh"):

@@ -13,11 +13,11 @@ from align_utils import stats
 from align_utils.config import profiles as config
 from align_utils.models import load as models
 from align_utils.models.adapters import configure_lora, find_adapter
-from align_utils.survey import aligned, answers, ask, debias, questions, seeds, shifts, styles  # fmt: skip
+from align_utils.survey import aligned, answers, ask, debias, questions, respondents, seeds, shifts, styles  # fmt: skip
 from align_utils.survey import distances as survey_distances
-from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
+from align_utils.survey.human import Human, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -55,7 +55,7 @@ GIVEN = pd.concat([
 
 def analyse(cfg, given):
     """As notebook 06: (moved, judged)."""
-    averaged, halves = answers.average_orders(given), survey_human.draw_halves(cfg, None, HUMAN, None)
+    averaged, halves = answers.average_orders(given), respondents.draw_halves(cfg, Human(HUMAN))
     distances, references = (
         survey_distances.measure_distances(averaged, HUMAN),
         survey_distances.measure_baselines(HUMAN, halves),
@@ -91,7 +91,7 @@ def test_intervals_hold_both_seeds(cfg):
     shift = shifts.summarise_shifts(cfg, moved).set_index(["stage", "toward"]).loc[("sft", "target")]
     above = shifts.compare_controls(cfg, moved).set_index("toward").loc["target"]
     counts = aligned.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
-    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
+    halves = respondents.draw_halves(cfg, Human(HUMAN))
     far = answers.summarise_distances(cfg, GIVEN, HUMAN, halves).query("orders == 'all' and to == 'cn'").set_index("stage")
     count = counts.loc[("nearer", "cn", "sft")]
     # A quarter of the draws takes one seed twice: each interval reaches from one seed's mean to the other's.
@@ -110,7 +110,7 @@ def test_one_seed_gives_the_tables_of_no_seed_at_all(cfg):
     rng = np.random.default_rng(0)
     states = [("none", "zero_shot"), ("cn", "sft"), ("us", "sft"), ("cn", "control_shuffled")]
     given = pd.concat([answer(*state, rng.uniform(0.3, 0.7, 40), seed=FIRST) for state in states])
-    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
+    halves = respondents.draw_halves(cfg, Human(HUMAN))
     made = []
     for frame in (given, given.drop(columns="seed")):
         moved, judged = analyse(cfg, frame)
@@ -127,7 +127,7 @@ def test_one_seed_gives_the_tables_of_no_seed_at_all(cfg):
 
 def test_styles_and_map_take_the_mean_over_seeds(cfg):
     items = survey_items.choose_items(cfg)
-    human, _ = survey_human.load_distributions(cfg, items)
+    human = load_human(cfg, items).shares
     rng = np.random.default_rng(0)
     names = [("none", "zero_shot", FIRST), ("cn", "sft", FIRST), ("cn", "sft", SECOND)]
     averaged = pd.DataFrame([

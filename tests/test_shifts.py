@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from align_utils.config import stages
-from align_utils.survey import distances, human, power, shifts
+from align_utils.survey import distances, power, respondents, shifts
+from align_utils.survey.human import Human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -28,7 +29,7 @@ def answer(adapter, stage, shares, *, seed=None):
 
 
 def measure(*answers):
-    halves = human.draw_halves(CFG[0], None, HUMAN, None)
+    halves = respondents.draw_halves(CFG[0], Human(HUMAN))
     found = shifts.measure_shifts(
         distances.measure_distances(pd.concat(answers), HUMAN), distances.measure_baselines(HUMAN, halves)
     )

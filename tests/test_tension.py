@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils.survey import aligned
+from align_utils.survey import aligned, respondents
 from align_utils.survey import distances as survey_distances
-from align_utils.survey import human as survey_human
+from align_utils.survey.human import Human
 
 CULTURES = ("us", "cn")
 # Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -36,7 +36,7 @@ def answer(adapter, stage, shares):
 
 
 def count(cfg, *answers):
-    halves = survey_human.draw_halves(cfg, None, HUMAN, None)
+    halves = respondents.draw_halves(cfg, Human(HUMAN))
     averaged = pd.DataFrame([row for rows in answers for row in rows])
     everyone = pd.concat([averaged, survey_distances.build_baselines(HUMAN, halves)])
     distances = pd.concat(

@@ -8,11 +8,11 @@ from matplotlib.text import Text
 
 from align_utils.plots import common as common_plots
 from align_utils.plots import survey as survey_plots
-from align_utils.survey import aligned, styles
+from align_utils.survey import aligned, respondents, styles
 from align_utils.survey import distances as survey_distances
-from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
+from align_utils.survey.human import load_human
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -22,7 +22,8 @@ MODEL = "some-model-with-a-long-name-7b"
 def made(cfg):
     common_plots.use_style()
     items = survey_items.choose_items(cfg)
-    human, _ = survey_human.load_distributions(cfg, items)
+    people = load_human(cfg, items)
+    human = people.shares
     rng, rows = np.random.default_rng(0), []
     for adapter, stage in STATES:
         for language in ("en", "zh"):
@@ -33,7 +34,7 @@ def made(cfg):
                     {**names, "question": item.question, "code": c, "share": p} for c, p in zip(item.codes, shares, strict=True)
                 ]
     averaged = pd.DataFrame(rows)
-    halves = survey_human.draw_halves(cfg, items, human, None)
+    halves = respondents.draw_halves(cfg, people)
     return items, human, halves, averaged, pd.concat([averaged, survey_distances.build_baselines(human, halves)])
 
 

@@ -4,8 +4,13 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["debias"],
+    submodules=["answers", "debias", "items", "respondents", "servers"],
     submod_attrs={
+        "items": ["choose_items"],
+        "human": ["load_human"],
+        "respondents": ["draw_halves"],
+        "answers": ["average_orders", "describe_readouts", "load_answers"],
+        "ask": ["ask_survey"],
         "aligned": [
             "count_aligned",
             "describe_paper",
@@ -15,17 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "list_answers",
             "name_answerer",
         ],
-        "answers": [
-            "average_orders",
-            "compare_readouts",
-            "describe_readouts",
-            "load_answers",
-            "load_generated",
-            "pick_seed",
-            "summarise_distances",
-            "tabulate_means",
-        ],
-        "ask": ["ask_survey"],
         "distances": [
             "add_baselines",
             "build_baselines",
@@ -36,13 +30,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rank_tension",
         ],
         "factor_map": ["describe_places", "list_countries", "load_atlas", "summarise_places"],
-        "human": ["describe_choice", "describe_people", "draw_choice", "draw_halves", "load_distributions", "load_respondents"],
-        "items": ["choose_items", "describe_wording", "list_nominal", "load_items"],
         "map": ["load_axes", "score_components"],
         "paper": ["compare_with_paper"],
         "power": ["summarise_power"],
         "seeds": ["summarise_seeds"],
-        "servers": ["ask_baselines", "describe_bounds"],
         "shifts": [
             "add_contrast",
             "compare_controls",

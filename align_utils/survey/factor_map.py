@@ -9,7 +9,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.store.textfiles import DataError
-from align_utils.survey.human import load_respondents
+from align_utils.survey.human import load_world
 from align_utils.survey.map import describe_axes, list_weights, summarise_map
 from align_utils.survey.microdata import Respondents
 from align_utils.survey.questions import ANSWERER
@@ -60,7 +60,7 @@ def load_atlas(cfg: Config, axes: dict[str, dict], items: pd.DataFrame) -> Atlas
     """
     needed = list_weights(axes, items)["question"].unique()
     items = items[items["question"].isin(needed)]
-    people = load_respondents(cfg, items, everyone=True)
+    people = load_world(cfg, items)
     return None if people is None else fit_atlas(axes, items, people)
 
 

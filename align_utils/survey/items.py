@@ -13,6 +13,12 @@ from align_utils.store.textfiles import DataError, read_table
 
 # What a scale holds besides its labels by language.
 SCALE_KEYS = ("codes", "recode", "drop", "direction")
+# A translator's own statement, since no rule can tell a machine's translation from a person's by its letters.
+ORIGINS = ("official", "own", "machine")
+# Abbreviations in another script (WHO) are common in a sound text, a whole sentence in it is another language.
+FOREIGN_SHARE = 0.1
+# How the survey's files word what is no answer on a scale (folded, beginnings; `dk` and `na` whole).
+MISSING = ("dontknow", "noanswer", "refused", "notapplicable", "inapplicable", "notasked", "missing", "othermissing")
 
 
 def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
@@ -26,13 +32,12 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As from `load_items`, with `wording`: 'ours', 'file' (`<data>/wvs/questions.csv`), or 'ours: <why not the file's>', which
-        may be that there is none.
+        As from `load_items`, with `wording`: 'file' (`<data>/wvs/questions.csv`) or 'ours: <why not the file's>'.
 
     Raises
     ------
     DataError
-        As `load_items` and `wording.read_wording`.
+        As `load_items` and `read_wording`.
     """
     survey = cfg.profile.survey
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
@@ -44,7 +49,7 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
 
 
 def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> pd.DataFrame:
-    """Read the instrument.
+    """Read the survey's items and scales.
 
     Parameters
     ----------
@@ -84,18 +89,18 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
         _check_scale(f"{folder / 'scales.yaml'}: scale '{name}'", scale, languages)
     texts = [f"text_{language}" for language in languages]
     items = read_table(path, ["question", "topic", "kind", "core", "scale", *texts])
+
+    def refuse(wrong: pd.Series, told: str) -> None:
+        for line in items.index[wrong]:
+            raise DataError(f"{path}, line {line}: {told.format(**items.loc[line])}")
+
     for column, known in {"scale": scales, "kind": ("ordered", "nominal"), "core": ("yes", "no")}.items():
-        for line in items.index[~items[column].isin(list(known))]:
-            raise DataError(f"{path}, line {line}: {column} '{items.loc[line, column]}' is none of {', '.join(known)}")
-    for line in items.index[~items["question"].str.fullmatch(r"Q[1-9]\d*[A-Z]?")]:
-        raise DataError(
-            f"{path}, line {line}: question '{items.loc[line, 'question']}' is not Q and the survey's number, such as Q57"
-        )
+        refuse(~items[column].isin(list(known)), f"{column} '{{{column}}}' is none of {', '.join(known)}")
+    numbered = items["question"].str.fullmatch(r"Q[1-9]\d*[A-Z]?")
+    refuse(~numbered, "question '{question}' is not Q and the survey's number, such as Q57")
     for column in ["question", *texts]:
-        for line in items.index[items[column] == ""]:
-            raise DataError(f"{path}, line {line}: {items.loc[line, 'question']} has an empty {column}")
-        for line in items.index[items.duplicated(column)]:
-            raise DataError(f"{path}, line {line}: {items.loc[line, column]} stands twice in column {column}")
+        refuse(items[column] == "", "{question} has an empty " + column)
+        refuse(items.duplicated(column), f"{{{column}}} stands twice in column {column}")
     empty = {"recode": {}, "drop": [], "direction": ""}
     for key in [*SCALE_KEYS, *languages]:
         column = key if key in SCALE_KEYS else f"labels_{key}"
@@ -106,7 +111,7 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
 
 
 def list_nominal(cfg: Config) -> set[str]:
-    """Questions of the instrument whose options have no order: they are for the map alone, no scale may be taken of them."""
+    """Questions of all items whose options have no order: they are for the map alone, no scale may be taken of them."""
     items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
     return set(items.loc[items["kind"] == "nominal", "question"])
 
@@ -130,52 +135,12 @@ def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
             raise DataError(f"{place}, '{language}': one distinct label a code, please")
 
 
-# A translator's own statement, since no rule can tell a machine's translation from a person's by its letters.
-ORIGINS = ("official", "own", "machine")
-# Abbreviations in another script (WHO) are common in a sound text, a whole sentence in it is another language.
-FOREIGN_SHARE = 0.1
-# How the survey's files word what is no answer on a scale (folded, beginnings).
-MISSING = (
-    "dontknow",
-    "dk",
-    "noanswer",
-    "refused",
-    "notapplicable",
-    "inapplicable",
-    "notasked",
-    "missing",
-    "othermissing",
-    "na",
-)
-
-
 def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
-    """Put the reader's sentences and labels in place of ours, item by item.
+    """Put the reader's sentences and labels in place of ours, item by item, and say in `wording` whose they are.
 
-    An item is taken from the file only if its rows are sound in every language, so that languages never differ in source. A
-    sentence that says what 1 and 10 stand for is not: where the options are shown in descending order it would contradict them.
-
-    Parameters
-    ----------
-    path : Path
-        Columns `question, language, text, options, origin`: options as `1. label | 2. label` with the survey's codes (a scale
-        with numerals inside may give its ends alone); origin is one of ORIGINS.
-    items : DataFrame
-        From `instrument.load_items`.
-
-    Returns
-    -------
-    DataFrame
-        The items with `wording`: 'file', or 'ours: <reason>'.
-
-    Raises
-    ------
-    DataError
-        No file, or one that cannot be read, such as for a missing column.
-
-    Examples
-    --------
-    See tests/test_wording.py.
+    An item is taken from the file (`question, language, text, options, origin`) only if its rows are sound in every language, so that
+    languages never differ in source. Options are `1. label | 2. label` with the survey's codes; a scale with numerals inside may give
+    its ends alone. A sentence that says what 1 and 10 stand for is not sound: the descending order would contradict it.
     """
     rows = read_table(path, ["question", "language", "text", "options", "origin"])
     languages = [column.removeprefix("text_") for column in items.columns if column.startswith("text_")]
@@ -186,11 +151,8 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
         new: dict = {"wording": "file"}
         for language in languages:
             found = written.get((item["question"], language), [])
-            labels = _read_options(found[0]["options"], item) if found else None
-            reason = _judge_rows(found, labels, scripts[language])
-            if not reason and any(label.isdigit() for label in labels) and _names_ten(found[0]["text"]):
-                reason = "names an end of its scale by numeral, which the descending order would turn round"
-            if reason:
+            labels = _order_labels(found[0]["options"], item) if found else None
+            if reason := _judge_rows(found, labels, scripts[language]):
                 new = {"wording": f"ours: {language} {reason}"}
                 break
             new |= {f"text_{language}": found[0]["text"], f"labels_{language}": labels}
@@ -212,23 +174,17 @@ def describe_wording(items: pd.DataFrame) -> str:
     return f"Wording: {taken} item{'s' * (taken != 1)} in that of the file, {len(items) - taken} in ours{told}."
 
 
-def read_options(path: Path, language: str = "en") -> pd.DataFrame:
-    """What the survey's own labels stand for, for files that hold labels in place of codes.
-
-    Parameters
-    ----------
-    path : Path
-        As in `read_wording`; rows of any origin serve, for here they are only compared.
+def read_options(path: Path) -> pd.DataFrame:
+    """What the survey's English labels stand for, for files that hold labels in place of codes.
 
     Returns
     -------
     DataFrame
-        `question, text`, `labels` (dict: label folded by `fold_label` to code); rows without readable options are left out.
+        `question, text`, `labels` (dict: label folded by `fold_label` to code), of rows with readable options, of any origin.
     """
     rows = read_table(path, ["question", "language", "text", "options"])
-    rows = rows[rows["language"] == language].drop_duplicates("question", keep=False)
-    parts = [[re.fullmatch(r"\s*(\d+)\s*\.\s*(.*?)\s*", one) for one in options.split("|")] for options in rows["options"]]
-    rows["labels"] = [{fold_label(one[2]): int(one[1]) for one in row} if all(row) else {} for row in parts]
+    rows = rows[rows["language"] == "en"].drop_duplicates("question", keep=False)
+    rows["labels"] = [{fold_label(label): code for code, label in _split_options(text)} for text in rows["options"]]
     return rows.loc[rows["labels"].map(len) > 1, ["question", "text", "labels"]].reset_index(drop=True)
 
 
@@ -246,7 +202,7 @@ def read_label(text: str, labels: dict[str, int]) -> int | None:
         return max(int(text), -1)
     if folded in labels:
         return labels[folded]
-    return -1 if not folded or folded in MISSING or folded.startswith(tuple(one for one in MISSING if len(one) > 2)) else None
+    return -1 if folded in {"", "dk", "na"} or folded.startswith(MISSING) else None
 
 
 def fold_label(text: str) -> str:
@@ -275,24 +231,27 @@ def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -
     foreign = sorted(set(seen) - scripts)
     if not seen or sum(script in foreign for script in seen) > FOREIGN_SHARE * len(seen):
         return f"is written in another script ({', '.join(foreign) or 'no letters'})"
+    # The number ten, in digits or as one character.
+    ten = "10" in re.findall(r"\d+", row["text"]) or any(unicodedata.numeric(letter, 0) == 10 for letter in row["text"])
+    if ten and any(label.isdigit() for label in labels):
+        return "names an end of its scale by numeral, which the descending order would turn round"
     return ""
 
 
-def _read_options(text: str, item: dict) -> list[str] | None:
-    """Labels in the scale's order, or nothing where the codes are not the scale's."""
+def _split_options(text: str) -> list[tuple[int, str]]:
+    """Codes and labels of `1. label | 2. label`; none where a part is of another form."""
     parts = [re.fullmatch(r"\s*(\d+)\s*\.\s*(.*?)\s*", part) for part in text.split("|")]
-    if not all(parts) or len({part[1] for part in parts}) < len(parts):
-        return None
-    labels = {int(part[1]): part[2] for part in parts if int(part[1]) not in {*item["drop"], *item["recode"]}}
+    return [(int(part[1]), part[2]) for part in parts] if all(parts) else []
+
+
+def _order_labels(text: str, item: dict) -> list[str] | None:
+    """Labels in the scale's order, or nothing where the codes are not the scale's."""
+    parts = _split_options(text)
     codes, ours = item["codes"], next(item[key] for key in item if key.startswith("labels_"))
-    inner = {code: label for code, label in zip(codes, ours, strict=True) if label.isdigit()}
-    labels = inner | labels
-    return [labels[code] for code in codes] if set(labels) == set(codes) else None
-
-
-def _names_ten(text: str) -> bool:
-    """Whether a sentence holds the number ten, in digits or as one character (十)."""
-    return "10" in re.findall(r"\d+", text) or any(unicodedata.numeric(letter, 0) == 10 for letter in text)
+    labels = {code: label for code, label in zip(codes, ours, strict=True) if label.isdigit()}
+    labels |= {code: label for code, label in parts if code not in {*item["drop"], *item["recode"]}}
+    once = parts and len(dict(parts)) == len(parts)
+    return [labels[code] for code in codes] if once and set(labels) == set(codes) else None
 
 
 def _list_scripts(text: str) -> list[str]:

@@ -26,7 +26,7 @@ BLOCK = 4 << 20  # bytes read at a time: rows of other countries are gone before
 
 
 class Respondents(NamedTuple):
-    """The run's respondents.
+    """People with a weight and their answers.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def read_respondents(
     questions : sequence of str
         Wave-7 numbers; those that no file holds are left out.
     labels : dict
-        Question: folded label to code (`wording.read_options`), for files that hold labels in place of codes; may be empty.
+        Question: folded label to code (`items.read_options`), for files that hold labels in place of codes; may be empty.
 
     Raises
     ------
@@ -71,57 +71,47 @@ def read_respondents(
     """
     parts, notes, unread, seen = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
     frame = pd.concat(parts, ignore_index=True)
-    repairs, refused = [one for part in notes for one in part], {q: why for part in unread for q, why in part.items()}
-    countries = countries or {country: country for part in seen for country in part}
-    for country in countries:
+    refused = {question: why for part in unread for question, why in part.items()}
+    for country, name in (countries or {country: country for part in seen for country in part}).items():
         if not (frame["country"] == country).any():
             raise DataError(
                 f"{', '.join(map(str, paths))}: no respondent of {country} with a weight. Expected its code in {COUNTRY} of the "
-                f"cross-national file, or a file of its own named ..._Wave_7_{countries[country].replace(' ', '_')}_..."
+                f"cross-national file, or a file of its own named ..._Wave_7_{name.replace(' ', '_')}_..."
             )
     unit, units = np.zeros(len(frame), dtype=int), {}
-    for country in countries:
-        rows = (frame["country"] == country).to_numpy()
-        unit[rows], units[country] = _number_units(frame.loc[rows, UNIT] if UNIT in frame else None, rows.sum())
+    for country, part in frame.groupby("country", sort=False):
+        unit[part.index], units[country] = _number_units(part[UNIT] if UNIT in frame else None, len(part))
     kept = [question for question in questions if question in frame and question not in refused]
     answers = pd.concat([frame[["country", "weight"]], pd.Series(unit, name="unit"), frame[kept]], axis=1)
-    return Respondents(answers, units, repairs, refused)
+    return Respondents(answers, units, [note for part in notes for note in part], refused)
 
 
 def count_answers(people: Respondents, items: pd.DataFrame) -> pd.DataFrame:
-    """Weighted shares of every answer, per question and country.
-
-    Parameters
-    ----------
-    items : DataFrame
-        From `instrument.load_items`; the codes that an item drops count as missing.
+    """Weighted shares of every answer to the items; the codes that an item drops count as missing.
 
     Returns
     -------
     DataFrame
-        `question, country, answer` (the file's code), `share`, `n` (respondents with an answer), `n_effective` (Kish 1965,
-        section 11.7: the square of the weights' sum over the sum of their squares).
+        `question, country, answer` (the file's code), `share`, `n` (respondents with an answer), `n_effective`.
     """
     rows = []
-    asked = [item for item in items.itertuples() if item.question in people.answers]
     for country, part in people.answers.groupby("country", sort=False):
         weights = part["weight"].to_numpy()
-        for item in asked:
+        for item in items[items["question"].isin(part.columns)].itertuples():
             given = part[item.question].to_numpy()
             valid = ~np.isnan(given) & ~np.isin(given, item.drop)
             answers, places = np.unique(given[valid].astype(int), return_inverse=True)
             own = weights[valid]
-            sizes = {"n": float(len(own)), "n_effective": measure_effective(own)}
             shares = np.bincount(places, own, minlength=len(answers)) / own.sum()
+            sizes = (float(len(own)), measure_effective(own))
             rows += [
-                {"question": item.question, "country": country, "answer": answer, "share": share, **sizes}
-                for answer, share in zip(answers.tolist(), shares, strict=True)
+                (item.question, country, answer, share, *sizes) for answer, share in zip(answers.tolist(), shares, strict=True)
             ]
     return pd.DataFrame(rows, columns=["question", "country", "answer", "share", "n", "n_effective"])
 
 
 def measure_effective(weights: Sequence[float]) -> float:
-    """Kish's effective n: how many equally weighted respondents would say as much, at most n; NaN for none.
+    """Kish's effective n (1965, section 11.7): how many equally weighted respondents would say as much; NaN for none.
 
     Examples
     --------
@@ -196,9 +186,9 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
         raise DataError(
             f"{path}, line 1: no column {WEIGHT}; shares without weights would not be the country's: take the file as published"
         )
-    twice = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1]
-    if twice:
-        raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
+    for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions):
+        if keys.count(key) > 1:
+            raise DataError(f"{path}, line 1: column {key} stands twice in the header; keep one")
     return names
 
 

@@ -312,7 +312,7 @@ def read_server_labels(
     Examples
     --------
     >>> from math import log
-    >>> low, high, missing = read_labels("Q:", ["1", "2"], {"Q:": {"1": log(0.5), " 2": log(0.25)}})
+    >>> low, high, missing = read_server_labels("Q:", ["1", "2"], {"Q:": {"1": log(0.5), " 2": log(0.25)}})
     >>> low.round(2).tolist(), high.round(2).tolist(), missing
     ([0.5, 0.25], [0.75, 0.5], [])
     """

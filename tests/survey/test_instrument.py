@@ -12,8 +12,8 @@ from conftest import ROOT, copy_project
 from align_utils.config import profiles as config
 from align_utils.models import prompts
 from align_utils.store.textfiles import DataError
-from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
+from align_utils.survey.human import load_human
 
 FOLDER = ROOT / "data" / "survey"
 # Codes of the ordered items after the order repairs, by question (WVS-7 codebook; WorldValuesBench, question_metadata.json).
@@ -131,11 +131,11 @@ def test_choices_keep_the_core_and_the_nominal_items_apart(items):
 
 
 def test_the_sample_has_shares_for_the_core_and_reports_the_rest(cfg):
-    human, rejected = survey_human.load_distributions(cfg, survey_items.choose_items(cfg))
-    assert human["question"].nunique() == 60 and rejected.empty
-    human, rejected = survey_human.load_distributions(cfg, survey_items.load_items(FOLDER, choice="all"))
-    assert human["question"].nunique() == 60 and len(rejected) == 173
-    assert set(rejected["reason"]) == {"not in distributions.sample.csv"}
+    human = load_human(cfg, survey_items.choose_items(cfg))
+    assert human.shares["question"].nunique() == 60 and human.rejected.empty
+    human = load_human(cfg, survey_items.load_items(FOLDER, choice="all"))
+    assert human.shares["question"].nunique() == 60 and len(human.rejected) == 173
+    assert set(human.rejected["reason"]) == {"not in distributions.sample.csv"}
 
 
 def break_items(folder, old, new):
@@ -204,7 +204,7 @@ def test_repairs_are_applied_to_shares(tmp_path):
         rows += [f"Q248,{country},{code},0" for code in (9, 10)]
     (tmp_path / "wvs" / "distributions.csv").write_text("\n".join(rows))
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    human, _ = survey_human.load_distributions(cfg, survey_items.choose_items(cfg))
+    human = load_human(cfg, survey_items.choose_items(cfg)).shares
     shares = human[human["culture"] == "cn"].groupby("question")["share"].agg(list)
     assert shares["Q119"] == pytest.approx([0.3, 0.1, 0.4, 0.1, 0.1])  # "hard to say" in the middle
     assert shares["Q254"] == pytest.approx([0.5, 0.25, 0.125, 0.125])  # without the people who are not nationals

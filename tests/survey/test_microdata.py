@@ -13,8 +13,9 @@ from surveys import make_people
 
 from align_utils.config import profiles as config
 from align_utils.store.textfiles import DataError
-from align_utils.survey import human, microdata
 from align_utils.survey import items as survey_items
+from align_utils.survey import microdata
+from align_utils.survey.human import load_human
 
 NAME = "WVS_Cross-National_Wave_7_csv_v6_0.csv"
 ALL = survey_items.load_items(ROOT / "data" / "survey", choice="all")
@@ -38,7 +39,8 @@ def load(folder, content, *, items=ITEMS, name=NAME):
         old.unlink()
     path = folder / "wvs" / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return human.load_distributions(configure(folder), items)
+    human = load_human(configure(folder), items)
+    return human.shares, human.rejected
 
 
 @functools.cache
@@ -117,7 +119,7 @@ FATAL = {  # the change at a row, and what the error says besides the file
 @given(name=st.sampled_from(sorted(HARMLESS)), size=st.integers(60, 100))
 def test_what_does_not_matter_changes_nothing(folder, name, size):
     frame = PEOPLE.head(size)
-    shares, rejected, _ = load(folder, HARMLESS[name](frame))
+    shares, rejected = load(folder, HARMLESS[name](frame))
     agree(shares, frame)
     assert rejected.empty
 
@@ -135,7 +137,7 @@ def test_what_cannot_be_read_stops_with_file_line_and_column(folder, name, row):
 def test_respondents_without_a_weight_are_left_out_and_counted(folder, rows, gone):
     frame = PEOPLE.copy().astype({"W_WEIGHT": object})
     frame.loc[sorted(rows), "W_WEIGHT"] = gone
-    shares, rejected, _ = load(folder, write(frame))
+    shares, rejected = load(folder, write(frame))
     agree(shares, PEOPLE.drop(index=sorted(rows)))
     assert rejected.values.tolist() == [["(file)", f"{NAME}: {len(rows)} respondents of USA without a weight left out"]]
 
@@ -144,13 +146,13 @@ def test_respondents_without_a_weight_are_left_out_and_counted(folder, rows, gon
 @given(rows=st.sets(st.integers(0, 89), min_size=1, max_size=20))
 def test_repeated_rows_go_and_shared_numbers_stay_both_counted(folder, rows):
     rows = sorted(rows)
-    _, rejected, _ = both = load(folder, write(pd.concat([PEOPLE, PEOPLE.loc[rows]])))
-    agree(both[0], PEOPLE)
+    shares, rejected = load(folder, write(pd.concat([PEOPLE, PEOPLE.loc[rows]])))
+    agree(shares, PEOPLE)
     assert rejected["reason"].tolist() == [
         f"{NAME}: {len(rows)} rows that repeat another row with the same D_INTERVIEW left out"
     ]
     twin = PEOPLE.loc[rows].assign(W_WEIGHT=7.5)
-    shares, rejected, _ = load(folder, write(pd.concat([PEOPLE, twin])))
+    shares, rejected = load(folder, write(pd.concat([PEOPLE, twin])))
     agree(shares, pd.concat([PEOPLE, twin]))
     assert f"{2 * len(rows)} rows share a D_INTERVIEW" in rejected["reason"].item()
 
@@ -164,22 +166,22 @@ def test_items_without_answers_or_with_strange_codes_are_rejected_by_name(folder
         "outside the scale": ({"Q2": PEOPLE["Q2"].where(PEOPLE.index != 3, 9)}, "Q2", "USA has codes [9] outside the scale"),
     }
     for name, (cells, question, reason) in cases.items():
-        shares, rejected, _ = load(folder, write(PEOPLE.assign(**cells)))
+        shares, rejected = load(folder, write(PEOPLE.assign(**cells)))
         agree(shares, PEOPLE, {"Q2", "Q254", "Q247"} - {question})
         assert rejected.values.tolist() == [[question, reason]], name
     one = PEOPLE.assign(Q2=1)
-    shares, rejected, _ = load(folder, write(one))
+    shares, rejected = load(folder, write(one))
     agree(shares, one)
     assert rejected.empty, "everybody of one mind is an answer"
 
 
 def test_effective_n_is_worked_by_hand_and_other_releases_and_gzip_are_read(folder):
     text = "B_COUNTRY_ALPHA,W_WEIGHT,Q2\nUSA,3,1\nUSA,1,2\nUSA,5,-1\nCHN,1,4\nCHN,1,4\n"
-    shares, _, path = load(folder, gzip.compress(text.encode()), name="F00011356-WVS_Cross-National_Wave_7_csv_v5_0.csv.gz")
+    shares, _ = load(folder, gzip.compress(text.encode()), name="F00011356-WVS_Cross-National_Wave_7_csv_v5_0.csv.gz")
     sizes = shares.groupby("culture")[["n", "n_effective"]].first()
     assert sizes.loc["us"].tolist() == [2, pytest.approx(16 / 10)] and sizes.loc["cn"].tolist() == [2, 2]
     with pytest.raises(DataError, match=r"v5_0.csv.gz: damaged gzip|v5_0.csv.gz: .*fetch"):
-        load(folder, gzip.compress(write(PEOPLE).encode())[:-30], name=path.name)
+        load(folder, gzip.compress(write(PEOPLE).encode())[:-30], name="WVS_Cross-National_Wave_7_csv_v5_0.csv.gz")
     with pytest.raises(DataError, match="joint EVS/WVS, trend or other wave"):
         load(folder, text, name="EVS_WVS_Joint_Csv_v5_0.csv")
 
@@ -199,13 +201,14 @@ def test_a_file_a_country_with_labels_is_read_by_the_official_wording(folder):
     (folder / "wvs" / us).write_text(header + "\n".join(rows) + "\n")
     cfg = config.load("cpu_real", data_dir=folder)
     with pytest.raises(DataError, match="United_States.*every country"):
-        human.load_distributions(cfg, ITEMS)
+        load_human(cfg, ITEMS)
     # Without a country's column its name is the file's.
     (folder / "wvs" / cn).write_text(";W_WEIGHT Weight;Q2 Friends;Q254 Pride\n1;1;Rather;Quite\n2;3;Not very;Perhaps\n")
     with pytest.raises(DataError, match=r"(?s)'Q2 Important in life: Friends'.*no option in questions.csv.*official wording"):
-        human.load_distributions(cfg, ITEMS)
+        load_human(cfg, ITEMS)
     (folder / "wvs" / "questions.csv").write_text(OFFICIAL)
-    shares, rejected = human.load_distributions(cfg, ITEMS)
+    human = load_human(cfg, ITEMS)
+    shares, rejected = human.shares, human.rejected
     wide = shares.pivot(index="culture", columns="code", values="share")
     assert wide.loc["us"].tolist() == [0.5, 0, 0, 0.5] and wide.loc["cn"].tolist() == [0, 0.25, 0.75, 0]
     reasons = rejected.set_index("question")["reason"]
@@ -253,7 +256,7 @@ def test_unsound_shares_reject_their_item_and_no_other(folder, row, how):
     }[how]()
     country = AGGREGATED.loc[row, "country"]
     items = ITEMS[ITEMS["question"] != "Q247"]
-    shares, rejected, _ = load(folder, write(frame), items=items, name="distributions.csv")
+    shares, rejected = load(folder, write(frame), items=items, name="distributions.csv")
     assert set(shares["question"]) == {"Q254"} and shares["share"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4] * 2)
     said = {"other n": "different n", "strange code": "codes [7] outside", "all gone": "no answers from"}.get(how, "sum to")
     assert rejected["question"].tolist() == ["Q2"] and said in rejected["reason"][0] and country in rejected["reason"][0]

@@ -6,8 +6,8 @@ from conftest import ROOT
 
 from align_utils.config import profiles as config
 from align_utils.store.textfiles import DataError
-from align_utils.survey import human
 from align_utils.survey import items as survey_items
+from align_utils.survey.human import load_human
 
 ITEMS = survey_items.load_items(ROOT / "data" / "survey", choice="all")
 ITEMS = ITEMS[ITEMS["question"].isin(["Q2", "Q254", "Q57", "Q4"])]
@@ -29,7 +29,8 @@ def load(tmp_path, rows, wording=WORDING):
     frame.to_csv(tmp_path / "wvs" / "global_opinions.csv", index=False)
     if wording:
         (tmp_path / "wvs" / "questions.csv").write_text(wording)
-    return human.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)
+    human = load_human(config.load("cpu_real", data_dir=tmp_path), ITEMS)
+    return human.shares, human.rejected
 
 
 FOUR = "['Very', 'Rather', 'Not very', 'Not at all', \"Don't know\", 'Missing; Unknown']"
@@ -50,7 +51,7 @@ def test_answers_are_matched_and_what_is_no_answer_left_out(tmp_path):
         "WVS",
     )
     one = ("Can people be trusted?", pick(United_States=[1.0], China=[1.0]), "['Most can']", "WVS")
-    shares, rejected, _ = load(tmp_path, [GOOD, other, proud, one])
+    shares, rejected = load(tmp_path, [GOOD, other, proud, one])
     wide = shares.set_index(["question", "culture", "code"])["share"]
     assert wide["Q2", "us"].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125]) and wide["Q2", "cn"].tolist() == pytest.approx(
         [0.1, 0.2, 0.3, 0.4]
@@ -72,7 +73,7 @@ def test_answers_are_matched_and_what_is_no_answer_left_out(tmp_path):
 )  # fmt: skip
 def test_damaged_rows_are_rejected_by_name(tmp_path, selections, options, said):
     proud = ("How proud?", pick(United_States=[0.25] * 4, China=[0.25] * 4), "['Very','Quite','Little','Not at all']", "WVS")
-    shares, rejected, _ = load(tmp_path, [(GOOD[0], selections, options, "WVS"), proud])
+    shares, rejected = load(tmp_path, [(GOOD[0], selections, options, "WVS"), proud])
     assert said in rejected.set_index("question")["reason"]["Q2"] and set(shares["question"]) == {"Q254"}
 
 
@@ -84,4 +85,4 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
         load(tmp_path, [GOOD], wording="")
     with pytest.raises(DataError, match="column question not found"):
         (tmp_path / "wvs" / "global_opinions.csv").write_text("a,selections,options,source\n")
-        human.load_distributions(config.load("cpu_real", data_dir=tmp_path), ITEMS)
+        load_human(config.load("cpu_real", data_dir=tmp_path), ITEMS)

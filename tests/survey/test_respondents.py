@@ -8,9 +8,9 @@ from surveys import make_people
 
 from align_utils.config import profiles as config
 from align_utils.survey import distances as survey_distances
-from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
-from align_utils.survey import microdata
+from align_utils.survey import microdata, respondents
+from align_utils.survey.human import Human, load_human
 
 ALL = survey_items.load_items(ROOT / "data" / "survey", choice="all")
 TWO, FOUR = ALL[ALL["question"] == "Q57"], ALL[ALL["question"].isin(["Q2", "Q254", "Q247"])]
@@ -22,9 +22,9 @@ def load(tmp_path, frame, items):
         (tmp_path / name).mkdir(exist_ok=True)
     frame.to_csv(tmp_path / "wvs" / "WVS_Cross-National_Wave_7_csv_v6_0.csv", index=False)
     cfg = config.load("cpu_real", data_dir=tmp_path)
-    human, rejected = survey_human.load_distributions(cfg, items)
-    assert rejected.empty
-    return cfg, human, survey_human.load_respondents(cfg, items)
+    human = load_human(cfg, items)
+    assert human.rejected.empty
+    return cfg, human
 
 
 def linearise(frame, question, unit):
@@ -42,8 +42,8 @@ def test_intervals_are_as_wide_as_linearised_errors_over_what_is_drawn(tmp_path,
     if clustered:  # neighbours answer alike
         people["Q2"] = people.groupby("I_PSU")["Q2"].transform("first").where(people.index % 3 > 0, people["Q2"])
         people.loc[people["Q2"] < 0, "Q2"] = 1
-    cfg, human, drawn = load(tmp_path, people, FOUR)
-    table = survey_human.describe_people(cfg, FOUR, human, drawn).set_index(["question", "culture"])
+    cfg, human = load(tmp_path, people, FOUR)
+    table = respondents.describe_people(cfg, human).set_index(["question", "culture"])
     for culture, country in (("us", "USA"), ("cn", "CHN")):
         part = people[people["B_COUNTRY_ALPHA"] == country]
         row = table.loc["Q2", culture]
@@ -59,30 +59,30 @@ def test_intervals_are_as_wide_as_linearised_errors_over_what_is_drawn(tmp_path,
 
 
 def test_shares_alone_are_drawn_at_their_n(tmp_path):
-    cfg, human, _ = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2).assign(W_WEIGHT=1), FOUR)
-    row = survey_human.describe_people(cfg, FOUR, human, None).set_index(["question", "culture"]).loc["Q2", "us"]
-    part = human[(human["question"] == "Q2") & (human["culture"] == "us")]
+    cfg, human = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2).assign(W_WEIGHT=1), FOUR)
+    row = respondents.describe_people(cfg, Human(human.shares)).set_index(["question", "culture"]).loc["Q2", "us"]
+    part = human.shares[(human.shares["question"] == "Q2") & (human.shares["culture"] == "us")]
     x = np.linspace(0, 1, 4)
     spread = (part["share"] @ x**2 - (part["share"] @ x) ** 2) ** 0.5 / part["n"].iloc[0] ** 0.5
     assert (row["high"] - row["low"]) / (2 * 1.96) == pytest.approx(spread, rel=0.09)
     assert row["interval"] == "multinomial draws at the file's n"
-    unsized = human.assign(n=np.nan)
-    row = survey_human.describe_people(cfg, FOUR, unsized, None).iloc[0]
+    unsized = Human(human.shares.assign(n=np.nan))
+    row = respondents.describe_people(cfg, unsized).iloc[0]
     assert row["n"] == cfg.cultures[row["culture"]].survey_n and "as if n" in row["interval"]
 
 
 def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
     """Two options: the distance is |p1 - p2|, near normal, of mean 0 and variance 4 p (1 - p) / n: its mean is that of a half-normal."""
     people = make_people(TWO, sizes=SIZES, seed=4, missing=0).assign(W_WEIGHT=1)
-    cfg, human, drawn = load(tmp_path, people, TWO)
-    for source in (drawn, None):
-        halves = survey_human.draw_halves(cfg, TWO, human, source, repeats=2000)
-        first = halves[halves["code"] == halves["code"].min()].pivot(index=["culture", "draw"], columns="half", values="share")
-        apart = (first[1] - first[2]).abs().groupby("culture").mean()
-        for culture, part in human.groupby("culture"):
+    cfg, human = load(tmp_path, people, TWO)
+    for source in (human, Human(human.shares)):
+        for culture, first, second in respondents.split_people(cfg, source, repeats=2000):
+            part = human.shares[human.shares["culture"] == culture]
             p, n = part["share"].iloc[0], part["n"].iloc[0]
-            assert apart[culture] == pytest.approx((2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06)
-        assert halves.groupby(["culture", "half", "draw"])["share"].sum().to_numpy() == pytest.approx(1)
+            apart = np.abs(first["Q57"] - second["Q57"])[:, 0].mean()
+            assert apart == pytest.approx((2 / np.pi) ** 0.5 * 2 * (p * (1 - p) / n) ** 0.5, rel=0.06)
+        halves = respondents.draw_halves(cfg, source)
+        assert halves.groupby(["culture", "half"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
 def want(cfg, number):
@@ -97,39 +97,37 @@ def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
     for number, question in enumerate(items["question"]):
         far = 0.8 if number < 2 else 0.5
         people[question] = 2 - (rng.random(len(people)) < np.where(is_us, 0.2, far))
-    cfg, human, drawn = load(tmp_path, people, items)
-    fifty = survey_human.draw_choice(cfg, items, human, drawn, "us", "cn")
-    assert fifty.attrs["size"] == 4, "half of nine"
-    said = survey_human.describe_choice(cfg, fifty, human, drawn, "us", "cn")
+    cfg, human = load(tmp_path, people, items)
+    fifty = respondents.draw_choice(cfg, human, "us", "cn")
+    assert (fifty.sum(axis=1) == 4).all(), "half of nine"
+    said = respondents.describe_choice(cfg, fifty, human, "us", "cn")
     assert "4 of 9 items" in said and said.endswith(" Fifty need the official cross-national file.")
     cfg = want(cfg, 3)
-    chosen = survey_human.draw_choice(cfg, items, human, drawn, "us", "cn")
-    assert chosen.attrs["size"] == 3 and (chosen.sum(axis=1) == 3).all()
+    chosen = respondents.draw_choice(cfg, human, "us", "cn")
+    assert (chosen.sum(axis=1) == 3).all()
     assert set(chosen.columns[:2]) == set(items["question"][:2]) and chosen.iloc[:, :2].all(axis=None)
     assert 0.2 < chosen.iloc[:, 2].mean() < 1, "a choice among equals is not stable"
     assert chosen.mean().sum() == pytest.approx(3)
-    said = survey_human.describe_choice(cfg, chosen, human, drawn, "us", "cn")
+    said = respondents.describe_choice(cfg, chosen, human, "us", "cn")
     assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said and "Fifty" not in said
     # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
     heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
-    cfg, human, drawn = load(tmp_path, heavy, items)
-    assert survey_human.draw_choice(want(cfg, 3), items, human, drawn, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[
-        :, :3
-    ].mean(axis=None)
+    cfg, human = load(tmp_path, heavy, items)
+    assert respondents.draw_choice(want(cfg, 3), human, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(
+        axis=None
+    )
 
 
 def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(tmp_path):
     items = ALL[ALL["codes"].map(len) == 4].head(12)
-    cfg, human, drawn = load(
-        tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items
-    )
-    rates = [survey_human.draw_choice(cfg, items, human, source, "us", "cn", draws=1500).mean() for source in (drawn, None)]
+    cfg, human = load(tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items)
+    rates = [respondents.draw_choice(cfg, source, "us", "cn", draws=1500).mean() for source in (human, Human(human.shares))]
     assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06
 
 
 def test_same_seed_same_table(tmp_path):
-    cfg, human, drawn = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2), FOUR)
-    first, second = (survey_human.describe_people(cfg, FOUR, human, drawn) for _ in range(2))
+    cfg, human = load(tmp_path, make_people(FOUR, sizes=SIZES, seed=2), FOUR)
+    first, second = (respondents.describe_people(cfg, human) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -144,12 +142,12 @@ def test_rows_agree_with_the_single_distances():
 def test_research_shares_have_intervals_and_halves(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
     items = survey_items.choose_items(cfg)
-    human, _ = survey_human.load_distributions(cfg, items)
-    assert survey_human.load_respondents(cfg, items) is None
-    table = survey_human.describe_people(cfg, items, human, None)
+    human = load_human(cfg, items)
+    assert human.respondents is None
+    table = respondents.describe_people(cfg, human)
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
-    halves = survey_human.draw_halves(cfg, items, human, None)
-    distances = survey_distances.measure_baselines(human, halves)
+    halves = respondents.draw_halves(cfg, human)
+    distances = survey_distances.measure_baselines(human.shares, halves)
     distances = distances[(distances["stage"] == "human") | (distances["adapter"] == distances["to"])]
     distances = distances.groupby("stage")["wasserstein"].mean()
     assert distances["human_half"] < 0.1 * distances["human"]

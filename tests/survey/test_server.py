@@ -21,8 +21,8 @@ from align_utils.config import settings as config_settings
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
 from align_utils.survey import aligned, answers, ask, distances, paper, questions, servers
-from align_utils.survey import human as survey_human
 from align_utils.survey import items as survey_items
+from align_utils.survey.human import load_human
 
 SOURCE = ServerModel(
     name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
@@ -311,7 +311,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
     pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
     given_ = answers.load_answers(cfg)
-    human = survey_human.load_distributions(cfg, items)[0]
+    human = load_human(cfg, items).shares
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1

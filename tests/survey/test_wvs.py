@@ -6,8 +6,8 @@ from conftest import ROOT
 
 from align_utils.config import profiles as config
 from align_utils.store.textfiles import DataError
-from align_utils.survey import human
 from align_utils.survey import items as survey_items
+from align_utils.survey.human import load_human
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def test_damaged_items_are_rejected_with_the_reason(tmp_path, items):
         rows += [f"Q4,{country},{code},{share if country == 'USA' else 0.1}" for code, share in good.items()]
     rows += [f"Q6,USA,{code},{share}" for code, share in good.items()]
     rows += ["Q57,USA,1,0.6", "Q57,USA,3,0.4", "Q57,CHN,1,0.6", "Q57,CHN,2,0.4"]
-    shares, rejected = human.load_distributions(real(tmp_path, "\n".join(rows)), items)
+    human = load_human(real(tmp_path, "\n".join(rows)), items)
+    shares, rejected = human.shares, human.rejected
     assert set(shares["question"]) == {"Q2"}
     reasons = dict(zip(rejected["question"], rejected["reason"], strict=True))
     assert "sum to 0.40" in reasons["Q4"] and "no answers from CHN" in reasons["Q6"] and "outside the scale" in reasons["Q57"]
@@ -41,7 +42,8 @@ def test_codes_below_zero_are_no_answer_in_shares_too(tmp_path, items):
     for country in ("USA", "CHN"):
         rows += [f"Q2,{country},-1,0.15", f"Q2,{country},-2,0.05"]
         rows += [f"Q2,{country},{code},{share}" for code, share in {1: 0.4, 2: 0.2, 3: 0.1, 4: 0.1}.items()]
-    shares, rejected = human.load_distributions(real(tmp_path, "\n".join(rows)), items)
+    human = load_human(real(tmp_path, "\n".join(rows)), items)
+    shares, rejected = human.shares, human.rejected
     assert shares.query("culture == 'us'")["share"].tolist() == pytest.approx([0.5, 0.25, 0.125, 0.125])
     assert rejected.set_index("question").loc["(file)", "reason"].startswith("4 rows of codes below 0 (no answer) left out")
 
@@ -59,13 +61,14 @@ def test_codes_below_zero_are_no_answer_in_shares_too(tmp_path, items):
 )
 def test_shares_that_cannot_be_used_stop_with_the_cause(tmp_path, items, rows, message):
     with pytest.raises(DataError, match=message):
-        human.load_distributions(real(tmp_path, "\n".join(["question,country,answer,share", *rows])), items)
+        load_human(real(tmp_path, "\n".join(["question,country,answer,share", *rows])), items)
 
 
 def test_official_microdata_are_weighted_and_missing_codes_dropped(tmp_path, items):
     text = "\ufeffB_COUNTRY_ALPHA,D_INTERVIEW,W_WEIGHT,Q2\nUSA,1,3,1\nUSA,1,1,2\nUSA,2,5,-1\nCHN,3,1,4\nCHN,4,1,4\nTWN,5,9,1\n"
     cfg = real(tmp_path, text, "WVS_Cross-National_Wave_7_csv_v6_0.csv")
-    shares, _ = human.load_distributions(cfg, items)
+    human = load_human(cfg, items)
+    shares = human.shares
     wide = shares.pivot(index="culture", columns="code", values="share")
     assert wide.loc["us"].tolist() == pytest.approx([0.75, 0.25, 0, 0]) and wide.loc["cn", 4] == 1
     assert shares.groupby("culture")["n"].first().to_dict() == {"cn": 2, "us": 2}
@@ -76,7 +79,8 @@ def test_microdata_codes_are_repaired_and_unknown_ones_reject_the_item(tmp_path,
     for country in ("USA", "CHN"):
         rows += [f"{country},1,5,0,1", f"{country},2,1,1,9", f"{country},1,4,10,1"]
     cfg = real(tmp_path, "\n".join(rows), "WVS_Cross-National_Wave_7_csv_v6_0.csv")
-    shares, rejected = human.load_distributions(cfg, items)
+    human = load_human(cfg, items)
+    shares, rejected = human.shares, human.rejected
     people = shares[shares["culture"] == "us"].set_index(["question", "code"])
     assert people.loc["Q254", "share"].tolist() == pytest.approx([2 / 3, 0, 0, 1 / 3]) and set(people.loc["Q254", "n"]) == {2}
     assert people.loc[("Q247", 1), "share"] == pytest.approx(0.75) and set(people.loc["Q247", "n"]) == {3}
@@ -86,12 +90,13 @@ def test_microdata_codes_are_repaired_and_unknown_ones_reject_the_item(tmp_path,
 def test_a_joint_file_is_refused_with_the_reason(tmp_path, items):
     cfg = real(tmp_path, "cntry_AN,gwght,F120\nUS,1,3\n", "WVS_Cross-National_Wave_7_csv_v6_0.csv")
     with pytest.raises(DataError, match="joint"):
-        human.load_distributions(cfg, items)
+        load_human(cfg, items)
 
 
 def test_research_shares_are_sorted_out_by_rule(real_data):
     items = survey_items.load_items(ROOT / "data" / "survey", choice="all")
-    shares, rejected = human.load_distributions(config.load("cpu_real", data_dir=real_data), items)
+    human = load_human(config.load("cpu_real", data_dir=real_data), items)
+    shares, rejected = human.shares, human.rejected
     assert shares["question"].nunique() == 36 and len(rejected) == 233 - 36
     damaged = {"Q158", "Q160", "Q163", "Q164", "Q171", "Q169", "Q45", "Q182", "Q195", "Q180"}
     assert not damaged & set(shares["question"]) and damaged & set(items["question"]) <= set(rejected["question"])
