@@ -20,6 +20,8 @@ import pyarrow.csv as arrow
 from align_utils.store.ledger import note_read
 
 SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
+# Bytes of a row from which line ends or a quotation mark must be lost.
+MOST = 2**20
 
 
 class DataError(ValueError):
@@ -29,16 +31,14 @@ class DataError(ValueError):
 def find_file(folder: Path, patterns: Sequence[str]) -> Path | None:
     """First file in `folder` that matches the ordered patterns (`.gz` too); several matches of one pattern: the last by name."""
     for pattern in patterns:
-        found = sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")})
-        if found:
+        if found := sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")}):
             return found[-1]
     return None
 
 
 def read_header(path: Path, separator: str | None = None) -> list[str]:
     """Column names of a delimited file, stripped (separator and errors as in `read_table`)."""
-    header = _check_text(path, _read_bytes(path, lines=1)).rstrip("\r\n")
-    return [name.strip() for name in _split(header, separator or _sniff(header))]
+    return [name.strip() for name in _split(_read(path, lines=1), separator)[0]]
 
 
 def read_table(
@@ -66,25 +66,24 @@ def read_table(
     ------
     DataError
         Missing or damaged file, another encoding, a column that is missing or there twice, a row with too few or too many fields.
-
-    Source
-    ------
-    Small World of Words file formats (De Deyne et al. 2019; Li et al. 2024).
     """
-    raw = _read_bytes(path)
-    _check_text(path, raw)
-    raw = raw.rstrip(b"\r\n")
-    header = raw.split(b"\n", 1)[0].decode().rstrip("\r")
-    separator = separator or _sniff(header)
-    names = _split(header, separator)
+    raw = _read(path).rstrip(b"\r\n")
+    names, separator = _split(raw, separator)
     found = [name.strip().lower() for name in names]
     if raw:
         _require_columns(path, columns, names, separator)
     wanted = {name: names[found.index(name.lower())] for name in [*columns, *optional] if name.lower() in found}
+    rows = raw.split(b"\n")
+    longest = max(rows, key=len)
     try:
+        if len(longest) > MOST:
+            raise pa.ArrowInvalid(
+                f"Row #{rows.index(longest) + 1} has {len(longest):,} characters, which no row of this format has"
+            )
         frame = arrow.read_csv(
             io.BytesIO(raw),
-            read_options=arrow.ReadOptions(use_threads=False),  # with threads the error would not name the row
+            # With threads, or in several blocks, the error would not name the row.
+            read_options=arrow.ReadOptions(use_threads=False, block_size=len(raw) + 1),
             parse_options=arrow.ParseOptions(
                 delimiter=separator, quote_char=False if separator == "\t" else '"', ignore_empty_lines=False
             ),
@@ -95,9 +94,6 @@ def read_table(
         ).to_pandas()  # fmt: skip
     except pa.ArrowInvalid as error:
         reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split())) or "empty file"
-        if "straddling" in reason:  # a row longer than arrow's block of a megabyte
-            size, line = max((len(row), -number) for number, row in enumerate(raw.decode().split("\n"), start=1))
-            reason = f"line {-line} has {size:,} characters, which no row of this format has"
         raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
     frame = pd.DataFrame({name: frame[column].str.strip() for name, column in wanted.items()})
     frame.index = frame.index + 2
@@ -105,21 +101,19 @@ def read_table(
 
 
 def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]]:
-    """Read a word list of one or two columns (TAB without quoting, or comma), in the order of the file.
+    """A word list of one or two columns (TAB without quoting, or comma), in the order of the file.
 
-    Raises
-    ------
-    DataError
-        See `read_table` for the file; or a line with another number of fields.
+    A DataError names a line with another number of fields, or what is wrong with the file (as in `read_table`).
     """
-    text = _check_text(path, _read_bytes(path))
+    text = _read(path).decode()
     separator = "\t" if "\t" in text else ","
     if columns == 1 and not header:
-        rows = [[line.strip()] for line in text.splitlines()]
+        rows = [[line] for line in text.splitlines()]
     else:
         quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-        rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=separator, quoting=quoting)]
-    rows = [(number, row) for number, row in enumerate(rows, start=1) if any(row)][header:]
+        rows = csv.reader(io.StringIO(text), delimiter=separator, quoting=quoting)
+    stripped = ([field.strip() for field in row] for row in rows)
+    rows = [(number, row) for number, row in enumerate(stripped, start=1) if any(row)][header:]
     for number, row in rows:
         if len(row) < columns or (columns == 2 and len(row) > 2):
             raise DataError(
@@ -130,13 +124,7 @@ def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]
 
 
 def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, high: float) -> pd.Series:
-    """Turn a text column into numbers within [low, high].
-
-    Raises
-    ------
-    DataError
-        A value is not a number or is out of range; names the line and the value.
-    """
+    """A text column as numbers; a DataError names the line and the value of what is none within [low, high]."""
     try:
         numbers = pd.Series(pc.cast(pa.array(frame[column]), pa.float64()).to_numpy(zero_copy_only=False), frame.index)
     except pa.ArrowInvalid:  # slower, and finds which
@@ -150,12 +138,11 @@ def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, h
     return numbers
 
 
-def _sniff(header: str) -> str:
-    return "\t" if "\t" in header else ","
-
-
-def _split(header: str, separator: str) -> list[str]:
-    return next(csv.reader([header], delimiter=separator), [""])
+def _split(raw: bytes, separator: str | None) -> tuple[list[str], str]:
+    """Fields of the first line, and the separator that it is read with."""
+    line = raw.split(b"\n", 1)[0].decode().rstrip("\r")
+    separator = separator or ("\t" if "\t" in line else ",")
+    return next(csv.reader([line], delimiter=separator), [""]), separator
 
 
 def _require_columns(path: Path, columns: Sequence[str], names: list[str], separator: str) -> None:
@@ -172,8 +159,8 @@ def _require_columns(path: Path, columns: Sequence[str], names: list[str], separ
         raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
 
 
-def _read_bytes(path: Path, lines: int | None = None) -> bytes:
-    """Content of a plain or gzipped file, or its first lines, without a byte-order mark."""
+def _read(path: Path, lines: int | None = None) -> bytes:
+    """Content of a plain or gzipped file, or its first lines: UTF-8 without a byte-order mark."""
     try:
         if path.suffix == ".gz" and path.stat().st_size == 0:
             raise EOFError("it is empty")
@@ -185,12 +172,10 @@ def _read_bytes(path: Path, lines: int | None = None) -> bytes:
         raise DataError(f"{path}: damaged gzip ({error}); fetch it again") from error
     if lines is None:
         note_read(path)
-    return raw.removeprefix(codecs.BOM_UTF8)
-
-
-def _check_text(path: Path, raw: bytes) -> str:
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        return raw.decode()
+        raw.decode()
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8; take the file as published or re-save it as UTF-8") from error
+    return raw
