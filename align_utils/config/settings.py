@@ -444,19 +444,16 @@ class ServerModel(Strict):
     loader: Literal["server"]
     # Name under which the server knows the model.
     model: str = Field(min_length=1)
-    # Environment variable with the server's address, such as http://localhost:8000/v1; it precedes `base_url`.
+    # Environment variable with the server's address, such as http://localhost:8000/v1.
     url_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
-    base_url: str | None = None
     key_variable: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]*$")
     # How many of the likeliest next tokens to ask for. vLLM gives 20 unless it is started with --max-logprobs.
     top_logprobs: Count = 20
     # More fields of every request, for what one server alone understands (llama.cpp: cache_prompt).
     extra: dict[str, bool | int | float | str] = {}
     concurrency: Count = 16
-    # Seconds: for one answer, and before the first repetition (doubled with each).
+    # Seconds that an answer may take.
     timeout: Positive = 120
-    backoff: float = Field(default=1, ge=0)
-    retries: int = Field(default=5, ge=0)
     licence: str
 
 

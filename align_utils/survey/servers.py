@@ -23,8 +23,9 @@ from align_utils.survey.questions import Question, list_questions, tabulate_answ
 
 # Bumped when what is asked of a server changes.
 SERVER_VERSION = 1
-# Seconds; no repetition waits longer, whatever the server asks for.
-LONGEST_WAIT = 60.0
+ATTEMPTS = 6
+# Seconds before the first repetition (doubled with each) and before any, whatever the server asks for.
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
 
 class ServerError(RuntimeError):
@@ -32,7 +33,7 @@ class ServerError(RuntimeError):
 
 
 def find_url(source: ServerModel) -> str | None:
-    """Address of a model's server, or None where neither its environment variable nor its YAML names one.
+    """Address of a model's server, or None where its environment variable names none.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def find_url(source: ServerModel) -> str | None:
     ServerError
         The address is no http or https URL.
     """
-    given = os.environ.get(source.url_variable) or source.base_url
+    given = os.environ.get(source.url_variable)
     if not given:
         return None
     try:
@@ -217,9 +218,9 @@ def _sign(source: ServerModel) -> dict[str, str]:
 
 def _fetch(client: httpx.Client, source: ServerModel, url: str, prompt: str) -> dict[str, float]:
     body = {"model": source.model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": source.top_logprobs}
-    first = wait_exponential_jitter(multiplier=source.backoff, max=LONGEST_WAIT, jitter=source.backoff)
+    first = wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
     patience = Retrying(
-        stop=stop_after_attempt(source.retries + 1), wait=lambda state: _wait(state, first), retry=retry_if_exception(_passes),
+        stop=stop_after_attempt(ATTEMPTS), wait=lambda state: _wait(state, first), retry=retry_if_exception(_passes),
         reraise=True,
     )  # fmt: skip
     try:
@@ -254,7 +255,7 @@ def _show(url: str) -> str:
 
 
 def _explain(error: Exception, source: ServerModel) -> str:
-    often = f"{source.retries + 1} times" if source.retries else "once"
+    often = f"{ATTEMPTS} times"
     goes_on = "Answers so far are kept: run again to go on"
     if isinstance(error, ServerError):
         return (

@@ -26,9 +26,18 @@ from align_utils.survey.human import load_human
 
 SOURCE = ServerModel(
     name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
-    concurrency=3, timeout=5, backoff=0.01, retries=2, top_logprobs=7,
+    concurrency=3, timeout=5, top_logprobs=7,
 )  # fmt: skip
 KEY = "a-key-that-no-one-may-read"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Three attempts without a wait that is worth the name."""
+    monkeypatch.setattr(servers, "ATTEMPTS", 3)
+    monkeypatch.setattr(servers, "FIRST_WAIT", 0.01)
+
+
 GOOD = {"1": -0.5, " ": -1.5}
 
 
