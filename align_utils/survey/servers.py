@@ -1,4 +1,4 @@
-"""Models behind a URL: requests, cache, and bounds for what a top list leaves open."""
+"""Models behind a URL, asked the survey by label: requests, their cache, and bounds for what a list of likeliest tokens leaves open."""
 
 from __future__ import annotations
 
@@ -21,30 +21,197 @@ from align_utils.store.steps import find_step, hash_settings, make_step, progres
 from align_utils.survey.ask import add_priors
 from align_utils.survey.questions import Question, list_questions, tabulate_answers
 
-# Bumped when what is asked of a server changes.
-SERVER_VERSION = 1
+# Bumped when what is asked of a server, or what is made of its answers, changes.
+SERVER_VERSION, BASELINE_VERSION = 1, 1
 ATTEMPTS = 6
 # Seconds before the first repetition (doubled with each) and before any, whatever the server asks for.
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+# A label may follow the prompt at once or after a space; the probabilities are added up.
+SPACES = ("", " ")
+# A beginning of a label with less probability than this is not followed by a request of its own: it is bounded.
+FOLLOW = 1e-3
 
 
 class ServerError(RuntimeError):
     """A server cannot be reached, refuses, or answers something else than log-probabilities."""
 
 
-def find_url(source: ServerModel) -> str | None:
-    """Address of a model's server, or None where its environment variable names none.
+def ask_baselines(cfg: Config, items: pd.DataFrame) -> list[str]:
+    """Ask every baseline of the profile all items in all orders; what is stored is not asked again.
+
+    Each gives `runs/<profile>/survey/<baseline>.parquet` (ANSWERS; adapter 'none', stage 'zero_shot').
 
     Returns
     -------
-    str or None
-        Without a slash at the end; an address without a path gets `/v1`.
+    list of str
+        A sentence for each baseline that was left out: one without an address and without stored answers to these questions.
+    """
+    sentences, asked = [], list_questions(cfg, items)
+    for name, source in progress(cfg.baselines.items(), desc="baselines", unit="model", leave=False):
+        path, folder = cfg.runs / "survey" / f"{name}.parquet", _find_folder(cfg, name)
+        # Not the address, nor the pace: the answers do not depend on them.
+        own = {"version": SERVER_VERSION} | source.model_dump(include={"model", "top_logprobs", "extra"})
+        settings = {
+            "version": BASELINE_VERSION, "source": hash_settings(own),
+            "questions": hash_settings({"asked": [[q.prompt, list(q.order), list(q.codes)] for q in asked]}),
+        }  # fmt: skip
+        if not find_step(folder, settings):
+            if find_url(source) is None:
+                # Answers to other questions must not stand beside these.
+                path.unlink(missing_ok=True)
+                sentences.append(
+                    f"baseline {name} was not asked: start its server, set {source.url_variable}=http://<host>:<port>/v1, then "
+                    f"make -W notebooks/05_wvs_survey.ipynb reproduce PROFILE={cfg.profile.name}"
+                )
+                continue
+            cache = folder.with_name(f"{name}-requests-{settings['source']}.jsonl")
+            with make_step(folder, settings) as work:
+                scores, bounds = score_server_labels(source, asked, cache)
+                save_frame(bounds, work / "bounds.parquet")
+                frame = tabulate_answers(asked, scores).assign(readout="label", refusal_mass=np.nan)
+                save_frame(frame, work / "answers.parquet")
+        frame = pd.read_parquet(folder / "answers.parquet")
+        frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
+        save_frame(add_priors(frame, items), path)
+    return sentences
+
+
+def describe_bounds(cfg: Config) -> pd.DataFrame:
+    """How far the lists of the baselines that were asked leave their answers open.
+
+    Returns
+    -------
+    DataFrame
+        `model, language, n` (questions in all orders), `labels not seen` (share of them), `without any` (how often no label was
+        seen: such answers are taken as uniform), `mean error`, `largest error` (of a label's share of the option mass).
+    """
+    rows = []
+    for name in cfg.baselines:
+        folder = _find_folder(cfg, name)
+        if not (folder / "step.json").is_file() or not (cfg.runs / "survey" / f"{name}.parquet").is_file():
+            continue
+        labels = pd.read_parquet(folder / "answers.parquet").groupby("language").size()
+        rows += [
+            (name, language, len(part), part["missing"].sum() / labels[language], int((part["seen"] == 0).sum()), part["error"].mean(), part["error"].max())
+            for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False)
+        ]  # fmt: skip
+    columns = ["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _find_folder(cfg: Config, name: str) -> Path:
+    return cfg.runs / "steps" / "survey" / f"{name}_server"
+
+
+def score_server_labels(source: ServerModel, asked: Sequence[Question], cache: Path) -> tuple[list[np.ndarray], pd.DataFrame]:
+    """Probability of each label of each question (places 1..n), as far as the server's lists tell it.
+
+    Returns
+    -------
+    (list of ndarray, DataFrame)
+        As `ask.score_labels`: what was seen, the lower bounds; where no label was seen at all, the same tiny number for all. And a row
+        a question: `language, persona, question, seen` (mass of the labels), `unseen` (what the bounds allow beyond it), `missing`
+        (labels not seen), `error` (how far the share of a label may be off).
 
     Raises
     ------
     ServerError
-        The address is no http or https URL.
+        See `ask_next`; or no label was seen of any question.
     """
+    tops: dict[str, dict[str, float]] = {}
+    wanted = [q.prompt for q in asked]
+    while wanted:
+        tops |= ask_next(source, wanted, cache)
+        read = [bound_labels(q.prompt, [str(place + 1) for place in range(len(q.order))], tops) for q in asked]
+        wanted = [prompt for _, _, missing in read for prompt in missing]
+    rows = []
+    for q, (low, high, _) in zip(asked, read, strict=True):
+        rows.append({
+            "language": q.language, "persona": q.persona, "question": q.question, "seen": low.sum(),
+            "unseen": (high - low).sum(), "missing": int((low == 0).sum()), "error": _bound_error(low, high),
+        })  # fmt: skip
+    bounds = pd.DataFrame(rows)
+    if not (bounds["seen"] > 0).any():
+        raise ServerError(
+            f"model '{source.name}': no label of any question is among the {source.top_logprobs} likeliest tokens after it; raise "
+            f"`top_logprobs`, or the server puts the prompt into a chat template (likeliest after the first: {list(tops[asked[0].prompt])[:5]})"
+        )
+    return [low if low.sum() > 0 else np.full(len(low), 1e-12) for low, _, _ in read], bounds
+
+
+def bound_labels(
+    prompt: str, labels: Sequence[str], tops: dict[str, dict[str, float]]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Bounds for the probability of each label after a prompt, from lists of likeliest next tokens.
+
+    A token that is a whole label counts for it; one that begins a label (a space, or the '1' of '10') is followed to the prompt
+    with that token added. What goes on from '1' to '10' is not an answer '1'. Where a token is not in a list, its probability
+    lies between 0 and the lowest one of the list, and below what the list leaves of one.
+
+    Parameters
+    ----------
+    tops : dict
+        Prompt to {token: log-probability}, from `ask_next`.
+
+    Returns
+    -------
+    (ndarray, ndarray, list of str)
+        Lower and upper bound, shape (n,), in [0, 1]; the prompts that `tops` lacks (the bounds are final when there is none).
+
+    Examples
+    --------
+    >>> from math import log
+    >>> low, high, missing = bound_labels("Q:", ["1", "2"], {"Q:": {"1": log(0.5), " 2": log(0.25)}})
+    >>> low.round(2).tolist(), high.round(2).tolist(), missing
+    ([0.5, 0.25], [0.75, 0.5], [])
+    """
+    forms = {space + label: index for index, label in enumerate(labels) for space in SPACES}
+    size = len(labels)
+    missing: list[str] = []
+
+    def follow(before: str) -> tuple[np.ndarray, np.ndarray]:
+        # Given what was written before, the probability that each label comes of it; what is complete already does not count.
+        low, high = np.zeros(size), np.zeros(size)
+        rest = {form[len(before) :]: index for form, index in forms.items() if form.startswith(before) and form != before}
+        if rest and prompt + before not in tops:
+            missing.append(prompt + before)
+        if not rest or prompt + before not in tops:
+            return low, high
+        shares = {token: float(np.exp(value)) for token, value in tops[prompt + before].items()}
+        left, lowest = max(0.0, 1 - sum(shares.values())), min(shares.values())
+        for token, share in shares.items():
+            if not token or not any(form.startswith(token) for form in rest):
+                continue
+            if share >= FOLLOW:
+                inside = follow(before + token)
+            else:
+                begun = {index for form, index in rest.items() if form.startswith(token) and form != token}
+                inside = np.zeros(size), np.isin(np.arange(size), list(begun)).astype(float)
+            low, high = low + share * inside[0], high + share * inside[1]
+            if token in rest:
+                low[rest[token]] += share * max(0.0, 1 - inside[1].sum())
+                high[rest[token]] += share * max(0.0, 1 - inside[0].sum())
+        absent = {index: set() for index in rest.values()}
+        for form, index in rest.items():
+            absent[index] |= {form[:end] for end in range(1, len(form) + 1)} - set(shares)
+        for index, tokens in absent.items():
+            high[index] += min(len(tokens) * lowest, left)
+        return low, np.minimum(high, 1.0)
+
+    return *follow(""), missing
+
+
+def _bound_error(low: np.ndarray, high: np.ndarray) -> float:
+    if low.sum() == 0:
+        return 1.0
+    share, others = low / low.sum(), high.sum() - high
+    most = high / np.maximum(high + low.sum() - low, 1e-300)
+    least = low / np.maximum(low + others, 1e-300)
+    return float(np.maximum(most - share, share - least).max())
+
+
+def find_url(source: ServerModel) -> str | None:
+    """Address from the model's environment variable, without a slash at the end (`/v1` where it has no path); None where it is not set."""
     given = os.environ.get(source.url_variable)
     if not given:
         return None
@@ -59,26 +226,15 @@ def find_url(source: ServerModel) -> str | None:
     return given.rstrip("/") + ("/v1" if url.path in {"", "/"} else "")
 
 
-def hash_source(source: ServerModel) -> str:
-    """What the answers depend on, for keys: model name, length of the top list, further fields; not the address, nor the pace."""
-    return hash_settings({"version": SERVER_VERSION, **source.model_dump(include={"model", "top_logprobs", "extra"})})
-
-
-def ask_next(
-    source: ServerModel, prompts: Sequence[str], cache: Path, *, url: str | None = None, label: str = ""
-) -> dict[str, dict[str, float]]:
+def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path) -> dict[str, dict[str, float]]:
     """The likeliest next tokens after each prompt; what the cache holds is not asked again.
 
     Parameters
     ----------
     prompts : sequence of str
-        Any number; asked `source.concurrency` at a time, each once.
+        Asked `source.concurrency` at a time, each once.
     cache : Path
-        JSON lines, one an answer, appended as it comes. It belongs to one `hash_source`.
-    url : str, optional
-        Default `find_url(source)`.
-    label : str
-        Shown beside the progress bar.
+        JSON lines, one an answer, appended as it comes; of one model and one length of the list.
 
     Returns
     -------
@@ -94,21 +250,25 @@ def ask_next(
     known = read_cache(cache)
     wanted = [prompt for prompt in dict.fromkeys(prompts) if _hash_prompt(prompt) not in known]
     if wanted:
-        url = url or find_url(source)
+        url, headers = find_url(source), {}
         if url is None:
             raise ServerError(f"model '{source.name}': no address; set {source.url_variable}=http://<host>:<port>/v1")
+        if source.key_variable:
+            if not (key := os.environ.get(source.key_variable)):
+                raise ServerError(
+                    f"model '{source.name}': the server's key is read from {source.key_variable}, which is not set"
+                )
+            headers = {"Authorization": f"Bearer {key}"}
         cache.parent.mkdir(parents=True, exist_ok=True)
         with (
-            httpx.Client(headers=_sign(source), timeout=source.timeout) as client,
+            httpx.Client(headers=headers, timeout=source.timeout) as client,
             ThreadPoolExecutor(source.concurrency) as pool,
             cache.open("a", encoding="utf-8") as file,
         ):
-            futures = {pool.submit(_fetch, client, source, url, prompt): prompt for prompt in wanted}
+            futures = {pool.submit(_fetch, client, source, url, prompt): _hash_prompt(prompt) for prompt in wanted}
             try:
-                for future in progress(
-                    as_completed(futures), total=len(wanted), desc=label or source.name, unit="prompt", leave=False
-                ):
-                    key, top = _hash_prompt(futures[future]), future.result()
+                for future in progress(as_completed(futures), total=len(wanted), desc=source.name, unit="prompt", leave=False):
+                    key, top = futures[future], future.result()
                     file.write(json.dumps({"prompt": key, "top": top}, ensure_ascii=False) + "\n")
                     file.flush()
                     known[key] = top
@@ -119,13 +279,7 @@ def ask_next(
 
 
 def read_cache(path: Path) -> dict[str, dict[str, float]]:
-    """Answers kept so far (none if there is no file); a last line that a crash cut off is taken away from the file.
-
-    Raises
-    ------
-    ServerError
-        Another line is damaged.
-    """
+    """Answers kept so far, by prompt's hash; a last line that a crash cut off is taken away, another damaged one is a ServerError."""
     if not path.is_file():
         return {}
     raw = path.read_bytes()
@@ -146,18 +300,13 @@ def read_cache(path: Path) -> dict[str, dict[str, float]]:
 
 
 def parse_top(answer) -> dict[str, float]:
-    """The top list of the first token of a completion.
+    """Likeliest first tokens of a completion: text to log-probability; tokens of the same text are added up.
 
     Parameters
     ----------
     answer : dict
         Body of `/v1/completions`. `logprobs` of its choice holds `top_logprobs`, a list with a mapping for each token (OpenAI,
         vLLM), or `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
-
-    Returns
-    -------
-    dict
-        Token's text to log-probability; tokens of the same text are added up.
 
     Raises
     ------
@@ -180,15 +329,14 @@ def parse_top(answer) -> dict[str, float]:
         first = held["content"][0]["top_logprobs"] if held.get("content") else held["top_logprobs"][0]
         pairs = first.items() if isinstance(first, dict) else [(_read_text(entry), entry["logprob"]) for entry in first]
         pairs = [(token, float(value)) for token, value in pairs if value is not None]
-        unreadable = [value for _, value in pairs if math.isnan(value)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         pairs = []
-    if pairs and unreadable:
+    if not pairs:
+        raise ServerError("the answer holds no log-probabilities of the likeliest tokens")
+    if any(math.isnan(value) for _, value in pairs):
         raise ServerError(
             "the answer holds log-probabilities that are not a number (NaN): the server's model is damaged or overflows"
         )
-    if not pairs:
-        raise ServerError("the answer holds no log-probabilities of the likeliest tokens")
     shares: dict[str, float] = {}
     for token, value in pairs:
         shares[token] = shares.get(token, 0.0) + math.exp(min(value, 50.0))
@@ -207,32 +355,24 @@ def _hash_prompt(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()[:24]
 
 
-def _sign(source: ServerModel) -> dict[str, str]:
-    if source.key_variable is None:
-        return {}
-    key = os.environ.get(source.key_variable)
-    if not key:
-        raise ServerError(f"model '{source.name}': the server's key is read from {source.key_variable}, which is not set")
-    return {"Authorization": f"Bearer {key}"}
-
-
 def _fetch(client: httpx.Client, source: ServerModel, url: str, prompt: str) -> dict[str, float]:
     body = {"model": source.model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": source.top_logprobs}
     first = wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
-    patience = Retrying(
-        stop=stop_after_attempt(ATTEMPTS), wait=lambda state: _wait(state, first), retry=retry_if_exception(_passes),
-        reraise=True,
-    )  # fmt: skip
+
+    def post():
+        return client.post(f"{url}/completions", json=body | source.extra).raise_for_status().json()
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception()
+        asked = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
+        return min(LONGEST_WAIT, max(first(state), float(asked) if asked.isdecimal() else 0.0))
+
+    patience = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait, retry=retry_if_exception(_passes), reraise=True)
     try:
-        return parse_top(patience(_post, client, f"{url}/completions", {**body, **source.extra}))
+        return parse_top(patience(post))
     except (httpx.HTTPError, ServerError, ValueError) as error:
-        raise ServerError(f"model '{source.name}' at {_show(url)}: {_explain(error, source)}") from error
-
-
-def _post(client: httpx.Client, address: str, body: dict):
-    response = client.post(address, json=body)
-    response.raise_for_status()
-    return response.json()
+        at = httpx.URL(url).copy_with(userinfo=b"")  # an address may hold a user and a password
+        raise ServerError(f"model '{source.name}' at {at}: {_explain(error, source)}") from error
 
 
 def _passes(error: BaseException) -> bool:
@@ -242,21 +382,8 @@ def _passes(error: BaseException) -> bool:
     return isinstance(error, httpx.TransportError)
 
 
-def _wait(state: RetryCallState, first) -> float:
-    error = state.outcome.exception()
-    asked = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
-    return min(LONGEST_WAIT, max(first(state), float(asked) if asked.isdecimal() else 0.0))
-
-
-def _show(url: str) -> str:
-    # An address may hold a user and a password.
-    parsed = httpx.URL(url)
-    return f"{parsed.scheme}://{parsed.host}{f':{parsed.port}' if parsed.port else ''}{parsed.path}"
-
-
 def _explain(error: Exception, source: ServerModel) -> str:
-    often = f"{ATTEMPTS} times"
-    goes_on = "Answers so far are kept: run again to go on"
+    often, goes_on = f"{ATTEMPTS} times", "Answers so far are kept: run again to go on"
     if isinstance(error, ServerError):
         return (
             f"{error}. vLLM and llama.cpp give them through /v1/completions; chat servers and text-generation-inference do not"
@@ -273,199 +400,11 @@ def _explain(error: Exception, source: ServerModel) -> str:
             f"not found (404): expected a server that knows '{source.model}' and an address that ends in /v1. It said: {said}"
         )
     if code in {401, 403}:
-        where = source.key_variable or "no variable: name one by `key_variable`"
-        return f"the key is refused ({code}); it is read from {where}"
+        return (
+            f"the key is refused ({code}); it is read from {source.key_variable or 'no variable: name one by `key_variable`'}"
+        )
     if code == 429:
         return f"too many requests (429), asked {often}. Lower `concurrency` or wait. {goes_on}"
     if code >= 500:
         return f"the server fails ({code}), asked {often}. It said: {said}. {goes_on}"
     return f"the request is refused ({code}). It said: {said}. If it is about logprobs, lower `top_logprobs` ({source.top_logprobs})"
-
-
-# Bumped when this module's results change for the same settings.
-BASELINE_VERSION = 1
-# A label may follow the prompt at once or after a space; the probabilities are added up.
-SPACES = ("", " ")
-# A beginning of a label with less probability than this is not followed by a request of its own: it is bounded.
-FOLLOW = 1e-3
-
-
-def read_server_labels(
-    prompt: str, labels: Sequence[str], tops: dict[str, dict[str, float]], *, spaces: Sequence[str] = SPACES
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Bounds for the probability of each label, from top lists of next tokens.
-
-    A token that is a whole label counts for it; one that begins a label (a space, or the '1' of '10') is followed to the prompt
-    with that token added. What goes on from '1' to '10' is not an answer '1'. Where a token is not in a list, its probability
-    lies between 0 and the lowest one of the list, and below what the list leaves of one.
-
-    Parameters
-    ----------
-    tops : dict
-        Prompt to {token: log-probability}, from `server.ask_next`.
-
-    Returns
-    -------
-    (ndarray, ndarray, list of str)
-        Lower and upper bound of each label, shape (n_labels,), in [0, 1]; the prompts that are missing in `tops` (the bounds
-        are final when there is none).
-
-    Examples
-    --------
-    >>> from math import log
-    >>> low, high, missing = read_server_labels("Q:", ["1", "2"], {"Q:": {"1": log(0.5), " 2": log(0.25)}})
-    >>> low.round(2).tolist(), high.round(2).tolist(), missing
-    ([0.5, 0.25], [0.75, 0.5], [])
-    """
-    forms = {space + label: index for index, label in enumerate(labels) for space in spaces}
-    missing: list[str] = []
-
-    def follow(before: str) -> tuple[np.ndarray, np.ndarray]:
-        # Given what was written before, the probability that each label comes of it; what is complete already does not count.
-        low, high = np.zeros(len(labels)), np.zeros(len(labels))
-        rest = {form[len(before) :]: index for form, index in forms.items() if form.startswith(before) and form != before}
-        if not rest:
-            return low, high
-        if prompt + before not in tops:
-            missing.append(prompt + before)
-            return low, high
-        shares = {token: float(np.exp(value)) for token, value in tops[prompt + before].items()}
-        left, lowest = max(0.0, 1 - sum(shares.values())), min(shares.values())
-        for token, share in shares.items():
-            if not token or not any(form.startswith(token) for form in rest):
-                continue
-            inside = follow(before + token) if share >= FOLLOW else None
-            if inside is None:
-                begun = {index for form, index in rest.items() if form.startswith(token) and form != token}
-                inside = np.zeros(len(labels)), np.isin(np.arange(len(labels)), list(begun)).astype(float)
-            low, high = low + share * inside[0], high + share * inside[1]
-            if token in rest:
-                low[rest[token]] += share * max(0.0, 1 - inside[1].sum())
-                high[rest[token]] += share * max(0.0, 1 - inside[0].sum())
-        absent = {index: set() for index in rest.values()}
-        for form, index in rest.items():
-            absent[index] |= {form[:end] for end in range(1, len(form) + 1)} - set(shares)
-        for index, tokens in absent.items():
-            high[index] += min(len(tokens) * lowest, left)
-        return low, np.minimum(high, 1.0)
-
-    low, high = follow("")
-    return low, high, missing
-
-
-def score_server_labels(
-    source, asked: Sequence[Question], cache: Path, *, spaces: Sequence[str] = SPACES, url: str | None = None
-) -> tuple[list[np.ndarray], pd.DataFrame]:
-    """Probability of each label of each question (places 1..n), as far as the server's top lists tell it.
-
-    Returns
-    -------
-    (list of ndarray, DataFrame)
-        As `survey.score_labels`: what was seen, the lower bounds; a presentation of which no label was seen at all gets the same
-        tiny number for all. And a row a presentation: `language, persona, question, seen` (mass of the labels), `unseen`
-        (what the bounds allow beyond it), `missing` (labels not seen), `error` (how far the share of a label may be off).
-
-    Raises
-    ------
-    server.ServerError
-        See `server.ask_next`; or no label was seen in any presentation.
-    """
-    labels = [[str(place + 1) for place in range(len(q.order))] for q in asked]
-    tops: dict[str, dict[str, float]] = {}
-    wanted, depth = [q.prompt for q in asked], 0
-    while wanted:
-        tops |= ask_next(source, wanted, cache, url=url, label=f"{source.name}, token {(depth := depth + 1)}")
-        read = [read_server_labels(q.prompt, names, tops, spaces=spaces) for q, names in zip(asked, labels, strict=True)]
-        wanted = [prompt for _, _, missing in read for prompt in missing]
-    rows = []
-    for q, (low, high, _) in zip(asked, read, strict=True):
-        rows.append({
-            "language": q.language, "persona": q.persona, "question": q.question, "seen": low.sum(),
-            "unseen": (high - low).sum(), "missing": int((low == 0).sum()), "error": _bound_error(low, high),
-        })  # fmt: skip
-    bounds = pd.DataFrame(rows)
-    if not (bounds["seen"] > 0).any():
-        raise ServerError(
-            f"model '{source.name}': no label of any question is among the {source.top_logprobs} likeliest tokens after it; raise "
-            f"`top_logprobs`, or the server puts the prompt into a chat template (likeliest after the first: {list(tops[asked[0].prompt])[:5]})"
-        )
-    return [low if low.sum() > 0 else np.full(len(low), 1e-12) for low, _, _ in read], bounds
-
-
-def _bound_error(low: np.ndarray, high: np.ndarray) -> float:
-    if low.sum() == 0:
-        return 1.0
-    share, others = low / low.sum(), high.sum() - high
-    most = high / np.maximum(high + low.sum() - low, 1e-300)
-    least = low / np.maximum(low + others, 1e-300)
-    return float(np.maximum(most - share, share - least).max())
-
-
-def ask_baselines(cfg: Config, items: pd.DataFrame) -> tuple[list[Path], list[str]]:
-    """Ask every baseline of the profile all presentations of the items; what is stored is not asked again.
-
-    A baseline without an address and without stored answers to these questions is left out, and said.
-
-    Returns
-    -------
-    (list of Path, list of str)
-        `runs/<profile>/survey/<baseline>.parquet`, as from `survey.ask_survey` (adapter 'none', stage 'zero_shot'); a sentence
-        for each baseline that was left out.
-    """
-    paths, sentences = [], []
-    asked = list_questions(cfg, items)
-    for name, source in progress(cfg.baselines.items(), desc="baselines", unit="model", leave=False):
-        path = cfg.runs / "survey" / f"{name}.parquet"
-        settings = {
-            "version": BASELINE_VERSION, "source": hash_source(source),
-            "questions": hash_settings({"asked": [[q.prompt, list(q.order), list(q.codes)] for q in asked]}),
-        }  # fmt: skip
-        folder = _find_folder(cfg, name)
-        if not find_step(folder, settings):
-            if find_url(source) is None:
-                # Answers to other questions must not stand beside these.
-                path.unlink(missing_ok=True)
-                sentences.append(
-                    f"baseline {name} was not asked: start its server, set {source.url_variable}=http://<host>:<port>/v1, then "
-                    f"make -W notebooks/05_wvs_survey.ipynb reproduce PROFILE={cfg.profile.name}"
-                )
-                continue
-            cache = folder.with_name(f"{name}-requests-{settings['source']}.jsonl")
-            with make_step(folder, settings) as work:
-                scores, bounds = score_server_labels(source, asked, cache)
-                save_frame(bounds, work / "bounds.parquet")
-                frame = tabulate_answers(asked, scores)
-                save_frame(frame.assign(readout="label", refusal_mass=np.nan), work / "answers.parquet")
-        frame = pd.read_parquet(folder / "answers.parquet")
-        frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
-        paths.append(save_frame(add_priors(frame, items), path))
-    return paths, sentences
-
-
-def describe_bounds(cfg: Config) -> pd.DataFrame:
-    """How far the top lists of the baselines that were asked leave their answers open.
-
-    Returns
-    -------
-    DataFrame
-        `model, language, n` (presentations), `labels not seen` (share of them), `without any` (presentations of which no label
-        was seen; their answers are taken as uniform), `mean error`, `largest error` (of a label's share of the option mass).
-    """
-    rows = []
-    for name in cfg.baselines:
-        folder = _find_folder(cfg, name)
-        if not (folder / "step.json").is_file() or not (cfg.runs / "survey" / f"{name}.parquet").is_file():
-            continue
-        answers = pd.read_parquet(folder / "answers.parquet").groupby("language").size()
-        for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False):
-            rows.append({
-                "model": name, "language": language, "n": len(part),
-                "labels not seen": part["missing"].sum() / answers[language], "without any": int((part["seen"] == 0).sum()),
-                "mean error": part["error"].mean(), "largest error": part["error"].max(),
-            })  # fmt: skip
-    columns = ["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _find_folder(cfg: Config, name: str) -> Path:
-    return cfg.runs / "steps" / "survey" / f"{name}_server"

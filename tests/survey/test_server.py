@@ -43,7 +43,7 @@ GOOD = {"1": -0.5, " ": -1.5}
 
 @contextmanager
 def serve(script):
-    """A server on loopback whose answer to request number n (from 1) is `script(n, body)`: (status, content, headers)."""
+    """A server on loopback, the source's meanwhile, whose answer to request n (from 1) is `script(n, body)`: status, content, headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -71,8 +71,11 @@ def serve(script):
     lock, seen, state = threading.Lock(), [], {"now": 0, "most": 0}
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    url = f"http://127.0.0.1:{httpd.server_port}/v1"
     try:
-        yield f"http://127.0.0.1:{httpd.server_port}/v1", seen, state
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(SOURCE.url_variable, url)
+            yield url, seen, state
     finally:
         httpd.shutdown()
         httpd.server_close()
@@ -123,7 +126,7 @@ def test_bounds_hold_and_close_when_the_lists_are_whole(seed, sharpness, kept):
     truth = enumerate_labels(lists)
     for size in (kept, len(TOKENS)):
         tops = {f"Q{b}": {t: np.log(p) for t, p in Counter(top).most_common(size)} for b, top in lists.items()}
-        low, high, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
+        low, high, missing = servers.bound_labels("Q", ["1", "2", "10"], tops)
         assert not missing and (low <= truth + 1e-7).all() and (truth <= high + 1e-7).all()
     # What is left open by whole lists is only what began too rarely to be followed.
     assert (high - low).max() <= 4 * servers.FOLLOW
@@ -131,13 +134,13 @@ def test_bounds_hold_and_close_when_the_lists_are_whole(seed, sharpness, kept):
 
 def test_ten_is_asked_for_by_a_second_request_and_taken_off_one():
     tops = {"Q": {" ": np.log(0.5), "1": np.log(0.25), "2": np.log(0.2)}}
-    low, _, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
+    low, _, missing = servers.bound_labels("Q", ["1", "2", "10"], tops)
     assert missing == ["Q ", "Q1"]
     tops |= {"Q ": {"1": np.log(0.8), "2": np.log(0.2)}, "Q1": {"0": np.log(0.4), ".": np.log(0.6)}}
-    low, _, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
+    low, _, missing = servers.bound_labels("Q", ["1", "2", "10"], tops)
     assert missing == ["Q 1"]
     tops |= {"Q 1": {"0": np.log(0.1), "\n": np.log(0.9)}}
-    low, high, missing = servers.read_server_labels("Q", ["1", "2", "10"], tops)
+    low, high, missing = servers.bound_labels("Q", ["1", "2", "10"], tops)
     assert not missing and low == pytest.approx([0.25 * 0.6 + 0.5 * 0.8 * 0.9, 0.2 + 0.5 * 0.2, 0.25 * 0.4 + 0.5 * 0.8 * 0.1])
     assert high[1] == pytest.approx(low[1] + 0.05)  # only ' 2' is not listed, and the first list leaves 0.05
 
@@ -163,7 +166,7 @@ def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
         return complete({body["prompt"]: -0.5})
 
     with serve(script) as (url, seen, state):
-        got = servers.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c", url=url)
+        got = servers.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c")
     assert list(got) == [f"p{i}" for i in range(12)] and all(top == {p: pytest.approx(-0.5)} for p, top in got.items())
     assert len(seen) == 12 and 1 < state["most"] <= 3
     path, key, body = seen[0]
@@ -175,7 +178,7 @@ def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
 def test_a_passing_fault_is_sat_out(tmp_path, status, headers):
     start = time.monotonic()
     with serve(lambda n, _: (status, {}, headers) if n == 1 else complete(GOOD)) as (url, seen, _):
-        assert servers.ask_next(SOURCE, ["p"], tmp_path / "c", url=url)["p"] == pytest.approx(GOOD)
+        assert servers.ask_next(SOURCE, ["p"], tmp_path / "c")["p"] == pytest.approx(GOOD)
     assert len(seen) == 2 and (time.monotonic() - start >= 1) == bool(headers)
 
 
@@ -203,18 +206,19 @@ def sleep(_, __):
 def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
     source = SOURCE.model_copy(update={"timeout": 0.2 if script is sleep else 5})
     with serve(script) as (url, seen, _), pytest.raises(servers.ServerError) as error:
-        servers.ask_next(source, ["p"], tmp_path / "c", url=url)
+        servers.ask_next(source, ["p"], tmp_path / "c")
     for word in ["model 'far' at http://127.0.0.1", *words]:
         assert word in str(error.value)
     assert len(seen) == requests and "\n" not in str(error.value) and KEY not in str(error.value)
 
 
-def test_a_server_that_is_down_is_said_without_the_password_of_its_address(tmp_path):
+def test_a_server_that_is_down_is_said_without_the_password_of_its_address(tmp_path, monkeypatch):
     with serve(lambda *_: complete(GOOD)) as (url, _, _):
         pass
+    monkeypatch.setenv(SOURCE.url_variable, url.replace("//", "//me:secret@"))
     with pytest.raises(servers.ServerError, match=r"down.*3 times.*ALIGN_TEST_URL") as error:
-        servers.ask_next(SOURCE, ["p"], tmp_path / "c", url=url.replace("//", "//me:secret@"))
-    assert "secret" not in str(error.value)
+        servers.ask_next(SOURCE, ["p"], tmp_path / "c")
+    assert "secret" not in str(error.value) and str(error.value).startswith(f"model 'far' at {url}: ")
 
 
 def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
@@ -225,9 +229,10 @@ def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv(SOURCE.url_variable, "localhost:8000")
     with pytest.raises(servers.ServerError, match="ALIGN_TEST_URL.*found 'localhost:8000'"):
         servers.find_url(SOURCE)
+    monkeypatch.setenv(SOURCE.url_variable, "http://127.0.0.1:9/v1")
     monkeypatch.delenv(SOURCE.key_variable)
     with pytest.raises(servers.ServerError, match="ALIGN_TEST_KEY, which is not set"):
-        servers.ask_next(SOURCE, ["p"], tmp_path / "c", url="http://127.0.0.1:9/v1")
+        servers.ask_next(SOURCE, ["p"], tmp_path / "c")
     with pytest.raises(ValueError, match="api_key"):
         ServerModel(**{**SOURCE.model_dump(), "api_key": KEY})
 
@@ -235,13 +240,13 @@ def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
 def test_an_interrupted_run_goes_on_and_a_half_written_line_is_dropped(tmp_path):
     prompts, cache = [f"p{i}" for i in range(10)], tmp_path / "c.jsonl"
     with serve(lambda n, _: complete(GOOD) if n <= 4 else (500, {}, {})) as (url, _, _), pytest.raises(servers.ServerError):
-        servers.ask_next(SOURCE, prompts, cache, url=url)
+        servers.ask_next(SOURCE, prompts, cache)
     kept = cache.read_bytes()
     done = kept.count(b"\n")
     assert 1 <= done <= 4
     cache.write_bytes(kept + b'{"prompt": "ab", "to')
     with serve(lambda *_: complete(GOOD)) as (url, seen, _):
-        got = servers.ask_next(SOURCE, prompts, cache, url=url)
+        got = servers.ask_next(SOURCE, prompts, cache)
     assert len(got) == 10 and len(seen) == 10 - done and cache.read_bytes().startswith(kept)
     assert servers.ask_next(SOURCE, prompts, cache) == got, "no address needed any more"
     cache.write_bytes(kept[1:] + kept)
@@ -291,24 +296,21 @@ def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_pa
     # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
     monkeypatch.setattr(servers, "FOLLOW", 0.0)
     with serve(answer_with(tiny, 5000)) as (url, _, _):
-        far, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "c", url=url)
+        far, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "c")
     for one, other in zip(direct, far, strict=True):
         assert other / other.sum() == pytest.approx(one / one.sum(), abs=1e-5)
     assert not bounds["missing"].any()
 
 
-def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models(tiny, project, monkeypatch):
+def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models(tiny, project):
     cfg, items = project
-    paths, sentences = servers.ask_baselines(cfg, items)
-    assert not paths and len(sentences) == 1 and "set ALIGN_TEST_URL=http" in sentences[0]
+    (sentence,) = servers.ask_baselines(cfg, items)
+    path = cfg.runs / "survey" / "far-70b.parquet"
+    assert not path.exists() and "set ALIGN_TEST_URL=http" in sentence
     assert servers.describe_bounds(cfg).empty
-    with serve(answer_with(tiny, 5000)) as (url, seen, _):
-        monkeypatch.setenv(SOURCE.url_variable, url)
-        (path,), sentences = servers.ask_baselines(cfg, items)
-        first = len(seen)
-    # The server is gone: what is stored serves.
-    monkeypatch.delenv(SOURCE.url_variable)
-    assert servers.ask_baselines(cfg, items) == ([path], []) and not sentences and first >= 14
+    with serve(answer_with(tiny, 5000)) as (_, seen, _):
+        assert servers.ask_baselines(cfg, items) == [] and len(seen) >= 14
+    assert servers.ask_baselines(cfg, items) == [], "the server is gone: what is stored serves"
     frame = pd.read_parquet(path)
     assert set(frame["stage"]) == {"zero_shot"} and set(frame["adapter"]) == {"none"} and set(frame["model"]) == {"far-70b"}
     sums = frame.groupby(["language", "question", "order"])["probability"].sum()
@@ -330,17 +332,17 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.SIZE]
     assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
     # Another instrument: the stored answers are of other questions and leave the tables.
-    assert servers.ask_baselines(cfg, items.head(1))[1] and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
+    assert servers.ask_baselines(cfg, items.head(1)) and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
 
 
 def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_counted(project, tmp_path):
     cfg, items = project
     asked = questions.list_questions(cfg, items)
     with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(servers.ServerError, match=r"no label.*Well"):
-        servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "a", url=url)
+        servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "a")
     odd = asked[3].prompt
     with serve(lambda _, body: complete({"Well": -0.1} if body["prompt"] == odd else {"1": -0.5, "2": -1.0})) as (url, _, _):
-        scores, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "b", url=url)
+        scores, bounds = servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "b")
     assert bounds.index[bounds["seen"] == 0].tolist() == [3] and bounds.loc[3, "error"] == 1
     assert scores[3] / scores[3].sum() == pytest.approx(np.full(len(asked[3].order), 1 / len(asked[3].order)))
 

@@ -34,7 +34,8 @@ def llama(tmp_path_factory):
     running = xllamacpp.Server(settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        yield running.listening_address
+        patch.setenv("ALIGN_TEST_URL", running.listening_address)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def make_source(**changes):
 
 
 @pytest.fixture(scope="module")
-def presentations():
+def questions_asked():
     cfg = config.load("cpu", root=ROOT)
     items = survey_items.choose_items(cfg)
     sizes = items["labels_en"].map(len)
@@ -65,20 +66,21 @@ def compare(direct, far, asked):
     names = {"model": "m", "adapter": "none", "stage": "zero_shot"}
     means = [answers.average_orders(frame.assign(**names))["share"] for frame in shares]
     return {
-        "presentations": len(asked), "mean": gap.mean(), "largest": gap.max(), "mean after averaging orders": (means[0] - means[1]).abs().mean(),
+        "asked": len(asked), "mean": gap.mean(), "largest": gap.max(), "mean after averaging orders": (means[0] - means[1]).abs().mean(),
         "correlation": float(np.corrcoef(shares[0]["probability"], shares[1]["probability"])[0, 1]),
     }  # fmt: skip
 
 
-def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, presentations, kept):
-    cfg, asked = presentations
+def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, questions_asked, kept, monkeypatch):
+    cfg, asked = questions_asked
     base = models.load_base(cfg.models["gemma-3-270m"], seed=cfg.profile.seed)
     said = {}
     for name, spaces in {"after a space alone": (" ",), "with and without a space": servers.SPACES}.items():
         # Both sides read the same written forms.
         mine = [replace(q, forms=spaces) for q in asked]
+        monkeypatch.setattr(servers, "SPACES", spaces)
         direct = ask.score_labels(*base, mine, batch_tokens=cfg.profile.survey.batch_tokens)
-        far, bounds = servers.score_server_labels(make_source(), mine, kept, spaces=spaces, url=f"{llama}/v1")
+        far, bounds = servers.score_server_labels(make_source(), mine, kept)
         said[name] = {
             **compare(direct, far, asked),
             "largest bound": bounds["error"].max(),
@@ -93,19 +95,19 @@ def test_answers_agree_with_the_transformers_backend_within_quantisation(llama, 
     assert not strict["not seen"] and not both["not seen"] and both["largest bound"] < 0.1
 
 
-def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, presentations, kept, tmp_path):
-    _, asked = presentations
+def test_a_short_top_list_is_bounded_and_the_bounds_hold(llama, questions_asked, kept, tmp_path):
+    _, asked = questions_asked
     asked = [q for q in asked if len(q.order) == 10][:2] + [q for q in asked if len(q.order) == 4][:2]
-    full = servers.score_server_labels(make_source(), asked, kept, url=f"{llama}/v1")[0]
+    full = servers.score_server_labels(make_source(), asked, kept)[0]
     source = make_source(top_logprobs=5)
     cache = tmp_path / "short"
-    scores, bounds = servers.score_server_labels(source, asked, cache, url=f"{llama}/v1")
+    scores, bounds = servers.score_server_labels(source, asked, cache)
     assert bounds["missing"].sum() > 0
     tops = {}
-    while missing := [p for q in asked for p in servers.read_server_labels(q.prompt, list_labels(q), tops)[2]]:
+    while missing := [p for q in asked for p in servers.bound_labels(q.prompt, list_labels(q), tops)[2]]:
         tops |= servers.ask_next(source, missing, cache)  # all kept: no address is given
     for q, truth in zip(asked, full, strict=True):
-        low, high, _ = servers.read_server_labels(q.prompt, list_labels(q), tops)
+        low, high, _ = servers.bound_labels(q.prompt, list_labels(q), tops)
         # llama.cpp adds up its softmax in float32, in an order that the length of the list changes: about 2e-5 of a probability.
         assert (low <= truth * (1 + 1e-4)).all() and (truth <= high * (1 + 1e-4)).all()
 
@@ -116,4 +118,4 @@ def list_labels(q):
 
 def test_a_prompt_that_is_too_long_is_refused_in_one_sentence(llama, tmp_path):
     with pytest.raises(servers.ServerError, match=r"refused \(400\).*context size"):
-        servers.ask_next(make_source(), ["word " * 5000], Path(tmp_path / "c"), url=f"{llama}/v1")
+        servers.ask_next(make_source(), ["word " * 5000], Path(tmp_path / "c"))
