@@ -8,19 +8,9 @@ from functools import reduce
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from align_utils.config.settings import (
-    Ablation,
-    ConfigError,
-    Culture,
-    Format,
-    Language,
-    ModelSource,
-    Profile,
-    ServerModel,
-    Strict,
-)
+from align_utils.config.settings import Ablation, ConfigError, Culture, Format, Language, ModelSource, Profile, ServerModel
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,8 +184,10 @@ def describe(cfg: Config) -> str:
     """One paragraph for the head of a notebook: profile, data, seed, cultures, models; the resolved profile is saved too."""
     save_resolved(cfg)
     data = "the bundled illustrative sample" if cfg.is_sample else "the reader's own files"
-    parts = [f"profile {cfg.profile.name}: {cfg.profile.description}", f"data: {data}", f"seed {cfg.profile.seed}"]
-    return "; ".join([*parts, f"cultures {', '.join(cfg.cultures)}", f"models {', '.join(cfg.models)}"])
+    return (
+        f"profile {cfg.profile.name}: {cfg.profile.description}; data: {data}; seed {cfg.profile.seed}; "
+        f"cultures {', '.join(cfg.cultures)}; models {', '.join(cfg.models)}"
+    )
 
 
 def save_resolved(cfg: Config) -> Path:
@@ -247,12 +239,12 @@ def _merge(base: dict, overlay: dict) -> dict:
     return merged
 
 
-def _read(root: Path, folder: str, name: str, kind: type[Strict]):
+def _read(root: Path, folder: str, name: str, kind: type[BaseModel]):
     path = _settings(root, folder, name)
     return _build(kind, {"name": name, **read_yaml(path)}, path)
 
 
-def _build(kind: type[Strict], content: dict, path: Path | str):
+def _build(kind: type[BaseModel], content: dict, path: Path | str):
     try:
         return kind.model_validate(content)
     except ValidationError as error:

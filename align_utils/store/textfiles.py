@@ -20,7 +20,7 @@ import pyarrow.csv as arrow
 from align_utils.store.ledger import note_read
 
 SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
-# Bytes of a row from which line ends or a quotation mark must be lost.
+# More bytes than a row can have.
 MOST = 2**20
 
 
@@ -73,13 +73,8 @@ def read_table(
     if raw:
         _require_columns(path, columns, names, separator)
     wanted = {name: names[found.index(name.lower())] for name in [*columns, *optional] if name.lower() in found}
-    rows = raw.split(b"\n")
-    longest = max(rows, key=len)
+    _require_rows(path, raw.split(b"\n"), quoted=separator != "\t")
     try:
-        if len(longest) > MOST:
-            raise pa.ArrowInvalid(
-                f"Row #{rows.index(longest) + 1} has {len(longest):,} characters, which no row of this format has"
-            )
         frame = arrow.read_csv(
             io.BytesIO(raw),
             # With threads, or in several blocks, the error would not name the row.
@@ -157,6 +152,19 @@ def _require_columns(path: Path, columns: Sequence[str], names: list[str], separ
     twice = [name for name in columns if found.count(name.lower()) > 1]
     if twice:
         raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
+
+
+def _require_rows(path: Path, rows: list[bytes], *, quoted: bool) -> None:
+    """What the parser would take: a row without an end, and a quotation mark that makes one field of all that follows."""
+    longest = max(rows, key=len)
+    if len(longest) > MOST:
+        raise DataError(
+            f"{path}: line {rows.index(longest) + 1} has {len(longest):,} characters, which no row of this format has: "
+            "fetch the file again"
+        )
+    odd = [line for line, row in enumerate(rows, start=1) if row.count(b'"') % 2] if quoted else []
+    if len(odd) % 2:
+        raise DataError(f"{path}, line {odd[0]}: a quotation mark is opened and not closed; fetch the file again")
 
 
 def _read(path: Path, lines: int | None = None) -> bytes:
