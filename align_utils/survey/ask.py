@@ -190,11 +190,9 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     rows = []
     for q, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
         place = parse_answer(text, q.options, cfg.languages[q.language].normalise) or 0
-        rows.append({
-            "language": q.language, "persona": q.persona, "question": q.question, "text": text, "place": place,
-            "code": q.codes[q.order[place - 1]] if place else pd.NA,
-        })  # fmt: skip
-    return pd.DataFrame(rows).astype({"code": "Int64"})
+        rows.append((*q.group, text, place, q.codes[q.order[place - 1]] if place else pd.NA))
+    columns = ["language", "persona", "question", "text", "place", "code"]
+    return pd.DataFrame(rows, columns=columns).astype({"code": "Int64"})
 
 
 def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, list[Tokens]]:
@@ -249,17 +247,13 @@ def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:
     """
     whole = [float(np.exp(logs.sum())) for _, logs in read]
     tails = [tail for tail, _ in read]
-
-    def goes_on(longer: Tokens, tail: Tokens) -> bool:
-        return len(longer) > len(tail) and longer[: len(tail)] == tail
-
-    result = []
-    for tail, probability in zip(tails, whole, strict=True):
-        after = [index for index, other in enumerate(tails) if goes_on(other, tail)]
+    result = np.array(whole)
+    for longer, probability in zip(tails, whole, strict=True):
+        begun = [tail for tail in tails if len(tail) < len(longer) and longer[: len(tail)] == tail]
         # Of 'a', 'ab' and 'abc' only 'ab' is taken from 'a': 'abc' is part of it.
-        nearest = [i for i in after if not any(goes_on(tails[i], tails[j]) for j in after)]
-        result.append(max(0.0, probability - sum(whole[i] for i in nearest)))
-    return np.array(result)
+        nearest = max(begun, key=len, default=None)
+        result -= [probability * (tail == nearest) for tail in tails]
+    return np.maximum(result, 0.0)
 
 
 def share_texts(

@@ -124,7 +124,13 @@ def measure_effective(weights: Sequence[float]) -> float:
 
 def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[str], labels: Mapping[str, dict]):
     """Respondents of one file with what was repaired, which questions cannot be read and which countries it has."""
-    header, separator = _split_header(path)
+    headers = {separator: read_header(path, separator) for separator in SEPARATORS}
+    separator, header = max(headers.items(), key=lambda one: len(one[1]))
+    if len(header) < 3:
+        raise DataError(
+            f"{path}, line 1: one column, read with {', '.join(SEPARATORS.values())} as separator: {header}. Expected {COUNTRY}, "
+            f"{WEIGHT} and Q1 ...: take the CSV as published"
+        )
     names = _find_columns(path, header, questions)
     found = [question for question in questions if question in names]
     # In the files of one country the question's wording follows its number.
@@ -150,21 +156,14 @@ def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[s
             f"or put the official wording beside it as {path.parent / 'questions.csv'} (data/README.md)"
         )
     good = [question for question in found if question not in refused]
-    _require_codes(path, frame, good)
+    broken = (frame[good] % 1 != 0) & frame[good].notna()
+    for question in broken.columns[broken.any()]:
+        line = broken[question].idxmax()
+        found = f"expected a whole code, found {frame.loc[line, question]:g}"
+        raise DataError(f"{path}, line {line}, column '{question}': {found}: fetch the file again")
     # Codes below 0 are missing: -1 don't know, -2 no answer, -3 not applicable, -4 not asked, -5 other.
     frame[good] = frame[good].where(frame[good] >= 0)
     return frame, notes, refused, seen
-
-
-def _split_header(path: Path) -> tuple[list[str], str]:
-    headers = {separator: read_header(path, separator) for separator in SEPARATORS}
-    separator = max(headers, key=lambda one: len(headers[one]))
-    if len(headers[separator]) < 3:
-        raise DataError(
-            f"{path}, line 1: one column, read with {', '.join(SEPARATORS.values())} as separator: {headers[separator]}. Expected {COUNTRY}, "
-            f"{WEIGHT} and Q1 ...: take the CSV as published"
-        )
-    return headers[separator], separator
 
 
 def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> dict[str, str]:
@@ -183,9 +182,8 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
             )
         raise DataError(f"{path}, line 1: none of our questions ({questions[0]} ...) is a column: no file of wave 7")
     if WEIGHT not in keys:
-        raise DataError(
-            f"{path}, line 1: no column {WEIGHT}; shares without weights would not be the country's: take the file as published"
-        )
+        told = "shares without weights would not be the country's"
+        raise DataError(f"{path}, line 1: no column {WEIGHT}; {told}: take the file as published")
     for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions):
         if keys.count(key) > 1:
             raise DataError(f"{path}, line 1: column {key} stands twice in the header; keep one")
@@ -212,7 +210,14 @@ def _stream(path: Path, separator: str, header: list[str], names: dict, texts: s
             keep = pc.is_in(owner, pa.array(countries)) if COUNTRY in names and countries else pc.is_valid(owner)
             parts.append(batch.append_column("", lines).filter(keep))
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(_explain(path, str(error), header)) from error
+        reason = " ".join(str(error).split())
+        if where := re.search(r"column #(\d+).*Row #(\d+).*invalid value '(.*)'", reason):
+            raise DataError(
+                f"{path}, line {where[2]}, column '{header[int(where[1])]}': expected a number, found '{where[3]}'. Take the CSV as "
+                "published: codes, not labels, and a decimal point"
+            ) from error
+        reason = re.sub(r"Row #(\d+)", r"line \1", reason)[:300]
+        raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
     if not parts:
         raise DataError(f"{path}: a header and no respondent below it: fetch the file again")
     frame = pa.Table.from_batches(parts).to_pandas()
@@ -220,26 +225,13 @@ def _stream(path: Path, separator: str, header: list[str], names: dict, texts: s
     return frame.set_index("line")
 
 
-def _explain(path: Path, reason: str, header: list[str]) -> str:
-    where = re.search(r"column #(\d+).*Row #(\d+).*invalid value '(.*)'", reason)
-    if where:
-        return (
-            f"{path}, line {where[2]}, column '{header[int(where[1])]}': expected a number, found '{where[3]}'. Take the CSV as published: "
-            "codes, not labels, and a decimal point"
-        )
-    reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(reason.split()))[:300]
-    return f"{path}: {reason}; every row needs as many fields as the header: fetch the file again"
-
-
 def _weigh(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Respondents with a weight; the others are counted, since nothing says how much they stand for."""
     frame = frame.rename(columns={WEIGHT: "weight"})
-    bad = frame.index[(frame["weight"] < 0) | np.isinf(frame["weight"])]
+    bad = frame.loc[(frame["weight"] < 0) | np.isinf(frame["weight"]), "weight"]
     if len(bad):
-        raise DataError(
-            f"{path}, line {bad[0]}, column '{WEIGHT}': expected a weight above 0, found {frame.loc[bad[0], 'weight']:g}; {len(bad)} such "
-            "rows: fetch the file again"
-        )
+        found = f"expected a weight above 0, found {bad.iloc[0]:g}; {len(bad)} such rows"
+        raise DataError(f"{path}, line {bad.index[0]}, column '{WEIGHT}': {found}: fetch the file again")
     gone = frame.loc[~(frame["weight"] > 0), "country"].value_counts(sort=False)
     notes += [f"{path.name}: {count} respondents of {country} without a weight left out" for country, count in gone.items()]
     return frame[frame["weight"] > 0]
@@ -273,15 +265,6 @@ def _decode(frame: pd.DataFrame, questions: Iterable[str], labels: Mapping[str, 
         else:
             frame[question] = frame[question].map(codes).astype(float)
     return refused
-
-
-def _require_codes(path: Path, frame: pd.DataFrame, questions: list[str]) -> None:
-    broken = (frame[questions] % 1 != 0) & frame[questions].notna()
-    for question in broken.columns[broken.any()]:
-        line = broken.index[broken[question]][0]
-        raise DataError(
-            f"{path}, line {line}, column '{question}': expected a whole code, found {frame.loc[line, question]:g}: fetch the file again"
-        )
 
 
 def _number_units(psu: pd.Series | None, size: int) -> tuple[np.ndarray, str]:

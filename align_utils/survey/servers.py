@@ -124,13 +124,11 @@ def score_server_labels(source: ServerModel, asked: Sequence[Question], cache: P
         tops |= ask_next(source, wanted, cache)
         read = [bound_labels(q.prompt, [str(place + 1) for place in range(len(q.order))], tops) for q in asked]
         wanted = [prompt for _, _, missing in read for prompt in missing]
-    rows = []
-    for q, (low, high, _) in zip(asked, read, strict=True):
-        rows.append({
-            "language": q.language, "persona": q.persona, "question": q.question, "seen": low.sum(),
-            "unseen": (high - low).sum(), "missing": int((low == 0).sum()), "error": _bound_error(low, high),
-        })  # fmt: skip
-    bounds = pd.DataFrame(rows)
+    rows = [
+        (*q.group, low.sum(), (high - low).sum(), int((low == 0).sum()), _bound_error(low, high))
+        for q, (low, high, _) in zip(asked, read, strict=True)
+    ]
+    bounds = pd.DataFrame(rows, columns=["language", "persona", "question", "seen", "unseen", "missing", "error"])
     if not (bounds["seen"] > 0).any():
         raise ServerError(
             f"model '{source.name}': no label of any question is among the {source.top_logprobs} likeliest tokens after it; raise "
