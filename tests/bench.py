@@ -196,8 +196,8 @@ def race_wvs_microdata(side: str) -> dict:
         # In a process of its own: memory is measured of reading alone.
         code = (
             f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; from pathlib import Path; import surveys; "
-            "from align_utils import instrument; "
-            f"surveys.write_official(Path({str(path)!r}), instrument.load_items(Path({str(ROOT)!r}) / 'data' / 'survey', choice='all'))"
+            "from align_utils.survey import items; "
+            f"surveys.write_official(Path({str(path)!r}), items.load_items(Path({str(ROOT)!r}) / 'data' / 'survey', choice='all'))"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         megabytes = path.stat().st_size / 1e6
@@ -338,7 +338,7 @@ def _ask_survey(cfg):
     items = survey_items.load_items(cfg.root / "data" / "survey", choice="all")
     count = read_variable("ALIGN_BENCH_ITEMS")
     if not 1 <= count <= len(items):
-        raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; the instrument has {len(items)} items")
+        raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; there are {len(items)} items")
     return questions.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
 
 
@@ -478,7 +478,7 @@ def _answer_survey(cfg, model, tokenizer) -> list[float]:
     items = survey_items.choose_items(cfg).iloc[::5]
     asked = questions.list_questions(cfg, items)
     scores = ask.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
-    frame = questions.tabulate_answers(asked, scores, [score.sum() for score in scores])
+    frame = questions.tabulate_answers(asked, scores)
     shares = survey_answers.average_orders(frame.assign(model="m", adapter="none", stage="s"))
     places = {
         q: {code: place / (len(codes) - 1) for place, code in enumerate(codes)}

@@ -111,6 +111,6 @@ def test_every_test_is_run_by_one_make_target(tmp_path):
         known = {word: word in marks for word in ("extra", "gpu")}
         runs[test] = [target for target, expression in chosen.items() if eval(expression, {}, known)]
         assert len(runs[test]) == 1, f"{test} is run by {runs[test] or 'no target'}"
-        assert (runs[test] != ["test"]) == (name in {"test_unsloth.py", "test_server_real.py", "test_gpu.py"}), (
+        assert (runs[test] != ["test"]) == (name in {"test_unsloth.py", "test_servers_real.py", "test_gpu.py"}), (
             f"{test} is run by {runs[test]}"
         )

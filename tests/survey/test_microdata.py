@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surveys import make_people
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.store.textfiles import DataError
 from align_utils.survey import items as survey_items
 from align_utils.survey import microdata

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import copy_project
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.models import adapters, logprobs, prompts
 from align_utils.models import load as models
 from align_utils.store import steps

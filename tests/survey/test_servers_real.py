@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
 from align_utils.survey import answers, ask, questions, servers

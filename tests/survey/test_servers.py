@@ -16,7 +16,7 @@ from conftest import ROOT, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
