@@ -113,18 +113,9 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
 def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     """Mean distance of every answerer to every country, in both readings of the orders, with the baselines.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        From `load_answers`; several seeds are a second level of the intervals.
-    human, halves : DataFrame
-        SHARES, and the people's split halves (`respondents.draw_halves`).
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean), `mean_difference`
-        (mean size of the difference of mean scores, whatever its sign).
+    `human` are SHARES, `halves` from `respondents.draw_halves`; several seeds are a second level of the intervals. Returns ANSWERER,
+    `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean), `mean_difference` (mean size of the
+    difference of mean scores, whatever its sign).
     """
     readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
     frames = [measure_distances(shares, human).assign(orders=name) for name, shares in readings.items()]
@@ -170,18 +161,9 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
 def compare_readouts(answers: pd.DataFrame, generated: pd.DataFrame | None = None) -> pd.DataFrame:
     """Agreement of every read-out with the label's, over the questions that both answer.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        ANSWERS of all read-outs.
-    generated : DataFrame, optional
-        From `load_generated`; compared with the label's first order alone, in which it was asked.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `readout, same mode` (share of the questions whose most probable option is the same), `distance` (mean total
-        variation, in [0, 1]), `parsed` (share of generated texts that name an option), `chance` (mean of 1/k), `n`.
+    `answers` are ANSWERS of all read-outs; `generated` (`load_generated`) is compared with the label's first order alone, in which it was
+    asked. Returns ANSWERER, `readout, same mode` (share of the questions whose most probable option is the same), `distance` (mean
+    total variation, in [0, 1]), `parsed` (share of generated texts that name an option), `chance` (mean of 1/k), `n`.
     """
     shares = {key: average_orders(part) for key, part in answers.groupby("readout", sort=False)}
     label = shares.pop("label").rename(columns={"share": "label"})

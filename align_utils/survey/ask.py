@@ -171,10 +171,7 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
 def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
     """Greedy answers in the model's own words to a sample of the items in their first order, parsed into options.
 
-    Returns
-    -------
-    DataFrame
-        `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
+    `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
     """
     chosen, stops = pick_sample(asked, cfg.profile.survey.sample_items), find_stop_tokens(tokenizer)
 
@@ -198,8 +195,8 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
 def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, list[Tokens]]:
     """Token ids of what all texts go on from, and of each text from there.
 
-    Prompt and text are tokenised as one string, since a tokeniser may join the end of one with the beginning of the other; what
-    all have in common with the prompt is the context. Where something is joined, the context ends before it.
+    Prompt and text are tokenised as one string, since a tokeniser may join the end of one with the beginning of the other; where
+    something is joined, the common context ends before it.
 
     Examples
     --------
@@ -219,11 +216,9 @@ def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, l
 def read_texts(
     model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], groups: Sequence[Hashable], *, batch_tokens: int
 ) -> list[list[tuple[Tokens, np.ndarray]]]:
-    """Tokens and their log-probabilities of each text after its prompt; prompts of one group, which begin alike, are read together.
+    """Tokens and their log-probabilities of each text after its prompt, from pairs (prompt, texts).
 
-    Parameters
-    ----------
-    asked : sequence of (prompt, texts)
+    Prompts of one group, which begin alike, go through the model together, `batch_tokens` tokens at a time.
     """
     plans = [split_texts(tokenizer, prompt, texts) for prompt, texts in asked]
     members: dict[Hashable, list[int]] = {}

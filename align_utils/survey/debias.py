@@ -32,13 +32,7 @@ def estimate_prior(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def divide_prior(answers: pd.DataFrame, prior: pd.DataFrame) -> pd.DataFrame:
-    """The answers with the prior of their places divided out of `probability`: p(o|x) in proportion to p_observed / prior.
-
-    Raises
-    ------
-    ValueError
-        The prior lacks a number of options that was asked.
-    """
+    """The answers with the prior of their places divided out of `probability`; a ValueError where a number of options has no prior."""
     answers = answers.assign(options=answers.groupby("question")["place"].transform("max"))
     joined = answers.merge(prior.drop(columns="items"), on=[*ANSWERER, "options", "place"], how="left")
     if joined["prior"].isna().any():
@@ -52,13 +46,8 @@ def divide_prior(answers: pd.DataFrame, prior: pd.DataFrame) -> pd.DataFrame:
 def compare_debiasing(answers: pd.DataFrame, *, share: float, seed: int) -> pd.DataFrame:
     """Position bias of every answerer before and after PriDe, on the items that did not give the prior.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        ANSWERS of one read-out.
-    share : float
-        Share of the items (drawn per number of options, rounded up) that give the prior, in (0, 1]; Zheng et al. use 0.05 of far
-        longer tests.
+    A `share` of the items of one read-out, drawn per number of options and rounded up, gives the prior; Zheng et al. use 0.05 of far
+    longer tests.
 
     Returns
     -------

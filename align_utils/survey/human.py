@@ -205,28 +205,10 @@ def read_global_opinions(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The World Values Survey's rows of GlobalOpinionQA's `global_opinions.csv`, which has no question numbers, weights or n.
 
-    Parameters
-    ----------
-    countries : dict
-        Code of the survey: the country's name.
-    options : DataFrame
-        Official wording from `items.read_options`: it tells which row is which item.
+    The official wording (`options`, from `items.read_options`) tells which row is which item. Returns `question, country, answer` (code),
+    `share` (of the options that are answers; the others, such as "Don't know", left out), and by question why a row cannot be used.
 
-    Returns
-    -------
-    shares : DataFrame
-        `question, country, answer` (code), `share` (of the options that are answers; the others, such as "Don't know", left out).
-    refused : dict
-        Question: why its row cannot be used.
-
-    Raises
-    ------
-    DataError
-        Not that file, a cell that is no list or dictionary, or no row that matches the official wording.
-
-    Source
-    ------
-    Durmus et al. (2023), Anthropic/llm_global_opinions, CC BY-NC-SA 4.0.
+    Source: Durmus et al. (2023), Anthropic/llm_global_opinions, CC BY-NC-SA 4.0.
     """
     try:
         frame = pd.read_csv(note_read(path), dtype=str, keep_default_na=False, encoding="utf-8-sig")

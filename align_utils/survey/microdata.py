@@ -62,12 +62,6 @@ def read_respondents(
         Wave-7 numbers; those that no file holds are left out.
     labels : dict
         Question: folded label to code (`items.read_options`), for files that hold labels in place of codes; may be empty.
-
-    Raises
-    ------
-    DataError
-        A joint, trend or inverted file or another wave; no weights; a weight that is negative or infinite; a cell that is no
-        code; a row that is cut off; labels without the list that explains them; a country without respondents.
     """
     parts, notes, unread, seen = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
     frame = pd.concat(parts, ignore_index=True)

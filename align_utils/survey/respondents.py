@@ -68,11 +68,8 @@ def draw_halves(cfg: Config, human: Human) -> pd.DataFrame:
 def draw_choice(cfg: Config, human: Human, first: str, second: str, *, draws: int = 200) -> pd.DataFrame:
     """Choose the items on which two cultures differ most again from answers drawn anew, the weights kept.
 
-    Returns
-    -------
-    DataFrame, shape (draws, questions)
-        Whether a question is chosen in a draw; the columns by falling distance in the data themselves, so that the first are the
-        original choice. The mean of a column is how often that item is chosen.
+    Returns whether a question is chosen in a draw, shape (draws, questions); the columns by falling distance in the data themselves, so
+    that the first are the original choice. The mean of a column is how often that item is chosen.
     """
     size = choose_size(human.shares["question"].nunique(), cfg.profile.survey.high_tension)
     ranked = rank_tension(human.shares, first, second, size=size)["question"]

@@ -77,13 +77,10 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> list[str]:
 
 
 def describe_bounds(cfg: Config) -> pd.DataFrame:
-    """How far the lists of the baselines that were asked leave their answers open.
+    """How far the lists of the baselines that were asked leave their answers open, a row a model and language.
 
-    Returns
-    -------
-    DataFrame
-        `model, language, n` (questions in all orders), `labels not seen` (share of them), `without any` (how often no label was
-        seen: such answers are taken as uniform), `mean error`, `largest error` (of a label's share of the option mass).
+    `without any` counts the questions of which no label was seen: their answers are taken as uniform. The errors are of a label's
+    share of the option mass.
     """
     rows = []
     for name in cfg.baselines:
@@ -104,19 +101,11 @@ def _find_folder(cfg: Config, name: str) -> Path:
 
 
 def score_server_labels(source: ServerModel, asked: Sequence[Question], cache: Path) -> tuple[list[np.ndarray], pd.DataFrame]:
-    """Probability of each label of each question (places 1..n), as far as the server's lists tell it.
+    """Probability of each label of each question, as `ask.score_labels`, as far as the server's lists tell it: the lower bounds.
 
-    Returns
-    -------
-    (list of ndarray, DataFrame)
-        As `ask.score_labels`: what was seen, the lower bounds; where no label was seen at all, the same tiny number for all. And a row
-        a question: `language, persona, question, seen` (mass of the labels), `unseen` (what the bounds allow beyond it), `missing`
-        (labels not seen), `error` (how far the share of a label may be off).
-
-    Raises
-    ------
-    ServerError
-        See `ask_next`; or no label was seen of any question.
+    Where no label was seen at all, all have the same tiny number. Beside it a row a question: `language, persona, question, seen` (mass
+    of the labels), `unseen` (what the bounds allow beyond it), `missing` (labels not seen), `error` (how far a label's share may be off).
+    A ServerError where no label was seen of any question.
     """
     tops: dict[str, dict[str, float]] = {}
     wanted = [q.prompt for q in asked]
@@ -140,21 +129,12 @@ def score_server_labels(source: ServerModel, asked: Sequence[Question], cache: P
 def bound_labels(
     prompt: str, labels: Sequence[str], tops: dict[str, dict[str, float]]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Bounds for the probability of each label after a prompt, from lists of likeliest next tokens.
+    """Lower and upper bounds, shape (n,), for the probability of each label after a prompt, and the prompts that `tops` still lacks.
 
-    A token that is a whole label counts for it; one that begins a label (a space, or the '1' of '10') is followed to the prompt
-    with that token added. What goes on from '1' to '10' is not an answer '1'. Where a token is not in a list, its probability
-    lies between 0 and the lowest one of the list, and below what the list leaves of one.
-
-    Parameters
-    ----------
-    tops : dict
-        Prompt to {token: log-probability}, from `ask_next`.
-
-    Returns
-    -------
-    (ndarray, ndarray, list of str)
-        Lower and upper bound, shape (n,), in [0, 1]; the prompts that `tops` lacks (the bounds are final when there is none).
+    `tops` maps prompts to their likeliest next tokens (`ask_next`). A token that is a whole label counts for it; one that begins a
+    label (a space, or the '1' of '10') is followed to the prompt with that token added. What goes on from '1' to '10' is not an
+    answer '1'. Where a token is not in a list, its probability lies between 0 and the lowest one of the list, and below what the
+    list leaves of one.
 
     Examples
     --------
@@ -225,25 +205,11 @@ def find_url(source: ServerModel) -> str | None:
 
 
 def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path) -> dict[str, dict[str, float]]:
-    """The likeliest next tokens after each prompt; what the cache holds is not asked again.
+    """Prompt to {text of a likely next token: log-probability}; what the cache holds is not asked again.
 
-    Parameters
-    ----------
-    prompts : sequence of str
-        Asked `source.concurrency` at a time, each once.
-    cache : Path
-        JSON lines, one an answer, appended as it comes; of one model and one length of the list.
-
-    Returns
-    -------
-    dict
-        Prompt to {token's text: log-probability}, in the order of `prompts`.
-
-    Raises
-    ------
-    ServerError
-        One sentence: server down or slow after all repetitions, model unknown, key refused, request refused, no
-        log-probabilities. Answers that came before it stay in the cache.
+    The cache (JSON lines, one an answer, appended as it comes) is of one model and one length of the list. A ServerError says in one
+    sentence that the server is down or slow after all attempts, that it does not know the model, refuses the key or the request, or
+    gives no log-probabilities; answers that came before it stay in the cache.
     """
     known = read_cache(cache)
     wanted = [prompt for prompt in dict.fromkeys(prompts) if _hash_prompt(prompt) not in known]
@@ -300,20 +266,8 @@ def read_cache(path: Path) -> dict[str, dict[str, float]]:
 def parse_top(answer) -> dict[str, float]:
     """Likeliest first tokens of a completion: text to log-probability; tokens of the same text are added up.
 
-    Parameters
-    ----------
-    answer : dict
-        Body of `/v1/completions`. `logprobs` of its choice holds `top_logprobs`, a list with a mapping for each token (OpenAI,
-        vLLM), or `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
-
-    Raises
-    ------
-    ServerError
-        There is none, or the numbers are no log-probabilities.
-
-    Source
-    ------
-    OpenAI's API reference (legacy completions); llama.cpp's server.
+    `logprobs` of the body's choice holds `top_logprobs`, a list with a mapping for each token (OpenAI's legacy completions, vLLM), or
+    `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
 
     Examples
     --------
