@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from align_utils.config import profiles as config
+from align_utils import config
 
 ROOT = config.PACKAGE_ROOT
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

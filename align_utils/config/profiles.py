@@ -168,8 +168,14 @@ def read_ablation(name: str, *, root: Path) -> Ablation:
 def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
     """The same run with some settings of its profile changed, computing into a folder `runs` of its own.
 
-    The overlays are merged one after the other, as a profile is over what it extends; `source` says where they stand, for the
-    ConfigError of an unknown key or a wrong value.
+    Parameters
+    ----------
+    *overlays : dict
+        Merged over the profile one after the other, as a profile is over what it extends.
+    source : str
+        Where they stand, for the ConfigError of an unknown key or a wrong value.
+    runs : Path
+        Takes the place of `runs/<profile>`.
 
     Examples
     --------
