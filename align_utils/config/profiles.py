@@ -187,8 +187,7 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
 
 
 def describe(cfg: Config) -> str:
-    """One paragraph for the head of a notebook: profile, data, seed, cultures, models; the resolved profile is saved too."""
-    save_resolved(cfg)
+    """One paragraph for the head of a notebook: profile, data, seed, cultures, models."""
     data = "the bundled illustrative sample" if cfg.is_sample else "the reader's own files"
     return (
         f"profile {cfg.profile.name}: {cfg.profile.description}; data: {data}; seed {cfg.profile.seed}; "

@@ -67,7 +67,7 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: profile {cfg.profile.name}, about {cfg.estimate(name):g} min when nothing is stored yet", flush=True)
     # The data folder was resolved against the caller's folder; the kernel starts in notebooks/ and must not resolve it again.
-    os.environ.update(ALIGN_NOTEBOOK=name, ALIGN_ROOT=str(cfg.root), TOKENIZERS_PARALLELISM="false")
+    os.environ.update(ALIGN_ROOT=str(cfg.root), TOKENIZERS_PARALLELISM="false")
     # Large pages for large tensors: a fifth less time for generation on a CPU with a vocabulary this large.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if not cfg.is_sample:
@@ -106,8 +106,10 @@ def _show_progress():
 
 
 def _copy(pipe: int) -> None:
-    while not (part := os.read(pipe, 65536)).endswith(_END):
-        sys.stderr.write(part.decode(errors="replace"))
+    part = b""
+    while not part.endswith(_END):
+        part = os.read(pipe, 65536)
+        sys.stderr.write(part.removesuffix(_END).decode(errors="replace"))
         sys.stderr.flush()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from align_utils.config.profiles import Config, describe, load
+from align_utils.config.profiles import Config, describe, load, save_resolved
 from align_utils.store.ledger import list_made, list_read, open_ledger
 from align_utils.store.steps import hash_file, write_atomic
 
@@ -158,8 +158,10 @@ class Page:
 
 
 def open_page(notebook: str, profile: str) -> Page:
-    """Load a profile and open the notebook's page (`config.load` says what can go wrong)."""
-    return Page(notebook, load(profile))
+    """Load a profile (`config.load` says what can go wrong), save it as resolved beside the results, and open the notebook's page."""
+    cfg = load(profile)
+    save_resolved(cfg)
+    return Page(notebook, cfg)
 
 
 def list_records(frame: pd.DataFrame, metric: str, **constants) -> list[dict]:
