@@ -207,8 +207,6 @@ class Participants(Strict):
 
     n: int = Field(ge=0)
     cues: Count
-    # Empty: every stage of the run.
-    stages: list[str]
     words: int = Field(ge=1, le=3)
     temperature: Positive
     max_new_tokens: Count
@@ -216,10 +214,8 @@ class Participants(Strict):
 
 
 class RatingRules(Strict):
-    """How a response finds its rating, and into how many frequency bands people's responses are put."""
+    """Into how many frequency bands people's responses are put."""
 
-    lemma_backoff: bool
-    multiword: Literal["exact", "lemma"]
     bands: int = Field(gt=1)
 
 

@@ -48,32 +48,30 @@ def score_texts(model, tokenizer, texts: Sequence[str], *, batch: int = 8) -> li
 
 
 def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
-    """Score the neutral texts with the untuned model and every adapter of the run; stored as one step.
+    """Score the neutral texts with the untuned model and every adapter of the run, all seeds in one stored step.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture` ('none' for the untuned model), `stage, seed, language, text, nats, characters`; one row a text and seed.
+    Returns `model, culture` ('none' for the untuned model), `stage, seed, language, text, nats, characters`; one row a text and seed.
     """
     texts, path = load_texts(cfg)
     trained = [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
     states = [("none", "zero_shot", cfg.profile.seed), *((*state, seed) for seed in cfg.seeds for state in trained)]
+    weights = [find_adapter(cfg, name, *state) / "adapter_model.safetensors" for state in states]
     settings = {
         "version": FLUENCY_VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "texts": hash_file(path),
-        "adapters": [_hash_adapter(cfg, name, state) for state in states], "states": states, "languages": list(cfg.languages),
+        "adapters": [hash_file(file) if file.is_file() else None for file in weights], "states": states,
+        "languages": list(cfg.languages),
     }  # fmt: skip
     folder = cfg.runs / "steps" / "fluency" / name
+    # One step of many answerers, which `complete_steps` has no key for; the models of one seed are loaded at a time.
     if not find_step(folder, settings):
         with make_step(folder, settings) as work:
             parts = []
             for seed in cfg.seeds:
                 model, tokenizer, adapters = load_states(cfg, name, seed)
-                for *state, own in progress(
-                    [state for state in states if state[2] == seed], desc="neutral texts", unit="model"
-                ):
-                    with use_adapter(model, adapters.get(tuple(state))):
+                for culture, stage, own in progress([s for s in states if s[2] == seed], desc="neutral texts", unit="model"):
+                    with use_adapter(model, adapters.get((culture, stage))):
                         nats = score_texts(model, tokenizer, texts["text"])
-                    parts.append(texts.assign(nats=nats, culture=state[0], stage=state[1], seed=own))
+                    parts.append(texts.assign(nats=nats, culture=culture, stage=stage, seed=own))
             frame = pd.concat(parts, ignore_index=True).assign(model=name, characters=lambda rows: rows["text"].str.len())
             columns = ["model", "culture", "stage", "seed", "language", "text", "nats", "characters"]
             save_frame(frame[columns], work / "nats.parquet")
@@ -83,25 +81,16 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
 def summarise_fluency(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     """Nats per character of every state and language, and the paired difference from the untuned model.
 
-    Per character and not per token, so that models with other tokenizers can be set beside each other.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, language, value` (mean nats per character), `low, high, n, cost` (mean difference from the
-        untuned model), `cost_low, cost_high`; bootstrap over texts, and over seeds where there are several.
+    Per character and not per token, so that models with other tokenizers can be set beside each other. Returns `model, culture, stage,
+    language, value` (mean nats per character), `low, high, n, cost` (mean difference from the untuned model), `cost_low, cost_high`;
+    bootstrap over texts, and over seeds where there are several.
     """
     by = ["model", "culture", "stage", "language"]
     scored = scored.assign(rate=scored["nats"] / scored["characters"])
     base = scored[scored["culture"] == "none"].set_index(["model", "language", "text"])["rate"]
-    keys = pd.MultiIndex.from_frame(scored[["model", "language", "text"]])
-    scored["cost"] = scored["rate"] - base.loc[keys].to_numpy()
-    run = "seed" if len(cfg.seeds) > 1 else None
-    table = summarise(scored, by, "rate", unit="text", run=run, **cfg.bootstrap)
-    costs = summarise(scored, by, "cost", unit="text", run=run, **cfg.bootstrap)
+    scored["cost"] = scored["rate"] - base.loc[pd.MultiIndex.from_frame(scored[["model", "language", "text"]])].to_numpy()
+    table, costs = (
+        summarise(scored, by, column, unit="text", run="seed" if len(cfg.seeds) > 1 else None, **cfg.bootstrap)
+        for column in ("rate", "cost")
+    )
     return table.assign(cost=costs["value"], cost_low=costs["low"], cost_high=costs["high"])
-
-
-def _hash_adapter(cfg: Config, name: str, state: tuple[str, str, int]) -> str | None:
-    weights = find_adapter(cfg, name, *state) / "adapter_model.safetensors"
-    return hash_file(weights) if weights.is_file() else None

@@ -1,4 +1,4 @@
-"""Associations of every culture and stage: lists generated, decoding chosen on validation cues."""
+"""Lists of every culture and stage: generated, their decoding chosen on validation cues, stored and read again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Decoding, Language
 from align_utils.config.stages import find_state, list_stages, list_trained
 from align_utils.lexical.precision import score_lists
-from align_utils.models.adapters import find_adapter, load_states
+from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import find_beginnings, find_boundary, generate_texts
-from align_utils.models.load import hash_base, use_adapter
 from align_utils.models.prompts import build_few_shot, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
-from align_utils.store.steps import find_step, hash_file, hash_settings, make_step, progress, read_frame, save_frame
+from align_utils.store.steps import hash_file, hash_settings, read_frame, save_frame
 
 # Bumped when lists, or the choice of their decoding, change for the same settings.
 LISTS_VERSION = 3
+# A list for a test cue: `text` as generated, `responses` parsed from it in their order.
+LISTS = pa.DataFrameSchema({
+    "model": pa.Column(str), "culture": pa.Column(str), "stage": pa.Column(str), "seed": pa.Column(int), "decoding": pa.Column(str),
+    "cue": pa.Column(str), "text": pa.Column(str), "responses": pa.Column(object),
+})  # fmt: skip
+GRID_COLUMNS = ["stage", "seed", "decoding", "precision", "chosen"]
+# What of a language's settings a list depends on.
+LIST_FORM = frozenset({"list_prompt", "list_lead", "separator", "remove_spaces"})
 
 
 def generate_lists(
@@ -34,13 +42,7 @@ def generate_lists(
     examples=(),
     label: str = "",
 ) -> pd.DataFrame:
-    """Associations of a model to cues under each decoding.
-
-    Returns
-    -------
-    DataFrame
-        `decoding, cue, text` (as generated) and `responses` (parsed list), one row a decoding and cue.
-    """
+    """A list for every decoding and cue: `decoding, cue, text, responses`."""
     settings = cfg.profile.lexical
     asked = [build_few_shot(language, examples, cue) for cue in cues] * len(decodings)
     penalties = [decoding.repetition_penalty for decoding in decodings for _ in cues]
@@ -55,31 +57,11 @@ def generate_lists(
     return frame.assign(responses=[parse_list(language, text, cue=cue) for cue, text in zip(frame["cue"], texts, strict=True)])
 
 
-def choose_decoding(
-    cfg: Config,
-    model,
-    tokenizer,
-    language: Language,
-    norms: pd.DataFrame,
-    valid: Sequence[str],
-    *,
-    examples=(),
-    label: str = "",
-) -> tuple[Decoding, pd.DataFrame]:
-    """Try every setting of the grid on the validation cues and take the best mean P@5 (attested; the first one at a tie).
-
-    Returns
-    -------
-    (Decoding, DataFrame)
-        The choice; `decoding, precision` of all settings.
-    """
-    label = f"{label}, choice of decoding"
-    tried = generate_lists(cfg, model, tokenizer, language, valid, cfg.profile.lexical.grid, examples=examples, label=label)
-    return rank_decodings(cfg, tried, norms, language)
-
-
 def rank_decodings(cfg: Config, tried: pd.DataFrame, norms: pd.DataFrame, language: Language) -> tuple[Decoding, pd.DataFrame]:
-    """The choice of `choose_decoding` from lists that were made with every setting of the grid (`generate_lists`)."""
+    """The setting of the grid whose lists (`generate_lists`) have the best mean P@5, attested; `decoding, precision` of all.
+
+    The first one wins a tie.
+    """
     grid, scores = cfg.profile.lexical.grid, []
     for decoding in grid:
         lists = tried.loc[tried["decoding"] == decoding.name, ["cue", "responses"]]
@@ -88,60 +70,71 @@ def rank_decodings(cfg: Config, tried: pd.DataFrame, norms: pd.DataFrame, langua
     return grid[int(np.argmax(scores))], pd.DataFrame({"decoding": [d.name for d in grid], "precision": scores})
 
 
-def pick_examples(cfg: Config, norms: pd.DataFrame, train: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Worked examples of the few-shot prompt: training cues drawn by the seed, with their strongest responses."""
+def pick_examples(cfg: Config, own: CultureNorms, stage: str = "few_shot") -> list[tuple[str, list[str]]]:
+    """Worked examples of the few-shot prompt: training cues drawn by the seed, with their strongest responses; none for other stages."""
+    if stage != "few_shot":
+        return []
     rng = np.random.default_rng(cfg.profile.seed)
-    cues = [str(cue) for cue in rng.choice(sorted(train), size=cfg.profile.lexical.few_shot, replace=False)]
-    lists = draw_lists(norms, cues, length=cfg.profile.sft.list_length, order="strength", seed=0)
+    cues = [str(cue) for cue in rng.choice(sorted(own.cues["train"]), size=cfg.profile.lexical.few_shot, replace=False)]
+    lists = draw_lists(own.norms, cues, length=cfg.profile.sft.list_length, order="strength", seed=0)
     return list(zip(cues, lists, strict=True))
 
 
-def associate(cfg: Config, name: str, data: dict[str, CultureNorms]) -> list[Path]:
+def associate(cfg: Config, name: str, people: dict[str, CultureNorms]) -> list[Path]:
     """Lists of every culture and stage for the test cues, decoding chosen on the validation cues with equal effort.
 
     Parameters
     ----------
     name : str
         Model of the profile.
-    data : dict
-        Culture to `norms` (DataFrame), `cues` (dict from `norms.split_cues`) and `path` (the norms' file, for the key).
+    people : dict
+        Culture to its norms, from `norms.load_run`.
 
     Returns
     -------
     list of Path
-        `runs/<profile>/associations/<model>_<culture>.parquet`: `model, culture, stage, decoding, cue, text, responses`; beside
-        it `<model>_<culture>_grid.csv`: `stage, decoding, precision, chosen`. Both with `seed`: trained stages have the profile's
-        seeds, the untuned model and the foreign adapter the first.
+        For every culture `runs/<profile>/associations/<model>_<culture>.parquet` (`LISTS`) and `<model>_<culture>_grid.csv` (`stage,
+        seed, decoding, precision, chosen`). Trained stages have the profile's seeds, the untuned model and the foreign adapter the
+        first.
     """
-    for seed in cfg.seeds:
-        _associate(cfg, name, data, seed)
-    return [path for culture in cfg.cultures for path in _collect(cfg, name, culture)]
-
-
-def _associate(cfg: Config, name: str, data: dict[str, CultureNorms], seed: int) -> None:
-    settings = {
-        (culture, stage): _describe(cfg, name, culture, stage, seed, data[culture])
-        for culture in cfg.cultures
-        for stage in _list_stages(cfg, seed)
+    steps = {
+        seed: {
+            (culture, stage): _describe(cfg, name, culture, stage, seed, people[culture])
+            for culture in cfg.cultures
+            for stage in (list_stages(cfg) if seed == cfg.profile.seed else list_trained(cfg))
+        }
+        for seed in cfg.seeds
     }
-    folders = {key: _find_lists(cfg, name, *key, seed) for key in settings}
-    open_steps = [key for key in settings if not find_step(folders[key], settings[key])]
-    if open_steps:
-        model, tokenizer, adapters = load_states(cfg, name, seed)
-    for culture, stage in progress(open_steps, desc="stages", unit="stage"):
-        with (
-            make_step(folders[culture, stage], settings[culture, stage], remedy="lower lexical.batch in the profile") as work,
-            use_adapter(model, adapters.get(find_state(cfg, culture, stage))),
-        ):
-            language, source = cfg.language_of(culture), data[culture]
-            examples = pick_examples(cfg, source.norms, source.cues["train"]) if stage == "few_shot" else ()
-            label = f"{culture} {stage}"
-            best, grid = choose_decoding(
-                cfg, model, tokenizer, language, source.norms, source.cues["valid"], examples=examples, label=label
-            )
-            lists = generate_lists(cfg, model, tokenizer, language, source.cues["test"], [best], examples=examples, label=label)
-            save_frame(lists, work / "lists.parquet")
-            save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
+
+    def make(cell, model, tokenizer, work):
+        own, language, label = people[cell[0]], cfg.language_of(cell[0]), " ".join(cell)
+        asked, examples = (cfg, model, tokenizer, language), pick_examples(cfg, own, cell[1])
+        tried = generate_lists(
+            *asked, own.cues["valid"], cfg.profile.lexical.grid, examples=examples, label=f"{label}, choice of decoding"
+        )
+        best, grid = rank_decodings(cfg, tried, own.norms, language)
+        lists = generate_lists(*asked, own.cues["test"], [best], examples=examples, label=label)
+        save_frame(lists, work / "lists.parquet")
+        save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
+
+    for seed, cells in steps.items():
+        remedy = "lower lexical.batch in the profile"
+        complete_steps(cfg, name, cells, make, seed=seed, desc="stages", unit="stage", remedy=remedy)
+    paths = []
+    for culture in cfg.cultures:
+        made = [
+            ({"stage": stage, "seed": seed}, step.folder)
+            for seed, cells in steps.items()
+            for (of, stage), step in cells.items()
+            if of == culture
+        ]
+        frame = pd.concat([pd.read_parquet(folder / "lists.parquet").assign(**who) for who, folder in made], ignore_index=True)
+        frame = LISTS.validate(frame.assign(model=name, culture=culture)[list(LISTS.columns)])
+        grid = pd.concat([pd.read_csv(folder / "grid.csv").assign(**who) for who, folder in made], ignore_index=True)
+        base = cfg.runs / "associations"
+        paths += [save_frame(frame, base / f"{name}_{culture}.parquet")]
+        paths += [save_frame(grid[GRID_COLUMNS], base / f"{name}_{culture}_grid.csv")]
+    return paths
 
 
 def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -150,51 +143,29 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns
     -------
     (DataFrame, DataFrame)
-        `model, culture, stage, seed, decoding, cue, text, responses`; `model, culture, stage, seed, decoding, precision, chosen`.
+        `LISTS`; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
+
+    Raises
+    ------
+    MissingInput
+        A model's lists have not been made yet.
     """
-    base = cfg.runs / "associations"
-    cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
-    made_by = "04_lexical_alignment"
-    lists = [read_frame(base / f"{model}_{culture}.parquet", made_by=made_by) for model, culture in cells]
-    grids = [
-        read_frame(base / f"{model}_{culture}_grid.csv", made_by=made_by).assign(model=model, culture=culture)
-        for model, culture in cells
-    ]
-    grid = pd.concat(grids, ignore_index=True)[["model", "culture", "stage", "seed", "decoding", "precision", "chosen"]]
-    return pd.concat(lists, ignore_index=True), grid
+    lists, grids = [], []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            path = cfg.runs / "associations" / f"{model}_{culture}"
+            lists.append(read_frame(path.with_name(f"{path.name}.parquet"), made_by="04_lexical_alignment"))
+            grid = read_frame(path.with_name(f"{path.name}_grid.csv"), made_by="04_lexical_alignment")
+            grids.append(grid.assign(model=model, culture=culture)[["model", "culture", *GRID_COLUMNS]])
+    return LISTS.validate(pd.concat(lists, ignore_index=True)), pd.concat(grids, ignore_index=True)
 
 
-def _list_stages(cfg: Config, seed: int) -> tuple[str, ...]:
-    return list_stages(cfg) if seed == cfg.profile.seed else list_trained(cfg)
-
-
-def _find_lists(cfg: Config, name: str, culture: str, stage: str, seed: int) -> Path:
+def _describe(cfg: Config, name: str, culture: str, stage: str, seed: int, own: CultureNorms) -> Step:
     more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
-    return cfg.runs / "steps" / "associations" / f"{name}_{culture}_{stage}{more}"
-
-
-def _collect(cfg: Config, name: str, culture: str) -> list[Path]:
-    cells = [(stage, seed) for seed in cfg.seeds for stage in _list_stages(cfg, seed)]
-    folders = {cell: _find_lists(cfg, name, culture, *cell) for cell in cells}
-    lists = [
-        pd.read_parquet(folder / "lists.parquet").assign(stage=stage, seed=seed) for (stage, seed), folder in folders.items()
-    ]
-    grids = [pd.read_csv(folder / "grid.csv").assign(stage=stage, seed=seed) for (stage, seed), folder in folders.items()]
-    frame = pd.concat(lists, ignore_index=True).assign(model=name, culture=culture)
-    frame = frame[["model", "culture", "stage", "seed", "decoding", "cue", "text", "responses"]]
-    base = cfg.runs / "associations"
-    grid = pd.concat(grids, ignore_index=True)[["stage", "seed", "decoding", "precision", "chosen"]]
-    return [save_frame(frame, base / f"{name}_{culture}.parquet"), save_frame(grid, base / f"{name}_{culture}_grid.csv")]
-
-
-def _describe(cfg: Config, name: str, culture: str, stage: str, seed: int, source: CultureNorms) -> dict:
-    state = find_state(cfg, culture, stage)
-    adapter = find_adapter(cfg, name, *state, seed) if state else None
-    weights = adapter / "adapter_model.safetensors" if adapter else None
-    return {
-        "version": LISTS_VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "stage": stage, "culture": culture,
-        "adapter": hash_file(weights) if weights and weights.is_file() else None, "norms": hash_file(source.path),
-        "cues": hash_settings(source.cues), "seed": cfg.profile.seed, "list_length": cfg.profile.sft.list_length,
-        "lexical": cfg.profile.lexical.model_dump(include={"few_shot", "max_new_tokens", "min_count", "grid", "batch"}),
-        "language": cfg.language_of(culture).model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
-    }  # fmt: skip
+    return describe_step(
+        cfg, name, f"associations/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=LISTS_VERSION,
+        adapter_seed=seed, stage=stage, culture=culture, norms=hash_file(own.path), cues=hash_settings(own.cues),
+        seed=cfg.profile.seed, list_length=cfg.profile.sft.list_length,
+        lexical=cfg.profile.lexical.model_dump(include={"few_shot", "max_new_tokens", "min_count", "grid", "batch"}),
+        language=cfg.language_of(culture).model_dump(include=LIST_FORM),
+    )  # fmt: skip

@@ -1,20 +1,25 @@
-"""Precision@K, its bounds and baselines, agreement beyond it, and paired differences between stages."""
+"""Precision@K of lists, its bounds and baselines, agreement beyond it, the reward, and paired differences between stages."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
 from align_utils.config.stages import list_contrasts, list_trained
 from align_utils.norms.split import MATCHINGS, CultureNorms, fold_words
 from align_utils.stats import ALONE, adjust_holm, compare, spread_seeds, summarise
-from align_utils.store.page import list_records
 
+# What counts as right: all that people gave, or their K strongest.
 PRECISION_READINGS = ("attested", "top")
+# The K of the headline figures: responses of a model's list that count.
+RATED = 5
+AGREEMENT_MEASURES = ("pwr", "strength_recall", "rank_correlation", "jaccard")
 
 
 def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> float:
@@ -22,10 +27,8 @@ def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> fl
 
     Parameters
     ----------
-    generated : sequence of str
-        Distinct normalised responses in the order given, any length.
-    human : sequence of str
-        Normalised human responses that count as right.
+    generated, human : sequence of str
+        Normalised responses: the model's in the order given, and people's that count as right.
     k : int
         At least 1; the denominator whatever the length of `generated`.
 
@@ -54,25 +57,25 @@ def score_lists(
     Parameters
     ----------
     lists : DataFrame
-        `cue` and `responses` (list of str in order), one row a cue; further columns are kept.
+        `cue` and `responses` (list of str in order); further columns are kept.
     norms : DataFrame
         Human norms of the same culture (`cue, response, count, rank`).
-    ks : sequence of int
     min_count : int
-        `attested`: every human response given at least so often is right. `top`: only the K strongest (ties are broken by code
-        points of the response).
+        `attested`: every human response given at least so often is right. `top`: only the K strongest of these.
     matching : {'exact', 'lemma'}
-        See `matching.fold_words`; human responses that fold alike are one response with the sum of their counts.
+        See `norms.split.fold_words`; human responses that fold alike are one response with the sum of their counts.
 
     Returns
     -------
     DataFrame
-        Columns of `lists` without `responses`, plus `reading`, `k`, `precision` in [0, 1]; one row a cue, reading and K.
+        Columns of `lists` without `responses`, plus `reading`, `k`, `precision` in [0, 1]; one row a list, reading and K.
     """
     norms = norms[norms["cue"].isin(set(lists["cue"]))]
     forms = fold_words([*norms["response"], *(word for words in lists["responses"] for word in words)], language, matching)
-    human = _group_responses(norms, forms, min_count)
-    rows = []
+    merged = norms.assign(form=norms["response"].map(forms)).groupby(["cue", "form"], sort=False)
+    merged = merged.agg(count=("count", "sum"), rank=("rank", "min")).reset_index()
+    merged = merged[merged["count"] >= min_count].sort_values(["count", "rank"], ascending=[False, True])
+    human, rows = merged.groupby("cue")["form"].agg(list).to_dict(), []
     for row in lists.to_dict("records"):
         generated = [forms[word] for word in row.pop("responses")]
         answers = human.get(row["cue"], [])
@@ -85,27 +88,12 @@ def score_lists(
 def estimate_ceiling(
     trials: pd.DataFrame, cues: Sequence[str], language: Language, *, ks: Sequence[int], splits: int, seed: int
 ) -> pd.DataFrame:
-    """Human ceiling: one half of the participants plays the model, the other half is the norm.
+    """Human ceiling: one half of the participants plays the model, the other half is the norm (mean of `splits` random halvings).
 
-    A lower bound, since half a panel attests fewer responses than a whole one; languages are comparable only at equal panels.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        `cue, R1, R2, R3` with empty strings for missing.
-    cues : sequence of str
-        Those to judge; cues without at least four trials are left out.
-    ks : sequence of int
-    splits, seed : int
-        Random halvings averaged per cue; seed.
-
-    Returns
-    -------
-    DataFrame
-        `cue, reading, k, precision, people` (size of the smaller half).
+    A lower bound, since half a panel attests fewer responses than a whole one; languages are comparable only at equal panels. Returns
+    `cue, reading, k, precision, people` (size of the smaller half); cues with fewer than four trials are left out.
     """
-    rng = np.random.default_rng(seed)
-    rows = []
+    rng, rows = np.random.default_rng(seed), []
     for cue, group in trials[trials["cue"].isin(set(cues))].groupby("cue"):
         answers = [
             {language.normalise(word) for word in trial if word} for trial in group[["R1", "R2", "R3"]].itertuples(index=False)
@@ -114,8 +102,10 @@ def estimate_ceiling(
             continue
         scores = np.zeros((len(ks), 2))
         for _ in range(splits):
-            order = rng.permutation(len(answers))
-            one, other = (_order_by_count([answers[i] for i in half]) for half in np.array_split(order, 2))
+            counts = [
+                Counter(word for i in half for word in answers[i]) for half in np.array_split(rng.permutation(len(answers)), 2)
+            ]
+            one, other = (sorted(given, key=lambda word, given=given: (-given[word], word)) for given in counts)
             scores += [[precision_at_k(one, other, k), precision_at_k(one, other[:k], k)] for k in ks]
         rows += [
             {"cue": cue, "reading": reading, "k": k, "precision": scores[i, j] / splits, "people": len(answers) // 2}
@@ -144,9 +134,7 @@ def find_reverse_pairs(
     norms: pd.DataFrame, cues: Sequence[str], train: Sequence[str], language: Language, *, k: int
 ) -> set[str]:
     """Held-out cues of which a top-k pair (cue, response) stands reversed (response, cue) among the training pairs."""
-    forms = norms.assign(
-        a=norms["cue"].map(language.normalise), b=norms["response"].map(language.normalise)
-    )  # fmt: skip
+    forms = norms.assign(a=norms["cue"].map(language.normalise), b=norms["response"].map(language.normalise))
     training = forms[forms["cue"].isin(set(train))]
     known = set(zip(training["a"], training["b"], strict=True))
     top = forms[forms["cue"].isin(set(cues)) & (forms["rank"] <= k)]
@@ -156,16 +144,9 @@ def find_reverse_pairs(
 def score_reward(responses: Sequence[str], human: dict[str, float], language: Language, reward: Reward) -> float:
     """Reward of one generated list, in [0, 1]: does it hold what native speakers answer, and what they answer most?
 
-    `precision * P@k + strength * (sum of strengths of the hits / largest sum that k responses could reach)`, over the first
-    k distinct responses. Duplicates, copies of the cue and what is no list were dropped by `prompts.parse_list` before, so
-    they earn nothing.
-
-    Parameters
-    ----------
-    responses : sequence of str
-        Parsed list.
-    human : dict
-        Normalised response to strength, for this cue (training or validation cues only).
+    `precision * P@k + strength * (sum of strengths of the hits / largest sum that k responses could reach)`, over the first k distinct
+    responses. Duplicates, copies of the cue and what is no list were dropped by `prompts.parse_list` before, so they earn nothing.
+    `human`: normalised response to strength, for this cue (training or validation cues only).
 
     Examples
     --------
@@ -187,48 +168,18 @@ def split_reward(responses: Sequence[str], human: dict[str, float], language: La
     return precision_at_k(forms, list(human), k), weight
 
 
-def map_strengths(norms: pd.DataFrame, language: Language) -> dict[str, dict[str, float]]:
-    """Cue to {normalised response: strength}, the form `score_reward` reads."""
+def map_strengths(norms: pd.DataFrame, language: Language, column: str = "strength") -> dict[str, dict[str, float]]:
+    """Cue to {normalised response: strength, or another column}; spellings that normalise alike are added up."""
     forms = norms["response"].map({word: language.normalise(word) for word in norms["response"].unique()})
     table: dict[str, dict[str, float]] = {}
-    for cue, form, strength in zip(norms["cue"], forms, norms["strength"], strict=True):
-        table.setdefault(cue, {})[form] = strength
+    for cue, form, value in zip(norms["cue"], forms, norms[column], strict=True):
+        given = table.setdefault(cue, {})
+        given[form] = given.get(form, 0) + value
     return table
 
 
-def _group_responses(norms: pd.DataFrame, forms: dict[str, str], min_count: int) -> dict[str, list[str]]:
-    merged = norms.assign(form=norms["response"].map(forms)).groupby(["cue", "form"], sort=False)
-    merged = merged.agg(count=("count", "sum"), rank=("rank", "min")).reset_index()
-    merged = merged[merged["count"] >= min_count].sort_values(["count", "rank"], ascending=[False, True])
-    return merged.groupby("cue")["form"].agg(list).to_dict()
-
-
-def _order_by_count(answers: list[set[str]]) -> list[str]:
-    counts: dict[str, int] = {}
-    for words in answers:
-        for word in words:
-            counts[word] = counts.get(word, 0) + 1
-    return sorted(counts, key=lambda word: (-counts[word], word))
-
-
-AGREEMENT_MEASURES = ("pwr", "strength_recall", "rank_correlation", "jaccard")
-
-
 def weigh_ranks(generated: Sequence[str], human: Sequence[str], k: int) -> float:
-    """PWR@K: hits weighted by the reciprocal of their human rank, over the most that k responses could reach.
-
-    Parameters
-    ----------
-    generated : sequence of str
-        Distinct normalised responses in the order given.
-    human : sequence of str
-        Normalised human responses, strongest first.
-    k : int
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN where people gave nothing.
+    """PWR@K: hits weighted by the reciprocal of their human rank, over the most that k responses could reach; NaN without people's.
 
     Examples
     --------
@@ -243,12 +194,7 @@ def weigh_ranks(generated: Sequence[str], human: Sequence[str], k: int) -> float
 
 
 def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k: int) -> float:
-    """Share of people's response mass that the first k responses hit.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN where people gave nothing.
+    """Share of people's response mass that the first k responses hit; NaN without people's.
 
     Examples
     --------
@@ -259,75 +205,51 @@ def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k:
     return sum(strengths.get(word, 0.0) for word in list(generated)[:k]) / total if total else float("nan")
 
 
-def correlate_ranks(generated: Sequence[str], strengths: Mapping[str, float]) -> float:
-    """Spearman correlation of the order of a list with people's strengths, over the shared responses.
-
-    Returns
-    -------
-    float
-        In [-1, 1], positive where the earlier responses are the stronger ones; NaN for fewer than three shared responses or
-        where people's strengths are all alike.
-    """
-    shared = [(place, strengths[word]) for place, word in enumerate(generated) if word in strengths]
-    if len(shared) < 3 or len({strength for _, strength in shared}) == 1:
+def correlate(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman correlation, in [-1, 1]; NaN for fewer than three pairs or where one side is all alike."""
+    if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
         return float("nan")
-    places, values = pd.DataFrame(shared).rank().to_numpy().T
-    return float(np.corrcoef(-places, values)[0, 1])
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
 def score_agreement(lists: pd.DataFrame, norms: pd.DataFrame, language: Language, *, k: int) -> pd.DataFrame:
-    """Every measure for every list.
+    """`AGREEMENT_MEASURES` of every list (`cue, responses`; further columns are kept): `measure, value`, NaN where not defined.
 
-    Parameters
-    ----------
-    lists : DataFrame
-        `cue` and `responses` (list of str in order); further columns are kept.
-    norms : DataFrame
-        `cue, response, strength, rank` of the same culture.
-
-    Returns
-    -------
-    DataFrame
-        Columns of `lists` without `responses`, `measure` (MEASURES; `jaccard` is that of the first k with people's k strongest)
-        and `value`, NaN where a measure is not defined.
+    `rank_correlation`: the order of the list with people's strengths over the shared responses; `jaccard`: of the first k with people's
+    k strongest.
     """
-    ordered = norms.sort_values(["cue", "rank"])
-    forms = ordered["response"].map({word: language.normalise(word) for word in ordered["response"].unique()})
-    human: dict[str, dict[str, float]] = {}
-    for cue, form, strength in zip(ordered["cue"], forms, ordered["strength"], strict=True):
-        # Spellings that normalise alike are one response; it stands where the stronger one stood.
-        table = human.setdefault(cue, {})
-        table[form] = table.get(form, 0.0) + strength
-    rows = []
+    human, rows = map_strengths(norms.sort_values(["cue", "rank"]), language), []
     for row in lists.to_dict("records"):
         words = list(dict.fromkeys(language.normalise(word) for word in row.pop("responses")))
         strengths = human.get(row["cue"], {})
         answers, first = list(strengths), words[:k]
+        shared = [word for word in words if word in strengths]
         union = set(first) | set(answers[:k])
         values = (
-            weigh_ranks(words, answers, k), recall_strength(words, strengths, k), correlate_ranks(words, strengths),
+            weigh_ranks(words, answers, k), recall_strength(words, strengths, k),
+            correlate(range(len(shared), 0, -1), [strengths[word] for word in shared]),
             len(set(first) & set(answers[:k])) / len(union) if union else float("nan"),
         )  # fmt: skip
         rows += [{**row, "measure": measure, "value": value} for measure, value in zip(AGREEMENT_MEASURES, values, strict=True)]
     return pd.DataFrame(rows)
 
 
-PRECISION_KEYS = ["model", "culture", "reading", "stage", "k"]
-# The K of the headline figures.
-RATED = 5
+def add_families(frame: pd.DataFrame, families: dict) -> pd.DataFrame:
+    """The unit that intervals are drawn over, beside `culture, cue`."""
+    return frame.assign(family=[families[key] for key in zip(frame["culture"], frame["cue"], strict=True)])
 
 
 def score_conditions(
-    cfg: Config, lists: pd.DataFrame, stage: dict[str, CultureNorms], families: dict, *, matching: str | None = None
+    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict, *, matching: str | None = None
 ) -> pd.DataFrame:
     """Precision of every stage and of the two baselines on the test cues.
 
     Parameters
     ----------
     lists : DataFrame
-        From `associations.load_associations`.
-    stage, families : dict
-        From `pairs.load_run` and `pairs.map_families`.
+        From `load_associations`.
+    people, families : dict
+        From `norms.load_run` and `norms.map_families`.
     matching : {'exact', 'lemma'}, optional
         Default: the profile's `lexical.matching`.
 
@@ -337,12 +259,11 @@ def score_conditions(
         `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training).
     """
     settings, parts = cfg.profile.lexical, []
-    for culture, data in stage.items():
-        frame, cues, language = data.norms, data.cues, cfg.language_of(culture)
-        most = max(settings.ks)
+    for culture, own in people.items():
+        train, test, most = own.cues["train"], own.cues["test"], max(settings.ks)
         baselines = {
-            "frequency": list_frequency_baseline(frame, cues["train"], cues["test"], k=most),
-            "chance": list_chance_baseline(frame, cues["test"], k=most),
+            "frequency": list_frequency_baseline(own.norms, train, test, k=most),
+            "chance": list_chance_baseline(own.norms, test, k=most),
         }
         extra = [
             part.assign(stage=name, model=model, seed=cfg.profile.seed)
@@ -350,38 +271,46 @@ def score_conditions(
             for model in cfg.models
         ]
         mine = lists.loc[lists["culture"] == culture, ["model", "stage", "seed", "cue", "responses"]]
-        conditions = _repeat_runs(pd.concat([mine, *extra]))
         scored = score_lists(
-            conditions, frame, language, ks=settings.ks, min_count=settings.min_count, matching=matching or settings.matching
-        )
-        reverse = find_reverse_pairs(frame, cues["test"], cues["train"], language, k=RATED)
+            _repeat_runs(pd.concat([mine, *extra])), own.norms, cfg.language_of(culture), ks=settings.ks,
+            min_count=settings.min_count, matching=matching or settings.matching,
+        )  # fmt: skip
+        reverse = find_reverse_pairs(own.norms, test, train, cfg.language_of(culture), k=RATED)
         parts.append(scored.assign(culture=culture, reverse=scored["cue"].isin(reverse)))
-    scored = pd.concat(parts, ignore_index=True)
-    scored["family"] = [families[key] for key in zip(scored["culture"], scored["cue"], strict=True)]
-    return scored
+    return add_families(pd.concat(parts, ignore_index=True), families)
 
 
-def score_conditions_agreement(
-    cfg: Config, lists: pd.DataFrame, stage: dict[str, CultureNorms], families: dict
+def summarise_agreement(
+    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict
 ) -> pd.DataFrame:
-    """Measures beyond Precision@5 (`agreement.MEASURES`) of every stage, means over the test cues with intervals over families.
+    """Measures beyond Precision@5 of every stage, means over the test cues with intervals over families.
+
+    Parameters
+    ----------
+    lists, people, families
+        See `score_conditions`; lists of one seed.
 
     Returns
     -------
     DataFrame
-        `model, culture, measure, stage, value, low, high, n`; n counts the cues for which the measure is defined.
+        `model, culture, measure` (`pwr, strength_recall, rank_correlation, jaccard`), `stage, value, low, high, n`; n counts the cues
+        for which the measure is defined.
     """
-    parts = []
-    for culture, data in stage.items():
+    parts, by = [], ["model", "culture", "measure", "stage"]
+    for culture, own in people.items():
         mine = lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]]
-        scored = score_agreement(mine, data.norms, cfg.language_of(culture), k=RATED)
-        parts.append(scored.assign(culture=culture, family=[families[culture, cue] for cue in scored["cue"]]))
-    by = ["model", "culture", "measure", "stage"]
-    return summarise(pd.concat(parts).sort_values(by[:3], kind="stable"), by, "value", unit="family", **cfg.bootstrap)
+        parts.append(score_agreement(mine, own.norms, cfg.language_of(culture), k=RATED).assign(culture=culture))
+    scored = add_families(pd.concat(parts), families).sort_values(by[:3], kind="stable")
+    return summarise(scored, by, "value", unit="family", **cfg.bootstrap)
 
 
-def compare_matchings(cfg: Config, lists: pd.DataFrame, stage: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
+def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
     """Mean P@5 of every condition, exact and by lemma, with the paired difference and its interval over families.
+
+    Parameters
+    ----------
+    lists, people, families
+        See `score_conditions`; lists of one seed.
 
     Returns
     -------
@@ -390,66 +319,96 @@ def compare_matchings(cfg: Config, lists: pd.DataFrame, stage: dict[str, Culture
     """
     by = ["model", "culture", "reading", "stage"]
     scored = pd.concat([
-        score_conditions(cfg, lists, stage, families, matching=name).query("k == @RATED").assign(matching=name)
+        score_conditions(cfg, lists, people, families, matching=name).query("k == @RATED").assign(matching=name)
         for name in MATCHINGS
     ]).sort_values(by[:3], kind="stable")  # fmt: skip
-    gaps = compare(
-        scored, by, "precision", over="matching", pairs=[("lemma", "exact")], key="cue", unit="family", **cfg.bootstrap
-    )
+    pairs = [("lemma", "exact")]
+    gaps = compare(scored, by, "precision", over="matching", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
     means = scored.groupby([*by, "matching"], sort=False)["precision"].mean().unstack().reset_index()
     table = means.merge(gaps.rename(columns={"value": "difference"}), on=by, sort=False)
     return table[[*by, *MATCHINGS, "difference", "low", "high", "n"]]
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Mean precision with intervals, over all test cues and over those without a reversed training pair (`subset`)."""
-    parts = [
-        summarise(part, PRECISION_KEYS, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
-        for subset, part in (("all", scored), ("no_reverse", scored[~scored["reverse"]]))
-    ]
-    return pd.concat(parts, ignore_index=True)
+    """Mean precision with intervals over families (and seeds), over all test cues and over those without a reversed training pair.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        From `score_conditions`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse').
+    """
+    by = ["model", "culture", "reading", "stage", "k"]
+    return pd.concat(
+        [
+            summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
+            for subset, part in _subset(scored)
+        ],
+        ignore_index=True,
+    )
 
 
-def summarise_ceiling(cfg: Config, stage: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
-    """Human split-half ceiling on the test cues that have participants' trials; no rows where a culture has none."""
-    settings, parts = cfg.profile.lexical, []
-    for culture, data in stage.items():
-        if (trials := data.trials) is None:
-            continue
-        ceiling = estimate_ceiling(
-            trials, data.cues["test"], cfg.language_of(culture), ks=settings.ks, splits=settings.ceiling_splits,
-            seed=cfg.profile.seed,
-        )  # fmt: skip
-        ceiling["family"] = [families[culture, cue] for cue in ceiling["cue"]]
-        parts += [ceiling.assign(culture=culture, stage="human", model=model) for model in cfg.models]
-    empty = pd.DataFrame(columns=[*PRECISION_KEYS, "value", "low", "high", "n", "subset"])
-    if not parts:
-        return empty
-    return summarise(pd.concat(parts), PRECISION_KEYS, "precision", unit="family", **cfg.bootstrap).assign(subset="all")
+def summarise_ceiling(cfg: Config, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
+    """Human split-half ceiling on the test cues that have participants' trials; no rows where no culture has any.
+
+    Parameters
+    ----------
+    people, families : dict
+        See `score_conditions`.
+
+    Returns
+    -------
+    DataFrame
+        As `summarise_precision`, stage `human` for every model.
+    """
+    settings, by = cfg.profile.lexical, ["model", "culture", "reading", "stage", "k"]
+    parts = [pd.DataFrame(columns=[*by, "cue", "precision"])]
+    for culture, own in people.items():
+        if own.trials is not None:
+            ceiling = estimate_ceiling(
+                own.trials, own.cues["test"], cfg.language_of(culture), ks=settings.ks, splits=settings.ceiling_splits,
+                seed=cfg.profile.seed,
+            )  # fmt: skip
+            parts += [ceiling.assign(culture=culture, stage="human", model=model) for model in cfg.models]
+    scored = add_families(pd.concat(parts[1:] or parts), families)
+    return summarise(scored, by, "precision", unit="family", **cfg.bootstrap).assign(subset="all")
+
+
+def contrast_stages(
+    cfg: Config, scored: pd.DataFrame, by: list[str], value: str, *, pairs: Sequence | None = None, run: str | None = None
+) -> pd.DataFrame:
+    """Paired differences between stages (`pairs`; default `list_contrasts`), cue by cue: intervals and sign-flip p over families.
+
+    `p_holm` is adjusted over the cultures and comparisons of one group of `by` without the culture.
+    """
+    pairs = list_contrasts(cfg) if pairs is None else pairs
+    table = compare(scored, by, value, over="stage", pairs=pairs, key="cue", unit="family", run=run, **cfg.bootstrap)
+    table["p_holm"] = table.groupby([name for name in by if name != "culture"])["p"].transform(lambda p: adjust_holm(p))
+    return table
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in P@5 between the stages of `list_contrasts`, per reading and subset: intervals and sign-flip p over families.
+    """Paired differences in P@5 between the stages of the run, per reading and subset.
 
-    `p_holm` is adjusted over the cultures and comparisons of one model, reading and subset.
+    Parameters
+    ----------
+    scored : DataFrame
+        From `score_conditions`.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, reading, comparison` ('sft - few_shot'), `value, low, high, n, effect, p, p_holm, subset`; `p_holm` is adjusted
+        over the cultures and comparisons of one model, reading and subset.
     """
-    five = scored[scored["k"] == 5]
-    parts = []
-    for subset, part in (("all", five), ("no_reverse", five[~five["reverse"]])):
-        table = compare(
-            part,
-            ["model", "culture", "reading"],
-            "precision",
-            over="stage",
-            pairs=list_contrasts(cfg),
-            key="cue",
-            unit="family",
-            run="seed",
-            **cfg.bootstrap,
-        )
-        table["p_holm"] = table.groupby(["model", "reading"])["p"].transform(lambda p: adjust_holm(p))
-        parts.append(table.assign(subset=subset))
-    return pd.concat(parts, ignore_index=True)
+    by = ["model", "culture", "reading"]
+    parts = _subset(scored[scored["k"] == RATED])
+    tables = [contrast_stages(cfg, part, by, "precision", run="seed").assign(subset=subset) for subset, part in parts]
+    return pd.concat(tables, ignore_index=True)
 
 
 def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
@@ -458,34 +417,20 @@ def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     scored : DataFrame
-        From `alignment.score_conditions`.
+        From `score_conditions`.
 
     Returns
     -------
     DataFrame
-        `model, culture, stage, reading`, the columns of `spread_seeds`, `note` (that there is one seed).
+        `model, culture, stage, reading`, the columns of `stats.spread_seeds`, `note` (that there is one seed).
     """
-    part = scored[(scored["k"] == 5) & scored["stage"].isin(list_trained(cfg))]
+    part = scored[(scored["k"] == RATED) & scored["stage"].isin(list_trained(cfg))]
     table = spread_seeds(part, ["model", "culture", "stage", "reading"], "precision")
     return table.assign(note=table["seeds"].map(lambda seeds: ALONE if seeds == 1 else ""))
 
 
-def list_precision_metrics(cfg: Config, at_5: pd.DataFrame, differences: pd.DataFrame, beyond: pd.DataFrame) -> list[dict]:
-    """Metric records of notebook 04 but for the ratings: precision and ceiling at 5, paired differences, agreement."""
-    language = {name: culture.language for name, culture in cfg.cultures.items()}
-    records = []
-    for reading in PRECISION_READINGS:
-        part = at_5[at_5["reading"] == reading]
-        tagged = part.assign(language=part["culture"].map(language))
-        stages, people = tagged[tagged["stage"] != "human"], tagged[tagged["stage"] == "human"]
-        records += list_records(stages, f"precision_at_5_{reading}", unit="share")
-        records += list_records(people, "human_ceiling_at_5", unit="share", method=reading)
-        gaps = differences[differences["reading"] == reading].rename(columns={"comparison": "method"})
-        gaps = gaps.assign(language=gaps["culture"].map(language))
-        records += list_records(gaps, f"precision_at_5_{reading}_difference", unit="share")
-    for measure, part in beyond.groupby("measure", sort=False):
-        records += list_records(part.assign(language=part["culture"].map(language)), f"{measure}_at_{RATED}", unit="share")
-    return records
+def _subset(scored: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [("all", scored), ("no_reverse", scored[~scored["reverse"]])]
 
 
 def _repeat_runs(lists: pd.DataFrame) -> pd.DataFrame:
