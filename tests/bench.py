@@ -285,7 +285,10 @@ def race_participants(side: str) -> dict:
     ending = {"max_new_tokens": settings.max_new_tokens, "eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
     start = time.perf_counter()
     if side == "ours":
-        sampled.sample_answers(model, tokenizer, cfg.languages["en"], cues, asked, settings, seed=1)
+        sampled.sample_lists(
+            model, tokenizer, cfg.languages["en"], cues, asked, n=settings.n, words=settings.words, seed=1,
+            temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, batch=settings.batch,
+        )  # fmt: skip
     else:
         for text in asked:
             inputs = tokenizer(text, return_tensors="pt")
@@ -310,7 +313,8 @@ def _ask_few_shot(cfg, count: int):
 
     concepts, _ = split.load_pairs(cfg)
     cues, frame = concepts["cue_en"].tolist()[:count], strengths.load_norms(cfg, "us").norms
-    examples = lexical_lists.pick_examples(cfg, frame, sorted(set(frame["cue"]) - set(cues)))
+    own = split.CultureNorms(frame, {"train": sorted(set(frame["cue"]) - set(cues))}, Path())
+    examples = lexical_lists.pick_examples(cfg, own)
     return cues, [models_prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
 
 

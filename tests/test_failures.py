@@ -240,10 +240,10 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
 @pytest.mark.parametrize(
     ("module", "works", "setting", "call"),
     [
-        (lists, "choose_decoding", "lexical.batch", lambda cfg, data: lists.associate(cfg, "tiny", data)),
+        (lists, "generate_lists", "lexical.batch", lambda cfg, data: lists.associate(cfg, "tiny", data)),
         (
-            sampled, "sample_answers", "participants.batch",
-            lambda cfg, data: sampled.simulate(cfg, "tiny", data, {name: ["sun"] for name in data}),
+            sampled, "sample_lists", "participants.batch",
+            lambda cfg, data: sampled.simulate(cfg, "tiny", data, {name: sampled.Panel(["sun"], None, None) for name in data}),
         ),
         (ask, "score_labels", "survey.batch_tokens", lambda cfg, data: ask.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
     ],

@@ -134,9 +134,9 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), (
         "two runs: the interval holds both"
     )
-    gaps = precision.compare_stages(cfg, scored, [("sft", "few_shot")])
+    gaps = precision.compare_stages(cfg, scored).query("comparison == 'sft - few_shot'")
     assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()
-    apart = seeds.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
+    apart = precision.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
     columns = [f"seed {seed}" for seed in cfg.seeds]
     assert apart.loc[("sft", "us", "top"), [*columns, "mean"]].tolist() == pytest.approx([0.0, 0.2, 0.1])
     assert (apart["seeds"] == 2).all() and set(apart["note"]) == {""} and "few_shot" not in apart.index
