@@ -17,7 +17,6 @@ from align_utils.lexical import lists as lexical_lists
 from align_utils.models.adapters import find_adapter
 from align_utils.norms import controls
 from align_utils.store import steps
-from align_utils.survey import seeds
 from align_utils.training import sft
 from align_utils.training import train as training
 

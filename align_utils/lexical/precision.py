@@ -280,9 +280,7 @@ def score_conditions(
     return add_families(pd.concat(parts, ignore_index=True), families)
 
 
-def summarise_agreement(
-    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict
-) -> pd.DataFrame:
+def summarise_agreement(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
     """Measures beyond Precision@5 of every stage, means over the test cues with intervals over families.
 
     Parameters

@@ -328,15 +328,11 @@ def reweigh_mean(table: pd.DataFrame, people: pd.DataFrame, *, fewest: int = FEW
     both = people.merge(table, on="band", suffixes=("_human", ""))
     both = both[(both["rated_words_human"] >= fewest) & (both["rated_words"] >= fewest)]
     weight = both["share_human"] / both["share_human"].sum()
-    reweighed, human = (
-        float((weight * both[side]).sum()) if len(both) else float("nan") for side in ("value", "value_human")
-    )
+    reweighed, human = (float((weight * both[side]).sum()) if len(both) else float("nan") for side in ("value", "value_human"))
     return {"mean": plain, "reweighed": reweighed, "human": human, "bands": ", ".join(map(str, both["band"]))}
 
 
-def list_conditions(
-    cfg: Config, lists: pd.DataFrame, culture: str, own: CultureNorms
-) -> dict[tuple[str, str], pd.DataFrame]:
+def list_conditions(cfg: Config, lists: pd.DataFrame, culture: str, own: CultureNorms) -> dict[tuple[str, str], pd.DataFrame]:
     """(Model, stage) to `cue, responses` of one culture: five responses of every list, all of people's by strength, and their five strongest."""
     part = own.norms[own.norms["cue"].isin(set(own.cues["test"]))]
     everything = part.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()

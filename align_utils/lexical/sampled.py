@@ -37,7 +37,9 @@ from align_utils.store.steps import hash_file, hash_settings, progress, read_fra
 
 # Bumped when what is drawn changes for the same settings; the second one of the drawn lists alone.
 SAMPLED_VERSION, DRAWN_VERSION = 1, 1
-_WHO = {name: pa.Column(str) for name in ("model", "culture", "stage", "cue", "text")} | {"participant": pa.Column(int, pa.Check.ge(1))}
+_WHO = {name: pa.Column(str) for name in ("model", "culture", "stage", "cue", "text")} | {
+    "participant": pa.Column(int, pa.Check.ge(1))
+}
 # Answers in the form of people's trials, empty where missing, and lists as drawn; `participant` is the number of the draw.
 ANSWERS = pa.DataFrameSchema({**_WHO, **{name: pa.Column(str) for name in ("R1", "R2", "R3")}})
 DRAWN = pa.DataFrameSchema({**_WHO, "responses": pa.Column(object)})
@@ -168,9 +170,7 @@ def list_drawn(cfg: Config) -> tuple[str, ...]:
     return ("few_shot", *(name for name in list_trained(cfg) if name in TARGETS))
 
 
-def _draw(
-    cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw
-) -> list[Path]:
+def _draw(cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw) -> list[Path]:
     if not draw.n:
         return []
     steps = {}
