@@ -151,8 +151,9 @@ def score_reward(responses: Sequence[str], human: dict[str, float], language: La
     Examples
     --------
     >>> from align_utils import config
-    >>> cfg = config.load("smoke"); en = cfg.languages["en"]
-    >>> parts = config.Reward(k=2, precision=0.5, strength=0.5)
+    >>> from align_utils.config import settings
+    >>> en = config.load("smoke").languages["en"]
+    >>> parts = settings.Reward(k=2, precision=0.5, strength=0.5)
     >>> score_reward(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, en, parts)
     0.625
     """

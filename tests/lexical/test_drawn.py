@@ -7,7 +7,6 @@ from test_participants import make_project, make_talkative
 from align_utils.config import profiles as config
 from align_utils.lexical import sampled
 from align_utils.norms import split
-from align_utils.store import page as store_page
 from align_utils.store import steps
 
 
@@ -23,15 +22,15 @@ def change(cfg, **settings):
 
 def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, monkeypatch):
     cfg, stage = project
-    sample, calls = sampled.sample_words, []
+    sample, calls = sampled.sample_lists, []
 
     def stop_at_the_third(*args, **kwargs):
-        calls.append((kwargs["label"], tuple(args[3])))
+        calls.append((kwargs["label"].split(",")[0], tuple(args[3])))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(sampled, "sample_words", stop_at_the_third)
+    monkeypatch.setattr(sampled, "sample_lists", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         sampled.draw_test_lists(cfg, "tiny", stage)
     paths = sampled.draw_test_lists(cfg, "tiny", stage)
@@ -39,7 +38,7 @@ def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, 
     assert [label for label, _ in calls] == [
         *(f"us {name}" for name in names[:3]), *(f"us {name}" for name in names[2:]), *(f"cn {name}" for name in names)
     ]  # fmt: skip
-    assert all(list(cues) == stage[label[:2]]["cues"]["test"] for label, cues in calls)
+    assert all(list(cues) == stage[label[:2]].cues["test"] for label, cues in calls)
     us, cn = (steps.read_frame(path, made_by="04") for path in paths)
     assert us.groupby(["stage", "cue"]).size().eq(cfg.profile.lexical.drawn).all() and set(cn["stage"]) == set(names)
     assert us.groupby("stage")["text"].agg(tuple).nunique() == len(names), "every stage draws for itself"
@@ -52,13 +51,13 @@ def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, 
 def test_lists_hold_so_many_whole_words_and_end_there(english):
     model, tokenizer = make_talkative(3)
     given = {"words": 2, "max_new_tokens": 30, "batch": 24, "seed": 1}
-    frame = sampled.sample_words(model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given)
+    frame = sampled.sample_lists(model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given)
     lengths = frame["responses"].map(len)
     assert lengths.max() == 2 and lengths.nunique() > 1
     cut = frame[frame["text"].str.endswith(",")]
     assert len(cut) > 3 and cut["responses"].map(len).eq(2).all(), "a full list ends with its last word's separator"
     # At no temperature to speak of, draws are the likeliest words: the same list for every participant.
-    cold = sampled.sample_words(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
+    cold = sampled.sample_lists(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
     assert cold["text"].nunique() == 1 and frame["text"].nunique() > 1
 
 
@@ -80,17 +79,13 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
     path = steps.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
     scored = sampled.score_drawn(cfg, [path], stage, split.map_families(cfg))
     assert len(scored) == 5 * len(cues) * 2
-    means = sampled.summarise_drawn(cfg, scored)
+    means, gaps = sampled.summarise_drawn(cfg, scored)
     found = means.set_index(["stage", "reading"])["value"]
     for reading in ("top", "attested"):
         assert found["grpo", reading] == pytest.approx((1 + 0.2) / 2) and found["sft", reading] == pytest.approx(0.1)
-    gaps = sampled.compare_drawn(cfg, scored)
     assert "grpo - sft" in set(gaps["comparison"]) and not gaps["comparison"].str.contains("control").any()
     gain = gaps.query("comparison == 'grpo - sft' and reading == 'attested'").iloc[0]
     assert gain["value"] == pytest.approx(0.5) and gain["n"] == len(cues) and gain["p"] <= gain["p_holm"]
-    records = sampled.list_drawn_metrics(cfg, means, gaps)
-    assert len(records) == len(means) + len(gaps)
-    store_page.save_metrics(cfg, records, "04")
 
 
 def test_switched_off_there_are_tables_without_rows(project):
@@ -98,5 +93,5 @@ def test_switched_off_there_are_tables_without_rows(project):
     off = change(cfg, drawn=0)
     assert sampled.draw_test_lists(off, "tiny", stage) == []
     scored = sampled.score_drawn(off, [], stage, {})
-    means, gaps = sampled.summarise_drawn(off, scored), sampled.compare_drawn(off, scored)
-    assert scored.empty and means.empty and gaps.empty and sampled.list_drawn_metrics(off, means, gaps) == []
+    means, gaps = sampled.summarise_drawn(off, scored)
+    assert scored.empty and means.empty and gaps.empty

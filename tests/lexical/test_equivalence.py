@@ -13,16 +13,17 @@ def test_halves_worked_by_hand(english):
     # Two people: one half is each of them, so the difference is 4 - 2 or 2 - 4; the unrated word counts for nobody.
     trials = pd.DataFrame({"cue": ["dog"] * 3, "R1": ["Cat", "bone", "xyz"], "R2": ["cat", "", ""], "R3": ["", "", ""]})
     scale = pd.Series({"cat": 4.0, "bone": 2.0})
-    differences = ratings.halve_ratings(trials, ["dog"], scale, english, splits=40, seed=0)
-    assert set(differences) == {-2.0, 2.0} and ratings.find_margin(differences) == 2
-    assert len(ratings.halve_ratings(trials, ["sun"], scale, english, splits=5, seed=0)) == 0
+    differences, cues = ratings.halve_ratings(trials, ["dog"], scale, english, splits=40, seed=0)
+    assert set(differences) == {-2.0, 2.0} and ratings.find_margin(differences) == 2 and cues == ["dog"]
+    none, cues = ratings.halve_ratings(trials, ["sun"], scale, english, splits=5, seed=0)
+    assert len(none) == 0 and cues == []
     assert math.isnan(ratings.find_margin(np.empty(0)))
 
 
 def test_a_half_is_weighted_by_its_rated_responses(english):
     trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "bone"], "R2": ["cat", "cat"], "R3": ["bone", ""]})
     scale = pd.Series({"cat": 4.0, "bone": 1.0})
-    differences = ratings.halve_ratings(trials, ["dog"], scale, english, splits=20, seed=1)
+    differences, cues = ratings.halve_ratings(trials, ["dog"], scale, english, splits=20, seed=1)
     assert set(np.round(differences, 6)) == {0.5, -0.5}, "(4+4+1)/3 against (1+4)/2"
 
 

@@ -1,7 +1,6 @@
 """Simulated participants on the tiny model: every draw against a plain loop, early ends, resuming, and the way to the table."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ import pytest
 import torch
 from conftest import copy_project
 from peft import LoraConfig, get_peft_model
-from test_training import prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
@@ -17,12 +15,12 @@ from align_utils.config import stages
 from align_utils.lexical import sampled
 from align_utils.models import adapters, decode
 from align_utils.models import load as models
-from align_utils.norms import split
+from align_utils.norms import split, strengths
 from align_utils.plots import lexical as lexical_plots
-from align_utils.store import page as store_page
+from align_utils.store import steps
 
 WORDS = "abcxyz"
-SETTINGS = config_settings.Participants(n=6, cues=9, stages=["few_shot"], words=3, temperature=1.0, max_new_tokens=18, batch=24)
+SETTINGS = config_settings.Participants(n=6, cues=9, words=3, temperature=1.0, max_new_tokens=18, batch=24)
 CUES = ["dog", "a much longer cue", "sun"]
 
 
@@ -48,7 +46,11 @@ def talkative():
 
 def ask(talkative, english, cues, settings=SETTINGS, seed=5):
     asked = [f'To "{cue}", say:' for cue in cues]
-    return sampled.sample_answers(*talkative, english, cues, asked, settings, seed=seed)
+    lists = sampled.sample_lists(
+        *talkative, english, cues, asked, n=settings.n, words=settings.words, temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens, batch=settings.batch, seed=seed,
+    )  # fmt: skip
+    return sampled.form_trials(lists, english)
 
 
 def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, english):
@@ -144,7 +146,13 @@ def make_adapter(cfg, culture, stage, seed):
 def make_project(folder):
     """A copy of the project with prepared norms and an adapter for every trained stage, each with weights of its own."""
     cfg = config.load("smoke", root=copy_project(folder))
-    prepare(cfg)
+    loaded = {name: strengths.load_norms(cfg, name) for name in cfg.cultures}
+    for name, part in loaded.items():
+        split.save_norms(cfg, name, part.norms, part.trials)
+    concepts, _ = split.load_pairs(cfg)
+    merged = strengths.merge_languages(cfg, loaded)
+    splits = split.split_pairs(concepts, merged, cfg.languages, valid=8, test=16, seed=cfg.profile.seed)
+    steps.save_frame(splits, cfg.runs / "norms" / "splits.csv")
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
         make_adapter(cfg, culture, stage, seed)
     return cfg, split.load_run(cfg)
@@ -162,14 +170,8 @@ def change(cfg, **settings):
 
 def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeypatch):
     cfg, stage = project
-    cues = {name: group["cues"] for name, group in sampled.load_participant_people(cfg, stage).items()}
-    # Another choice of stages draws the same answers for those that both have.
-    alone = change(cfg, stages=["ppo"])
-    sampled.simulate(alone, "tiny", stage, cues)
-    ppo = sampled.load_participants(alone)
-    for folder in (cfg.runs / "steps" / "participants").iterdir():
-        shutil.rmtree(folder)
-    sample, calls = sampled.sample_answers, []
+    panels = sampled.load_panels(cfg, stage)
+    sample, calls = sampled.sample_lists, []
 
     def stop_at_the_third(*args, **kwargs):
         calls.append(kwargs["label"])
@@ -177,70 +179,63 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(sampled, "sample_answers", stop_at_the_third)
+    monkeypatch.setattr(sampled, "sample_lists", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        sampled.simulate(cfg, "tiny", stage, cues)
-    paths = sampled.simulate(cfg, "tiny", stage, cues)
+        sampled.simulate(cfg, "tiny", stage, panels)
+    paths = sampled.simulate(cfg, "tiny", stage, panels)
     # None named: the untuned model in both ways and the controls answer as SFT and PPO do.
     names = set(stages.list_stages(cfg))
     assert names > {"zero_shot", "few_shot", "sft", "ppo", "rloo", "control_shuffled", "control_foreign"}
     cells = len(names) * len(cfg.cultures)
     assert len(calls) == cells + 1, "two cells were there already, the third is asked again"
-    sampled.simulate(cfg, "tiny", stage, cues)
+    sampled.simulate(cfg, "tiny", stage, panels)
     assert len(calls) == cells + 1 and [path.name for path in paths] == ["tiny_us.parquet", "tiny_cn.parquet"]
     frame = sampled.load_participants(cfg)
     n = cfg.profile.participants.n
     assert frame.groupby(["culture", "stage", "cue"]).size().eq(n).all() and len(frame) == cells * 4 * n
     assert set(frame["stage"]) == names
-    pd.testing.assert_frame_equal(frame[frame["stage"] == "ppo"].reset_index(drop=True), ppo)
     by_stage = frame[frame["culture"] == "us"].groupby("stage")["text"].agg(tuple)
     assert by_stage.nunique() == len(names), "every stage answers for itself"
     # A deeper change of settings is another step.
-    sampled.simulate(change(cfg, temperature=0.5), "tiny", stage, cues)
+    sampled.simulate(change(cfg, temperature=0.5), "tiny", stage, panels)
     assert len(calls) == 2 * cells + 1
 
 
-def test_switched_off_and_unknown_stages(project):
+def test_switched_off_there_are_tables_without_rows_and_a_figure_that_says_so(project):
     cfg, stage = project
     off = change(cfg, n=0)
     assert sampled.simulate(off, "tiny", stage, {}) == [] and sampled.load_participants(off).empty
-    people = sampled.load_participant_people(off, stage)
-    scored = sampled.score_panels(off, sampled.load_participants(off), stage, people, {})
-    summary = sampled.summarise_panels(off, scored)
-    contrasts = sampled.contrast_panels(off, scored, [("sft", "few_shot")])
-    assert (
-        scored.empty and summary.empty and contrasts.empty and sampled.list_participant_metrics(off, summary, contrasts) == []
-    )
+    panels = sampled.load_panels(off, stage)
+    scored = sampled.score_panels(off, sampled.load_participants(off), stage, panels, {})
+    summary, contrasts = sampled.summarise_panels(off, scored)
+    assert scored.empty and summary.empty and contrasts.empty
     assert lexical_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
-    cues = {name: group["cues"] for name, group in people.items()}
-    with pytest.raises(config_settings.ConfigError, match=r"participants\.stages: 'nonsense'.*few_shot.*ppo"):
-        sampled.simulate(change(cfg, stages=["nonsense"]), "tiny", stage, cues)
 
 
 def test_cues_are_test_cues_that_people_answered_and_more_keep_the_earlier_ones(project):
     cfg, stage = project
-    few, more = (sampled.load_participant_people(change(cfg, cues=count), stage) for count in (3, 5))
+    few, more = (sampled.load_panels(change(cfg, cues=count), stage) for count in (3, 5))
     for culture in cfg.cultures:
-        assert few[culture]["cues"] == more[culture]["cues"][:3] and len(more[culture]["cues"]) == 5
-        assert set(more[culture]["cues"]) <= set(stage[culture].cues["test"])
-        assert set(more[culture]["trials"]["cue"]) == set(more[culture]["cues"]) == set(more[culture]["strengths"]["cue"])
+        assert few[culture].cues == more[culture].cues[:3] and len(more[culture].cues) == 5
+        assert set(more[culture].cues) <= set(stage[culture].cues["test"])
+        assert set(more[culture].trials["cue"]) == set(more[culture].cues) == set(more[culture].strengths["cue"])
 
 
 def test_answers_are_scored_beside_people_and_the_baseline(project):
     cfg, stage = project
-    people, families = sampled.load_participant_people(cfg, stage), split.map_families(cfg)
+    panels, families = sampled.load_panels(cfg, stage), split.map_families(cfg)
     # Participants who say what people say most: five words over three people of the panel.
     rows = []
-    for culture, group in people.items():
-        for cue in group["cues"]:
-            best = group["strengths"].query("cue == @cue and rank <= 5")["response"].tolist()
+    for culture, panel in panels.items():
+        for cue in panel.cues:
+            best = panel.strengths.query("cue == @cue and rank <= 5")["response"].tolist()
             rows += [(culture, cue, 1, *best[:3]), (culture, cue, 2, *best[2:5])]
     frame = pd.DataFrame(rows, columns=["culture", "cue", "participant", "R1", "R2", "R3"])
     answers = pd.concat(
         [frame.assign(model="tiny", stage="ppo"), frame.assign(model="tiny", stage="sft", R1="", R2="", R3="x")]
     )
-    scored = sampled.score_panels(cfg, answers, stage, people, families)
-    summary = sampled.summarise_panels(cfg, scored)
+    scored = sampled.score_panels(cfg, answers, stage, panels, families)
+    summary, contrasts = sampled.summarise_panels(cfg, scored)
     found = summary.set_index(["culture", "measure", "stage"])["value"].sort_index()
     for culture in cfg.cultures:
         precision = found[culture, "precision_top"]
@@ -249,40 +244,8 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
         assert found[culture, "js_distance"]["human"] < found[culture, "js_distance"]["frequency"] <= 1
         assert found[culture, "shared_mass"]["sft"] == pytest.approx(0)
     assert set(summary["measure"]) == set(sampled.POPULATION_MEASURES)
-    contrasts = sampled.contrast_panels(cfg, scored, [("ppo", "sft")])
-    gain = contrasts.query("culture == 'us' and measure == 'precision_top'").iloc[0]
-    assert gain["value"] == pytest.approx(1) and gain["n"] == len(people["us"]["cues"]) and gain["p_holm"] >= gain["p"]
-    records = sampled.list_participant_metrics(cfg, summary, contrasts)
-    assert len(records) == len(summary) + len(contrasts)
-    store_page.save_metrics(cfg, records, "04")
+    gain = contrasts.query("comparison == 'ppo - sft' and culture == 'us' and measure == 'precision_top'").iloc[0]
+    assert gain["value"] == pytest.approx(1) and gain["n"] == len(panels["us"].cues) and gain["p_holm"] >= gain["p"]
     figure = lexical_plots.plot_population(summary)
     assert len(figure.axes) == 2 * len(lexical_plots.POPULATION_PANELS)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["PPO", "SFT"]
-
-
-def test_markers_at_the_ends_of_an_axis_are_drawn_whole():
-    # The second culture gives more distinct responses than the first, with which it shares the axis.
-    rows = [
-        {
-            "culture": culture,
-            "measure": measure,
-            "stage": stage,
-            "value": value * (most if measure.startswith("distinct") else 1),
-        }
-        for culture, most in (("us", 10), ("cn", 40))
-        for measure in (*lexical_plots.POPULATION_PANELS, "distinct_gap")
-        for stage, value in (("sft", 0.0), ("ppo", 1.0))
-    ]
-    frame = pd.DataFrame(rows).assign(low=lambda part: part["value"], high=lambda part: part["value"], n=3)
-    figure = lexical_plots.plot_population(frame)
-    figure.draw_without_rendering()
-    seen = 0
-    for axes in figure.axes:
-        for line in axes.lines:
-            if line.get_marker() in ("o", "D"):
-                centre = axes.transData.transform(line.get_xydata())[:, 0]
-                radius = line.get_markersize() / 2 * figure.dpi / 72
-                assert axes.bbox.x0 <= (centre - radius).min() and (centre + radius).max() <= axes.bbox.x1, axes.get_xlabel()
-                seen += len(centre)
-    # Two stages in four panels of two cultures, and the people's diamonds of the fourth.
-    assert seen == 2 * 4 * 2 + 2 * 2

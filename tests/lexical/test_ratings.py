@@ -7,13 +7,11 @@ import pandas as pd
 import pytest
 
 from align_utils.config import profiles as config
-from align_utils.config.settings import RatingRules
 from align_utils.lexical import ratings
 from align_utils.norms import split, strengths
 from align_utils.plots import lexical as lexical_plots
 from align_utils.store.textfiles import DataError
 
-RULES = RatingRules(lemma_backoff=True, multiword="exact", bands=2)
 TRADITIONAL = {"放松": "放鬆", "胜利": "勝利", "爱情": "愛情", "温暖": "溫暖"}
 
 
@@ -27,6 +25,11 @@ def words_of(language, name):
     return [*high, *low]
 
 
+def load_tables(cfg, folder, language):
+    found, rows = ratings.load_ratings(config.Config(cfg.profile, cfg.root, folder), language)
+    return found, pd.DataFrame([row for row in rows if row["rating"] in found])
+
+
 def load(cfg, tmp_path, language, files):
     """Read a folder that holds these files (text, or a dict of sheets) as the run's ratings."""
     folder = tmp_path / "ratings"
@@ -38,7 +41,7 @@ def load(cfg, tmp_path, language, files):
                     frame.to_excel(book, sheet_name=sheet, index=False)
         else:
             (folder / name).write_text(content, encoding="utf-8")
-    return ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), language)
+    return load_tables(cfg, tmp_path, language)
 
 
 def table(header, rows, sep):
@@ -65,8 +68,8 @@ def test_english_files_as_published(cfg, tmp_path, english):
         "Concreteness_ratings_Brysbaert_et_al_BRM.txt": table(BRYSBAERT, brysbaert(english), "\t"),
         "Ratings_Warriner_et_al.csv": table(WARRINER, rows, ","),
     }
-    found, sources, absent = load(cfg, tmp_path, english, files)
-    assert set(found) == {"concreteness", "valence", "arousal", "dominance"} and not absent
+    found, sources = load(cfg, tmp_path, english, files)
+    assert set(found) == {"concreteness", "valence", "arousal", "dominance"}
     assert found["concreteness"]["zebra crossing"] == 4.8 and found["concreteness"]["null"] == 1.9
     assert found["concreteness"]["apple"] == pytest.approx(4.55) and found["arousal"]["sleep"] == pytest.approx(1.95)
     assert sources["anchors"].str.startswith("in order: 10 of 10 high and 10 of 10 low").all()
@@ -74,13 +77,13 @@ def test_english_files_as_published(cfg, tmp_path, english):
 
 def test_the_journals_workbook_reads_like_the_text(cfg, tmp_path, english):
     sheet = pd.DataFrame(brysbaert(english, TRUE=2.2), columns=BRYSBAERT)
-    found, sources, _ = load(cfg, tmp_path, english, {"13428_2013_403_MOESM1_ESM.xlsx": {"Sheet1": sheet}})
+    found, sources = load(cfg, tmp_path, english, {"13428_2013_403_MOESM1_ESM.xlsx": {"Sheet1": sheet}})
     assert found["concreteness"].to_dict() == {
         str(w).casefold(): pytest.approx(m) for w, m in zip(sheet["Word"], sheet["Conc.M"], strict=True)
     }
     # With the text file beside it the workbook is not opened.
     broken = {"Concreteness_ratings_Brysbaert_et_al_BRM.txt": table(BRYSBAERT, brysbaert(english, dragon=3.0), "\t")}
-    found, sources, _ = load(cfg, tmp_path, english, broken)
+    found, sources = load(cfg, tmp_path, english, broken)
     assert "dragon" in found["concreteness"] and sources["file"].tolist() == ["Concreteness_ratings_Brysbaert_et_al_BRM.txt"]
 
 
@@ -96,7 +99,7 @@ def xu_li(chinese, turn):
 
 
 def test_a_reversed_workbook_is_turned_and_one_turned_already_is_refused(cfg, tmp_path, chinese):
-    found, sources, _ = load(cfg, tmp_path, chinese, {XU_LI: xu_li(chinese, lambda mean: 6 - mean)})
+    found, sources = load(cfg, tmp_path, chinese, {XU_LI: xu_li(chinese, lambda mean: 6 - mean)})
     assert found["concreteness"]["苹果"] == pytest.approx(4.55) and found["concreteness"]["真理"] == pytest.approx(1.95)
     assert sources["note"].tolist() == ["turned: 6 - x"]
     with pytest.raises(DataError) as caught:
@@ -126,7 +129,7 @@ def test_a_reversed_scale_a_wrong_column_and_a_wrong_range_are_one_error_each(cf
 
 def test_too_few_anchors_are_stated_as_not_checked(cfg, tmp_path, english):
     rows = [("table", 1.0), ("apple", 1.2), ("hope", 4.9), ("truth", 4.9), ("zebra", 5)]
-    _, sources, _ = load(cfg, tmp_path, english, {"concreteness.en.csv": table(["Word", "Conc.M"], rows, ",")})
+    _, sources = load(cfg, tmp_path, english, {"concreteness.en.csv": table(["Word", "Conc.M"], rows, ",")})
     assert sources["anchors"].tolist() == ["not checked: 2 of 10 high and 2 of 10 low anchors in the file"]
 
 
@@ -143,16 +146,16 @@ def test_traditional_script_is_converted_and_counted_or_refused_with_the_command
     rows = emobank(chinese, OpenCC("s2t").convert)
     assert {row[1] for row in rows} >= set(TRADITIONAL.values()), "the fixture is in traditional script"
     files = {"CVAW_all_SD.csv": table(header, rows, "\t")}
-    found, sources, _ = load(cfg, tmp_path, chinese, files)
+    found, sources = load(cfg, tmp_path, chinese, files)
     simplified = emobank(chinese, str)
     assert found["valence"].to_dict() == {row[1]: pytest.approx(row[2]) for row in simplified}
     changed = sum(a[1] != b[1] for a, b in zip(rows, simplified, strict=True))
     assert sources["note"].tolist() == [f"traditional script: {changed} of {len(rows)} words converted"] * 2
     monkeypatch.setattr(ratings, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"CVAW_all_SD\.csv.*traditional script.*OpenCC.*pip install .*\[ratings\]"):
-        ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+        load_tables(cfg, tmp_path, chinese)
     (tmp_path / "ratings/CVAW_all_SD.csv").write_text(table(header, simplified, "\t"))
-    _, sources, _ = ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+    _, sources = load_tables(cfg, tmp_path, chinese)
     assert sources["note"].eq("").all(), "simplified words need no package"
 
 
@@ -161,9 +164,9 @@ def test_a_workbook_without_its_package_names_the_command_and_a_csv_beside_it_ne
     load(cfg, tmp_path, chinese, files)
     monkeypatch.setattr(ratings, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"openpyxl.*pip install .*\[ratings\]"):
-        ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), chinese)
+        load_tables(cfg, tmp_path, chinese)
     text = files[XU_LI]["Concreteness Ratings"].to_csv(index=False)
-    found, _, _ = load(cfg, tmp_path, chinese, {XU_LI.replace("xlsx", "csv"): text})
+    found, _ = load(cfg, tmp_path, chinese, {XU_LI.replace("xlsx", "csv"): text})
     assert found["concreteness"]["苹果"] == pytest.approx(4.55)
 
 
@@ -175,7 +178,7 @@ def test_cntext_yaml_keeps_words_that_yaml_would_turn_and_names_the_line(cfg, tm
         *(f"  {w}: {{valence: {v}, arousal: {a}}}" for _, w, v, a, _, _ in rows),
         "  no: {valence: 5, arousal: 5}",
     ]
-    found, _, _ = load(cfg, tmp_path, chinese, {"zh_valence_ChineseEmoBank.yaml": "\n".join(lines)})
+    found, _ = load(cfg, tmp_path, chinese, {"zh_valence_ChineseEmoBank.yaml": "\n".join(lines)})
     assert len(found["arousal"]) == len(rows) + 1 and found["valence"]["no"] == 5
     with pytest.raises(DataError, match=rf"line {len(lines)}, column 'valence': expected a number from 1 to 9, found '55'"):
         load(
@@ -192,7 +195,7 @@ def test_another_scale_is_put_on_the_ratings_own(cfg, tmp_path, chinese):
     rows = [(w, round((v - 1) / 4 - 1, 4), round((a - 1) / 2 - 0, 4)) for _, w, v, a, _, _ in emobank(chinese, str)]
     rows = [*rows, ("甲", -3, 0), ("乙", 3, 4), ("丙", 0, 2)]
     files = {"13428_2021_1607_MOESM1_ESM.csv": table(["Word", "Valence_Mean", "Arousal_Mean"], rows, ",")}
-    found, sources, _ = load(cfg, tmp_path, chinese, files)
+    found, sources = load(cfg, tmp_path, chinese, files)
     assert [found["valence"][w] for w in "甲乙丙"] == [1, 9, 5] and [found["arousal"][w] for w in "甲乙丙"] == [1, 9, 5]
     assert sources["note"].tolist() == ["put from -3 to 3 on the scale linearly", "put from 0 to 4 on the scale linearly"]
 
@@ -203,15 +206,11 @@ def test_matches_are_counted_exact_before_lemma_and_several_words_only_exact(eng
         "cue": ["a", "b", "c"], "responses": [["Dogs", "running", "ice creams", "blue moons"], ["xyz", "dog"], []],
         "weights": [[4.0, 3.0, 2.0, 1.0], [1.0, 1.0], []],
     })  # fmt: skip
-    first, second, none = ratings.rate_responses(lists, {"c": scale}, english, RULES).to_dict("records")
+    first, second, none = ratings.rate_responses(lists, {"c": scale}, english).to_dict("records")
     assert (first["exact"], first["lemma"], first["unrated"]) == pytest.approx((0.3, 0.4, 0.3))
     assert first["value"] == pytest.approx((4 * 5 + 3 * 4) / 7) and second["value"] == 5 and second["unrated"] == 0.5
     assert np.isnan([none["value"], none["exact"], none["unrated"]]).all()
-    folded = ratings.match_words(["ice creams", "dogs"], scale, english, RULES.model_copy(update={"multiword": "lemma"}))
-    assert folded["match"].tolist() == ["lemma", "lemma"] and folded["value"].tolist() == [4.5, 5.0]
-    exact = ratings.match_words(["dogs"], scale, english, RULES.model_copy(update={"lemma_backoff": False}))
-    assert exact["match"].tolist() == ["unrated"]
-    assert ratings.match_words(["女儿"], pd.Series({"女": 4.0}), chinese, RULES)["match"].tolist() == ["unrated"]
+    assert ratings.match_words(["女儿"], pd.Series({"女": 4.0}), chinese)["match"].tolist() == ["unrated"]
 
 
 def test_bands_hold_equal_shares_of_tokens_and_equal_counts_stay_together(english):
@@ -225,9 +224,9 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     scale, bands = pd.Series({"a": 2.0, "b": 4.0, "c": 5.0}), pd.Series({"a": 1, "b": 1, "c": 2, "d": 2})
     people = pd.DataFrame({"cue": ["x"], "responses": [["a", "c", "d"]], "weights": [[2.0, 1.0, 1.0]]})
     model = pd.DataFrame({"cue": ["x", "y"], "responses": [["a", "b", "c", "new"], ["b"]]})
-    human = ratings.tabulate_bands(people, scale, bands, english, RULES)
+    human = ratings.tabulate_bands(people, scale, bands, english)
     assert human[["share", "rated", "value"]].to_numpy().tolist() == [[0.5, 1.0, 2.0], [0.5, 0.5, 5.0]]
-    mine = ratings.tabulate_bands(model, scale, bands, english, RULES).set_index("band")
+    mine = ratings.tabulate_bands(model, scale, bands, english).set_index("band")
     assert mine["share"].to_dict() == {ratings.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
     assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(
         mine.loc[ratings.UNSEEN, "value"]
@@ -239,14 +238,19 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     assert ratings.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
 
 
-def test_people_stand_beside_a_list_of_a_models_length_too(english):
-    norms = pd.DataFrame(
-        {"cue": ["dog"] * 3, "response": ["cat", "bone", "moon"], "rank": [1, 2, 3], "strength": [0.8, 0.1, 0.1]}
+def test_people_stand_beside_a_list_of_a_models_length_too(cfg, english):
+    words = ["cat", "bone", "moon", "tail", "paw", "leash"]
+    norms = pd.DataFrame({"cue": "dog", "response": words, "strength": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]})
+    own = split.CultureNorms(norms, {"test": ["dog"]}, cfg.root)
+    lists = pd.DataFrame({"model": "tiny", "culture": "us", "stage": "sft", "cue": ["dog"], "responses": [[*words, "more"]]})
+    conditions = ratings.list_conditions(cfg, lists, "us", own)
+    scale = {"valence": pd.Series({"cat": 7.0, "bone": 5.0, "moon": 6.0, "tail": 5.0, "paw": 5.0, "leash": 1.0})}
+    full, short, mine = (
+        ratings.rate_responses(conditions["tiny", stage], scale, english)["value"].item()
+        for stage in ("human", "human_top5", "sft")
     )
-    strongest, everything = ratings.list_strongest(norms, ["dog"], k=2), ratings.list_people(norms, ["dog"])
-    scale = {"valence": pd.Series({"cat": 7.0, "bone": 5.0, "moon": 6.0})}
-    short, full = (ratings.rate_responses(lists, scale, english, RULES)["value"].item() for lists in (strongest, everything))
-    assert short == 6.0 and full == pytest.approx(0.8 * 7 + 0.1 * 5 + 0.1 * 6)
+    assert full == pytest.approx(0.5 * 7 + 0.1 * 22) and short == pytest.approx((7 + 5 + 1 + 6 + 5) / 5)
+    assert mine == pytest.approx((7 + 5 + 6 + 5 + 5) / 5), "the first five of a longer list"
 
 
 def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
@@ -262,8 +266,8 @@ def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
 def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
     english, chinese = cfg.languages["en"], cfg.languages["zh"]
-    found, sources, _ = ratings.load_ratings(cfg, english)
-    more, others, _ = ratings.load_ratings(cfg, chinese)
+    found, sources = load_tables(cfg, real_data, english)
+    more, others = load_tables(cfg, real_data, chinese)
     assert all(
         re.match("in order: (9|10) of 10 high and (9|10) of 10", text) for text in [*sources["anchors"], *others["anchors"]]
     )
@@ -274,14 +278,14 @@ def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
     pairs = [(hidden[word], scale[lemma]) for word, lemma in lemmas.items() if lemma != word and lemma in scale.index]
     assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.6
     us, cn = (
-        ratings.list_people(frame, frame["cue"].unique())
+        frame.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()
         for frame in (strengths.load_norms(cfg, name).norms for name in ("us", "cn"))
     )
-    cover = ratings.rate_responses(us, found, english, cfg.profile.ratings).groupby("rating")[list(ratings.MATCHES)].mean()
+    cover = ratings.rate_responses(us, found, english).groupby("rating")[list(ratings.MATCHES)].mean()
     assert (
         cover.loc["concreteness", "exact"] > 0.9
         and cover.loc["valence", "exact"] > 0.8
         and cover["lemma"].between(0.01, 0.1).all()
     )
-    cover = ratings.rate_responses(cn, more, chinese, cfg.profile.ratings).groupby("rating")[list(ratings.MATCHES)].mean()
+    cover = ratings.rate_responses(cn, more, chinese).groupby("rating")[list(ratings.MATCHES)].mean()
     assert cover["exact"].between(0.1, 0.4).all() and cover["lemma"].eq(0).all()

@@ -1,30 +1,38 @@
 """Conditions of notebook 04: the ratings of people and stages over the cues they share."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from align_utils.config import profiles as config
-from align_utils.lexical import ratings
-from align_utils.norms import strengths
+from align_utils.lexical import metrics, ratings
+from align_utils.norms.split import CultureNorms
 from align_utils.plots import lexical as lexical_plots
+
+
+def list_rated(cfg, means, gaps, level):
+    """The ratings' records alone: the other tables are empty."""
+    empty = pd.DataFrame(columns=["culture", "stage", "reading", "measure"])
+    names = ("precision", "differences", "agreement", "panels", "panel_gaps", "drawn", "drawn_gaps")
+    return metrics.list_metrics(cfg, dict.fromkeys(names, empty) | {"ratings": means, "rating_gaps": gaps, "level": level})
 
 
 @pytest.fixture
 def conditions(cfg):
     scales = {"us": {"valence": pd.Series({"good": 8.0, "bad": 2.0, "so": 5.0})}}
     frame = pd.DataFrame({"cue": list("abcd"), "response": ["good", "bad", "so", "zzz"], "strength": 1.0, "count": 3})
-    stage = {"us": {"norms": frame, "cues": {"test": list("abcd")}}}
+    people = {"us": CultureNorms(frame, {"test": list("abcd")}, cfg.root)}
     rows = [("sft", "a", ["good"]), ("sft", "b", ["good"]), ("sft", "c", ["zzz"]), ("sft", "d", ["bad"])]
     rows += [("ppo", "a", ["so"]), ("ppo", "b", ["zzz"]), ("ppo", "c", ["good"]), ("ppo", "d", ["good"])]
     rows += [("few_shot", cue, []) for cue in "abcd"]
     lists = pd.DataFrame(rows, columns=["stage", "cue", "responses"]).assign(culture="us", model="tiny")
     families = {("us", cue): number for number, cue in enumerate("abcd")}
-    return lists, stage, scales, families
+    return lists, people, scales, families
 
 
 def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(cfg, conditions):
-    lists, stage, scales, families = conditions
-    frame = ratings.rate_conditions(cfg, lists, stage, scales)
+    lists, people, scales, families = conditions
+    frame = ratings.rate_conditions(cfg, lists, people, scales)
     means = ratings.summarise_ratings(cfg, frame, families).query("statistic == 'mean'").set_index("stage")
     # People have a, b, c. SFT has a, b, d: over a and b it is 8, people 5. PPO has a, c, d: over a and c 6.5, people 6.5.
     # One response a cue: people's five strongest are all of theirs.
@@ -43,8 +51,8 @@ def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(
     assert gaps["value"].tolist() == [1.5, 0.0] and gaps["median"].tolist() == [1.5, 0.0]
 
 
-def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions, monkeypatch):
-    lists, stage, scales, families = conditions
+def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions):
+    lists, people, scales, families = conditions
     trials = pd.DataFrame(
         {
             "cue": ["a"] * 3 + ["b"] * 2 + ["d"] * 2,
@@ -53,42 +61,39 @@ def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions
             "R3": "",
         }
     )
-    monkeypatch.setattr(strengths, "load_norms", lambda *_: {"trials": trials})
-    frame = ratings.rate_conditions(cfg, lists, stage, scales)
-    level = ratings.judge_human_level(cfg, frame, stage, families, scales).set_index("stage")
+    people = {"us": replace(people["us"], trials=trials)}
+    frame = ratings.rate_conditions(cfg, lists, people, scales)
+    level = ratings.judge_human_level(cfg, frame, people, families, scales).set_index("stage")
     # Halves exist for a and b alone (d has one rated participant): SFT is judged over both, PPO over a.
     assert level["cues"].to_dict() == {"sft": 2, "ppo": 1} and level["margin_cues"].eq(2).all() and level["margin"].gt(0).all()
     assert level.loc["sft", "value"] == pytest.approx((0 + 6) / 2) and level.loc["ppo", "value"] == -3
-    other = ratings.rate_conditions(cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), stage, scales)
-    again = ratings.judge_human_level(cfg, other, stage, families, scales)
+    other = ratings.rate_conditions(cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), people, scales)
+    again = ratings.judge_human_level(cfg, other, people, families, scales)
     assert again["margin"].tolist() == [level.loc["sft", "margin"]], "whatever a model answers"
-    # The back-off counts for the halves too: without it 'bads' is unrated, so a's halves and the margin are others.
-    rules = cfg.profile.ratings.model_copy(update={"lemma_backoff": False})
-    strict = config.Config(cfg.profile.model_copy(update={"ratings": rules}), cfg.root, cfg.data_dir)
-    assert ratings.judge_human_level(strict, frame, stage, families, scales)["margin"].iloc[0] != level.loc["sft", "margin"]
+    # The back-off counts for the halves too: without the rating of 'bad' that 'bads' takes, the margin is another one.
+    without = {"us": replace(people["us"], trials=trials.replace("bads", "zzz"))}
+    assert ratings.judge_human_level(cfg, frame, without, families, scales)["margin"].iloc[0] != level.loc["sft", "margin"]
 
 
 def test_a_run_without_any_ratings_gives_empty_tables_and_a_figure_that_says_so(cfg, conditions):
-    lists, stage, _, families = conditions
-    frame = ratings.rate_conditions(cfg, lists, stage, {"us": {}})
+    lists, people, _, families = conditions
+    frame = ratings.rate_conditions(cfg, lists, people, {"us": {}})
     means = ratings.summarise_ratings(cfg, frame, families)
     gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    bands, reweighed = ratings.band_ratings(cfg, lists, stage, {"us": {}})
-    level = ratings.judge_human_level(cfg, frame, stage, families, {"us": {}})
+    bands, reweighed = ratings.band_ratings(cfg, lists, people, {"us": {}})
+    level = ratings.judge_human_level(cfg, frame, people, families, {"us": {}})
     assert all(part.empty for part in (means, gaps, bands, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
-    assert ratings.list_rating_metrics(cfg, means, gaps, level) == []
+    assert list_rated(cfg, means, gaps, level) == []
     figure = lexical_plots.plot_ratings(ratings.pair_with_people(frame).assign(culture=frame["label"]))
     assert "not measured" in figure.axes[0].texts[0].get_text()
 
 
 def test_metric_names_stay(cfg, conditions):
-    lists, stage, scales, families = conditions
-    frame = ratings.rate_conditions(cfg, lists, stage, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}})
+    lists, people, scales, families = conditions
+    frame = ratings.rate_conditions(cfg, lists, people, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}})
     means = ratings.summarise_ratings(cfg, frame, families)
     gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    records = ratings.list_rating_metrics(
-        cfg, means, gaps, pd.DataFrame(columns=["culture", "rating", "value", "low", "high", "p"])
-    )
+    records = list_rated(cfg, means, gaps, pd.DataFrame(columns=["culture", "rating", "value", "low", "high", "p"]))
     values = {(r["metric"], r.get("stage"), r.get("method")): r["value"] for r in records}
     assert values["concreteness_median", "sft", None] == 8 and values["valence_mean", "ppo", None] == 6.5
     assert values["valence_mean_human_same_cues", "sft", None] == 5 and values["valence_coverage", "sft", "exact"] == 0.75
