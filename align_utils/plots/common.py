@@ -13,30 +13,26 @@ from matplotlib import pyplot as plt
 
 # One colour a condition, the same in every figure (Okabe and Ito's palette, safe for colour-blind readers).
 COLOURS = {
-    "human": "#000000", "human_top5": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9", "sft": "#E69F00", "ppo": "#D55E00",
-    "rloo": "#0072B2", "grpo": "#6A3D9A",
+    "human": "#000000", "human_top5": "#000000", "human_half": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9",
+    "sft": "#E69F00", "ppo": "#D55E00", "rloo": "#0072B2", "grpo": "#6A3D9A",
     "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
-    "human": "human", "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot", "sft": "SFT", "ppo": "PPO",
-    "rloo": "RLOO", "grpo": "GRPO",
-    "frequency": "frequency baseline", "chance": "chance", "uniform": "uniform answers",
+    "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot",
+    "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline", "uniform": "uniform answers",
 }  # fmt: skip
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
 CHINESE = (
-    "Noto Sans CJK SC",
-    "Noto Sans Mono CJK SC",
-    "Source Han Sans SC",
-    "Source Han Mono SC",
-    "SimHei",
-    "WenQuanYi Micro Hei",
-)
+    "Noto Sans CJK SC", "Noto Sans Mono CJK SC", "Source Han Sans SC", "Source Han Mono SC", "SimHei", "WenQuanYi Micro Hei",
+)  # fmt: skip
 
 
 def use_style() -> str:
     """Set the companion's style and a font with Chinese glyphs; say in one sentence which font that is, or that none is there."""
     plt.style.use(Path(__file__).with_name("companion.mplstyle"))
-    _register_package_fonts()
+    if package := find_spec("mplfonts"):
+        for path in sorted(Path(package.origin).parent.rglob("NotoSansCJKsc*.otf")):
+            font_manager.fontManager.addfont(path)
     known = {font.name for font in font_manager.fontManager.ttflist}
     chinese = next((name for name in CHINESE if name in known), None)
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"]
@@ -57,19 +53,38 @@ def name_condition(condition: str) -> str:
     return NAMES.get(condition, condition)
 
 
+def make_grid(rows: int, columns: int, *, width: float, height: float, **shared):
+    """A figure and its axes, shape (rows, columns), each `width` by `height` inches; `shared` are options of `plt.subplots`."""
+    return plt.subplots(rows, columns, figsize=(width * columns + 0.5, height * rows + 0.7), squeeze=False, **shared)
+
+
+def measure_errors(frame: pd.DataFrame) -> np.ndarray:
+    """`value, low, high` as the lengths that matplotlib's `errorbar` takes, shape (2, n)."""
+    return np.abs(frame[["low", "high"]].to_numpy(dtype=float).T - frame["value"].to_numpy(dtype=float))
+
+
+def show_whole_numbers(axis) -> None:
+    """Whole numbers alone at the ticks."""
+    axis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+
+
+def put_title(figure, title: str) -> None:
+    """The title of a whole figure, at its left edge."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+
 def put_legend_below(figure, axes, *, columns: int = 4) -> None:
     """One legend for the whole figure, outside of the axes, from the handles of `axes`, at most `columns` abreast."""
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(columns, len(names)))
+    handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(columns, len(handles)))
 
 
 def mark_figure(figure, mark: str):
     """Draw the watermark, close the figure for pyplot and return it."""
     if mark:
         figure.text(
-            0.5, 0.5, mark, ha="center", va="center", rotation=25, fontsize=15, color="gray", alpha=0.22, zorder=10,
-            wrap=True,
+            0.5, 0.5, mark, ha="center", va="center", rotation=25, fontsize=15, color="gray", alpha=0.22, zorder=10, wrap=True,
         )  # fmt: skip
     plt.close(figure)
     return figure
@@ -82,6 +97,27 @@ def draw_nothing(reason: str, *, mark: str = ""):
     return mark_figure(figure, mark)
 
 
+def draw_rows(panels: dict[str, pd.DataFrame], *, title: str, colour, apart: float = 0.0):
+    """Estimates with intervals, a row a `label` and a panel an entry; of several `group`s the rows lie `apart`, `colour(group)` each."""
+    labels = list(dict.fromkeys(label for part in panels.values() for label in part["label"]))
+    groups = max(part["group"].nunique() for part in panels.values()) if apart else 1
+    height = max(1.7, 0.27 * len(labels) * max(1, 0.6 * groups) + 0.5)
+    figure, grid = make_grid(1, len(panels), width=2.7, height=height, sharey=True)
+    figure.set_figwidth(figure.get_figwidth() + 2.1)  # the labels
+    for axes, (name, part) in zip(grid[0], panels.items(), strict=True):
+        for number, (group, rows) in enumerate(part.groupby("group", sort=False)):
+            y = rows["label"].map(labels.index) + (number - (part["group"].nunique() - 1) / 2) * apart
+            style = {"fmt": "o", "ms": 4.5, "color": colour(group), "label": name_condition(group)}
+            axes.errorbar(rows["value"], y, xerr=measure_errors(rows), **style)
+        axes.set_title(name)
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="y", visible=False)
+    grid[0][0].set_yticks(range(len(labels)), labels)
+    grid[0][0].set_ylim(len(labels) - 0.4, -0.6)
+    put_title(figure, title)
+    return figure, grid[0]
+
+
 def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: bool = False, mark: str = ""):
     """Estimates with intervals, one row each, n beside the label.
 
@@ -89,48 +125,35 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     ----------
     frame : DataFrame
         `label, value, low, high, n`, optionally `group` (colour and legend) and `panel` (one panel each).
+    value_label, title, mark : str
+        Label of the x axes, title of the figure, and its watermark.
     zero : bool
         Draw the line of no effect.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     if frame.empty:
         return draw_nothing(f"{title}: nothing to compare", mark=mark)
-    panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]
-    labels = list(dict.fromkeys(frame["label"]))
-    height = max(2.4, 0.28 * len(labels) * max(1, frame.get("group", pd.Series([0])).nunique() * 0.6) + 1)
-    figure, all_axes = plt.subplots(
-        1, len(panels), figsize=(2.6 + 2.7 * len(panels), height), sharex=True, sharey=True, squeeze=False
+    counts = frame.groupby("label")["n"].transform("max")
+    frame = frame.assign(label=[f"{label} (n={n:.0f})" for label, n in zip(frame["label"], counts, strict=True)])
+    frame = pd.DataFrame({"group": "", "panel": ""}, index=frame.index).assign(**frame)
+    groups = list(frame["group"].unique())
+    panels = dict(tuple(frame.groupby("panel", sort=False)))
+    figure, all_axes = draw_rows(
+        panels, title=title, colour=lambda group: PALETTE[groups.index(group) % len(PALETTE)], apart=0.22
     )
-    for axes, panel in zip(all_axes[0], panels, strict=True):
-        part = frame if panel is None else frame[frame["panel"] == panel]
-        groups = list(dict.fromkeys(part["group"])) if "group" in part else [None]
-        for number, group in enumerate(groups):
-            rows = part if group is None else part[part["group"] == group]
-            y = np.array([labels.index(label) for label in rows["label"]]) + (number - (len(groups) - 1) / 2) * 0.22
-            errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
-            colour = PALETTE[number % len(PALETTE)]
-            axes.errorbar(
-                rows["value"], y, xerr=errors, fmt="o", ms=4, color=colour, label=name_condition(group) if group else None
-            )
+    for axes in all_axes:
         if zero:
             axes.axvline(0, color="black", lw=0.8)
-        axes.set(xlabel=value_label, title=panel or "")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-        axes.grid(axis="y", visible=False)
-    counts = frame.groupby("label")["n"].max()
-    all_axes[0][0].set_yticks(range(len(labels)), [f"{label} (n={counts[label]:.0f})" for label in labels])
-    all_axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    put_legend_below(figure, all_axes[0][0])
+        axes.sharex(all_axes[0]) if axes is not all_axes[0] else None
+        axes.set_xlabel(value_label)
+    if groups != [""]:
+        put_legend_below(figure, all_axes[0])
     return mark_figure(figure, mark)
 
 
 def label_panels(frame: pd.DataFrame, label):
     """The frame with `culture` replaced by `label(model, culture)`, the name of its panel."""
     return frame.assign(culture=[label(*cell) for cell in zip(frame["model"], frame["culture"], strict=True)])
-
-
-def _register_package_fonts() -> None:
-    package = find_spec("mplfonts")
-    if package is not None:
-        for path in sorted(Path(package.origin).parent.rglob("NotoSansCJKsc*.otf")):
-            font_manager.fontManager.addfont(path)

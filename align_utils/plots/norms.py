@@ -1,4 +1,4 @@
-"""Figures of the norms: strength, set size, entropy, direction and overlap; a tidy frame in, a matplotlib figure out."""
+"""Figures of the norms: strength, set size, entropy, direction and overlap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from align_utils.plots.common import PALETTE, draw_nothing, mark_figure, pick_colour, put_legend_below
+from align_utils.plots.common import PALETTE, draw_nothing, make_grid, mark_figure, pick_colour, put_legend_below
 
 
 def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
@@ -44,12 +44,16 @@ def plot_structure(frame: pd.DataFrame, *, mark: str = ""):
     Parameters
     ----------
     frame : DataFrame
-        `culture, basis, measure, value`, one row a cue (`structure.stack_measures`); finite values.
+        `culture, basis, measure, value`, one row a cue (`norms.describe.stack_measures`); finite values.
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    bases, measures = list(dict.fromkeys(frame["basis"])), list(dict.fromkeys(frame["measure"]))
-    figure, grid = plt.subplots(
-        len(bases), len(measures), figsize=(3.3 * len(measures) + 0.3, 2.2 * len(bases) + 0.5), sharex="col", squeeze=False
-    )
+    bases, measures = frame["basis"].unique(), frame["measure"].unique()
+    figure, grid = make_grid(len(bases), len(measures), width=3.3, height=2.2, sharex="col")
     for row, basis in zip(grid, bases, strict=True):
         for axes, measure in zip(row, measures, strict=True):
             part = frame[(frame["basis"] == basis) & (frame["measure"] == measure)]
@@ -60,7 +64,7 @@ def plot_structure(frame: pd.DataFrame, *, mark: str = ""):
                 axes.hist(values, edges, weights=weights, histtype="step", lw=1.3, color=pick_colour(culture))
                 axes.axvline(values.mean(), color=pick_colour(culture), ls="--", lw=1.2, label=f"{culture} (dashed: mean)")
             axes.set_title(basis)
-            axes.set_ylabel("share of cues" if measure == measures[0] else "")
+        row[0].set_ylabel("share of cues")
     for axes, measure in zip(grid[-1], measures, strict=True):
         axes.set_xlabel(measure)
     put_legend_below(figure, grid[0][0])
@@ -73,21 +77,28 @@ def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
     Parameters
     ----------
     frame : DataFrame
-        `culture, forward, backward, mutual` (`structure.pair_directions`).
+        `culture, forward, backward, mutual` (`norms.describe.pair_directions`).
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    cultures = list(dict.fromkeys(frame["culture"]))
-    both = frame[frame["mutual"]]
-    figure, grid = plt.subplots(
-        1, len(cultures), figsize=(3.3 * len(cultures) + 0.5, 3.65), sharex=True, sharey=True, squeeze=False
-    )
+    cultures, both = frame["culture"].unique(), frame[frame["mutual"]]
+    figure, grid = make_grid(1, len(cultures), width=3.3, height=3, sharex=True, sharey=True)
     low, high = (both["forward"].min() * 0.8, both["forward"].max() * 1.25) if len(both) else (0.01, 1)
     for axes, culture in zip(grid[0], cultures, strict=True):
         part, count = both[both["culture"] == culture], (frame["culture"] == culture).sum()
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="forward strength")
-        drawn = axes.hexbin(
-            part["forward"], part["backward"], gridsize=18, xscale="log", yscale="log", mincnt=1, cmap="viridis_r", linewidths=0.2,
-            extent=(*np.log10([low, high]), *np.log10([low, high])),
-        )  # fmt: skip
+        style = {
+            "gridsize": 18,
+            "mincnt": 1,
+            "cmap": "viridis_r",
+            "linewidths": 0.2,
+            "extent": np.log10([low, high, low, high]),
+        }
+        drawn = axes.hexbin(part["forward"], part["backward"], xscale="log", yscale="log", **style)
         axes.plot([low, high], [low, high], color="black", lw=0.8, ls=":")
         whole = matplotlib.ticker.MaxNLocator(5, integer=True)
         figure.colorbar(drawn, ax=axes, shrink=0.7, ticks=whole, label="pairs")
@@ -104,9 +115,15 @@ def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: 
     Parameters
     ----------
     frame : DataFrame
-        `partner, overlap` (`overlap.compare_partners`); rows without an overlap are not drawn.
+        `partner, overlap` (`norms.describe.compare_partners`); rows without an overlap are not drawn.
     means : DataFrame
-        `partner, value, low, high, n` (`overlap.summarise_partners`), the first row for the true pairs.
+        `partner, value, low, high, n` (`norms.describe.summarise_partners`), the first row for the true pairs.
+    title, mark : str
+        Title and watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     if means.empty:
         return draw_nothing(f"{title}: no response is linked across the languages", mark=mark)

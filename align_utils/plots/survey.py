@@ -13,7 +13,23 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from align_utils.config.stages import TARGETS
-from align_utils.plots.common import draw_nothing, mark_figure, name_condition, pick_colour, put_legend_below
+from align_utils.plots.common import (
+    draw_nothing,
+    draw_rows,
+    make_grid,
+    mark_figure,
+    name_condition,
+    pick_colour,
+    put_legend_below,
+    put_title,
+)
+
+# Items that a figure of them holds.
+PAGE = 18
+LINES = {"zero_shot": ("o--", "vanilla model")} | {
+    stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
+}
+COUNT_PANELS = {"nearer": "nearer distribution", "mode": "same modal answer"}
 
 
 def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
@@ -23,25 +39,21 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     ----------
     frame : DataFrame
         Index `question`, one column an answerer, values in [0, 1].
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     figure, axes = plt.subplots(figsize=(0.62 * frame.shape[1] + 2.2, 0.145 * len(frame) + 1.8))
-    sns.heatmap(
-        frame, ax=axes, cmap="RdYlBu_r", vmin=0, vmax=1, xticklabels=False, yticklabels=False,
-        cbar_kws={"shrink": 0.5, "label": "mean answer"},
-    )  # fmt: skip
+    bar = {"shrink": 0.5, "label": "mean answer"}
+    sns.heatmap(frame, ax=axes, cmap="RdYlBu_r", vmin=0, vmax=1, xticklabels=False, yticklabels=False, cbar_kws=bar)
     axes.grid(False)
     axes.set_yticks(np.arange(len(frame)) + 0.5, frame.index, fontsize=6)
     axes.set_xticks(np.arange(frame.shape[1]) + 0.5, frame.columns, rotation=60, ha="right", fontsize=7)
-    axes.set(xlabel="", ylabel="")
-    axes.set_title("Mean answer (0 = first point of the scale, 1 = last)")
+    axes.set(xlabel="", ylabel="", title="Mean answer (0 = first point of the scale, 1 = last)")
     return mark_figure(figure, mark)
-
-
-# Items that a figure of them holds.
-PAGE = 18
-LINES = {"zero_shot": ("o--", "vanilla model")} | {
-    stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
-}
 
 
 def plot_pages(frame: pd.DataFrame, *, title: str, of: int, mark: str = "") -> dict[str, plt.Figure]:
@@ -50,79 +62,83 @@ def plot_pages(frame: pd.DataFrame, *, title: str, of: int, mark: str = "") -> d
     Parameters
     ----------
     frame : DataFrame
-        From `tension.list_answers`.
+        From `survey.aligned.list_panels`.
+    title, mark : str
+        Title and watermark.
     of : int
         Items that there were to choose from.
+
+    Returns
+    -------
+    dict
+        Ending of the name: matplotlib.figure.Figure.
     """
-    items = list(dict.fromkeys(frame["question"])) if len(frame) else []
-    number = -(-len(items) // PAGE) or 1
-    pages = [page.tolist() for page in np.array_split(items, number)]  # 10 and 10, not 18 and 2
+    items = list(frame["question"].unique())
+    pages = np.array_split(items, -(-len(items) // PAGE) or 1)  # 10 and 10, not 18 and 2
     figures, first = {}, 1
     for number, page in enumerate(pages, start=1):
         place = f"; {first} to {first + len(page) - 1} of {len(items)} chosen from {of}"
-        part = frame[frame["question"].isin(page)] if page else frame
+        part = frame[frame["question"].isin(page)]
         figures["" if number == 1 else f"_{number}"] = plot_items(part, title=title + place, mark=mark)
         first += len(page)
     return figures
 
 
 def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str = ""):
-    """Small multiples of items: both countries' shares as bars, the stages' answers as lines over them.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Of `tension.list_answers`; PAGE items stay readable.
-    """
+    """Small multiples of items (PAGE stay readable): both countries' shares as bars, the stages' answers as lines over them."""
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)
     panels = list(frame.groupby("question", sort=False))
-    rows = -(-len(panels) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.5 * columns, 1.85 * rows + 0.9), squeeze=False)
+    figure, grid = make_grid(-(-len(panels) // columns), columns, width=3.5, height=1.85)
+    people = [name for name in frame["answerer"].unique() if name not in LINES]
+    width = 0.8 / len(people)
     for axes, (question, part) in zip(grid.ravel(), panels, strict=False):
-        people = [name for name in dict.fromkeys(part["answerer"]) if name not in LINES]
         for name, line in part.groupby("answerer", sort=False):
             if name in LINES:
                 style, label = LINES[name]
                 axes.plot(line["place"], line["share"], style, ms=3.2, lw=1.3, color=pick_colour(name), label=label, zorder=3)
             else:
-                width = 0.8 / len(people)
                 x = line["place"] + (people.index(name) - (len(people) - 1) / 2) * width
                 axes.bar(x, line["share"], width, color=pick_colour(name), alpha=0.45, label=f"people, {name}")
-        last = part["place"].max()
-        axes.set_title("\n".join(textwrap.wrap(f"{question}  {part['text'].iloc[0]}", 58)), fontsize=7)
+        item, last = part.iloc[0], part["place"].max()
+        axes.set_title(textwrap.fill(f"{question}  {item['text']}", 58), fontsize=7)
         axes.set(xticks=range(last + 1), xticklabels=[], xlim=(-0.6, last + 0.6), ylim=(0, None))
         axes.locator_params(axis="y", nbins=4)
         axes.tick_params(labelsize=6.5, length=2)
         axes.grid(axis="x", visible=False)
-        axes.text(0, -0.05, _wrap(part["first"].iloc[0]), transform=axes.transAxes, ha="left", va="top", fontsize=6.5)
-        axes.text(1, -0.05, _wrap(part["last"].iloc[0]), transform=axes.transAxes, ha="right", va="top", fontsize=6.5)
+        for x, end, side in ((0, "first", "left"), (1, "last", "right")):
+            axes.text(x, -0.05, textwrap.fill(item[end], 30), transform=axes.transAxes, ha=side, va="top", fontsize=6.5)
     for axes in grid.ravel()[len(panels) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("share", fontsize=7)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    put_title(figure, title)
     put_legend_below(figure, grid[0][0], columns=5)
     return mark_figure(figure, mark)
 
 
-def plot_counts(frame: pd.DataFrame, *, titles: dict[str, str], chance: dict[str, float], title: str, mark: str = ""):
+def plot_counts(frame: pd.DataFrame, *, chance: dict[str, float], title: str, mark: str = ""):
     """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; chance lies at the dotted line.
 
     Parameters
     ----------
     frame : DataFrame
-        `label, reading, group` (colour), `value, low, high, count, n`.
-    titles : dict
-        Reading to the title of its panel.
+        `label, reading, stage` (colour), `value, low, high, count, n`, from `survey.count_aligned`.
     chance : dict
-        Reading to the place of its line, from `tension.find_chance`.
+        Reading to the place of its line, from `survey.aligned.find_chance`.
+    title, mark : str
+        Title and watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    panels = {name: frame[frame["reading"] == reading] for reading, name in titles.items()}
-    figure, all_axes = _draw_rows(panels, title)
-    for axes, reading, part in zip(all_axes, titles, panels.values(), strict=True):
-        for y, row in enumerate(part.to_dict("records")):
-            axes.text(1.03, y, f"{row['count']:.3g}/{row['n']}", va="center", fontsize=7)
+    frame = frame.assign(group=frame["stage"])
+    panels = {name: frame[frame["reading"] == reading] for reading, name in COUNT_PANELS.items()}
+    figure, all_axes = draw_rows(panels, title=title, colour=pick_colour)
+    for axes, reading, part in zip(all_axes, COUNT_PANELS, panels.values(), strict=True):
+        for y, row in enumerate(part.itertuples()):
+            axes.text(1.03, y, f"{row.count:.3g}/{row.n}", va="center", fontsize=7)
         axes.axvline(chance[reading], color="black", lw=0.8, ls=":")
         axes.set(xlim=(-0.03, 1.16), xlabel="share of the chosen items", xticks=[0, 0.25, 0.5, 0.75, 1])
     return mark_figure(figure, mark)
@@ -134,156 +150,125 @@ def plot_styles(frame: pd.DataFrame, *, mark: str = ""):
     Parameters
     ----------
     frame : DataFrame
-        `label, style, stage` (colour; 'uniform' gives the line), `value, low, high, n`, rows in the same order in every style.
+        `label, style, stage` (colour; 'uniform' gives the line), `value, low, high, n`, from `survey.styles.summarise_styles`.
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    panels = {f"{style} ({part['n'].max():.0f} items)": part for style, part in frame.groupby("style", sort=False)}
-    figure, all_axes = _draw_rows(
-        {name: part.assign(group=part["stage"]) for name, part in panels.items()}, "Response styles; dotted: even answers"
-    )
-    for axes, part in zip(all_axes, panels.values(), strict=True):
+    styles = dict(tuple(frame.assign(group=frame["stage"]).groupby("style", sort=False)))
+    panels = {f"{style} ({part['n'].max():.0f} items)": part for style, part in styles.items()}
+    figure, all_axes = draw_rows(panels, title="Response styles; dotted: even answers", colour=pick_colour)
+    for axes, (style, part) in zip(all_axes, styles.items(), strict=True):
         for even in part.loc[part["stage"] == "uniform", "value"]:
             axes.axvline(even, color="black", lw=0.8, ls=":")
-        axes.set(xlabel="agree minus disagree" if part["style"].iloc[0] == "acquiescence" else "share of answers")
-        axes.locator_params(axis="x", nbins=5)
+        axes.set_xlabel("agree minus disagree" if style == "acquiescence" else "share of answers")
     return mark_figure(figure, mark)
 
 
-def _draw_rows(panels: dict[str, pd.DataFrame], title: str) -> tuple:
-    """A panel an entry, estimates with intervals row by row, labels at the left; every panel has the same rows."""
-    labels = list(next(iter(panels.values()))["label"])
-    size = (2.6 + 2.6 * len(panels), 0.25 * len(labels) + 1.3)
-    figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    for axes, (name, part) in zip(grid[0], panels.items(), strict=True):
-        for row in part.to_dict("records"):
-            y, colour = labels.index(row["label"]), pick_colour(row["group"].replace("human_half", "human"))
-            axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.4)
-            axes.plot(row["value"], y, "o", color=colour, ms=4.5)
-        axes.set_title(name)
-        axes.grid(axis="y", visible=False)
-    grid[0][0].set_yticks(range(len(labels)), labels)
-    grid[0][0].set_ylim(len(labels) - 0.4, -0.6)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    return figure, grid[0]
-
-
-def _wrap(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 30))
-
-
-def plot_map(frame: pd.DataFrame, axes_names: dict[str, dict], *, countries: pd.DataFrame | None = None, mark: str = ""):
-    """The map: people and models on both axes, and one enlarged panel a language with arrows from base to SFT and on to what a reward made of it.
+def plot_map(frame: pd.DataFrame, axes_names: tuple, *, countries: pd.DataFrame, mark: str = ""):
+    """The map: people and models on both axes, and an enlarged panel a language with arrows from the untuned model to SFT and on to what
+    a reward made of it.
 
     Parameters
     ----------
     frame : DataFrame
-        From `culture_map.summarise_map`, or `factor_map.summarise_places`, of one model and persona beside the baselines.
-    axes_names : dict
-        From `culture_map.load_axes`: the second axis runs across, the first one upward.
-    countries : DataFrame, optional
-        From `factor_map.list_countries`: every country is a labelled point; empty or None: the two indices.
+        From `survey.factor_map.summarise_places`, of one model and persona beside the references.
+    axes_names : tuple of Axis
+        From `survey.map.load_axes`: the second axis runs across, the first one upward.
+    countries : DataFrame
+        From `survey.factor_map.list_countries`: every country is a labelled point; empty: the two indices.
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    if countries is not None and len(countries):
-        return _plot_world(frame, axes_names, countries, mark)
-    up, across = axes_names
-    wide = frame.pivot(index=["adapter", "stage", "language"], columns="axis", values=["value", "low", "high"])
+    up, across = (axis.name for axis in axes_names)
     missing = sorted({up, across} - set(frame.dropna(subset="value")["axis"]))
     if missing:
         return draw_nothing(f"the map needs items of both axes;\nthis run has none of {' and '.join(missing)}", mark=mark)
-    counts = frame.groupby("axis")[["n", "items"]].max()
-    people = wide[wide.index.get_level_values("stage") == "human"]
-    even = wide[wide.index.get_level_values("stage") == "uniform"]
+    world = len(countries) > 0
+    index = ["adapter", "stage", "language"]
+    wide = frame.pivot(index=index, columns="axis", values="value")[[across, up]]
     models = wide[wide.index.get_level_values("language") != "none"]
-    languages = list(dict.fromkeys(models.index.get_level_values("language")))
-    figure, panels = plt.subplots(1, 1 + len(languages), figsize=(3.9 + 3.6 * len(languages), 4.4))
-    whole = panels[0]
-    for (culture, _, _), row in people.iterrows():
-        _draw_cross(whole, row, up, across, pick_colour(culture))
-        whole.plot(row["value", across], row["value", up], "s", ms=8, color=pick_colour(culture), zorder=4)
-        whole.annotate(
-            f"people, {culture}", (row["value", across], row["value", up]), (7, -12), textcoords="offset points", fontsize=8
-        )
-    whole.plot(
-        even["value"][across], even["value"][up], "x", ms=7, color=pick_colour("uniform"), zorder=5, label="uniform answers"
-    )
-    for number, language in enumerate(languages):
-        part = models.xs(language, level="language")
-        whole.plot(
-            part["value"][across], part["value"][up], "ov"[number % 2], ms=4, mfc="none", color="black", alpha=0.7, zorder=4,
-            label=f"model, asked in {language}",
-        )  # fmt: skip
-    whole.set(xlim=(0, 1), ylim=(0, 1), title="everyone (intervals: over components)")
-    whole.legend(loc="lower left")
-    for axes, language in zip(panels[1:], languages, strict=True):
-        part = models.xs(language, level="language")
-        span = 1.3 * max(np.ptp(part["value"][name].to_numpy()) for name in (up, across)) / 2 + 0.001
-        centre = [(part["value"][name].max() + part["value"][name].min()) / 2 for name in (across, up)]
-        axes.set(xlim=(centre[0] - span, centre[0] + span), ylim=(centre[1] - span, centre[1] + span))
-        axes.set_title(f"asked in {language}, enlarged {1 / (2 * span):.0f} times")
-        _draw_paths(axes, part["value"], up, across)
-        whole.add_patch(
-            Rectangle((centre[0] - span, centre[1] - span), 2 * span, 2 * span, fill=False, ec="gray", lw=0.7, zorder=5)
-        )
-    for axes in panels:
-        axes.set_xlabel(f"{axes_names[across]['lower']} → {axes_names[across]['upper']}")
-        axes.locator_params(nbins=5)
-    whole.set_ylabel(f"{axes_names[up]['lower']} → {axes_names[up]['upper']}")
-    told = " and ".join(
-        f"{counts.loc[axis, 'n']:.0f} components ({counts.loc[axis, 'items']:.0f} items) {way}"
-        for axis, way in ((across, "across"), (up, "upward"))
-    )
-    figure.suptitle(
-        f"Two indices in the manner of Inglehart and Welzel, not their published coordinates\n{told}", x=0.01, ha="left", fontsize=10
-    )  # fmt: skip
-    put_legend_below(figure, panels[1], columns=5)
-    return mark_figure(figure, mark)
-
-
-def _plot_world(frame: pd.DataFrame, axes_names: dict[str, dict], countries: pd.DataFrame, mark: str):
-    """Every country of the file by its factor scores, the run's in colour, and the model's stages among them."""
-    up, across = axes_names
-    wide = frame.pivot(index=["adapter", "stage", "language"], columns="axis", values="value")
-    models = wide[wide.index.get_level_values("language") != "none"]
-    languages = list(dict.fromkeys(models.index.get_level_values("language")))
-    figure = plt.figure(figsize=(7.4 + 3.4, 6.9))
+    languages = models.index.get_level_values("language").unique()
+    figure = plt.figure(figsize=(10.8, max(6.9 if world else 5.6, 2.8 * len(languages))))
     grid = figure.add_gridspec(len(languages), 2, width_ratios=[7.4, 3.4])
     whole = figure.add_subplot(grid[:, 0])
-    ours = countries["culture"] != ""
-    for is_whole, name in ((True, "country"), (False, "country, not asked some indicators")):
-        part = countries[~ours & (countries["whole"] == is_whole)]
-        if len(part):
-            whole.plot(part[across], part[up], "o", ms=4, mfc="gray" if is_whole else "none", mec="gray", ls="", label=name)
-    for row in countries[ours].to_dict("records"):
-        colour = pick_colour(row["culture"])
-        whole.plot(row[across], row[up], "s", ms=8, color=colour, zorder=4, label=f"people, {row['culture']}")
-        if (row["culture"], "human", "none") in wide.index:
-            own = wide.loc[(row["culture"], "human", "none")]
-            label = f"people, {row['culture']}, by the models' indicators"
-            whole.plot([row[across], own[across]], [row[up], own[up]], ":", color=colour, lw=1)
-            whole.plot(own[across], own[up], "s", ms=11, mfc="none", color=colour, zorder=4, label=label)
+    if world:
+        _draw_countries(whole, countries, wide, across, up)
+        title = "The factor construction of Inglehart and Welzel, fitted to this file's respondents"
+        whole.set_title(f"{len(countries)} countries of the file and the models")
+    else:
+        ends = frame[frame["stage"] == "human"].pivot(index="adapter", columns="axis", values=["value", "low", "high"])
+        for culture, row in ends.iterrows():
+            errors = [
+                np.abs(row[["low", "high"]].unstack()[axis] - row["value", axis]).to_numpy()[:, None] for axis in (across, up)
+            ]
+            style = {"fmt": "s", "ms": 8, "color": pick_colour(culture), "label": f"people, {culture}"}
+            whole.errorbar(row["value", across], row["value", up], xerr=errors[0], yerr=errors[1], lw=1, **style)
+        whole.set(xlim=(0, 1), ylim=(0, 1), title="everyone (intervals: over components)")
+        told = frame.groupby("axis")[["n", "items"]].max()
+        told = [f"{told.loc[axis, 'n']:.0f} components ({told.loc[axis, 'items']:.0f} items)" for axis in (across, up)]
+        title = "Two indices in the manner of Inglehart and Welzel, not their published coordinates"
+        title += f"\n{told[0]} across and {told[1]} upward"
     even = wide[wide.index.get_level_values("stage") == "uniform"]
     whole.plot(even[across], even[up], "x", ms=7, color=pick_colour("uniform"), zorder=5, ls="", label="uniform answers")
     for number, language in enumerate(languages):
         part = models.xs(language, level="language")
-        _draw_paths(whole, part, up, across)
+        _draw_paths(whole, part)
+        at = part.loc[("none", "zero_shot")]
+        whole.annotate(language, at, (0, (7, -13)[number % 2]), textcoords="offset points", fontsize=8, ha="center", zorder=6)
         axes = figure.add_subplot(grid[number, 1])
-        _draw_paths(axes, part, up, across)
-        span = [0.65 * np.ptp(part[name].to_numpy()) + 0.01 for name in (across, up)]
-        centre = [(part[name].max() + part[name].min()) / 2 for name in (across, up)]
-        axes.set(xlim=(centre[0] - span[0], centre[0] + span[0]), ylim=(centre[1] - span[1], centre[1] + span[1]))
+        _draw_paths(axes, part)
+        span = 1.3 * np.ptp(part.to_numpy(), axis=0) + 0.01
+        corner = part.min() + np.ptp(part.to_numpy(), axis=0) / 2 - span / 2
+        axes.set(xlim=(corner[across], corner[across] + span[0]), ylim=(corner[up], corner[up] + span[1]))
         axes.set_title(f"enlarged: asked in {language}")
         axes.locator_params(nbins=5)
-        at = part.loc[("none", "zero_shot")]
-        whole.annotate(language, (at[across], at[up]), (0, 7), textcoords="offset points", fontsize=8, ha="center", zorder=6)
-    whole.set_xlabel(f"{axes_names[across]['lower']} → {axes_names[across]['upper']}")
-    whole.set_ylabel(f"{axes_names[up]['lower']} → {axes_names[up]['upper']}")
-    whole.set_title(f"{len(countries)} countries of the file and the models")
-    handles = dict(zip(*whole.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    figure.suptitle(
-        "The factor construction of Inglehart and Welzel, fitted to this file's respondents", x=0.01, ha="left", fontsize=10
-    )
-    _label_points(figure, whole, countries["country"], countries[[across, up]].to_numpy(), bold=ours)
+        whole.add_patch(Rectangle(tuple(corner), *span, fill=False, ec="gray", lw=0.7, zorder=5))
+    whole.set_ylabel(f"{axes_names[0].lower} → {axes_names[0].upper}")
+    whole.set_xlabel(f"{axes_names[1].lower} → {axes_names[1].upper}")
+    put_title(figure, title)
+    put_legend_below(figure, whole)
+    if world:
+        _label_points(figure, whole, countries["country"], countries[[across, up]].to_numpy(), bold=countries["culture"] != "")
     return mark_figure(figure, mark)
+
+
+def _draw_countries(axes, countries: pd.DataFrame, wide: pd.DataFrame, across: str, up: str) -> None:
+    """Countries as points; of the run's own also where they stand by the indicators that the models have."""
+    ours = countries["culture"] != ""
+    for is_whole, name in ((True, "country"), (False, "country, not asked some indicators")):
+        part = countries[~ours & (countries["whole"] == is_whole)]
+        if len(part):
+            axes.plot(part[across], part[up], "o", ms=4, mfc="gray" if is_whole else "none", mec="gray", ls="", label=name)
+    for row in countries[ours].to_dict("records"):
+        style, culture = {"color": pick_colour(row["culture"]), "zorder": 4}, row["culture"]
+        axes.plot(row[across], row[up], "s", ms=8, label=f"people, {culture}", **style)
+        own, label = wide.loc[(culture, "human", "none")], f"people, {culture}, by the models' indicators"
+        axes.plot([row[across], own[across]], [row[up], own[up]], ":", lw=1, **style)
+        axes.plot(own[across], own[up], "s", ms=11, mfc="none", label=label, **style)
+
+
+def _draw_paths(axes, places: pd.DataFrame) -> None:
+    """Arrows from the untuned model to SFT, and from there on to every method with a reward; controls as points."""
+    start = places.loc[("none", "zero_shot")]
+    axes.plot(*start, "o", ms=6, color=pick_colour("zero_shot"), label="vanilla model", zorder=2)
+    for (culture, stage), to in places.drop(index="none").iterrows():
+        style = {"ms": 6, "mfc": "none", "color": pick_colour(culture)}
+        if stage in TARGETS:
+            at = places.loc[(culture, "sft")] if stage != "sft" and (culture, "sft") in places.index else start
+            arrow = {"arrowstyle": "-|>", "color": pick_colour(culture), "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", tuple(to), tuple(at), arrowprops=arrow)
+            axes.plot(*to, LINES[stage][0][0], label=f"{culture}, {name_condition(stage)}", **style)
+        elif stage.startswith("control_"):
+            label = f"{culture}, {stage.removeprefix('control_').replace('_', ' ')}"
+            axes.plot(*to, "P" if "shuffled" in stage else "X", label=label, **style)
 
 
 def _label_points(figure, axes, names: pd.Series, points: np.ndarray, *, bold: pd.Series) -> None:
@@ -312,31 +297,3 @@ def _label_points(figure, axes, names: pd.Series, points: np.ndarray, *, bold: p
                 break
         text.set_position(places[int(np.argmin(covered))])
         taken.append(Text.get_window_extent(text, renderer))
-
-
-def _draw_paths(axes, values: pd.DataFrame, up: str, across: str) -> None:
-    start = values.loc[("none", "zero_shot")]
-    axes.plot(start[across], start[up], "o", ms=6, color=pick_colour("zero_shot"), label="vanilla model", zorder=2)
-    for culture in dict.fromkeys(name for name, _ in values.index if name != "none"):
-        at = start
-        for stage in (stage for stage in TARGETS if (culture, stage) in values.index):
-            to = values.loc[(culture, stage)]
-            axes.annotate(
-                "", (to[across], to[up]), (at[across], at[up]),
-                arrowprops={"arrowstyle": "-|>", "color": pick_colour(culture), "lw": 1.2, "shrinkA": 0, "shrinkB": 0},
-            )  # fmt: skip
-            label = f"{culture}, {name_condition(stage)}"
-            axes.plot(to[across], to[up], LINES[stage][0][0], ms=6, mfc="none", color=pick_colour(culture), label=label)
-            at = to if stage == "sft" else at  # every method with a reward goes on from SFT
-        controls = [stage for name, stage in values.index if name == culture and stage.startswith("control_")]
-        for stage in controls:
-            to = values.loc[(culture, stage)]
-            label = f"{culture}, {stage.removeprefix('control_').replace('_', ' ')}"
-            shape = "P" if "shuffled" in stage else "X"
-            axes.plot(to[across], to[up], shape, ms=6, mfc="none", color=pick_colour(culture), label=label)
-
-
-def _draw_cross(axes, row: pd.Series, up: str, across: str, colour: str) -> None:
-    x, y = row["value", across], row["value", up]
-    axes.plot([row["low", across], row["high", across]], [y, y], color=colour, lw=1, alpha=0.6)
-    axes.plot([x, x], [row["low", up], row["high", up]], color=colour, lw=1, alpha=0.6)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from align_utils.plots.common import mark_figure, name_condition, pick_colour, put_legend_below
+from align_utils.plots.common import (
+    COLOURS,
+    make_grid,
+    mark_figure,
+    name_condition,
+    pick_colour,
+    put_legend_below,
+    show_whole_numbers,
+)
+
+METHOD_PANELS = {"reward_valid": "reward, validation cues", "kl": "KL to SFT (nats per list)"}
 
 
 def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
@@ -16,11 +24,15 @@ def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
     ----------
     frame : DataFrame
         `culture, step, loss, eval_loss` (nats per completion token; NaN where not measured).
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    return _plot_curves(
-        frame, "step", [("loss", "training batch", "#999999", "-"), ("eval_loss", "validation cues", "#E69F00", "o-")],
-        ["loss (nats per token)"], "optimiser step", mark,
-    )  # fmt: skip
+    lines = [("loss", "training batch", COLOURS["zero_shot"], "-"), ("eval_loss", "validation cues", COLOURS["sft"], "o-")]
+    return _plot_curves(frame, "step", {"loss (nats per token)": lines}, "optimiser step", mark)
 
 
 def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
@@ -30,43 +42,31 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     ----------
     frame : DataFrame
         `culture, update, reward, reward_valid, kl` (NaN where not measured).
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    series = [
-        ("reward", "sampled lists", "#999999", "-"),
-        ("reward_valid", "validation cues", "#D55E00", "o-"),
-        ("kl", "KL", "#0072B2", "-"),
-    ]
-    return _plot_curves(frame, "update", series, ["reward", "reward", "KL to SFT (nats per list)"], "update", mark)
+    reward = [("reward", "sampled lists", COLOURS["zero_shot"], "-"), ("reward_valid", "validation cues", COLOURS["ppo"], "o-")]
+    rows = {"reward": reward, METHOD_PANELS["kl"]: [("kl", "KL", COLOURS["us"], "-")]}
+    return _plot_curves(frame, "update", rows, "update", mark)
 
 
-def _plot_curves(frame, x: str, series: list, labels: list[str], x_label: str, mark: str):
-    cultures, rows = list(dict.fromkeys(frame["culture"])), list(dict.fromkeys(labels))
-    figure, grid = plt.subplots(
-        len(rows),
-        len(cultures),
-        figsize=(3.3 * len(cultures) + 0.4, 2.2 * len(rows) + 0.7),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
-    for column, culture in enumerate(cultures):
-        part = frame[frame["culture"] == culture]
-        for (name, text, colour, style), label in zip(
-            series, labels * len(series) if len(labels) == 1 else labels, strict=False
-        ):
-            axes = grid[rows.index(label)][column]
-            known = part.dropna(subset=name)
-            axes.plot(known[x], known[name], style, ms=4, color=colour, label=text)
-            axes.set_ylabel(label if column == 0 else "")
-        grid[0][column].set_title(culture)
-        grid[-1][column].set_xlabel(x_label)
-        grid[-1][column].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    for row in grid:
+def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_label: str, mark: str):
+    """A row an entry of lines (column, label, colour, style), a column a culture."""
+    cultures = frame["culture"].unique()
+    figure, grid = make_grid(len(rows), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
+    for row, (label, lines) in zip(grid, rows.items(), strict=True):
+        for axes, culture in zip(row, cultures, strict=True):
+            for name, text, colour, style in lines:
+                known = frame[frame["culture"] == culture].dropna(subset=name)
+                axes.plot(known[x], known[name], style, ms=4, color=colour, label=text)
+        row[0].set_ylabel(label)
         row[-1].legend()
+    _name_columns(grid, cultures, x_label)
     return mark_figure(figure, mark)
-
-
-METHOD_PANELS = {"reward_valid": "reward, validation cues", "kl": "KL to SFT (nats per list)"}
 
 
 def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
@@ -83,27 +83,28 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
     -------
     matplotlib.figure.Figure
     """
-    cultures = list(dict.fromkeys(frame["culture"]))
-    figure, grid = plt.subplots(
-        len(METHOD_PANELS), len(cultures), figsize=(3.3 * len(cultures) + 0.4, 2.2 * len(METHOD_PANELS) + 0.9), sharex=True, sharey="row",
-        squeeze=False,
-    )  # fmt: skip
+    cultures = frame["culture"].unique()
+    figure, grid = make_grid(len(METHOD_PANELS), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
     for column, culture in enumerate(cultures):
         part = frame[frame["culture"] == culture]
-        for row, (name, label) in zip(grid, METHOD_PANELS.items(), strict=True):
-            axes = row[column]
-            for stage, log in part.groupby("stage", sort=False):
-                known = log.dropna(subset=name)
-                style = {"marker": "o", "ms": 4} if name == "reward_valid" else {}
-                axes.plot(known["update"], known[name], color=pick_colour(stage), label=name_condition(stage), **style)
-                chosen = known[known["chosen"].eq(True)]
+        for axes, name in zip(grid[:, column], METHOD_PANELS, strict=True):
+            for stage, log in part.dropna(subset=name).groupby("stage", sort=False):
+                style = {"color": pick_colour(stage), "label": name_condition(stage)}
+                axes.plot(log["update"], log[name], "o-" if name == "reward_valid" else "-", ms=4, **style)
                 if name == "reward_valid":
+                    chosen = log[log["chosen"].eq(True)]
                     axes.plot(chosen["update"], chosen[name], "o", ms=9, mfc="none", color=pick_colour(stage))
-            axes.set_ylabel(label if column == 0 else "")
         start = part.loc[part["update"] == 0, "reward_valid"].iloc[0]
-        grid[0][column].axhline(start, color="#E69F00", ls=":", label=name_condition("sft"))
-        grid[0][column].set_title(culture)
-        grid[-1][column].set_xlabel("update")
-        grid[-1][column].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        grid[0][column].axhline(start, color=COLOURS["sft"], ls=":", label=name_condition("sft"))
+    for row, label in zip(grid, METHOD_PANELS.values(), strict=True):
+        row[0].set_ylabel(label)
+    _name_columns(grid, cultures, "update")
     put_legend_below(figure, grid[0][0])
     return mark_figure(figure, mark)
+
+
+def _name_columns(grid, cultures, x_label: str) -> None:
+    for column, culture in zip(grid.T, cultures, strict=True):
+        column[0].set_title(culture)
+        column[-1].set_xlabel(x_label)
+        show_whole_numbers(column[-1].xaxis)

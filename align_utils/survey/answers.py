@@ -10,7 +10,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.stats import summarise
 from align_utils.store.steps import read_frame
-from align_utils.survey.distances import add_baselines, measure_baselines, measure_distances
+from align_utils.survey.distances import add_references, measure_distances
 from align_utils.survey.items import list_nominal
 from align_utils.survey.questions import ANSWERER, ANSWERS
 
@@ -111,15 +111,15 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
 
 
 def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Mean distance of every answerer to every country, in both readings of the orders, with the baselines.
+    """Mean distance of every answerer to every country, in both readings of the orders, with the references.
 
     `human` are SHARES, `halves` from `respondents.draw_halves`; several seeds are a second level of the intervals. Returns ANSWERER,
     `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean), `mean_difference` (mean size of the
     difference of mean scores, whatever its sign).
     """
     readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
-    frames = [measure_distances(shares, human).assign(orders=name) for name, shares in readings.items()]
-    distances = add_baselines(pd.concat(frames, ignore_index=True), measure_baselines(human, halves).assign(orders="none"))
+    shares = pd.concat([shares.assign(orders=name) for name, shares in readings.items()], ignore_index=True)
+    distances = measure_distances(add_references(shares, human, halves).fillna({"orders": "none"}), human, halves)
     by = [*ANSWERER, "orders", "to"]
     run = "seed" if "seed" in distances else None
     table = summarise(distances, by, "wasserstein", unit="question", run=run, **cfg.bootstrap)

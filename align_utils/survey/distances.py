@@ -1,126 +1,166 @@
-"""Distances between answers, and the yardsticks beside them."""
+"""Distances between answers, and the references beside them: the other country, half of the people, even answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 from scipy.special import rel_entr
 
 from align_utils.survey.questions import ANSWERER
 
-DISTANCE_MEASURES = ("wasserstein", "jensen_shannon", "mean_difference")
+# Stages of the references; `human` is the other country wherever a distance to a country is taken.
+REFERENCES = ("human", "human_half", "uniform")
+# What stands in the column `model` of a reference; in stored tables, so it stays.
+REFERENCE_MODEL = "baseline"
 # A high-tension set below it could show next to nothing; of 55 items it is a third.
 FEWEST = 18
+_LEAST, _MOST = -1e-9, 1 + 1e-9  # ends of a distance, up to rounding
+
+DISTANCES = pa.DataFrameSchema({
+    **{name: pa.Column(str) for name in (*ANSWERER, "question", "to")},
+    "seed": pa.Column(int, required=False),
+    "wasserstein": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
+    "jensen_shannon": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
+    "mean_difference": pa.Column(float, pa.Check.in_range(-_MOST, _MOST)),
+})  # fmt: skip
 
 
-def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
-    """Wasserstein-1 distance of two distributions on an ordered scale, divided by k - 1.
+def wasserstein(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 distance of distributions on an ordered scale, divided by k - 1.
 
     Parameters
     ----------
-    p, q : ndarray, shape (k,)
-        Shares over the scale's points in order, each summing to 1; k at least 2.
+    p, q : ndarray, shape (..., k)
+        Shares over the scale's points in order, each row summing to 1 (not checked; NaN gives NaN); k at least 2.
 
     Returns
     -------
-    float
+    ndarray, shape (...)
         In [0, 1]; 1 when all mass sits at opposite ends.
 
     Examples
     --------
-    >>> wasserstein(np.array([1.0, 0, 0]), np.array([0, 0, 1.0]))
+    >>> float(wasserstein(np.array([1.0, 0, 0]), np.array([0, 0, 1.0])))
     1.0
     """
-    p, q = _check(p), _check(q)
-    return float(np.abs(np.cumsum(p - q)[:-1]).sum() / (len(p) - 1))
+    return np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(axis=-1) / (p.shape[-1] - 1)
 
 
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence (base 2), in [0, 1]."""
-    return float(measure_rows(_check(p)[None], _check(q)[None])[1][0])
-
-
-def measure_rows(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first two of MEASURES, row by row, for two arrays of distributions drawn anew.
-
-    Parameters
-    ----------
-    p, q : ndarray, shape (draws, k)
-        Rows sum to 1 (not checked); a row with NaN gives NaN.
-
-    Returns
-    -------
-    (ndarray, ndarray)
-        Wasserstein and Jensen-Shannon as in the functions of those names, shape (draws,).
-    """
-    moved = np.abs(np.cumsum(p - q, axis=1)[:, :-1]).sum(axis=1) / (p.shape[1] - 1)
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence (base 2) row by row, in [0, 1]; `scipy.spatial.distance.jensenshannon` gives its root."""
     middle = (p + q) / 2
-    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / (2 * np.log(2))
-    return moved, np.maximum(divergence, 0.0)  # alike rows may come out at minus a rounding error
+    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2))
+    return np.maximum(divergence, 0.0)  # alike rows may come out at minus a rounding error
 
 
-def mean_difference(p: np.ndarray, q: np.ndarray) -> float:
-    """Difference of the mean scores, p minus q, divided by k - 1; in [-1, 1], never further from 0 than `wasserstein`.
-
-    Examples
-    --------
-    >>> mean_difference(np.array([0.5, 0, 0.5]), np.array([0, 1.0, 0]))  # spread is not seen
-    0.0
-    """
-    p, q = _check(p), _check(q)
-    return float((p - q) @ np.arange(len(p)) / (len(p) - 1))
+def mean_difference(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Difference of the mean scores row by row, p minus q, divided by k - 1: in [-1, 1], never further from 0 than `wasserstein`."""
+    return np.vecdot(p - q, np.arange(p.shape[-1], dtype=float)) / (p.shape[-1] - 1)
 
 
-def measure_distances(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
-    """Distance of every answerer to every culture, per item.
+DISTANCE_MEASURES = {"wasserstein": wasserstein, "jensen_shannon": jensen_shannon, "mean_difference": mean_difference}
+
+
+def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Models' answers, and below them those of the references: every country, the first half of its people, even answers.
 
     Parameters
     ----------
     answers : DataFrame
-        `question, code, share` and any columns that name the answerer (model, adapter, language, persona ...).
+        ANSWERER, `seed` where given, `question, code, share`, from `answers.average_orders`.
     human : DataFrame
-        `question, culture, code, share`, from `wvs.load_distributions`, codes in scale order.
+        `question, culture, code, share`, codes in scale order, the `shares` of `human.load_human`.
+    halves : DataFrame
+        `question, culture, half` (1 or 2), `code, share`, from `respondents.draw_halves`.
 
     Returns
     -------
     DataFrame
-        The answerer's columns, `question`, `to` (culture) and one column for each of MEASURES.
+        The columns of `answers`. Of a reference `stage` is one of REFERENCES, `adapter` the people's culture or 'none', `seed` 0.
     """
-    names = [column for column in answers.columns if column not in {"code", "share", "n", "n_effective", "question"}]
-    people = {key: group["share"].to_numpy() for key, group in human.groupby(["question", "culture"], sort=False)}
-    codes = {question: group["code"].tolist() for (question, _), group in human.groupby(["question", "culture"], sort=False)}
-    cultures = list(dict.fromkeys(human["culture"]))
-    rows = []
-    for key, group in answers[answers["question"].isin(codes)].groupby([*names, "question"], sort=False, dropna=False):
-        question = key[-1]
-        shares = group.set_index("code")["share"].reindex(codes[question]).to_numpy()
-        for culture in cultures:
-            other = people[question, culture]
-            rows.append(dict(zip(names, key[:-1], strict=True)) | {
-                "question": question, "to": culture,
-                "wasserstein": wasserstein(shares, other), "jensen_shannon": jensen_shannon(shares, other),
-                "mean_difference": mean_difference(shares, other),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+    even = human.drop_duplicates(["question", "code"])
+    even = even.assign(share=1 / even.groupby("question")["code"].transform("size"), culture="none")
+    parts = {"human": human, "human_half": halves[halves["half"] == 1], "uniform": even}
+    rows = pd.concat([part.assign(stage=stage, adapter=part["culture"]) for stage, part in parts.items()])
+    rows = rows.assign(model=REFERENCE_MODEL, language="none", persona="none", seed=0)
+    columns = [*ANSWERER, *({"seed"} & set(answers)), "question", "code", "share"]
+    return pd.concat([answers, rows[columns]], ignore_index=True)
 
 
-def rank_tension(human: pd.DataFrame, first: str, second: str, *, size: int) -> pd.DataFrame:
-    """Items by Wasserstein distance between two cultures, largest first, with `chosen` for the first `size`.
+def measure_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Distance of every answerer to every country, per item; a half of the people is held against the other halves.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        `question, code, share` and the columns that name the answerer, from `add_references`.
+    human, halves : DataFrame
+        As for `add_references`.
 
     Returns
     -------
     DataFrame
-        `question, tension, chosen`; ties in the order of the question.
+        The answerer's columns, `question`, `to` (culture) and DISTANCE_MEASURES; a country's distance to itself is left out.
+
+    Raises
+    ------
+    ValueError
+        An answer that is no distribution over the item's points.
     """
-    wide = human.pivot(index=["question", "code"], columns="culture", values="share")
-    # pivot sorts codes; the order of the frame is the order of the scale
-    order = human.drop_duplicates(["question", "code"]).set_index(["question", "code"]).index
-    wide = wide.loc[order]
-    tension = {q: wasserstein(g[first].to_numpy(), g[second].to_numpy()) for q, g in wide.groupby(level="question", sort=False)}
-    frame = pd.DataFrame({"question": list(tension), "tension": list(tension.values())})
+    is_half = answers["stage"] == "human_half"
+    whole = _measure(answers[~is_half], human)
+    whole = whole[(whole["stage"] != "human") | (whole["adapter"] != whole["to"])]
+    return DISTANCES.validate(pd.concat([whole, _measure(answers[is_half], halves[halves["half"] == 2])], ignore_index=True))
+
+
+def _measure(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
+    names = [column for column in answers.columns if column not in {"code", "share", "question"}]
+    answers = answers[answers["question"].isin(human["question"])]
+    answers = answers.assign(row=answers.groupby([*names, "question"], sort=False, dropna=False).ngroup())
+    people = dict(tuple(human.groupby("question", sort=False)))
+    parts = []
+    for question, part in answers.groupby("question", sort=False):
+        codes = people[question]["code"].unique()
+        given = part.pivot(index="row", columns="code", values="share").reindex(columns=codes)
+        shares = given.to_numpy(dtype=float)
+        if len(codes) < 2 or not ((shares >= 0).all() and np.allclose(shares.sum(axis=1), 1, rtol=0, atol=1e-6)):
+            raise ValueError(f"{question}: not a distribution over the codes {codes.tolist()}: {shares.tolist()}")
+        for place, (culture, own) in enumerate(people[question].groupby("culture", sort=False)):
+            found = {name: measure(shares, own["share"].to_numpy()) for name, measure in DISTANCE_MEASURES.items()}
+            parts.append(pd.DataFrame({"row": given.index, "question": question, "to": culture, **found, "place": place}))
+    if not parts:
+        return pd.DataFrame(columns=[*names, "question", "to", *DISTANCE_MEASURES]).astype(
+            dict.fromkeys(DISTANCE_MEASURES, float)
+        )
+    found = pd.concat(parts).sort_values(["row", "place"]).drop(columns="place")
+    return answers.drop_duplicates("row")[["row", *names]].merge(found, on="row").drop(columns="row")
+
+
+def rank_items(human: pd.DataFrame, first: str, second: str, *, wanted: int) -> pd.DataFrame:
+    """Items by the distance between two countries (their tension), largest first; `chosen` marks the high-tension set.
+
+    Parameters
+    ----------
+    human : DataFrame
+        `question, culture, code, share`, codes in scale order.
+    first, second : str
+        Cultures.
+    wanted : int
+        Size of the set, at most a third of the items there are (`choose_size`).
+
+    Returns
+    -------
+    DataFrame
+        `question, tension` (Wasserstein), `chosen`; ties in the order of the question.
+    """
+    shares = {key: part["share"].to_numpy() for key, part in human.groupby(["question", "culture"], sort=False)}
+    questions = human["question"].unique()
+    frame = pd.DataFrame(
+        {"question": questions, "tension": [wasserstein(shares[q, first], shares[q, second]) for q in questions]}
+    )
     frame = frame.sort_values(["tension", "question"], ascending=[False, True], ignore_index=True)
-    frame["chosen"] = np.arange(len(frame)) < size
-    return frame
+    return frame.assign(chosen=frame.index < choose_size(len(frame), wanted))
 
 
 def choose_size(available: int, wanted: int) -> int:
@@ -136,62 +176,15 @@ def choose_size(available: int, wanted: int) -> int:
     return min(wanted, available // 2, max(FEWEST, available // 3))
 
 
-def _check(p) -> np.ndarray:
-    p = np.asarray(p, dtype=float)
-    if p.ndim != 1 or len(p) < 2 or not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-6:
-        raise ValueError(f"not a distribution over at least two points: {p.tolist()}")
-    return p
-
-
-# The stages of the baselines; `human` is the other country wherever a distance to a country is taken.
-YARDSTICKS = ("human", "human_half", "uniform")
-_NAMES = {"model": "baseline", "language": "none", "persona": "none"}
-
-
-def build_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Answer distributions of the baselines in the form of a model's answers.
-
-    Parameters
-    ----------
-    human : DataFrame
-        `question, culture, code, share`, codes in scale order.
-    halves : DataFrame
-        `question, culture, half` (1 or 2), `code, share`: from `respondents.draw_halves`. Only half 1 answers here.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `question, code, share`; `model` is 'baseline', `stage` one of STAGES, `adapter` the people's culture or 'none'.
-    """
-    people = human.assign(adapter=human["culture"], stage="human")
-    half = halves[halves["half"] == 1]
-    half = half.assign(adapter=half["culture"], stage="human_half")
-    even = human.drop_duplicates(["question", "code"])
-    even = even.assign(share=1 / even.groupby("question")["code"].transform("size"), adapter="none", stage="uniform")
-    return pd.concat([people, half, even], ignore_index=True).assign(**_NAMES)[[*ANSWERER, "question", "code", "share"]]
-
-
-def measure_baselines(human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Distance of every baseline to every country, as `values.measure_distances`; a half is held against the other halves.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `question`, `to` and `values.MEASURES`; a country's distance to itself is left out.
-    """
-    rows = build_baselines(human, halves)
-    is_half = rows["stage"] == "human_half"
-    distances = measure_distances(rows[~is_half], human)
-    distances = distances[(distances["stage"] != "human") | (distances["adapter"] != distances["to"])]
-    return pd.concat([distances, measure_distances(rows[is_half], halves[halves["half"] == 2])], ignore_index=True)
-
-
-def add_baselines(answers: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
-    """Models' answers, or distances, and the baselines' below them; a baseline is no training run: its `seed`, where models have one, is 0."""
-    return pd.concat([answers, baselines.assign(seed=0) if "seed" in answers else baselines], ignore_index=True)
-
-
 def pick_model(frame: pd.DataFrame, model: str, persona: str) -> pd.DataFrame:
-    """Rows of one model asked in one persona, and of the baselines."""
-    mine = (frame["model"] == model) & (frame["persona"] == persona)
-    return frame[mine | (frame["model"] == _NAMES["model"])]
+    """Rows of one model asked in one persona, and of the references."""
+    return frame[((frame["model"] == model) & (frame["persona"] == persona)) | (frame["model"] == REFERENCE_MODEL)]
+
+
+def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
+    """An answerer in words: 'm cn sft, asked in zh', 'people, cn', 'uniform answers'."""
+    if stage in REFERENCES:
+        told = {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}
+        return told[stage]
+    name = "vanilla" if culture == "none" else f"{culture} {stage}"
+    return f"{model} {name}, asked in {language}" + ("" if persona == "none" else f", persona {persona}")

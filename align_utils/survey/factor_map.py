@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,18 +10,19 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.store.textfiles import DataError
 from align_utils.survey.human import load_world
-from align_utils.survey.map import describe_axes, list_weights, summarise_map
+from align_utils.survey.items import load_items
+from align_utils.survey.map import Axis, describe_axes, list_weights, summarise_map
 from align_utils.survey.microdata import Respondents
 from align_utils.survey.questions import ANSWERER
 
 
-class Atlas(NamedTuple):
+@dataclass(frozen=True)
+class Atlas:
     """The fitted map. An indicator is a complete component of `map.yaml`, 0 at the lower end of its axis and 1 at the upper one.
 
     Attributes
     ----------
-    axes : dict
-        From `culture_map.load_axes`.
+    axes : tuple of Axis
     centre, spread : Series
         Weighted mean and standard deviation of every indicator over all respondents.
     correlations : DataFrame, shape (indicators, indicators)
@@ -34,7 +35,7 @@ class Atlas(NamedTuple):
         What was left out, counted.
     """
 
-    axes: dict[str, dict]
+    axes: tuple[Axis, Axis]
     centre: pd.Series
     spread: pd.Series
     correlations: pd.DataFrame
@@ -43,28 +44,21 @@ class Atlas(NamedTuple):
     notes: list[str]
 
 
-def load_atlas(cfg: Config, axes: dict[str, dict], items: pd.DataFrame) -> Atlas | None:
+def load_atlas(cfg: Config, axes: tuple[Axis, Axis]) -> Atlas | None:
     """Fit the map to the cross-national file; None where there is none, since two countries' people span no map of the world.
-
-    Parameters
-    ----------
-    axes : dict
-        From `culture_map.load_axes`.
-    items : DataFrame
-        The whole instrument (`instrument.load_items` with `choice='all', nominal=True`); only the axes' questions are read, of all countries.
 
     Raises
     ------
     DataError
         What `microdata.read_respondents` (a country without weights among it) and `fit_atlas` raise.
     """
-    needed = list_weights(axes, items)["question"].unique()
-    items = items[items["question"].isin(needed)]
+    items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
+    items = items[items["question"].isin(list_weights(axes)["question"])]
     people = load_world(cfg, items)
     return None if people is None else fit_atlas(axes, items, people)
 
 
-def fit_atlas(axes: dict[str, dict], items: pd.DataFrame, people: Respondents) -> Atlas:
+def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents) -> Atlas:
     """Weighted pairwise correlations of the indicators, two principal components, varimax, matched to the axes.
 
     A factor belongs to the axis, and is turned to the end, on whose indicators it loads most.
@@ -79,53 +73,42 @@ def fit_atlas(axes: dict[str, dict], items: pd.DataFrame, people: Respondents) -
     ------
     World Values Survey Association, syntax of the scores 'tradrat' and 'survself'; Inglehart and Welzel (2005), table 2.1.
     """
-    lacking = [question for question in items["question"] if question not in people.answers]
-    if lacking:
+    answers = people.answers
+    if lacking := [question for question in items["question"] if question not in answers]:
         raise DataError(
             f"no column {', '.join(lacking)} in the cross-national file, and the map needs it: take the file as published"
         )
-    indicators, notes = score_people(axes, items, people.answers)
+    indicators, notes = score_people(axes, items, answers)
     flat = [name for name in indicators if not indicators[name].nunique() > 1]
     notes += [f"indicator '{name}' left out for all: nobody answered it, or all alike" for name in flat]
     indicators = indicators.drop(columns=flat)
-    owners = {axis: [name for name in content["components"] if name in indicators] for axis, content in axes.items()}
-    for axis, names in owners.items():
+    owners = [[name for name in axis.variables if name in indicators] for axis in axes]
+    for axis, names in zip(axes, owners, strict=True):
         if len(names) < 2:
-            raise DataError(
-                f"axis '{axis}' of the map: a factor needs two indicators, and the file has {', '.join(names) or 'none'}"
-            )
-    centre, spread, correlations = correlate(indicators, people.answers["weight"])
+            found = ", ".join(names) or "none"
+            raise DataError(f"axis '{axis.name}' of the map: a factor needs two indicators, and the file has {found}")
+    centre, spread, correlations = correlate(indicators, answers["weight"])
     if correlations.isna().any(axis=None) or np.linalg.eigvalsh(correlations)[0] < 1e-9:
         raise DataError(
             "the map's indicators have no sound correlations: two of them nobody answered together, or one repeats others"
         )
     loadings = pd.DataFrame(rotate_components(correlations.to_numpy()), index=correlations.index)
-    sums = np.array([loadings.loc[names].sum() for names in owners.values()])
+    sums = np.array([loadings.loc[names].sum() for names in owners])
     if abs(np.diag(sums)).sum() < abs(np.diag(sums[:, ::-1])).sum():
         loadings, sums = loadings[[1, 0]], sums[:, ::-1]
-    loadings = (loadings * np.sign(np.diag(sums))).set_axis(list(axes), axis=1)
-    weighted = indicators.notna().mul(people.answers["weight"], axis=0)
-    totals = [frame.groupby(people.answers["country"]).sum() for frame in (indicators.fillna(0) * weighted, weighted)]
+    loadings = (loadings * np.sign(np.diag(sums))).set_axis([axis.name for axis in axes], axis=1)
+    weighted = indicators.notna().mul(answers["weight"], axis=0)
+    totals = [frame.groupby(answers["country"]).sum() for frame in (indicators.fillna(0) * weighted, weighted)]
     return Atlas(axes, centre, spread, correlations, loadings, totals[0] / totals[1], notes)
 
 
-def score_people(axes: dict[str, dict], items: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Indicators of every respondent, in [0, 1]; NaN where an item of the indicator has no answer on its scale.
+def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Indicators of every respondent, in [0, 1] and NaN where an item of them has no answer on its scale; and what was left out.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        A column a question with the file's codes (`microdata.Respondents`); recodes of the scale are applied.
-
-    Returns
-    -------
-    indicators : DataFrame, shape (respondents, components)
-    notes : list of str
-        Codes outside of a scale that count as missing, counted.
+    `answers` has a column a question with the file's codes; the recodes of `items` are applied.
     """
-    scored, notes = {}, []
-    rules = items.set_index("question")
-    for (component, question), rows in list_weights(axes, items).groupby(["component", "question"], sort=False):
+    scored, notes, rules = {}, [], items.set_index("question")
+    for (component, question), rows in list_weights(axes).groupby(["component", "question"], sort=False):
         known = dict(zip(rows["code"], rows["weight"], strict=True))
         known |= {old: known[new] for old, new in rules.loc[question, "recode"].items()}
         value = answers[question].map(known)
@@ -146,16 +129,13 @@ def correlate(frame: pd.DataFrame, weights: pd.Series) -> tuple[pd.Series, pd.Se
     """
     there = frame.notna().to_numpy(dtype=float)
     x = frame.fillna(0).to_numpy(dtype=float)
-    w = weights.to_numpy(dtype=float)[:, None]
+    w, names = weights.to_numpy(dtype=float)[:, None], frame.columns
     with np.errstate(invalid="ignore", divide="ignore"):  # a pair that nobody has is NaN
         mass = (w * there).T @ there
         mean = (w * x).T @ there / mass
         variance = (w * x**2).T @ there / mass - mean**2
         shared = ((w * x).T @ x / mass - mean * mean.T) / np.sqrt(variance * variance.T)
-    names = frame.columns
-    return (
-        pd.Series(np.diag(mean), names), pd.Series(np.sqrt(np.diag(variance)), names), pd.DataFrame(shared, names, names)
-    )  # fmt: skip
+    return pd.Series(np.diag(mean), names), pd.Series(np.sqrt(np.diag(variance)), names), pd.DataFrame(shared, names, names)
 
 
 def rotate_components(correlations: np.ndarray) -> np.ndarray:
@@ -174,20 +154,10 @@ def rotate_components(correlations: np.ndarray) -> np.ndarray:
 
 
 def place(atlas: Atlas, indicators: pd.DataFrame) -> pd.DataFrame:
-    """Coordinates of answerers by the indicators they have.
+    """Coordinates of answerers, shape (answerers, axes), by the indicators they have; NaN without any.
 
     With all indicators these are the factor scores, on the published scale. With some, the coefficients are those of the regression
     of the factors on these indicators alone, over the respondents: R_ss^-1 L_s, which is R^-1 L where nothing is missing.
-
-    Parameters
-    ----------
-    indicators : DataFrame, shape (answerers, indicators)
-        Shares or answers turned into [0, 1]; NaN or no column where an answerer has none.
-
-    Returns
-    -------
-    DataFrame, shape (answerers, axes)
-        NaN for an answerer without any indicator.
     """
     z = (indicators.reindex(columns=atlas.centre.index) - atlas.centre) / atlas.spread
     known = z.notna().to_numpy()
@@ -196,9 +166,8 @@ def place(atlas: Atlas, indicators: pd.DataFrame) -> pd.DataFrame:
         rows = (known == have).all(axis=1)
         coefficients = np.linalg.solve(atlas.correlations.to_numpy()[np.ix_(have, have)], atlas.loadings.to_numpy()[have])
         scores[rows] = z.to_numpy()[np.ix_(rows, have)] @ coefficients
-    published = [content["published"] for content in atlas.axes.values()]
-    scores = scores * [one["scale"] for one in published] + [one["shift"] for one in published]
-    return pd.DataFrame(scores, index=z.index, columns=list(atlas.axes))
+    scores = scores * [axis.scale for axis in atlas.axes] + [axis.shift for axis in atlas.axes]
+    return pd.DataFrame(scores, index=z.index, columns=[axis.name for axis in atlas.axes])
 
 
 def list_countries(cfg: Config, atlas: Atlas | None) -> pd.DataFrame:
@@ -218,24 +187,24 @@ def list_countries(cfg: Config, atlas: Atlas | None) -> pd.DataFrame:
     return frame.rename_axis("country").reset_index()
 
 
-def summarise_places(cfg: Config, scored: pd.DataFrame, atlas: Atlas | None) -> pd.DataFrame:
+def summarise_places(scored: pd.DataFrame, atlas: Atlas | None, **bootstrap) -> pd.DataFrame:
     """Place of every answerer on the two axes and the move from the untuned model's; without a fitted map, the two indices.
 
     Parameters
     ----------
     scored : DataFrame
-        From `culture_map.score_components`; a component counts as an indicator where all of its items were answered.
+        From `map.score_components`; a component counts as an indicator where all of its items were answered.
 
     Returns
     -------
     DataFrame
-        ANSWERER, `axis, value` (mean over seeds), `indicators, seeds, move` (NaN for baselines); with `atlas` None as from
-        `culture_map.summarise_map`.
+        ANSWERER, `axis, value` (mean over seeds), `indicators, seeds, move` (NaN for references); with `atlas` None as from
+        `map.summarise_map`.
     """
     if atlas is None:
-        return summarise_map(cfg, scored)
+        return summarise_map(scored, **bootstrap)
     keys = [*ANSWERER, *({"seed"} & set(scored))]
-    wide = _complete(atlas, scored).pivot(index=keys, columns="component", values="value")
+    wide = _pick_complete(atlas, scored).pivot(index=keys, columns="component", values="value")
     long = place(atlas, wide).rename_axis(columns="axis").stack().rename("value").reset_index()
     table = long.groupby([*ANSWERER, "axis"], sort=False)["value"].agg(value="mean", seeds="size").reset_index()
     asked = ["model", "language", "persona", "axis"]
@@ -244,24 +213,24 @@ def summarise_places(cfg: Config, scored: pd.DataFrame, atlas: Atlas | None) -> 
     return table.assign(move=table["value"] - table["value_base"]).drop(columns="value_base")
 
 
-def describe_places(axes: dict[str, dict], scored: pd.DataFrame, atlas: Atlas | None) -> str:
+def describe_places(axes: tuple[Axis, Axis], scored: pd.DataFrame, atlas: Atlas | None) -> str:
     """What the axes are made of, what was left out, and how well the models' indicators stand for all."""
     if atlas is None:
         return describe_axes(axes, scored)
     parts = [f"Factors of the respondents of {len(atlas.means)} countries; no published coordinates, which rest on all waves"]
-    for axis, content in axes.items():
-        own = atlas.loadings[axis].reindex(content["components"]).dropna()
-        named = ", ".join(f"{name} ({content['published']['variables'][name]}) {value:+.2f}" for name, value in own.items())
-        parts.append(f"{content['lower']} to {content['upper']}, loadings: {named}")
+    for axis in axes:
+        own = atlas.loadings[axis.name].reindex(axis.variables).dropna()
+        named = ", ".join(f"{name} ({axis.variables[name]}) {value:+.2f}" for name, value in own.items())
+        parts.append(f"{axis.lower} to {axis.upper}, loadings: {named}")
     partial = {country: list(row.index[row.isna()]) for country, row in atlas.means.iterrows() if row.isna().any()}
     if partial:
         parts.append("not asked in a country: " + ", ".join(f"{one} ({', '.join(names)})" for one, names in partial.items()))
-    used = [name for name in atlas.centre.index if name in set(_complete(atlas, scored)["component"])]
-    if len(used) < len(atlas.centre):
-        gone = [name for name in atlas.centre.index if name not in used]
+    complete = set(_pick_complete(atlas, scored)["component"])
+    used, gone = ([name for name in atlas.centre.index if (name in complete) == wanted] for wanted in (True, False))
+    if gone:
         asked = atlas.means.dropna()
         whole, less = place(atlas, asked), place(atlas, asked[used])
-        fit = ", ".join(f"{whole[axis].corr(less[axis]):.2f} ({content['upper']})" for axis, content in axes.items())
+        fit = ", ".join(f"{whole[axis.name].corr(less[axis.name]):.2f} ({axis.upper})" for axis in axes)
         parts.append(
             f"models are placed by {len(used)} of {len(atlas.centre)} indicators (without {', '.join(gone)}): regression of the factors on "
             f"these alone, whose correlation with the whole score over {len(asked)} countries is {fit}"
@@ -271,9 +240,9 @@ def describe_places(axes: dict[str, dict], scored: pd.DataFrame, atlas: Atlas | 
     return "; ".join([*parts, *atlas.notes]) + "."
 
 
-def _complete(atlas: Atlas, scored: pd.DataFrame) -> pd.DataFrame:
+def _pick_complete(atlas: Atlas, scored: pd.DataFrame) -> pd.DataFrame:
     """Components of answerers with all of their items: the indicators."""
-    sizes = {name: len(items) for content in atlas.axes.values() for name, items in content["components"].items()}
+    sizes = list_weights(atlas.axes).groupby("component")["question"].nunique()
     whole = scored[scored["component"].isin(atlas.centre.index) & (scored["items"] == scored["component"].map(sizes))]
     if whole.empty:
         raise DataError("the models answered all items of none of the map's indicators: ask more items (`survey.items: all`)")

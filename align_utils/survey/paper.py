@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import astuple, dataclass
 
 import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN
-from align_utils.survey.aligned import describe_paper
+from align_utils.stats import fisher_exact, mcnemar_exact, wilson_interval
+from align_utils.store.page import list_records
+from align_utils.survey.shifts import REFERENCE_SHIFTS
 
 # Claim, the paper's words, and what the run must reach to say 'reproduced' (relative gain, or scale points).
 GAINS = (
@@ -17,12 +20,57 @@ GAINS = (
 )
 CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
 COUNTS = {"Qwen2.5-7B": "answers aligned with China", "Llama-3.1-8B": "answers aligned with China (US bias falls)"}
-LEVEL = "valence and arousal at human level"
-SIZE = "tuned 7-8B models match or beat vanilla 70B"
+# The paper's counts of so many answers aligned with China: before, after.
+PAPER_COUNTS, PAPER_ITEMS = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}, 50
 UNTESTED = "not testable here"
 # Names of the vanilla models of that size, from whatever server they answer.
 LARGE = re.compile(r"7[02]b", re.IGNORECASE)
+PRECISION, ALIGNED = "precision_at_5_attested", "aligned_with_china"
 PAPER_COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the run has to say to a claim: words, the interval of a difference (or a share) and its n, and the verdict."""
+
+    ours: str
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+    verdict: str = ""
+
+
+NOT_MEASURED = Finding("not measured")
+
+
+def list_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
+    """Metric records of the values' analysis.
+
+    Parameters
+    ----------
+    shifts, controls, counts : DataFrame
+        From `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`.
+
+    Returns
+    -------
+    list of dict
+        `shift_toward_target`, `shift_contrast`, `shift_over_control` (the comparison as its method); where the second culture is
+        China `aligned_with_china` (nearer), `..._mode`, and their p after Holm (`method`: the test).
+    """
+    trained = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
+    records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
+    records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
+    over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
+    records += list_records(over, "shift_over_control", unit="distance")
+    if cfg.cultures[list(cfg.cultures)[1]].survey_country != "CHN":
+        return records
+    method = "exact McNemar" if len(cfg.seeds) == 1 else "random signs"
+    for reading, part in counts.groupby("reading", sort=False):
+        name = ALIGNED if reading == "nearer" else f"{ALIGNED}_{reading}"
+        records += list_records(part, name, unit="share", subset="high_tension")
+        tests = part.drop(columns=["low", "high"]).assign(value=part["p_holm"]).dropna(subset="value")
+        records += list_records(tests, f"{name}_p_holm", unit="p", subset="high_tension", method=method)
+    return records
 
 
 def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -31,82 +79,180 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     metrics : DataFrame
-        From `artifacts.load_metrics`.
+        From `store.load_metrics`, or of a page (`gather_metrics`).
 
     Returns
     -------
     DataFrame
-        COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares; concreteness:
-        scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no verdict of
-        their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than
-        every control's, the other culture's adapter among them), 'same direction' (shown, but smaller, matched by a control, or
-        without one trained on wrong norms), 'not seen', or 'not testable
-        here'. Against a 70B model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction'
-        where on some; where its P@5 was not measured the claim is not testable.
+        PAPER_COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares;
+        concreteness: scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no
+        verdict of their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also
+        larger than every control's, the other culture's adapter among them), 'same direction' (shown, but smaller, matched by a
+        control, or without one trained on wrong norms), 'not seen', or 'not testable here'. Against a 70B model: 'reproduced' where
+        ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was not measured the
+        claim is not testable.
     """
-    rows = []
-    counts = describe_paper().set_index("model")
+    rows, counts = [], describe_paper().set_index("model")
+    large = metrics[metrics["model"].str.contains(LARGE)]
     for model in cfg.models:
-        mine = metrics[metrics["model"] == model]
         if LARGE.search(model):
-            continue  # a yardstick of the others, not tuned itself
-        rows += [_row(cfg, model, claim, paper, *_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
-        rows.append(_row(cfg, model, CONCRETENESS[0], CONCRETENESS[1], *_concreteness(mine, CONCRETENESS[2])))
-        rows.append(_row(cfg, model, LEVEL, "at human level", *_level(mine)))
+            continue  # what the others are held against, not tuned itself
+        mine = metrics[metrics["model"] == model]
+        found = [(claim, paper, _find_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
+        found.append((*CONCRETENESS[:2], _find_concreteness(mine, CONCRETENESS[2])))
+        found.append(("valence and arousal at human level", "at human level", _find_level(mine)))
         for tuned, claim in COUNTS.items():
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
             if cfg.models[model].in_paper in {None, tuned}:
                 row = counts.loc[tuned]
-                rows.append(_row(cfg, model, f"{claim}, {tuned}", _tell_counts(row), *_aligned(mine, row)))
-        rows.append(_row(cfg, model, SIZE, "match or beat", *_size(mine, metrics[metrics["model"].str.contains(LARGE)])))
+                found.append((f"{claim}, {tuned}", _tell_counts(row), _find_aligned(mine, row)))
+        found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", _find_size(mine, large)))
+        # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
+        reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
+        for claim, paper, finding in found:
+            *values, verdict = astuple(finding)
+            if not verdict:
+                verdict = UNTESTED + (f" ({reason})" if reason else "")
+            elif reason and not verdict.startswith(UNTESTED):
+                verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
+            rows.append([claim, paper, *values, cfg.profile.data, model, verdict])
     return pd.DataFrame(rows, columns=PAPER_COLUMNS)
 
 
-def _row(cfg: Config, model: str, claim: str, paper: str, ours: str, low, high, n, verdict: str) -> dict:
-    # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
-    reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
-    if not verdict:
-        verdict = UNTESTED + (f" ({reason})" if reason else "")
-    elif reason and not verdict.startswith(UNTESTED):
-        verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
-    values = [claim, paper, ours, low, high, n, cfg.profile.data, model, verdict]
-    return dict(zip(PAPER_COLUMNS, values, strict=True))
-
-
-def _gain(metrics: pd.DataFrame, culture: str, goal: float) -> tuple:
+def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> Finding:
     part = metrics[(metrics["culture"] == culture) & (metrics["subset"] == "all")]
-    level = part[part["metric"] == "precision_at_5_attested"].set_index("stage")
-    gap = part[(part["metric"] == "precision_at_5_attested_difference") & (part["method"] == "ppo - few_shot")]
+    level = part[part["metric"] == PRECISION].set_index("stage")
+    gap = part[(part["metric"] == f"{PRECISION}_difference") & (part["method"] == "ppo - few_shot")]
     if gap.empty or "few_shot" not in level.index:
-        return "not measured", None, None, None, ""
+        return NOT_MEASURED
     gap, before, after = gap.iloc[0], level.loc["few_shot", "value"], level.loc["ppo", "value"]
-    text = f"{before:.2f} -> {after:.2f}"
+    text, gain = f"{before:.2f} -> {after:.2f}", 0.0
     # A vanilla model that no one can tell from the same answer to every cue has no base for a ratio.
-    idle = level["value"].reindex(["frequency", "chance"]).max()
-    if not before or level.loc["few_shot", "low"] <= idle:
-        return f"{text} (vanilla at the baselines' level: no ratio)", gap["low"], gap["high"], gap["n"], _judge(gap, 0.0, goal)
-    gain = after / before - 1
-    return f"{text} ({gain:+.0%})", gap["low"], gap["high"], gap["n"], _judge(gap, gain, goal)
+    if not before or level.loc["few_shot", "low"] <= level["value"].reindex(["frequency", "chance"]).max():
+        text += " (vanilla at the baselines' level: no ratio)"
+    else:
+        gain = after / before - 1
+        text += f" ({gain:+.0%})"
+    return Finding(text, gap["low"], gap["high"], gap["n"], _judge(gap, gain, goal))
 
 
-def _concreteness(metrics: pd.DataFrame, goal: float) -> tuple:
+def _find_concreteness(metrics: pd.DataFrame, goal: float) -> Finding:
     # Both over the cues which the two stages have; the stages' own medians are over different cues.
     part = metrics[(metrics["culture"] == "us") & (metrics["method"] == "ppo - few_shot")].set_index("metric")
     if not {"concreteness_median_difference", "concreteness_difference"} <= set(part.index):
-        return "not measured", None, None, None, ""
+        return NOT_MEASURED
     change, gap = part.loc["concreteness_median_difference", "value"], part.loc["concreteness_difference"]
     text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
-    return text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal)
+    return Finding(text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal))
 
 
-def _level(metrics: pd.DataFrame) -> tuple:
+def _judge(gap: pd.Series, gain: float, goal: float) -> str:
+    return "not seen" if gap["low"] <= 0 else "reproduced" if gain >= goal else "same direction"
+
+
+def _find_level(metrics: pd.DataFrame) -> Finding:
     part = metrics[(metrics["metric"] == "human_level_p") & (metrics["stage"] == "ppo")]
     part = part[part["method"].isin(["valence", "arousal"])].dropna(subset="value")
     if part.empty:
-        return "not measured: a margin needs participants and two cues", None, None, None, ""
+        return Finding("not measured: a margin needs participants and two cues")
     text = ", ".join(f"{row.method} {row.culture} p = {row.value:.2f}" for row in part.itertuples())
     verdict = "reproduced" if part["value"].lt(0.05).all() else "not seen"
-    return f"equivalence (TOST): {text}", None, None, part["n"].min(), verdict
+    return Finding(f"equivalence (TOST): {text}", n=part["n"].min(), verdict=verdict)
+
+
+def _find_aligned(metrics: pd.DataFrame, paper: pd.Series) -> Finding:
+    asked = metrics[metrics["language"] == "zh"]
+    # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
+    foreign = (asked["stage"] == "sft") & (asked["culture"] != "cn")
+    asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN))
+    asked = asked[(asked["culture"] == "cn") | asked["stage"].isin(["zero_shot", FOREIGN])]
+    if "persona" in asked:
+        asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
+    nearer, mode = _read_counts(asked, ALIGNED), _read_counts(asked, f"{ALIGNED}_mode")
+    if not {"zero_shot", "ppo"} <= set(nearer.index):
+        return NOT_MEASURED
+    before, tuned = nearer.loc["zero_shot", "count"], nearer.loc["ppo"]
+    after, n, p = tuned["count"], tuned["n"], tuned["p"]
+    test = "random signs" if tuned["method"] == "random signs" else "McNemar"
+    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f} after Holm)"
+    if {"zero_shot", "ppo"} <= set(mode.index):
+        first, last = mode.loc[["zero_shot", "ppo"], "count"]
+        text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
+    controls = nearer.loc[nearer.index.str.startswith("control_"), "count"]
+    told = ", ".join(f"{stage.removeprefix('control_')} {count:g}" for stage, count in controls.items())
+    verdict = "not seen"
+    if after > before and p < 0.05:
+        enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
+        # Without one trained on wrong norms nothing tells these norms from any tuning.
+        verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
+    return Finding(f"{text}; controls: {told or 'none'}", tuned["low"], tuned["high"], n, verdict)
+
+
+def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`low, high, n, count` (a mean where there are several seeds), `p, method` by stage; p is NaN where nothing is tested."""
+    part, tests = (
+        metrics[metrics["metric"] == name].drop_duplicates("stage").set_index("stage") for name in (metric, f"{metric}_p_holm")
+    )
+    tests = tests[["value", "method"]].rename(columns={"value": "p"}).reindex(part.index)
+    return part[["low", "high", "n"]].assign(count=(part["value"] * part["n"]).round(1)).join(tests)
+
+
+def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> Finding:
+    """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
+    if large.empty:
+        return Finding("no 70B baseline in this run")
+    pairs = []
+    for metric, stage, where in ((PRECISION, "few_shot", "culture"), (ALIGNED, "zero_shot", "language")):
+        ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
+        ours = ours[ours["culture"] == "cn"] if metric == ALIGNED else ours
+        theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
+        keys = [key for key in (where, "subset", "persona") if key in mine]
+        pair = ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large"))
+        pairs.append(pair.assign(asked=pair[where]))
+    both = pd.concat(pairs, ignore_index=True)
+    if both.empty:
+        return Finding("70B baseline not measured on the same test")
+    text = "; ".join(
+        f"{row.metric} {row.asked} {row.value:.2f} against {row.value_large:.2f} of {row.model_large}"
+        for row in both.itertuples()
+    )
+    # A baseline behind a URL is asked the survey alone, which is half of the claim. Intervals do not enter: fewer items would match more.
+    if PRECISION not in set(both["metric"]):
+        verdict = f"{UNTESTED} (P@5 of the 70B not measured)"
+    else:
+        matched = both["value"] >= both["value_large"]
+        verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
+    return Finding(text, n=both["n"].min(), verdict=verdict)
+
+
+def describe_paper() -> pd.DataFrame:
+    """The paper's counts with the uncertainty that their margins leave.
+
+    Returns
+    -------
+    DataFrame
+        `model, before, after, n`, Wilson intervals of both shares, `fisher_p` (as if independent), `mcnemar_low, mcnemar_high`
+        (exact p over all paired tables with these margins).
+    """
+    rows, n = [], PAPER_ITEMS
+    for model, (before, after) in PAPER_COUNTS.items():
+        intervals = [*wilson_interval(before, n), *wilson_interval(after, n)]
+        rows.append([model, before, after, n, *intervals, fisher_exact(before, after, n), *bound_mcnemar(before, after, n)])
+    names = ["before_low", "before_high", "after_low", "after_high", "fisher_p", "mcnemar_low", "mcnemar_high"]
+    return pd.DataFrame(rows, columns=["model", "before", "after", "n", *names])
+
+
+def bound_mcnemar(before: int, after: int, n: int) -> tuple[float, float]:
+    """Smallest and largest exact McNemar p over all paired tables with so many items aligned `before` and `after`, of `n` each.
+
+    Examples
+    --------
+    >>> bound_mcnemar(0, 3, 10)  # nothing could be lost: one table alone
+    (0.25, 0.25)
+    """
+    kept = range(max(0, before + after - n), min(before, after) + 1)
+    found = [mcnemar_exact(after - both, before - both) for both in kept]
+    return min(found), max(found)
 
 
 def _tell_counts(row: pd.Series) -> str:
@@ -115,76 +261,3 @@ def _tell_counts(row: pd.Series) -> str:
         f"[{row['after_low']:.2f}, {row['after_high']:.2f}]; Fisher p = {row['fisher_p']:.3f} as if independent; McNemar p between "
         f"{row['mcnemar_low']:.4f} and {row['mcnemar_high']:.3f}, by the pairing that is not known)"
     )
-
-
-def _aligned(metrics: pd.DataFrame, paper: pd.Series) -> tuple:
-    asked = metrics[metrics["language"] == "zh"]
-    # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
-    foreign = (asked["stage"] == "sft") & (asked["culture"] != "cn")
-    asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN))
-    asked = asked[(asked["culture"] == "cn") | asked["stage"].isin(["zero_shot", FOREIGN])]
-    if "persona" in asked:
-        asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
-    nearer, mode = _read_counts(asked, "aligned_with_china"), _read_counts(asked, "aligned_with_china_mode")
-    if not {"zero_shot", "ppo"} <= set(nearer.index):
-        return "not measured", None, None, None, ""
-    before, after = (nearer.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
-    n, p = nearer.loc["ppo", "n"], nearer.loc["ppo", "p"]
-    test = "random signs" if nearer.loc["ppo", "method"] == "random signs" else "McNemar"
-    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f} after Holm)"
-    if {"zero_shot", "ppo"} <= set(mode.index):
-        first, last = (mode.loc[stage, "count"] for stage in ("zero_shot", "ppo"))
-        text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
-    controls = nearer.loc[nearer.index.str.startswith("control_"), "count"]
-    text += "; controls: " + (
-        ", ".join(f"{stage.removeprefix('control_')} {count:g}" for stage, count in controls.items()) or "none"
-    )
-    verdict = "not seen"
-    if after > before and p < 0.05:
-        enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
-        # Without one trained on wrong norms nothing tells these norms from any tuning.
-        verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
-    return text, nearer.loc["ppo", "low"], nearer.loc["ppo", "high"], n, verdict
-
-
-def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """`low, high, n, count` (a mean where there are several seeds), `p, method` by stage; p is NaN where nothing is tested."""
-    part = metrics[metrics["metric"] == metric].drop_duplicates("stage").set_index("stage")[["value", "low", "high", "n"]]
-    tests = metrics[metrics["metric"] == f"{metric}_p_holm"].drop_duplicates("stage").set_index("stage")
-    tests = tests[["value", "method"]].rename(columns={"value": "p"}).reindex(part.index)
-    return part.assign(count=(part["value"] * part["n"]).round(1)).join(tests)
-
-
-def _size(mine: pd.DataFrame, large: pd.DataFrame) -> tuple:
-    """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
-    if large.empty:
-        return "no 70B baseline in this run", None, None, None, ""
-    asked = {"precision_at_5_attested": ("few_shot", "culture"), "aligned_with_china": ("zero_shot", "language")}
-    pairs = []
-    for metric, (stage, where) in asked.items():
-        ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
-        if metric == "aligned_with_china":
-            ours = ours[ours["culture"] == "cn"]
-        theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
-        keys = [key for key in (where, "subset", "persona") if key in mine]
-        pairs.append(ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large")).assign(where=where))
-    both = pd.concat(pairs, ignore_index=True)
-    if both.empty:
-        return "70B baseline not measured on the same test", None, None, None, ""
-    text = "; ".join(
-        f"{row['metric']} {row[row['where']]} {row['value']:.2f} against {row['value_large']:.2f} of {row['model_large']}"
-        for row in both.to_dict("records")
-    )
-    # A baseline behind a URL is asked the survey alone, which is half of the claim. Intervals do not enter: fewer items would match more.
-    if "precision_at_5_attested" not in set(both["metric"]):
-        verdict = f"{UNTESTED} (P@5 of the 70B not measured)"
-    else:
-        matched = both["value"] >= both["value_large"]
-        verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
-    return text, None, None, both["n"].min(), verdict
-
-
-def _judge(gap: pd.Series, gain: float, goal: float) -> str:
-    if gap["low"] <= 0:
-        return "not seen"
-    return "reproduced" if gain >= goal else "same direction"

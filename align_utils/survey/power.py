@@ -6,26 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from align_utils.config.profiles import Config
-from align_utils.survey.shifts import BASELINES, SHIFT_KEYS
+from align_utils.survey.shifts import REFERENCE_SHIFTS, SHIFT_KEYS
 
-POWER = 0.8
+ALPHA, POWER = 0.05, 0.8
 
 
-def find_power(effect: float, n: int, *, alpha: float = 0.05) -> float:
-    """Power of the two-sided paired t test for an effect in standard deviations of the differences.
-
-    Parameters
-    ----------
-    effect : float
-        Mean difference / sd of the differences, at least 0.
-    n : int
-        Pairs, at least 2.
-
-    Returns
-    -------
-    float
-        In [alpha, 1].
+def find_power(effect: float, n: int) -> float:
+    """Power at ALPHA of the two-sided paired t test for an effect (mean / sd of the differences, at least 0), of n >= 2 pairs.
 
     Source
     ------
@@ -37,13 +24,13 @@ def find_power(effect: float, n: int, *, alpha: float = 0.05) -> float:
     0.808
     """
     if effect == 0:
-        return alpha  # scipy's noncentral F is wrong there
+        return ALPHA  # scipy's noncentral F is wrong there
     # The square of t: both tails at once, and stable where the noncentral t of scipy gives NaN.
-    return float(stats.ncf.sf(stats.f.ppf(1 - alpha, 1, n - 1), 1, n - 1, n * effect**2))
+    return float(stats.ncf.sf(stats.f.ppf(1 - ALPHA, 1, n - 1), 1, n - 1, n * effect**2))
 
 
-def find_smallest(sd: float, n: int, *, power: float = POWER, alpha: float = 0.05) -> float:
-    """Smallest mean difference that n pairs of this standard deviation show with this power; NaN below two pairs.
+def find_smallest(sd: float, n: int) -> float:
+    """Smallest mean difference that n pairs of this standard deviation show with POWER; NaN below two pairs.
 
     Examples
     --------
@@ -53,19 +40,14 @@ def find_smallest(sd: float, n: int, *, power: float = POWER, alpha: float = 0.0
     if n < 2 or not np.isfinite(sd):
         return float("nan")
     # Power rises with the effect; at this upper end it is near 1 for any n.
-    highest = (3 * stats.t.ppf(1 - alpha / 2, n - 1) + 5) / np.sqrt(n)
-    return sd * float(optimize.brentq(lambda effect: find_power(effect, n, alpha=alpha) - power, 0, highest))
+    highest = (3 * stats.t.ppf(1 - ALPHA / 2, n - 1) + 5) / np.sqrt(n)
+    return sd * float(optimize.brentq(lambda effect: find_power(effect, n) - POWER, 0, highest))
 
 
-def summarise_power(cfg: Config, shifts: pd.DataFrame, *, size: int) -> pd.DataFrame:
+def summarise_power(shifts: pd.DataFrame, *, size: int) -> pd.DataFrame:
     """Per tuned answerer the spread of the per-item shifts, and the smallest mean shift that could have been seen.
 
-    Parameters
-    ----------
-    shifts : DataFrame
-        From `shifts.add_contrast`.
-    size : int
-        A second number of items, that of the high-tension set.
+    `shifts` are those of `shifts.measure_shifts`; `size` is a second number of items, that of the high-tension set.
 
     Returns
     -------
@@ -73,10 +55,8 @@ def summarise_power(cfg: Config, shifts: pd.DataFrame, *, size: int) -> pd.DataF
         `shifts.SHIFT_KEYS` (targets and contrasts), `value` (observed mean), `sd` (over items), `n`, `smallest` (with all items),
         `size`, `smallest_of_size`; power 80 %, two-sided 5 %.
     """
-    part = shifts[~shifts["stage"].isin(BASELINES.values()) & shifts["toward"].isin(["target", "contrast"])]
+    part = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values()) & shifts["toward"].isin(["target", "contrast"])]
     means = part.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean()
     table = means.groupby(SHIFT_KEYS, sort=False).agg(value="mean", sd="std", n="size").reset_index()
     table["smallest"] = [find_smallest(sd, n) for sd, n in zip(table["sd"], table["n"], strict=True)]
-    table["size"] = size
-    table["smallest_of_size"] = [find_smallest(sd, size) for sd in table["sd"]]
-    return table
+    return table.assign(size=size, smallest_of_size=[find_smallest(sd, size) for sd in table["sd"]])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.survey.distances import FEWEST, choose_size, measure_rows, rank_tension
+from align_utils.survey.distances import FEWEST, choose_size, rank_items, wasserstein
 from align_utils.survey.human import Human
 
 
@@ -71,10 +71,10 @@ def draw_choice(cfg: Config, human: Human, first: str, second: str, *, draws: in
     Returns whether a question is chosen in a draw, shape (draws, questions); the columns by falling distance in the data themselves, so
     that the first are the original choice. The mean of a column is how often that item is chosen.
     """
-    size = choose_size(human.shares["question"].nunique(), cfg.profile.survey.high_tension)
-    ranked = rank_tension(human.shares, first, second, size=size)["question"]
+    frame = rank_items(human.shares, first, second, wanted=cfg.profile.survey.high_tension)
+    ranked, size = frame["question"], int(frame["chosen"].sum())
     drawn = draw_shares(cfg, human, draws=draws)
-    tension = np.column_stack([measure_rows(drawn[one, first], drawn[one, second])[0] for one in ranked])
+    tension = np.column_stack([wasserstein(drawn[one, first], drawn[one, second]) for one in ranked])
     # A draw without any answer to a question says nothing for choosing it.
     places = np.argsort(-np.nan_to_num(tension, nan=-1.0), axis=1, kind="stable")[:, :size]
     chosen = np.zeros(tension.shape, dtype=bool)

@@ -5,113 +5,136 @@ from __future__ import annotations
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import FOREIGN, PREFERENCE, TARGETS
+from align_utils.config.stages import FOREIGN, PREFERENCE, TARGETS, find_state
 from align_utils.stats import adjust_holm, compare, count_flips, permute_signs, summarise
-from align_utils.store.page import list_records
+from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
 SHIFT_KEYS = [*CELL, "toward"]
 # Controls of another culture's norms; the shuffled one keeps the culture's own words and breaks the pairing with the cue alone.
 WRONG_CULTURE = ("control_other_culture", FOREIGN)
 TOWARD = ("target", "other", "contrast")
-# Baselines as if they were tuned models: how far is the way from the untuned model's answers to theirs?
-BASELINES = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
+# References as if they were tuned models: how far is the way from the untuned model's answers to theirs?
+REFERENCE_SHIFTS = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
+# Holm's family is all that is tested of one model and one direction.
+FAMILY = ["model", "toward"]
 
 
-def measure_shifts(distances: pd.DataFrame, baselines: pd.DataFrame | None = None, *, measure: str = "wasserstein"):
-    """shift = d(untuned, country) - d(tuned, country) per item; positive is toward the country.
+def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """shift = d(untuned, country) - d(tuned, country) per item (Wasserstein); positive is toward the country.
 
     Parameters
     ----------
     distances : DataFrame
-        From `values.measure_distances`: `model, adapter, stage, language, persona, question, to`, the measure, and `seed` where
-        the tuned answers are of several training runs.
-    baselines : DataFrame, optional
-        From `yardsticks.measure_baselines`: what the shift would be if the model answered evenly (`uniform`), as the other country
-        does (`other_country`) or as half of the target's own people do (`human_half`, held against the other half; exact answers
-        would lie about twice as near, see `respondents.draw_halves`).
+        From `distances.measure_distances`, of models and references; with `seed` where the tuned answers are of several training runs.
+    items : DataFrame
+        `question, topic`.
 
     Returns
     -------
     DataFrame
-        SHIFT_KEYS (`culture` is that of the norms), `to`, `question`, `shift` in [-1, 1], and `seed` where given; `toward` is
-        'target' where `to` is the culture, else 'other'.
+        SHIFT_KEYS (`culture` is that of the norms), `question, topic`, `seed` where given, `to` (country), `shift` in [-1, 1].
+        `toward` is 'target' where `to` is the culture, 'other' elsewhere, and 'contrast' for target minus other on the same item
+        (the mean of the others, if several), which takes out what moves the answers toward every country alike. Flatter answers
+        are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
+        stages stand the foreign control where the profile names it (the other language's SFT adapter, seen from here), and what
+        the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the
+        target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
     """
-    keys = ["model", "language", "persona", "question", "to"]
-    base = distances.loc[distances["adapter"] == "none", [*keys, measure]]
-    tuned = distances[distances["adapter"] != "none"].rename(columns={"adapter": "culture"})
-    parts = [tuned.merge(base, on=keys, suffixes=("", "_base"))]
-    if baselines is not None:
-        cultures = pd.DataFrame({"culture": list(dict.fromkeys(tuned["culture"]))})
-        rows = baselines.drop(columns=["model", "language", "persona"]).merge(cultures, how="cross")
-        # Half of a country stands beside its other half alone; a whole country is a baseline for the other one alone.
-        own = rows["adapter"] == rows["culture"]
-        rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
-        rows = rows.assign(stage=rows["stage"].map(BASELINES))
-        if "seed" in tuned:
-            rows["seed"] = 0  # no training run: one level alone
-        parts.append(rows.merge(base, on=["question", "to"], suffixes=("", "_base")))
-    both = pd.concat(parts, ignore_index=True)
-    both["shift"] = both[f"{measure}_base"] - both[measure]
-    both["toward"] = ["target" if a == b else "other" for a, b in zip(both["to"], both["culture"], strict=True)]
-    return both[[*SHIFT_KEYS, "to", "question", *({"seed"} & set(both)), "shift"]]
+    keys, foreign = ["model", "language", "persona", "question", "to"], FOREIGN in cfg.profile.controls
+    is_reference = distances["model"] == REFERENCE_MODEL
+    models = distances[~is_reference]
+    base = models.loc[models["adapter"] == "none", [*keys, "wasserstein"]]
+    tuned = models[models["adapter"] != "none"].rename(columns={"adapter": "culture"})
+    rows = distances[is_reference].drop(columns=["model", "language", "persona"])
+    rows = rows.merge(pd.DataFrame({"culture": tuned["culture"].unique()}), how="cross")
+    # Half of a country stands beside its other half alone; a whole country is a reference for the other one alone.
+    own = rows["adapter"] == rows["culture"]
+    rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
+    rows = rows.assign(stage=rows["stage"].map(REFERENCE_SHIFTS))
+    both = pd.concat([
+        tuned.merge(base, on=keys, suffixes=("", "_base")), rows.merge(base, on=["question", "to"], suffixes=("", "_base")),
+    ], ignore_index=True)  # fmt: skip
+    both = pd.concat([both, *(_add_foreign(cfg, both, culture) for culture in cfg.cultures if foreign)], ignore_index=True)
+    both["shift"] = both["wasserstein_base"] - both["wasserstein"]
+    both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
+    keys = [*CELL, "question", *({"seed"} & set(both))]
+    means = both.groupby([*keys, "toward"], sort=False)["shift"].mean().unstack("toward")
+    contrast = (means["target"] - means["other"]).rename("shift").dropna().reset_index().assign(toward="contrast")
+    shifts = pd.concat([both[[*keys, "toward", "to", "shift"]], contrast], ignore_index=True)
+    return shifts.merge(items[["question", "topic"]])
 
 
-def add_contrast(shifts: pd.DataFrame) -> pd.DataFrame:
-    """The shifts with a third `toward`: 'contrast', target minus other on the same item (the mean of the others, if several).
-
-    What moves the answers toward every country alike is taken out. Flatter answers are that only as far as the countries lie equally far
-    from even answers, item by item: the row `uniform` shows how far they are not.
-    """
-    keys = [column for column in shifts.columns if column not in {"toward", "to", "shift"}]
-    means = shifts.groupby([*keys, "toward"], sort=False, dropna=False)["shift"].mean().unstack("toward")
-    contrast = (means["target"] - means["other"]).rename("shift").dropna().reset_index()
-    return pd.concat([shifts, contrast.assign(toward="contrast")], ignore_index=True)
+def _add_foreign(cfg: Config, shifts: pd.DataFrame, culture: str) -> pd.DataFrame:
+    other, stage = find_state(cfg, culture, FOREIGN)
+    return shifts[(shifts["stage"] == stage) & (shifts["culture"] == other)].assign(culture=culture, stage=FOREIGN)
 
 
-def summarise_shifts(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
+def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean shift of every stage, with intervals over items (and seeds, where several), p of random signs, and Holm.
 
     Parameters
     ----------
     shifts : DataFrame
-        From `add_contrast`.
+        From `measure_shifts`.
+    **bootstrap
+        `resamples`, `level`, `seed` (`cfg.bootstrap`).
 
     Returns
     -------
     DataFrame
-        SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the order of TOWARD; baselines are not tested. Holm's family is all that
-        is tested of one model and one `toward`; p is of so many resamples that it can be small enough for it (`stats.count_flips`).
+        SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the order of TOWARD; references are not tested. p is of so many resamples
+        that it can be small enough for its family (`stats.count_flips`).
     """
-    run = "seed" if "seed" in shifts else None
-    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run=run, **cfg.bootstrap)
-    means = shifts.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
-    tested = means[~means["stage"].isin(BASELINES.values())]
-    flips = _count_flips(cfg, tested, SHIFT_KEYS)
+    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run="seed" if "seed" in shifts else None, **bootstrap)
+    tested = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
+    means = tested.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
+    flips = _count_flips(means, SHIFT_KEYS, bootstrap["resamples"])
     tests = {
-        key: permute_signs(part["shift"], part["question"], resamples=flips, seed=cfg.profile.seed)
-        for key, part in tested.groupby(SHIFT_KEYS, sort=False)
+        key: permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
+        for key, part in means.groupby(SHIFT_KEYS, sort=False)
     }
     table["p"] = [tests.get(key, float("nan")) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
-    table["p_holm"] = _adjust(table)
+    table["p_holm"] = table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm)
     return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
 
 
-def summarise_topics(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
-    """Mean shift per topic, of every stage, control and baseline.
-
-    Parameters
-    ----------
-    shifts : DataFrame
-        From `add_contrast`, with `topic`.
+def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
+    """Shift of the target's adapters minus that of every control there is, paired by item (within a seed, where several).
 
     Returns
     -------
     DataFrame
-        SHIFT_KEYS, `topic, value, low, high, n`; intervals over the topic's items (and seeds). Untested: topics are many and small.
+        `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p,
+        p_holm` (family as in `summarise_shifts`). Empty where the run has no control.
     """
+    by, pairs = ["model", "culture", "language", "persona", "toward"], list_pairs(shifts)
+    if not pairs:
+        return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
+    table = compare(
+        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed" if "seed" in shifts else None,
+        flips=_count_flips(shifts, by, bootstrap["resamples"], times=len(pairs)), **bootstrap,
+    )  # fmt: skip
+    return table.assign(p_holm=table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm))
+
+
+def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
+    """(Stage trained on the culture's own norms, control) of all that there are."""
+    stages = list(shifts["stage"].unique())
+    controls = [stage for stage in stages if stage.startswith("control_")]
+    return [(stage, control) for stage in TARGETS if stage in stages for control in controls]
+
+
+def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: int = 1) -> int:
+    """Resamples of p for the largest family, of `times` tests for every value of `by`."""
+    sizes = frame[by].drop_duplicates().groupby(FAMILY).size()
+    return count_flips(resamples, times * int(sizes.max()) if len(sizes) else 1)
+
+
+def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
+    """Mean shift per topic of every stage, control and reference, with intervals; untested, as topics are many and small."""
     run = "seed" if "seed" in shifts else None
-    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=run, **cfg.bootstrap)
+    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=run, **bootstrap)
 
 
 def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:
@@ -124,59 +147,14 @@ def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFram
     return part.assign(panel=panel, label=part["topic"], group=asked)
 
 
-def list_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Shift toward the target of every item (mean over seeds), one column an answerer ('cn sft en') or baseline ('cn uniform en'),
-    in the order of `items`."""
+def tabulate_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Shift toward the target of every item (mean over seeds), one column an answerer ('cn sft en') or reference, items in order."""
     part = shifts[shifts["toward"] == "target"]
     names = [part[column] for column in ("culture", "stage", "language")]
     names += [part[column] for column in ("model", "persona") if part[column].nunique() > 1]
     part = part.assign(answerer=[" ".join(row) for row in zip(*names, strict=True)])
     wide = part.groupby(["question", "answerer"], sort=False)["shift"].mean().unstack("answerer")
     return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")
-
-
-def find_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
-    """The shifts with the foreign control added where the profile names it: the other language's SFT adapter, seen from here."""
-    if FOREIGN not in cfg.profile.controls:
-        return shifts
-    parts = [shifts]
-    for culture, settings in cfg.cultures.items():
-        others = [name for name in cfg.cultures if cfg.cultures[name].language != settings.language]
-        part = shifts[(shifts["stage"] == "sft") & shifts["culture"].isin(others[:1])]
-        toward = part["to"].map(lambda to, culture=culture: "target" if to == culture else "other")
-        parts.append(part.assign(culture=culture, stage=FOREIGN, toward=toward))
-    return pd.concat(parts, ignore_index=True)
-
-
-def compare_controls(cfg: Config, shifts: pd.DataFrame) -> pd.DataFrame:
-    """Shift of the target's adapters minus that of every control there is, paired by item (within a seed, where several).
-
-    Parameters
-    ----------
-    shifts : DataFrame
-        From `add_contrast(find_controls(...))`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p,
-        p_holm` (family as in `summarise_shifts`). Empty where the run has no control.
-    """
-    by = ["model", "culture", "language", "persona", "toward"]
-    pairs = list_pairs(shifts)
-    if not pairs:
-        return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
-    table = compare(
-        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question",
-        run="seed" if "seed" in shifts else None, flips=_count_flips(cfg, shifts, by, times=len(pairs)), **cfg.bootstrap,
-    )  # fmt: skip
-    return table.assign(p_holm=_adjust(table))
-
-
-def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
-    """(Stage trained on the culture's own norms, control) of all that there are."""
-    controls = [stage for stage in dict.fromkeys(shifts["stage"]) if stage.startswith("control_")]
-    return [(stage, control) for stage in TARGETS if (shifts["stage"] == stage).any() for control in controls]
 
 
 def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
@@ -199,19 +177,24 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
         CELL, `claimed` ('yes', 'pairings alone', 'no' or 'cannot be claimed'), `sentence`.
     """
     rows = []
+    controls = controls[controls["toward"] == "target"]
+    stages = controls["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])
+    controls = controls.assign(stage=stages[0], control=stages[1])
     for key, part in table[table["stage"].isin(TARGETS)].groupby(CELL, sort=False):
         cell, means = dict(zip(CELL, key, strict=True)), part.set_index("toward")
-        against = controls[controls["toward"] == "target"].assign(stage=controls["comparison"].str.split(" - ").str[0])
-        against = against.merge(pd.DataFrame([cell]))
-        names = against["comparison"].str.split(" - ").str[-1]
-        beaten = (against["low"] > 0) & (against["p_holm"] < alpha)
+        against = controls.merge(pd.DataFrame([cell]))
+        names, beaten = against["control"], (against["low"] > 0) & (against["p_holm"] < alpha)
+        target, contrast = (
+            f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in means.loc[["target", "contrast"]].itertuples()
+        )
         reasons = []
         if not means.loc["target", "low"] > 0:
-            reasons.append(f"the shift {_tell(means.loc['target'])} is not above 0")
+            reasons.append(f"the shift {target} is not above 0")
         if not means.loc["contrast", "low"] > 0:
-            reasons.append(f"no more toward the target than toward the other country, {_tell(means.loc['contrast'])}")
+            reasons.append(f"no more toward the target than toward the other country, {contrast}")
         if not beaten.all():
             reasons.append(f"not above {', '.join(names[~beaten])}")
+        shown = f"move the answers: {target}, above {', '.join(names)}"
         if not set(names) - {FOREIGN}:
             claimed = "cannot be claimed"
             text = (
@@ -220,39 +203,14 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
             text += f" (besides: {'; '.join(reasons)})" if reasons else ""
         elif reasons:
             claimed, text = "no", f"not shown that these norms move the answers: {'; '.join(reasons)}"
+        elif set(names) & set(WRONG_CULTURE):
+            claimed, text = "yes", f"these norms {shown}"
         else:
-            shown = f"move the answers: {_tell(means.loc['target'])}, above {', '.join(names)}"
-            if set(names) & set(WRONG_CULTURE):
-                claimed, text = "yes", f"these norms {shown}"
-            else:
-                claimed = "pairings alone"
-                text = f"these pairings of cue and response {shown}; that another culture's norms would not, this run has no control to show"
+            claimed = "pairings alone"
+            text = f"these pairings of cue and response {shown}; that another culture's norms would not, this run has no control to show"
         if cell["stage"] in PREFERENCE and len(names):
             text += f" (the controls are trained as long as SFT, not as {cell['stage'].upper()})"
-        who = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}"
-        who += "" if cell["persona"] == "none" else f", persona {cell['persona']}"
-        rows.append({**cell, "claimed": claimed, "sentence": f"{who}: {text}."})
+        persona = "" if cell["persona"] == "none" else f", persona {cell['persona']}"
+        sentence = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}{persona}: {text}."
+        rows.append({**cell, "claimed": claimed, "sentence": sentence})
     return pd.DataFrame(rows, columns=[*CELL, "claimed", "sentence"])
-
-
-def list_shift_metrics(table: pd.DataFrame, controls: pd.DataFrame) -> list[dict]:
-    """Metric records: `shift_toward_target`, `shift_contrast`, and `shift_over_control` with the comparison as its method."""
-    trained = table[~table["stage"].isin(BASELINES.values())]
-    records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
-    records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
-    over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
-    return records + list_records(over, "shift_over_control", unit="distance")
-
-
-def _count_flips(cfg: Config, frame: pd.DataFrame, by: list[str], *, times: int = 1) -> int:
-    """Resamples of p for the largest of the families of `_adjust`, of `times` tests for every value of `by`."""
-    sizes = frame[by].drop_duplicates().groupby(["model", "toward"]).size()
-    return count_flips(cfg.profile.stats.resamples, times * int(sizes.max()) if len(sizes) else 1)
-
-
-def _adjust(table: pd.DataFrame) -> pd.Series:
-    return table.groupby(["model", "toward"], sort=False)["p"].transform(lambda p: adjust_holm(p))
-
-
-def _tell(row: pd.Series) -> str:
-    return f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"

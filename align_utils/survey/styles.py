@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from align_utils.config.profiles import Config
 from align_utils.stats import summarise
+from align_utils.survey.distances import name_answerer
 from align_utils.survey.questions import ANSWERER
 
 STYLES = ("acquiescence", "midpoint", "extremes")
@@ -22,54 +22,51 @@ def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     answers : DataFrame
-        ANSWERER, `seed` where given, `question, code, share`, of models and baselines (`yardsticks.add_baselines`).
+        Of models and references (`distances.add_references`).
     items : DataFrame
-        From `instrument.choose_items`: `question, scale, codes, direction`.
+        From `items.choose_items`: `question, scale, codes, direction`.
 
     Returns
     -------
     DataFrame
-        ANSWERER, `seed` where given, `question, style, value`. `acquiescence`: share that agrees minus share that disagrees, in [-1, 1], on scales of
-        agreement (a middle point counts for neither). `midpoint`: share on the middle point, or on the two middle points of a
-        ten-point scale. `extremes`: share on the two ends, on scales of at least FEWEST_POINTS points.
+        ANSWERER, `seed` where given, `question, style, value`. `acquiescence`: share that agrees minus share that disagrees, in
+        [-1, 1], on scales of agreement (a middle point counts for neither). `midpoint`: share on the middle point, or on the two
+        middle points of a ten-point scale. `extremes`: share on the two ends, on scales of at least FEWEST_POINTS points.
     """
-    scales = items.set_index("question")[["scale", "codes", "direction"]]
     weights = [
-        {"question": question, "code": code, "style": style, "weight": weight}
-        for question, item in scales.iterrows()
-        for style, row in _weigh(item["scale"], len(item["codes"]), item["direction"]).items()
-        for code, weight in zip(item["codes"], row, strict=True)
+        {"question": item.question, "code": code, "style": style, "weight": weight}
+        for item in items.itertuples()
+        for style, row in _weigh(item.scale, len(item.codes), item.direction).items()
+        for code, weight in zip(item.codes, row, strict=True)
     ]
     both = answers.merge(pd.DataFrame(weights, columns=["question", "code", "style", "weight"]), on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
     return both.groupby([*ANSWERER, *({"seed"} & set(both)), "question", "style"], sort=False)["value"].sum().reset_index()
 
 
-def summarise_styles(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+def summarise_styles(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean of every style per answerer, with intervals over items (and seeds, where several).
 
     Returns
     -------
     DataFrame
-        ANSWERER, `style, value, low, high, n`, styles in the order of STYLES.
+        ANSWERER, `style, value, low, high, n, label` (the answerer in words), styles in the order of STYLES.
     """
     run = "seed" if "seed" in scored else None
-    table = summarise(scored, [*ANSWERER, "style"], "value", unit="question", run=run, **cfg.bootstrap)
+    table = summarise(scored, [*ANSWERER, "style"], "value", unit="question", run=run, **bootstrap)
+    table["label"] = [name_answerer(*row) for row in table[ANSWERER].itertuples(index=False)]
     return table.sort_values("style", key=lambda column: column.map(STYLES.index), kind="stable", ignore_index=True)
 
 
 def _weigh(scale: str, k: int, direction: str) -> dict[str, np.ndarray]:
     """Weight of every point of a scale for the styles that apply to it."""
-    found = {}
-    place = np.arange(k)
+    found, place = {}, np.arange(k)
     if AGREEMENT in scale and direction:
         # From the side of agreement: a scale that begins with agreement is turned round.
         side = np.sign(place - (k - 1) / 2)
         found["acquiescence"] = side if direction == "low_to_high" else -side
-    if k % 2:
-        found["midpoint"] = (place == k // 2).astype(float)
-    elif k == 10:
-        found["midpoint"] = np.isin(place, [4, 5]).astype(float)
+    if k % 2 or k == 10:
+        found["midpoint"] = np.isin(place, [(k - 1) // 2, k // 2]).astype(float)
     if k >= FEWEST_POINTS:
         found["extremes"] = np.isin(place, [0, k - 1]).astype(float)
     return found
