@@ -71,7 +71,7 @@ def make_world(
     Parameters
     ----------
     axes : dict
-        From `culture_map.load_axes`.
+        As read from `map.yaml`.
     truth : DataFrame, shape (countries, 2)
         Mean of both traits by country, in standard deviations of the people of a country; columns are the axes.
     """

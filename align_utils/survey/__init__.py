@@ -5,9 +5,21 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "aligned", "answers", "debias", "distances", "factor_map", "items", "map", "paper", "power", "respondents", "seeds", "servers",
-        "shifts", "styles",
-    ],  # fmt: skip
+        "aligned",
+        "answers",
+        "debias",
+        "distances",
+        "factor_map",
+        "items",
+        "map",
+        "paper",
+        "power",
+        "respondents",
+        "seeds",
+        "servers",
+        "shifts",
+        "styles",
+    ],
     submod_attrs={
         "items": ["choose_items"],
         "human": ["load_human"],

@@ -1,6 +1,7 @@
 """How firm the human side is, against formulas worked out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from surveys import make_people
@@ -124,14 +125,6 @@ def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(t
     assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06
 
 
-def test_rows_agree_with_the_single_distances():
-    p, q = np.random.default_rng(0).dirichlet(np.ones(5), size=(2, 20))
-    w, js = survey_distances.measure_rows(p, q)
-    assert w == pytest.approx([survey_distances.wasserstein(a, b) for a, b in zip(p, q, strict=True)])
-    assert js == pytest.approx([survey_distances.jensen_shannon(a, b) for a, b in zip(p, q, strict=True)])
-    assert survey_distances.measure_rows(p, p)[1].tolist() == [0.0] * 20
-
-
 def test_research_shares_have_intervals_and_halves(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
     items = survey_items.choose_items(cfg)
@@ -140,7 +133,9 @@ def test_research_shares_have_intervals_and_halves(real_data):
     table = respondents.describe_people(cfg, human)
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     halves = respondents.draw_halves(cfg, human)
-    distances = survey_distances.measure_baselines(human.shares, halves)
+    nobody = pd.DataFrame(columns=[*survey_distances.ANSWERER, "question", "code", "share"])
+    references = survey_distances.add_references(nobody, human.shares, halves)
+    distances = survey_distances.measure_distances(references, human.shares, halves)
     distances = distances[(distances["stage"] == "human") | (distances["adapter"] == distances["to"])]
     distances = distances.groupby("stage")["wasserstein"].mean()
     assert distances["human_half"] < 0.1 * distances["human"]

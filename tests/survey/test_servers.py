@@ -20,7 +20,7 @@ from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
-from align_utils.survey import aligned, answers, ask, distances, paper, questions, servers
+from align_utils.survey import aligned, answers, ask, distances, paper, questions, respondents, servers, shifts
 from align_utils.survey import items as survey_items
 from align_utils.survey.human import load_human
 
@@ -326,10 +326,17 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
-    tense = distances.rank_tension(human, "us", "cn", size=1)
-    judged = aligned.judge_items(distances.measure_distances(shares, human), shares, human, tense, toward="cn", away="us")
-    metrics = pd.DataFrame(aligned.list_aligned_metrics(cfg, aligned.count_aligned(cfg, judged))).assign(subset="all")
-    row = paper.compare_with_paper(cfg, metrics).set_index("claim").loc[paper.SIZE]
+    halves = respondents.draw_halves(cfg, load_human(cfg, items))
+    everyone = distances.add_references(shares, human, halves)
+    measured = distances.measure_distances(everyone, human, halves)
+    ranked = distances.rank_items(human, "us", "cn", wanted=1)
+    judged = aligned.judge_items(measured, everyone, human, ranked, toward="cn", away="us")
+    moved = shifts.measure_shifts(cfg, measured, items)
+    tables = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
+    metrics = pd.DataFrame(paper.list_metrics(cfg, *tables, aligned.count_aligned(judged, **cfg.bootstrap))).assign(
+        subset="all"
+    )
+    row = paper.compare_with_paper(cfg, metrics).iloc[-1]
     assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
     # Another instrument: the stored answers are of other questions and leave the tables.
     assert servers.ask_baselines(cfg, items.head(1)) and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]

@@ -1,15 +1,18 @@
 """The map's indices and response styles by hand."""
 
+import shutil
+
 import pandas as pd
 import pytest
+from conftest import ROOT
 
-from align_utils.config import profiles as config
 from align_utils.store.textfiles import DataError
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
 from align_utils.survey import styles
 
-FOLDER = config.PACKAGE_ROOT / "data" / "survey"
+FOLDER = ROOT / "data" / "survey"
+AXES = culture_map.load_axes(FOLDER)
 ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
 NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none"}
 
@@ -20,41 +23,38 @@ def answer(shares, **names):
 
 
 def test_every_end_of_the_bundled_map_points_the_right_way():
-    axes = culture_map.load_axes(FOLDER / "map.yaml", ALL)
     codes = {row.question: row.codes for row in ALL.itertuples()}
     # One secular, self-expressing answerer: codes as in the official questionnaire.
     modern = {
         "Q164": 1, "Q8": 1, "Q14": 1, "Q15": 2, "Q17": 2, "Q184": 10, "Q254": 4, "Q45": 3, "Q154": 2, "Q155": 4, "Q46": 1,
         "Q182": 10, "Q209": 1, "Q57": 1,
     }  # fmt: skip
-    named = [q for axis in axes.values() for component in axis["components"].values() for q in component]
+    named = list(culture_map.list_weights(AXES)["question"].unique())
     assert sorted(named) == sorted(modern)
     shares = {q: {code: float(code == modern[q]) for code in codes[q]} for q in named}
-    scores = culture_map.score_components(axes, ALL, answer(shares))
+    scores = culture_map.score_components(AXES, answer(shares))
     assert len(scores) == 10 and scores["value"].tolist() == [1.0] * 10
     opposite = {q: {codes[q][-1 if codes[q][0] == modern[q] else 0]: 1.0} for q in named if q not in {"Q154", "Q155"}}
     opposite |= {"Q154": {1: 1.0}, "Q155": {3: 1.0}}
-    assert culture_map.score_components(axes, ALL, answer(opposite))["value"].tolist() == [0.0] * 10
+    assert culture_map.score_components(AXES, answer(opposite))["value"].tolist() == [0.0] * 10
 
 
 def test_missing_items_are_left_out_and_named(cfg):
-    axes = culture_map.load_axes(FOLDER / "map.yaml", ALL)
-    core = survey_items.load_items(FOLDER)
     half = {q: {1: 0.5, n: 0.5} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
     tuned = {q: {1: 1.0, n: 0.0} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
     both = pd.concat([answer(half), answer(tuned, adapter="cn", stage="sft")])
-    scores = culture_map.score_components(axes, core, both)
-    table = culture_map.summarise_map(cfg, scores).set_index(["stage", "axis"])
+    scores = culture_map.score_components(AXES, both)
+    table = culture_map.summarise_map(scores, **cfg.bootstrap).set_index(["stage", "axis"])
     assert table.loc[("zero_shot", "traditional_secular"), ["value", "n", "items"]].tolist() == [0.5, 2, 2]
     # Importance of God falls to the first point (secular: 1), respect for authority rises to it (traditional: 0).
     assert table.loc[("sft", "traditional_secular"), "value"] == 0.5
     assert table.loc[("sft", "survival_selfexpression"), "move"] == 0.5
-    said = culture_map.describe_axes(axes, scores)
+    said = culture_map.describe_axes(AXES, scores)
     assert "traditional to secular-rational: god, authority (not in this run: autonomy, abortion, pride)" in said
     more = pd.concat([both, answer({"Q254": {1: 1.0}})])  # of one answerer alone
-    assert len(culture_map.score_components(axes, core, more)) == len(scores)
+    assert len(culture_map.score_components(AXES, more)) == len(scores)
     with pytest.raises(DataError, match="none of the map's items"):
-        culture_map.score_components(axes, core[core["question"] == "Q2"], both)
+        culture_map.score_components(AXES, both.assign(question="Q2"))
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_missing_items_are_left_out_and_named(cfg):
 def test_a_wrong_map_is_refused(tmp_path, old, new, found):
     text = (FOLDER / "map.yaml").read_text(encoding="utf-8")
     assert old in text
-    path = tmp_path / "map.yaml"
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    folder = shutil.copytree(FOLDER, tmp_path / "survey")
+    (folder / "map.yaml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(DataError, match=found):
-        culture_map.load_axes(path, ALL)
+        culture_map.load_axes(folder)
 
 
 def test_styles_worked_by_hand():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils.survey import aligned, respondents
+from align_utils.survey import aligned, paper, respondents
 from align_utils.survey import distances as survey_distances
 from align_utils.survey.human import Human
 
@@ -27,7 +27,7 @@ HUMAN = pd.DataFrame(
     ],
     columns=["question", "culture", "code", "share", "n"],
 )
-TENSION = pd.DataFrame({"question": list(SHARES), "tension": [0.7, 0.45, 0.4], "chosen": True})
+RANKED = pd.DataFrame({"question": list(SHARES), "tension": [0.7, 0.45, 0.4], "chosen": True})
 
 
 def answer(adapter, stage, shares):
@@ -38,12 +38,10 @@ def answer(adapter, stage, shares):
 def count(cfg, *answers):
     halves = respondents.draw_halves(cfg, Human(HUMAN))
     averaged = pd.DataFrame([row for rows in answers for row in rows])
-    everyone = pd.concat([averaged, survey_distances.build_baselines(HUMAN, halves)])
-    distances = pd.concat(
-        [survey_distances.measure_distances(averaged, HUMAN), survey_distances.measure_baselines(HUMAN, halves)]
-    )
-    judged = aligned.judge_items(distances, everyone, HUMAN, TENSION, toward="cn", away="us")
-    return aligned.count_aligned(cfg, judged).set_index(["reading", "culture", "stage"])
+    everyone = survey_distances.add_references(averaged, HUMAN, halves)
+    distances = survey_distances.measure_distances(everyone, HUMAN, halves)
+    judged = aligned.judge_items(distances, everyone, HUMAN, RANKED, toward="cn", away="us")
+    return aligned.count_aligned(judged, **cfg.bootstrap).set_index(["reading", "culture", "stage"])
 
 
 def test_two_readings_worked_by_hand(cfg):
@@ -57,12 +55,12 @@ def test_two_readings_worked_by_hand(cfg):
     assert np.isnan(table.loc[("nearer", "none", "zero_shot"), "p"]), "the untuned model is not tested against itself"
 
 
-def test_baselines_stand_where_they_must(cfg):
+def test_references_stand_where_they_must(cfg):
     table = count(cfg, answer("none", "zero_shot", {q: [1 / 3] * 3 for q in SHARES}))
     for people in ("human", "human_half"):
         assert table.loc[("nearer", "cn", people), "count"] == 3 and table.loc[("nearer", "us", people), "count"] == 0
         assert table.loc[("mode", "cn", people), "count"] == 3 and table.loc[("mode", "us", people), "count"] == 1
-    for reading in aligned.ALIGNED_READINGS:  # the model answers evenly, so it is the uniform baseline
+    for reading in ("nearer", "mode"):  # the model answers evenly, so it is the uniform answerer
         even, model = table.loc[(reading, "none", "uniform")], table.loc[(reading, "none", "zero_shot")]
         assert even["count"] == model["count"]
     assert table.loc[("mode", "none", "uniform"), "count"] == 0, "an even answer has no mode"
@@ -79,7 +77,7 @@ def test_chance_is_even_answers_or_one_of_the_options():
 
 
 def test_the_papers_margins_leave_this_much_open():
-    table = aligned.describe_paper().set_index("model")
+    table = paper.describe_paper().set_index("model")
     assert table.loc["Qwen2.5-7B", ["before", "after", "n"]].tolist() == [13, 25, 50]
     assert table["fisher_p"].round(3).tolist() == [0.023, 0.546]
     for row in table.itertuples():
@@ -102,4 +100,4 @@ def test_range_of_mcnemar_is_that_of_all_pairings(before, after, n=6):
         if sum(one) == before and sum(two) == after:
             gained, lost = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((one, two), (two, one)))
             found.add(scipy_stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0)
-    assert aligned.bound_mcnemar(before, after, n) == pytest.approx((min(found), max(found)))
+    assert paper.bound_mcnemar(before, after, n) == pytest.approx((min(found), max(found)))

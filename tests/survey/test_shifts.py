@@ -9,6 +9,7 @@ from align_utils.survey import distances, power, respondents, shifts
 from align_utils.survey.human import Human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
+TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
 HUMAN = pd.DataFrame(
     [(q, c, code, s, 1000.0) for q in ITEMS for c, p in (("us", 0.9), ("cn", 0.2)) for code, s in ((1, p), (2, 1 - p))],
     columns=["question", "culture", "code", "share", "n"],
@@ -30,10 +31,17 @@ def answer(adapter, stage, shares, *, seed=None):
 
 def measure(*answers):
     halves = respondents.draw_halves(CFG[0], Human(HUMAN))
-    found = shifts.measure_shifts(
-        distances.measure_distances(pd.concat(answers), HUMAN), distances.measure_baselines(HUMAN, halves)
-    )
-    return shifts.add_contrast(shifts.find_controls(CFG[0], found))
+    everyone = distances.add_references(pd.concat(answers), HUMAN, halves)
+    found = distances.measure_distances(everyone, HUMAN, halves)
+    return shifts.measure_shifts(CFG[0], found, TOPICS)
+
+
+def summarise(found):
+    return shifts.summarise_shifts(found, **CFG[0].bootstrap)
+
+
+def compare(found):
+    return shifts.compare_controls(found, **CFG[0].bootstrap)
 
 
 CFG = []
@@ -47,7 +55,7 @@ def keep_cfg(cfg):
     CFG[:] = [other]
 
 
-def test_shift_contrast_and_baselines_worked_by_hand():
+def test_shift_contrast_and_references_worked_by_hand():
     found = measure(answer("none", "zero_shot", [0.5] * 40), answer("cn", "sft", [0.4] * 40))
     means = found.groupby(["stage", "toward"])["shift"].mean()
     # d(base, cn) = 0.3, d(sft, cn) = 0.2; d(base, us) = 0.4, d(sft, us) = 0.5.
@@ -61,7 +69,7 @@ def test_shift_contrast_and_baselines_worked_by_hand():
     assert set(found["culture"]) == {"cn"} and ("other_country", "other") not in means.index
 
 
-def test_personas_are_told_apart_in_every_table(cfg):
+def test_personas_are_told_apart_in_every_table():
     def both(*parts):
         told = [part.assign(persona="cn") for part in parts]
         return [*parts, *told]
@@ -71,21 +79,18 @@ def test_personas_are_told_apart_in_every_table(cfg):
         *both(answer("none", "zero_shot", [0.5] * 40)), answer("cn", "ppo", [0.5] * 40),
         answer("cn", "ppo", [0.4] * 40).assign(persona="cn"),
     )  # fmt: skip
-    table = shifts.summarise_shifts(CFG[0], found).query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
+    table = summarise(found).query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
     assert table.to_dict() == pytest.approx({"none": 0.0, "cn": 0.1})
-    topics = shifts.summarise_topics(
-        CFG[0], found.assign(topic=found["question"].map(lambda q: "even" if int(q[1:]) % 2 == 0 else "odd"))
-    )
+    topics = shifts.summarise_topics(found, **CFG[0].bootstrap)
     drawn = shifts.pick_topics(CFG[0], topics, stage="ppo").set_index(["label", "group"])
     assert drawn["value"].to_dict() == pytest.approx({
         (topic, f"asked in en, persona {persona}"): shift for topic in ("odd", "even") for persona, shift in (("none", 0.0), ("cn", 0.1))
     })  # fmt: skip
     assert set(drawn["n"]) == {20} and {"uniform", "other_country", "human_half"} < set(topics["stage"])
-    items = pd.DataFrame({"question": ITEMS, "topic": "t", "text_en": "?"})
-    wide = shifts.list_items(found, items).set_index("question")
+    wide = shifts.tabulate_items(found, TOPICS).set_index("question")
     assert wide.loc["Q1", ["cn ppo en none", "cn ppo en cn"]].tolist() == pytest.approx([0.0, 0.1])
     assert wide.loc["Q1", "cn other_country en cn"] == pytest.approx(0.3 - 0.7)
-    claims = shifts.state_claims(shifts.summarise_shifts(CFG[0], found), shifts.compare_controls(CFG[0], found))
+    claims = shifts.state_claims(summarise(found), compare(found))
     assert claims["persona"].tolist() == ["none", "cn"] and "persona cn" in claims["sentence"].iloc[1]
 
 
@@ -93,13 +98,13 @@ def test_what_flattens_moves_toward_both_and_has_no_contrast():
     rng = np.random.default_rng(0)
     start = rng.uniform(0.95, 1.0, 40)  # beyond both countries: the way to the middle is toward both
     found = measure(answer("none", "zero_shot", start), answer("cn", "ppo", start - 0.04))
-    table = shifts.summarise_shifts(CFG[0], found)
+    table = summarise(found)
     row = table[table["stage"] == "ppo"].set_index("toward")
     # Every item moves by 0.04 toward cn, and toward us where the start is beyond us (0.9): by less where it lands on this side.
     assert row.loc["target", ["value", "low", "high"]].tolist() == pytest.approx([0.04] * 3)
     back = np.maximum(0, 0.9 - (start - 0.04))
     assert row.loc["contrast", "value"] == pytest.approx((2 * back).mean())
-    claims = shifts.state_claims(table, shifts.compare_controls(CFG[0], found))
+    claims = shifts.state_claims(table, compare(found))
     assert claims["claimed"].tolist() == ["cannot be claimed"]
 
 
@@ -107,8 +112,8 @@ def claim(*tuned, n_seed=1):
     rng = np.random.default_rng(n_seed)
     base = [answer("none", "zero_shot", rng.uniform(0.45, 0.55, 40))]
     found = measure(*base, *[answer(a, s, np.clip(rng.normal(0.5 - move, 0.02, 40), 0, 1)) for a, s, move in tuned])
-    controls = shifts.compare_controls(CFG[0], found)
-    return shifts.state_claims(shifts.summarise_shifts(CFG[0], found), controls).set_index("stage"), controls
+    controls = compare(found)
+    return shifts.state_claims(summarise(found), controls).set_index("stage"), controls
 
 
 def test_the_sentence_is_said_only_above_every_control():
@@ -166,7 +171,7 @@ def test_seeds_are_a_second_level():
     rng = np.random.default_rng(3)
     noise = rng.normal(0, 0.01, 40)
     tuned = [answer("cn", "sft", 0.4 + noise + move, seed=seed) for seed, move in ((1, 0.0), (2, 0.08))]
-    table = shifts.summarise_shifts(CFG[0], measure(answer("none", "zero_shot", [0.5] * 40), *tuned))
+    table = summarise(measure(answer("none", "zero_shot", [0.5] * 40, seed=1), *tuned))
     row = table[(table["stage"] == "sft") & (table["toward"] == "target")].iloc[0]
     assert row["value"] == pytest.approx(0.06, abs=0.01) and row["n"] == 40
     assert row["high"] - row["low"] > 0.06, "two runs that disagree make a wide interval"
@@ -186,6 +191,6 @@ def test_power_agrees_with_published_figures_and_with_simulation():
 def test_power_is_told_of_the_spread_over_items():
     start = np.linspace(0.3, 0.7, 40)
     found = measure(answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
-    row = power.summarise_power(CFG[0], found, size=10).set_index("toward").loc["target"]
+    row = power.summarise_power(found, size=10).set_index("toward").loc["target"]
     assert row["sd"] == pytest.approx(np.std([0, 0.1] * 20, ddof=1)) and row["n"] == 40
     assert row["smallest"] == pytest.approx(power.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]
