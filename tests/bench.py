@@ -34,12 +34,11 @@ RACES = {
     "sft_step": "a step of 16 lists against trl's own loss (chunked_nll, no bf16, no checkpointing)",
     "sft_step_defaults": "the same step against trl's SFTTrainer with its plain defaults (bf16, gradient checkpointing)",
     "ppo_update": "a PPO update of 8 lists, two epochs, against trl's PPO as it comes: the critic with a pass of its own over the backbone, logits of every position",
-    "sft_step_trimmed": "a step of 16 lists with the vocabulary cut to Latin and Han script against our step with all of it",
 }
 
 
 # What a race is meant to reach; of the survey at 81 items.
-TARGETS = {"sft_step": 1.7, "sft_step_trimmed": 1.25, "survey_labels": 5.0, "survey_texts": 6.0}
+TARGETS = {"sft_step": 1.7, "survey_labels": 5.0, "survey_texts": 6.0}
 # How far numbers may lie apart, where that is not 1e-4: bfloat16 holds about three digits.
 TOLERANCES = {"sft_step_defaults": 0.02}
 
@@ -408,7 +407,7 @@ def race_sft_step(side: str, **changes) -> dict:
     cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
     examples = sft.build_examples(frame, cues, cfg.languages["en"], rows=64, length=length, order="sampled", seed=1)
     kind = {"ours": FusedTrainer, "baseline": SFTTrainer}[side]
-    times, losses, loaded, _ = _train_steps(cfg, kind, model, tokenizer, examples, steps=4, **changes)
+    times, losses, loaded = _train_steps(cfg, kind, model, tokenizer, examples, steps=4, **changes)
     # The first step warms up; memory is what training adds to the loaded model.
     return {"seconds": sum(times[1:]) / 3, "result": losses, "mb": _measure_memory() - loaded}
 
@@ -417,84 +416,8 @@ def race_sft_step_defaults(side: str) -> dict:
     return race_sft_step(side, **({} if side == "ours" else {"bf16": True, "gradient_checkpointing": True}))
 
 
-# What cutting the vocabulary may cost, set before it was measured: nats per token of held-out lists, P@5 (attested), and the mean
-# distance on the scale by which survey answers move. From a ratio of TARGETS on it would be worth its extra code in the CPU profiles.
-TRIMMED_LOSS, TRIMMED_PRECISION, TRIMMED_ANSWERS = 0.01, 0.02, 0.01
-
-
-def race_sft_step_trimmed(side: str) -> dict:
-    """The softmax over fewer tokens is another loss, so the two sides cannot be equal; the bounds are on what comes of them.
-
-    Both sides train four steps of the same lists. Then both adapters are put on the whole model (trimming concerns the training
-    alone: LoRA leaves the embedding as it is), and their held-out loss over the whole vocabulary and P@5 on cues not trained on
-    are compared: the trimmed side may be worse by TRIMMED_LOSS and TRIMMED_PRECISION at most (`equal`). Memory is the peak of
-    the training, model included, since the cut makes the model itself smaller.
-    """
-    import gc
-
-    from trimming import TrimmedTrainer, pick_tokens, trim_model
-
-    from align_utils.config.settings import Decoding
-    from align_utils.lexical import lists as lexical_lists
-    from align_utils.lexical import precision as lexical_precision
-    from align_utils.models import load as models
-    from align_utils.norms import strengths
-    from align_utils.training import sft
-    from align_utils.training.loss import FusedTrainer
-
-    cfg, model, tokenizer = _load_model()
-    frame, language, length = strengths.load_norms(cfg, "us").norms, cfg.languages["en"], cfg.profile.sft.list_length
-    every, steps, kept = sorted(frame["cue"].unique()), 4, range(len(tokenizer))
-    held = every[::5][:24]
-    train = [cue for cue in every if cue not in held]
-    rows = sft.build_examples(frame, train, language, rows=16 * steps, length=length, order="sampled", seed=1)
-    if side == "ours":
-        kept = pick_tokens(tokenizer)
-        TrimmedTrainer.places = trim_model(model, kept)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of loading, is forgotten
-    kind = {"ours": TrimmedTrainer, "baseline": FusedTrainer}[side]
-    times, _, _, adapter = _train_steps(cfg, kind, model, tokenizer, rows, steps=steps)
-    peak = _measure_memory()
-    del model
-    with tempfile.TemporaryDirectory() as folder:
-        adapter.save_pretrained(folder)
-        _, whole, tokenizer = _load_model()
-        whole = models.attach_adapter(whole, Path(folder), "trained").eval()
-    asked = sft.build_examples(frame, held, language, rows=len(held), length=length, order="strength", seed=1)
-    loss = sft.measure_loss(whole, tokenizer, asked, batch=8)
-    lists = lexical_lists.generate_lists(cfg, whole, tokenizer, language, held, [Decoding(name="p", repetition_penalty=1.3)])
-    scored = lexical_precision.score_lists(lists[["cue", "responses"]], frame, language, ks=[5], min_count=1)
-    precision = float(scored.loc[scored["reading"] == "attested", "precision"].mean())
-    return {
-        "seconds": sum(times[1:]) / (steps - 1), "mb": peak,
-        "result": {"loss": loss, "precision": precision, "answers": _answer_survey(cfg, whole, tokenizer)},
-        "note": f"{len(kept)} tokens, held-out loss {loss:.3f}, P@5 {precision:.3f}",
-    }  # fmt: skip
-
-
-def _answer_survey(cfg, model, tokenizer) -> list[float]:
-    """Mean answer, 0 to 1 on the scale, to a dozen items in both languages, averaged over orders."""
-    from align_utils.survey import answers as survey_answers
-    from align_utils.survey import ask, questions
-    from align_utils.survey import items as survey_items
-
-    items = survey_items.choose_items(cfg).iloc[::5]
-    asked = questions.list_questions(cfg, items)
-    scores = ask.score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
-    frame = questions.tabulate_answers(asked, scores)
-    shares = survey_answers.average_orders(frame.assign(model="m", adapter="none", stage="s"))
-    places = {
-        q: {code: place / (len(codes) - 1) for place, code in enumerate(codes)}
-        for q, codes in zip(items["question"], items["codes"], strict=True)
-    }
-    position = [places[q][code] for q, code in zip(shares["question"], shares["code"], strict=True)]
-    means = (shares["share"] * position).groupby([shares["language"], shares["question"]], sort=False).sum()
-    return means.tolist()
-
-
 def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes):
-    """Seconds of each step, losses, memory when the trainer stands, and the trained model; `changes` to trl's settings."""
+    """Seconds of each step, losses, and memory when the trainer stands; `changes` to trl's settings."""
     from datasets import Dataset
     from transformers import TrainerCallback, set_seed
 
@@ -520,7 +443,7 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
         loaded = _measure_memory()
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return times, losses, loaded, trainer.model
+    return times, losses, loaded
 
 
 def race_ppo_update(side: str) -> dict:
@@ -609,15 +532,7 @@ def _measure_memory() -> float:
 
 
 def agree(first, second, tolerance: float = 1e-4) -> bool:
-    """Same texts or digests; numbers equal within the tolerance; bounds of their own for what cannot be equal
-    (`race_sft_step_trimmed`)."""
-    if isinstance(first, dict):
-        moved = [abs(a - b) for a, b in zip(first["answers"], second["answers"], strict=True)]
-        return (
-            first["loss"] - second["loss"] <= TRIMMED_LOSS
-            and second["precision"] - first["precision"] <= TRIMMED_PRECISION
-            and sum(moved) / len(moved) <= TRIMMED_ANSWERS
-        )
+    """Same texts or digests; numbers equal within the tolerance."""
     if isinstance(first, list):
         return len(first) == len(second) and all(agree(a, b, tolerance) for a, b in zip(first, second, strict=True))
     if isinstance(first, float):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-PACKAGE = sorted((ROOT / "align_utils").glob("*.py"))
+PACKAGE = sorted((ROOT / "align_utils").rglob("*.py"))
 
 
 @dataclass(frozen=True)

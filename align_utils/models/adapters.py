@@ -113,13 +113,7 @@ def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
 
 
 def refuse_shards(stage: str) -> None:
-    """Stop a preference stage under FSDP or DeepSpeed: it generates from whole models, and its checkpoints are one process's own.
-
-    Raises
-    ------
-    TrainingError
-        The launcher shards the weights (accelerate says so in the environment).
-    """
+    """Stop a preference stage under FSDP or DeepSpeed: it generates from whole models, and its checkpoints are one process's own."""
     if any(os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")):
         raise TrainingError(
             f"{stage} draws lists from whole models and cannot shard their weights: launch this stage with notebooks/settings/launch/ddp.yaml "
@@ -129,7 +123,7 @@ def refuse_shards(stage: str) -> None:
 
 @contextmanager
 def share_step(folder: Path, settings: dict, *, remedy: str):
-    """`artifacts.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
+    """`store.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
     state = PartialState()
     if state.is_main_process:
         with make_step(folder, settings, remedy=remedy, kind=TrainingError) as work:
@@ -168,19 +162,9 @@ class _Bar(TrainerCallback):
 
 
 def load_states(cfg: Config, name: str, seed: int | None = None):
-    """Load a base model once with every adapter of the run that one seed gave (default the profile's).
+    """A base model with every adapter that one seed gave (default the profile's), its tokenizer, and (culture, stage) -> adapter's name.
 
-    Returns
-    -------
-    (model, tokenizer, dict)
-        The dict maps (culture, stage) to the adapter's name.
-
-    Raises
-    ------
-    MissingInput
-        An adapter has not been trained yet; names the notebook.
-    ModelError
-        An adapter changes nothing (`models.check_adapters`).
+    Raises MissingInput where an adapter has not been trained, ModelError where one changes nothing.
     """
     folders = {
         (culture, stage): require(
@@ -239,16 +223,8 @@ def complete_steps(
 ) -> None:
     """Make the steps of one model that are not stored yet; the model is loaded once, and only if there are any.
 
-    Parameters
-    ----------
-    steps : mapping
-        From a key to its step.
-    make : callable
-        `make(key, model, tokenizer, work)` writes the step's files into the folder `work`; the model answers with the step's adapter.
-    desc, unit : str
-        Of the progress bar.
-    remedy : str
-        What helps where memory or disk run out (`store.make_step`).
+    `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
+    and `unit` are the bar's, `remedy` helps where memory or disk run out.
     """
     unfinished = [key for key, step in steps.items() if not find_step(step.folder, step.settings)]
     if not unfinished:

@@ -43,18 +43,8 @@ def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
 def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1, ahead: int = 0) -> Batch:
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
 
-    The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone.
-
-    Parameters
-    ----------
-    ahead : int
-        Tokens that will be read after the prompts at most.
-
-    Raises
-    ------
-    ModelError
-        Pads would stand in the window of a model with sliding attention (Gemma 3: 512 tokens): prompts of unlike length, or prompts
-        whose last `keep` - 1 tokens are hidden later, that reach beyond it with what is read after them.
+    The mask hides the pads and the positions pass over them, so each row is answered as if it stood alone. `ahead`: tokens that will be
+    read after the prompts at most; with them, prompts of unlike length may not reach beyond the window of sliding attention (ModelError).
     """
     _check_window(model, rows, ahead, hidden=keep > 1 and ahead > 0)
     shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
@@ -104,15 +94,10 @@ def wrap_cache(pairs) -> Cache:
 
 
 def place_inputs(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache | None, start: int) -> dict:
-    """What a model is handed to read the tokens from `start` on, after a cache of those before.
+    """What a model is handed to read the tokens from `start` on, after a cache of those before; tensors as in `Batch`.
 
-    A single token takes a way of its own through unsloth's models: it is read against buffers that the layers keep, which the
-    cache handed in fills but once, so that rows copied or taken away since go unseen. There the token before is read again with it.
-
-    Parameters
-    ----------
-    ids, mask, positions : Tensor of shape (rows, width)
-        As in `Batch`, the tokens in the cache included.
+    A single token takes a way of its own through unsloth's models: it is read against buffers that the layers keep, which the cache
+    handed in fills but once, so that rows copied or taken away since go unseen. There the token before is read again with it.
     """
     if isinstance(cache, TupleCache) and start == ids.shape[1] - 1:
         start -= 1
@@ -134,7 +119,7 @@ def continue_rows(
     max_new_tokens: int,
     copies: int = 1,
 ) -> list[list[int]]:
-    """Continuations of prompts; each prompt is read once, whatever the number of its copies.
+    """New tokens of every row, the one that ended it included; each prompt is read once, whatever the number of its `copies`.
 
     `generate` of transformers carries every row until the last one has ended; here the model only works for rows still open.
 
@@ -147,12 +132,6 @@ def continue_rows(
         `(open rows, width)`, the rows' numbers, the number of the step. Row `r` belongs to prompt `r // copies`.
     ends : callable
         Whether a row is finished, from its number and its new tokens.
-    max_new_tokens, copies : int
-
-    Returns
-    -------
-    list of list of int
-        New tokens of every row, the one that ended it included.
     """
     given = read_batch(model, pad, asked, ahead=max_new_tokens)
     ids, mask, places = given.ids, given.mask, given.positions
@@ -191,17 +170,10 @@ def penalise(scores: torch.Tensor, ids: torch.Tensor, penalties: torch.Tensor) -
 
 
 def forbid_beginnings(scores: torch.Tensor, new: torch.Tensor, boundary: int, cues: torch.Tensor) -> torch.Tensor:
-    """Scores in which no response can begin with the token that an earlier response, or the cue, begins with.
+    """Scores `(rows, vocabulary)` in which no response can begin with the token that an earlier response, or the cue, begins with.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (rows, vocabulary)
-    new : Tensor of shape (rows, step)
-        Tokens written so far, the prompt left out.
-    boundary : int
-        The token after which a response begins.
-    cues : Tensor of shape (rows, n)
-        Tokens with which the row's cue can begin; a row of boundary tokens forbids nothing.
+    `new` holds the tokens written so far, the prompt left out; a response begins after `boundary`; `cues` are the tokens with which a
+    row's cue can begin, boundary tokens where it forbids nothing.
 
     Examples
     --------
@@ -220,15 +192,7 @@ def forbid_beginnings(scores: torch.Tensor, new: torch.Tensor, boundary: int, cu
 
 
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """One token a row from the whole softmax, by inversion, so that a row's draws are its own whatever the batch.
-
-    Parameters
-    ----------
-    scores : Tensor of shape (rows, vocabulary)
-    uniform : Tensor of shape (rows,)
-        Numbers in [0, 1).
-    temperature : float
-        Above 0.
+    """One token a row from the whole softmax, by inversion of `uniform` in [0, 1), so that a row's draws are its own whatever the batch.
 
     Examples
     --------
@@ -269,24 +233,10 @@ def generate_texts(
     beginnings: Sequence[Sequence[int]] | None = None,
     label: str = "",
 ) -> list[str]:
-    """Greedy continuations of many prompts, in length-sorted batches; what a batch's prompts have in common is read once.
+    """Greedy continuations of many prompts, in length-sorted batches; they end at the first line break or eos.
 
-    Parameters
-    ----------
-    asked : sequence of str
-        Prompts.
-    penalties : sequence of float
-        Repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none).
-    max_new_tokens, batch : int
-    boundary, beginnings : int, sequence of sequence of int
-        For `decoder.forbid_beginnings`: the first tokens of each prompt's cue; an empty entry leaves its prompt unbound.
-    label : str
-        Shown beside the progress bar.
-
-    Returns
-    -------
-    list of str
-        Continuations without special tokens, in the order of `asked`; they end at the first line break or eos.
+    `penalties`: repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none). `beginnings`: the first
+    tokens of each prompt's cue for `forbid_beginnings`; an empty entry leaves its prompt unbound. `label` stands beside the bar.
     """
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
     stops = set(find_stop_tokens(tokenizer))

@@ -77,12 +77,7 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
 def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict, *, notices: Sequence[str] = ()) -> str:
     """The model card: what it is made of, what the run measured, what it is for and what it is not.
 
-    Parameters
-    ----------
-    settings : dict
-        Everything the adapter depends on, from its `step.json`.
-    notices : sequence of str
-        Names of the base model's notices; the card says so where there is none.
+    `settings`: all that the adapter depends on, from its `step.json`; `notices`: names of the base model's, said where there is none.
     """
     source, taught, splits = _find_base(cfg, model), cfg.cultures[culture], read_frame(
         cfg.runs / "norms" / "splits.csv", made_by="01_norms"

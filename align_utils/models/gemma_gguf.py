@@ -22,13 +22,7 @@ CONTROL, USER_DEFINED = 3, 4
 
 
 def import_package(source: ModelSource):
-    """The Python package that ships a model's GGUF (`EXPECTED_SHA256`, `MODEL_NAME`, `assemble`).
-
-    Raises
-    ------
-    ModelError
-        It is not installed; names what to install.
-    """
+    """The Python package that ships a model's GGUF (`EXPECTED_SHA256`, `MODEL_NAME`, `assemble`); ModelError names what to install."""
     try:
         return import_module(source.source)
     except ModuleNotFoundError as error:
@@ -37,17 +31,10 @@ def import_package(source: ModelSource):
 
 
 def convert_gguf(source: ModelSource) -> Path:
-    """Convert a package's GGUF into a safetensors folder in the cache, unless it is there and whole.
+    """A package's GGUF as a safetensors folder in the cache, converted unless it is there and whole.
 
-    Returns
-    -------
-    Path
-        `<ALIGN_CACHE>/<name>` (default `~/.cache/align-companion`): float32 weights, their checksum and the tokenizer.
-
-    Raises
-    ------
-    ModelError
-        The package is not installed, or the cache has less than 3 GB free.
+    `<ALIGN_CACHE>/<name>` (default `~/.cache/align-companion`) holds float32 weights, their checksum and the tokenizer; ModelError where
+    the package is not installed or the cache has less than 3 GB free.
     """
     from gguf import GGUFReader
     from transformers import GgufConfig
@@ -82,19 +69,10 @@ def convert_gguf(source: ModelSource) -> Path:
 
 
 def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]) -> Tokenizer:
-    """Rebuild Gemma's byte-fallback BPE from a GGUF's token list.
+    """Rebuild Gemma's byte-fallback BPE from a GGUF's fields `tokenizer.ggml.tokens`, `.scores` and `.token_type`, in id order.
 
-    transformers reads such a list as a Unigram model, which segments wrongly; the merges are recovered from the scores.
-
-    Parameters
-    ----------
-    tokens, scores, types : list
-        The GGUF fields `tokenizer.ggml.tokens`, `.scores` and `.token_type`, in id order, of equal length.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
-        Puts `<bos>` in front; 'The capital of France is' gives [2, 818, 5279, 529, 7001, 563] for Gemma 3.
+    transformers reads such a list as a Unigram model, which segments wrongly; the merges are recovered from the scores. Puts `<bos>` in
+    front; 'The capital of France is' gives [2, 818, 5279, 529, 7001, 563] for Gemma 3.
     """
     vocabulary = {token: index for index, token in enumerate(tokens)}
     added = {token for token, kind in zip(tokens, types, strict=True) if kind in (CONTROL, USER_DEFINED)}

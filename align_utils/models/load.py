@@ -26,13 +26,7 @@ PROBE = "When people hear the word"
 
 
 def pick_device() -> tuple[torch.device, torch.dtype, str]:
-    """Choose device and dtype, with the reason in words.
-
-    Returns
-    -------
-    (torch.device, torch.dtype, str)
-        CUDA with bfloat16 where the card has it, else float16; float32 on a CPU (bfloat16 is emulated there and slower).
-    """
+    """Device, dtype and the reason in words: CUDA with bfloat16 where the card has it, else float16; float32 on a CPU."""
     if torch.cuda.is_available():
         # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
         wide = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -141,20 +135,9 @@ def use_adapter(model, name: str | None):
 
 @torch.inference_mode()
 def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
-    """Prove on one probe that every attached adapter changes the model, and that different adapters change it differently.
+    """Prove on one probe that every attached adapter changes the model, and different ones differently; else ModelError names its folder.
 
-    Parameters
-    ----------
-    model : PeftModel
-        With the adapters attached, in evaluation mode.
-    folders : dict
-        Name of each adapter to the folder it was read from.
-
-    Raises
-    ------
-    ModelError
-        An adapter answers exactly as the base model (its weights are zero, or were not applied), or two adapters of different
-        weights answer alike (the swap does nothing).
+    An adapter that answers exactly as the base model is untrained or was not applied; two of unlike weights that answer alike were not swapped.
     """
     inputs = tokenizer(PROBE, return_tensors="pt").to(model.device)
 

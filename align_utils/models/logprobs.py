@@ -17,27 +17,11 @@ Tokens = tuple[int, ...]
 def score_tails(
     model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Tokens]]], *, batch_tokens: int
 ) -> list[list[np.ndarray]]:
-    """Log-probability of every token of every tail after its context.
+    """Natural log-probability of every token of every tail after its context: for each tail an array of shape (tail length,), float64.
 
     What the contexts have in common is read once, then each context once, together with its longest tail, then the other tails,
-    short ones first, from copies of their context's cache. The output layer works at the scored positions alone.
-
-    Parameters
-    ----------
-    asked : sequence of (context, tails)
-        Token ids; neither a context nor a tail is empty.
-    batch_tokens : int
-        Tokens, those of the cache included, that go through the model together.
-
-    Returns
-    -------
-    list of list of ndarray
-        As `asked`: for each tail its tokens' natural log-probabilities, float64 of shape (tail length,).
-
-    Raises
-    ------
-    ModelError
-        Scores that are not finite.
+    short ones first, from copies of their context's cache. The output layer works at the scored positions alone. Neither a context
+    nor a tail is empty; `batch_tokens` go through the model together. Scores that are not finite raise ModelError.
     """
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
     size = max(1, batch_tokens // len(asked[order[-1]][0])) if order else 1

@@ -32,24 +32,13 @@ def format_list(language: Language, responses: Sequence[str]) -> str:
 
 
 def build_few_shot(language: Language, examples: Sequence[tuple[str, Sequence[str]]], cue: str) -> str:
-    """Prompt with worked examples in front, one a line.
-
-    Parameters
-    ----------
-    examples : sequence of (cue, responses)
-        Training cues only; their strongest responses.
-    """
+    """Prompt with worked examples (training cues with their strongest responses) in front, one a line."""
     lines = [build_list_prompt(language, word) + format_list(language, responses) for word, responses in examples]
     return "\n".join([*lines, build_list_prompt(language, cue)])
 
 
 def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
-    """Distinct responses of a generated text, in order: first line only, split at separators, copies of the cue left out.
-
-    Returns
-    -------
-    list of str
-        As written, stripped; two responses that normalise alike count once.
+    """Distinct responses of a generated text as written, in order: first line only, split at separators, copies of the cue left out.
 
     Examples
     --------
@@ -79,26 +68,10 @@ def split_parts(text: str) -> list[str]:
 def draw_lists(
     norms: pd.DataFrame, cues: Sequence[str], *, length: int, order: str, seed: int, temperature: float = 1.0
 ) -> list[list[str]]:
-    """One training list a cue.
+    """One training list a cue, in the order of `cues`; `length` responses, fewer where the cue has fewer.
 
-    Parameters
-    ----------
-    norms : DataFrame
-        As from `norms.load_strengths`.
-    length : int
-        Responses a list; fewer where the cue has fewer.
-    order : {'strength', 'sampled'}
-        The strongest in order, or drawn without replacement in proportion to strength (so that over passes the model sees the
-        distribution, not one fixed list).
-    seed : int
-    temperature : float
-        Above 0; of `sampled`: drawn in proportion to strength ** (1 / temperature). Near 0 the strongest come first, in order;
-        the higher, the more alike are the chances of all responses.
-
-    Returns
-    -------
-    list of list of str
-        Same order as `cues`.
+    `order`: 'strength', the strongest in order; or 'sampled', drawn without replacement in proportion to strength ** (1 / `temperature`),
+    so that over passes the model sees the distribution and not one fixed list.
 
     Examples
     --------

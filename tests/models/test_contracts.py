@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from calls import find_calls, find_model_calls
+from calls import PACKAGE, find_calls, find_model_calls
 from datasets import Dataset
 from peft import get_peft_model
 from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
@@ -79,6 +79,8 @@ def test_call_fits_the_installed_signature(call):
 
 
 def test_the_reader_sees_what_matters():
+    # A place that is not read has no contract.
+    assert {path.parent.name for path in PACKAGE} >= {"models", "training", "lexical", "survey", "norms", "store"}
     by_target = {call.target: set(call.keywords) for call in CALLS}
     # Through `**settings | changes`, an annotated result and a class that is picked at run time.
     assert {"max_steps", "fp16", "max_length"} <= by_target["trl.SFTConfig"]
