@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config.settings import UNKNOWN
 from align_utils.norms import cleaning

@@ -8,7 +8,7 @@ from conftest import ROOT, copy_project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config.settings import UNKNOWN
 from align_utils.norms import files as norm_files
@@ -260,7 +260,7 @@ def test_the_british_and_oceanian_norms_of_the_same_concepts_are_yaml_only(tmp_p
     blocks = [yaml.safe_load(block.split("```")[0]) for block in text.split("```yaml\n")[1:]]
     examples = {block["label"]: block for block in blocks if block.get("label") in {"United Kingdom", "Oceania"}}
     assert set(examples) == {"United Kingdom", "Oceania"}
-    write_profile(root, {"uk": examples["United Kingdom"].norms, "oceania": examples["Oceania"].norms})
+    write_profile(root, {"uk": examples["United Kingdom"]["norms"], "oceania": examples["Oceania"]["norms"]})
     people = ["United States", "United Kingdom", "Australia", "New Zealand", "United Kingdom"]
     rows = [f"{n},{n},{native},football,{first},NA,NA" for n, (native, first) in enumerate(zip(people, ["NFL", "soccer", "rugby", "rugby", "soccer"], strict=True))]  # fmt: skip
     (data / "swow/SWOW-EN.R100.csv").write_text("id,participantID,nativeLanguage,cue,R1,R2,R3\n" + "\n".join(rows) + "\n")

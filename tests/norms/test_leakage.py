@@ -1,5 +1,7 @@
 """Leakage of a split, counted by hand."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -38,7 +40,9 @@ def test_a_cue_in_the_other_script_is_a_variant(chinese):
 
 def test_a_concept_that_trains_in_another_language_is_seen(cfg):
     splits = pd.DataFrame({"cue_en": ["dog", "sun"], "cue_zh": ["狗", "太阳"], "split": ["test", "test"]})
-    stage = {"us": {"cues": {"train": ["cat"]}}, "cn": {"cues": {"train": ["狗"]}}}
-    assert split.measure_crossing(cfg, stage, splits)[["count", "of"]].iloc[0].tolist() == [1, 2]
-    stage["cn"].cues["train"] = []
-    assert split.measure_crossing(cfg, stage, splits)["count"].iloc[0] == 0
+    people = {
+        name: split.CultureNorms(pd.DataFrame(), {"train": cues}, Path()) for name, cues in (("us", ["cat"]), ("cn", ["狗"]))
+    }
+    assert split.measure_crossing(cfg, people, splits)[["count", "of"]].iloc[0].tolist() == [1, 2]
+    people["cn"].cues["train"].clear()
+    assert split.measure_crossing(cfg, people, splits)["count"].iloc[0] == 0
