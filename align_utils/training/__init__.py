@@ -1,26 +1,20 @@
 """Supervised fine-tuning, preference optimisation, and how both are watched."""
 
+import os
+
 import lazy_loader
 
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # trl's PPO says at import that it is experimental
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "ablation": ["find_table", "read_ablation_table"],
-        "preference": [],
         "reward": ["show_rewards"],
-        "sft": [
-            "build_examples",
-            "count_passes",
-        ],
+        "sft": ["show_examples"],
         "tables": [
-            "read_logs",
-            "compare_losses",
-            "compare_methods",
-            "sum_times",
-            "summarise_losses",
-            "summarise_parts",
+            "compare_losses", "compare_methods", "read_logs", "sum_times", "summarise_losses", "summarise_parts",
             "summarise_rewards",
         ],
-        "train": ["list_taught", "list_methods", "summarise_taught", "train_stage"],
+        "train": ["list_methods", "list_taught", "summarise_taught", "train_stage", "train_stages"],
     },
-)
+)  # fmt: skip

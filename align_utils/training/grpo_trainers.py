@@ -16,9 +16,8 @@ from align_utils.models.decode import continue_rows, draw_tokens, find_stop_toke
 from align_utils.store.steps import TrainingError
 from align_utils.training.loss import has_plain_head, refuse_rewritten, score_tokens
 from align_utils.training.reward import ListReward
+from align_utils.training.validation import POLICY
 
-# trl copies the adapter of this name, and of no other, to `ref` before the first step: the frozen SFT model of the KL.
-POLICY = "default"
 refuse_rewritten(GRPOTrainer, RLOOTrainer)
 
 

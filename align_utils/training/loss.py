@@ -5,6 +5,7 @@ liger-kernel and cut-cross-entropy do the same with Triton kernels, which are fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,23 +19,11 @@ _PROBED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def sum_token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed negative log-likelihood of the targets under `softmax(hidden @ weight.T)`.
+    """Summed negative log-likelihood (nats) of the target ids under `softmax(hidden @ weight.T)`.
 
-    The vocabulary is walked once in blocks with a running maximum, as in online softmax (Milakov & Gimelshein 2018); the
-    gradient with respect to `hidden` is gathered in the same walk, so the logits are neither kept nor computed again.
-
-    Parameters
-    ----------
-    hidden : Tensor of shape (tokens, width)
-    weight : Tensor of shape (vocabulary, width)
-        Frozen: it receives no gradient.
-    targets : Tensor of shape (tokens,)
-        Token ids.
-
-    Returns
-    -------
-    Tensor
-        Scalar, nats.
+    `hidden` has shape (tokens, width), `weight` (vocabulary, width): frozen, it receives no gradient. The vocabulary is walked once in
+    blocks with a running maximum, as in online softmax (Milakov & Gimelshein 2018); the gradient with respect to `hidden` is gathered
+    in the same walk, so the logits are neither kept nor computed again.
     """
     return _TokenLoss.apply(hidden, weight, targets, False)[0].sum()
 
@@ -42,19 +31,9 @@ def sum_token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.
 def score_tokens(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, entropy: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-likelihood of every target under `softmax(hidden @ weight.T)`, in the same walk as `sum_token_losses`.
+    """Log-likelihood of every target, and with `entropy` that of its distribution (nats, without gradient; else None).
 
-    Parameters
-    ----------
-    hidden, weight, targets : Tensor
-        As in `sum_token_losses`; for a temperature divide `hidden` by it.
-    entropy : bool
-        Whether to give the entropy of every distribution too.
-
-    Returns
-    -------
-    (Tensor of shape (tokens,), Tensor of shape (tokens,) or None)
-        Log-likelihoods and entropies in nats; the entropies carry no gradient.
+    As `sum_token_losses`, in the same walk; for a temperature divide `hidden` by it.
     """
     losses, entropies = _TokenLoss.apply(hidden, weight, targets, entropy)
     return -losses, entropies if entropy else None
@@ -94,14 +73,34 @@ class _TokenLoss(torch.autograd.Function):
         return slope * gradient[:, None], None, None, None
 
 
-def refuse_rewritten(*classes: type) -> None:
-    """Stop where trl's trainers are no longer trl's: unsloth, imported first, puts trainers of its own in their place.
+@torch.inference_mode()
+def measure_loss(model, tokenizer, examples: Sequence[dict[str, str]], *, batch: int) -> float:
+    """Mean negative log-likelihood of the completions' tokens, the end token among them, in nats per token.
 
-    Raises
-    ------
-    ImportError
-        With what to do.
+    `examples` are those of `sft.build_examples`; the result does not depend on `batch`, the rows taken at once.
     """
+    total = count = 0
+    for first in range(0, len(examples), batch):
+        part = examples[first : first + batch]
+        starts = [len(tokenizer(row["prompt"])["input_ids"]) for row in part]
+        rows = [tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id] for row in part]
+        width, lowest = max(map(len, rows)), min(starts)
+        # Padded on the right, where a causal model cannot see it; the prompt and the padding do not count.
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows], device=model.device)
+        places = torch.arange(width, device=model.device)
+        ends = torch.tensor([len(row) for row in rows], device=model.device)[:, None]
+        counted = (places >= torch.tensor(starts, device=model.device)[:, None]) & (places < ends)
+        logits = model(
+            input_ids=ids, attention_mask=(places < ends).long(), logits_to_keep=width - lowest + 1
+        ).logits[:, :-1]  # fmt: skip
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, lowest:].flatten(), reduction="none")
+        total += float((losses.view(len(rows), -1) * counted[:, lowest:]).sum())
+        count += int(counted.sum())
+    return total / count
+
+
+def refuse_rewritten(*classes: type) -> None:
+    """Stop where trl's trainers are no longer trl's: unsloth, imported first, puts trainers of its own in their place."""
     for owner in classes:
         if not owner.__module__.startswith("trl."):
             raise ImportError(

@@ -1,53 +1,111 @@
-"""Training from the command line, for launchers and batch queues: the same functions that notebooks 02 and 03 call."""
+"""The one way into training: a stage is found stored, or trained and stored. From notebooks, and from the command line for launchers."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from accelerate import PartialState
+from transformers import set_seed
 
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.config.stages import PREFERENCE, list_trained
-from align_utils.models.load import pick_device
+from align_utils.models.adapters import refuse_shards, share_step
+from align_utils.models.load import load_base, pick_device
 from align_utils.norms.controls import ControlError, build_control
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.ledger import note_made
 from align_utils.store.page import name_path
-from align_utils.store.steps import MissingInput, StepError, read_frame
-from align_utils.training.preference import train_critic_free, train_ppo
-from align_utils.training.sft import count_passes, train_sft
+from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, read_frame, save_frame
+from align_utils.training.job import Job
+from align_utils.training.preference import prefer
+from align_utils.training.sft import count_passes, fine_tune
 
 
 def train_stage(
-    cfg: Config, model: str, culture: str, stage: str, data: dict[str, CultureNorms], *, seed: int | None = None
+    cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms], *, seed: int | None = None
 ) -> Path:
-    """Train one adapter, unless it is stored already: `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of `controls.CONTROLS`.
+    """Train one adapter, unless it is stored already; under a launcher every process calls it.
 
     Parameters
     ----------
-    data : dict
-        From `pairs.load_run`.
+    stage : str
+        `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of `controls.CONTROLS`.
+    people : dict
+        Culture to its norms and cues (`norms.load_run`); test cues are not read.
     seed : int, optional
         Default the profile's.
 
     Returns
     -------
     Path
-        Adapter folder.
+        Folder of the adapter, with `log.csv` (`sft.fine_tune`, `preference.prefer`).
+
+    Raises
+    ------
+    MissingInput
+        The SFT adapter that the stage goes on from is not there.
+    TrainingError
+        An example is longer than `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to
+        the processes; a loss, reward or weight that ceases to be finite; or memory or disk run out.
     """
-    if stage == "ppo":
-        folder = train_ppo(cfg, model, culture, data[culture], seed=seed)
-    elif stage in PREFERENCE:
-        folder = train_critic_free(cfg, model, culture, data[culture], method=stage, seed=seed)
-    else:
-        taught = data[culture] if stage == "sft" else _build_control(cfg, culture, stage, data)
-        folder = train_sft(cfg, model, culture, taught, stage=stage, seed=seed)
-    return note_made(folder)
+    own = _find_taught(cfg, culture, stage, people)
+    job = Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed)
+    key = job.describe()
+    if not find_step(job.folder, key):
+        _train(job, key)
+    return note_made(job.folder)
+
+
+def _train(job: Job, key: dict) -> None:
+    train, settings, remedy = fine_tune, job.settings, ""
+    if job.stage in PREFERENCE:
+        train = prefer
+        refuse_shards(job.stage)
+        # trl would loop for ever.
+        name = {"ppo": "episodes", "critic_free": "cues"}[job.section]
+        if len(job.cues) < (asked := getattr(settings, name)):
+            there = f"{len(job.cues)} training cues, fewer than {job.section}.{name} = {asked}"
+            raise TrainingError(f"culture '{job.culture}': {there}")
+        if job.section == "critic_free":
+            remedy = f", or critic_free.cues (now {settings.cues}), whose lists are drawn together"
+    rows = settings.device_batch or settings.episodes
+    remedy = f"lower {job.section}.device_batch in the profile (now {rows}){remedy}"
+    with share_step(job.folder, key, remedy=remedy) as work:
+        set_seed(job.seed)
+        model, tokenizer = load_base(job.cfg.models[job.model], seed=job.seed)
+        log = train(job, model, tokenizer, work)
+        if PartialState().is_main_process:
+            save_frame(log, work / "log.csv")
+
+
+def _find_taught(cfg: Config, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms:
+    if stage == "sft" or stage in PREFERENCE:
+        return people[culture]
+    return build_control(cfg, people, read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms"), culture, stage)
+
+
+def train_stages(
+    cfg: Config, people: dict[str, CultureNorms], stages: Sequence[str], *, seeds: Sequence[int | None] = (None,)
+) -> dict[tuple[str, str, str], Path]:
+    """`train_stage` for every model and culture of the profile.
+
+    Returns
+    -------
+    dict
+        (Model, culture, stage) to the adapter's folder; a stage of another seed than the profile's is named 'sft, seed 7'.
+    """
+    return {
+        (model, culture, stage if seed is None else f"{stage}, seed {seed}"): train_stage(
+            cfg, model, culture, stage, people, seed=seed
+        )
+        for seed, model, culture, stage in product(seeds, cfg.models, cfg.cultures, stages)
+    }
 
 
 def list_taught(cfg: Config) -> list[str]:
@@ -57,16 +115,11 @@ def list_taught(cfg: Config) -> list[str]:
 
 def list_methods(cfg: Config) -> list[str]:
     """Stages of notebook 03 in this run: PPO, and the preference methods without a critic."""
-    return [name for name in PREFERENCE if name in list_trained(cfg)]
+    return [name for name in list_trained(cfg) if name in PREFERENCE]
 
 
-def summarise_taught(cfg: Config, data: dict[str, CultureNorms]) -> pd.DataFrame:
+def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
     """What SFT and the controls of the profile are taught; with equal steps fewer cues mean more passes.
-
-    Parameters
-    ----------
-    data : dict
-        From `pairs.load_run`.
 
     Returns
     -------
@@ -74,21 +127,12 @@ def summarise_taught(cfg: Config, data: dict[str, CultureNorms]) -> pd.DataFrame
         `culture, stage, training cues, passes` (over them), `median list` (responses that a training list holds).
     """
     rows, sft = [], cfg.profile.sft
-    for culture in data:
-        for stage in list_trained(cfg):
-            if stage in PREFERENCE:
-                continue
-            part = data[culture] if stage == "sft" else _build_control(cfg, culture, stage, data)
-            cues = part.cues["train"]
-            known = part.norms[part.norms["cue"].isin(set(cues))]
-            median = known.groupby("cue").size().clip(upper=sft.list_length).median()
-            rows.append([culture, stage, len(cues), count_passes(sft, len(cues)), median])
+    for culture, stage in product(people, list_taught(cfg)):
+        own = _find_taught(cfg, culture, stage, people)
+        cues = own.cues["train"]
+        lengths = own.norms[own.norms["cue"].isin(set(cues))].groupby("cue").size()
+        rows.append([culture, stage, len(cues), count_passes(sft, len(cues)), lengths.clip(upper=sft.list_length).median()])
     return pd.DataFrame(rows, columns=["culture", "stage", "training cues", "passes", "median list"])
-
-
-def _build_control(cfg: Config, culture: str, control: str, data: dict[str, CultureNorms]) -> CultureNorms:
-    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
-    return build_control(cfg, data, splits, culture, control)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,22 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg = load(options.profile)
         known = {"model": list(cfg.models), "culture": list(cfg.cultures), "stage": list(list_trained(cfg))}
         for name, values in known.items():
-            unknown = set(getattr(options, name) or []) - set(values)
-            if unknown:
-                raise ConfigError(f"--{name} {', '.join(sorted(unknown))}: profile '{options.profile}' has {', '.join(values)}")
+            if unknown := sorted(set(getattr(options, name) or []) - set(values)):
+                raise ConfigError(f"--{name} {', '.join(unknown)}: profile '{options.profile}' has {', '.join(values)}")
     except ConfigError as error:
         parser.error(str(error))
     # Without being told of the processor, accelerate takes a launcher's processes on a machine without GPU for strangers.
     state = PartialState(cpu=pick_device()[0].type == "cpu")
     state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
     try:
-        data = load_run(cfg)
-        for model in options.model or known["model"]:
-            for culture in options.culture or known["culture"]:
-                for stage in options.stage or known["stage"]:
-                    for seed in options.seed or cfg.seeds:
-                        folder = train_stage(cfg, model, culture, stage, data, seed=seed)
-                        state.print(name_path(cfg, folder))
+        people = load_run(cfg)
+        chosen = [getattr(options, name) or values for name, values in known.items()]
+        for model, culture, stage, seed in product(*chosen, options.seed or cfg.seeds):
+            state.print(name_path(cfg, train_stage(cfg, model, culture, stage, people, seed=seed)))
     except (StepError, MissingInput, ControlError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:

@@ -16,13 +16,24 @@ from peft import PeftModel
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from align_utils.config.profiles import Config
-from align_utils.config.settings import Decoding, Language
 from align_utils.lexical.lists import generate_lists
 from align_utils.lexical.precision import map_strengths
-from align_utils.norms.split import CultureNorms
-from align_utils.store.steps import TrainingError, explain, hash_file, write_atomic
-from align_utils.training.reward import describe_list, find_common
+from align_utils.models.adapters import show_progress
+from align_utils.store.steps import TrainingError, explain, hash_file, require_space, write_atomic
+from align_utils.training.job import Job
+from align_utils.training.reward import ListReward
+
+# The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.
+POLICY = "default"
+# What must stay finite, by its key in the trainer's log.
+WATCHED = {
+    "sft": {"loss": "loss", "eval_loss": "validation loss"},
+    "ppo": {
+        "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
+        "loss/value_avg": "value loss",
+    },
+    "critic_free": {"reward": "reward", "kl": "KL", "entropy": "entropy", "loss": "loss"},
+}  # fmt: skip
 
 MARK = "whole.json"
 # While one checkpoint is written and sealed, the one before it must still be there.
@@ -63,78 +74,51 @@ def _hash_files(folder: Path, mark: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): hash_file(path) for path in files}
 
 
-def measure_checkpoints(model) -> int:
-    """Bytes that training a model's adapter writes at most: weights and two moments of Adam for each checkpoint, and the result."""
-    weights = sum(weights.numel() * 4 for weights in model.parameters() if weights.requires_grad)
-    return weights * (3 * (KEPT + 1) + 1)
-
-
 class Watch(TrainerCallback):
-    """Stops the training at the step whose log or weights are no longer finite, before anything of it is saved.
+    """Stops the training at the step whose log or weights are no longer finite, before anything of it is saved."""
 
-    Parameters
-    ----------
-    what : str
-        What is trained, as the message begins.
-    names : dict
-        Key in the trainer's log to its name in words.
-    setting : str
-        What to lower, with its value.
-    """
-
-    def __init__(self, what: str, names: dict[str, str], setting: str):
-        self.what, self.names, self.setting = what, names, setting
+    def __init__(self, job: Job):
+        self.job = job
 
     def on_log(self, args, state, control, logs=None, model=None, **_):
         """transformers and trl call this on every process with each line of the log, before they save."""
-        wrong = [f"{name} ({logs[key]})" for key, name in self.names.items() if not math.isfinite(logs.get(key, 0.0))]
+        names = WATCHED[self.job.section]
+        wrong = [f"{name} ({logs[key]})" for key, name in names.items() if not math.isfinite(logs.get(key, 0.0))]
         # A gradient that is not finite leaves this step's loss as it was, and a list is decoded from any weights.
         tuned = [weights.detach().isfinite().all() for weights in model.parameters() if weights.requires_grad]
         if not wrong and torch.stack(tuned).all():
             return
-        if not state.global_step:
-            remedy = "before any training: the base model itself gives it (weights or dtype)"
-        else:
-            remedy = f"lower {self.setting} in the profile. Whole checkpoints and finished steps are kept"
+        remedy = "before any training: the base model itself gives it (weights or dtype)"
+        if state.global_step:
+            setting = f"{self.job.section}.learning_rate (now {self.job.settings.learning_rate:g})"
+            remedy = f"lower {setting} in the profile. Whole checkpoints and finished steps are kept"
         found = ", ".join(wrong) or "adapter's weights"
-        raise TrainingError(f"{self.what}: not finite at step {state.global_step}: {found}; {remedy}")
+        raise TrainingError(f"{self.job.name}: not finite at step {state.global_step}: {found}; {remedy}")
 
 
-def find_decoding(cfg: Config) -> Decoding:
-    """The entry of the decoding grid with which validation lists are made (`ppo.eval_decoding`)."""
-    return next(way for way in cfg.profile.lexical.grid if way.name == cfg.profile.ppo.eval_decoding)
+def guard(trainer, job: Job) -> None:
+    """Watch a trainer's numbers, see that its checkpoints have room, and show its progress as a plain bar."""
+    trainer.add_callback(Watch(job))
+    # Weights and two moments of Adam for each checkpoint, and the result.
+    tuned = sum(weights.numel() * 4 for weights in trainer.model.parameters() if weights.requires_grad)
+    require_space(job.name, job.folder.parent, tuned * (3 * (KEPT + 1) + 1), kind=TrainingError)
+    show_progress(trainer)
 
 
 class ValidationReward(TrainerCallback):
-    """Every `every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept in `work`.
+    """Every `eval_every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept in `work`.
 
-    Decoding and reward are those of the profile's `ppo`, whatever the method, so that methods can be compared.
-
-    Parameters
-    ----------
-    data : dict
-        `norms` and `cues` of the culture (`pairs.load_run`); of the cues `valid` alone is read.
-    work : Path
-        Where `adapter_model.safetensors` goes.
-    adapter : str
-        Name of the adapter that is trained.
-    every : int
-        Updates between two measurements; the last update is always measured.
-    patience : int or None
-        Measurements in a row without a better reward after which the trainer is told to stop; None: never.
+    Decoding and reward are those of the profile's `ppo`, whatever the method, so that methods can be compared. With `patience` the
+    trainer is told to stop after so many measurements in a row without a better reward. Of the cues `train` and `valid` are read.
     """
 
-    def __init__(
-        self, cfg: Config, policy: PeftModel, tokenizer, language: Language, data: CultureNorms, work: Path, *, adapter: str, every: int,
-        patience: int | None = None,
-    ):  # fmt: skip
-        self.cfg, self.policy, self.tokenizer, self.language = cfg, policy, tokenizer, language
-        self.cues, self.work, self.adapter, self.every = data.cues["valid"], work, adapter, every
-        self.patience = patience
-        self.strengths = map_strengths(data.norms[data.norms["cue"].isin(set(self.cues))], language)
-        self.decoding = find_decoding(cfg)
-        taught = data.norms[data.norms["cue"].isin(set(data.cues["train"]))]
-        self.common = find_common(map_strengths(taught, language), k=cfg.profile.ppo.reward.k)
+    def __init__(self, job: Job, policy: PeftModel, tokenizer, work: Path):
+        self.job, self.policy, self.tokenizer, self.work = job, policy, tokenizer, work
+        self.cues = job.own.cues["valid"]
+        strengths, taught = (
+            map_strengths(job.own.norms[job.own.norms["cue"].isin(set(cues))], job.language) for cues in (self.cues, job.cues)
+        )
+        self.reward = ListReward(strengths, job.language, job.cfg.profile.ppo.reward, taught=taught)
         self.history: list[dict] = []
         self.times: list[dict] = []
         self.best: int | None = None
@@ -142,29 +126,25 @@ class ValidationReward(TrainerCallback):
 
     def measure(self, update: int) -> float:
         """Mean reward on the validation cues, in [0, 1]; stored under the update's number."""
-        was_training = self.policy.training
+        job, was_training = self.job, self.policy.training
         self.policy.eval()
-        with explain("validation", folder=self.work, remedy="lower lexical.batch in the profile", kind=TrainingError):
+        # The random stream is left as it was: validation must not change the training that follows.
+        with (
+            torch.random.fork_rng(),
+            explain("validation", folder=self.work, remedy="lower lexical.batch in the profile", kind=TrainingError),
+        ):
             lists = generate_lists(
-                self.cfg, self.policy, self.tokenizer, self.language, self.cues, [self.decoding], label="validation"
+                job.cfg, self.policy, self.tokenizer, job.language, self.cues, [job.decoding], label="validation"
             )
         self.policy.train(was_training)
-        settings = self.cfg.profile.ppo.reward
-        parts = pd.DataFrame(
-            [
-                describe_list(row.cue, row.text, row.responses, self.strengths[row.cue], self.common, self.language, settings)
-                for row in lists.itertuples()
-            ]
-        ).mean()
+        described = [self.reward.describe(row.cue, row.text, row.responses) for row in lists.itertuples()]
+        parts, settings = pd.DataFrame(described).mean(), self.reward.settings
         reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
-        self.history.append(
-            {
-                "update": update,
-                "reward_valid": reward,
-                **parts.add_suffix("_valid"),
-                "variety_valid": self._measure_variety(lists),
-            }
-        )
+        # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
+        words = [job.language.normalise(word) for words in lists["responses"] for word in words]
+        variety = len(set(words)) / len(words) if words else math.nan
+        shown = {"update": update, "reward_valid": reward, **parts.add_suffix("_valid"), "variety_valid": variety}
+        self.history.append(shown)
         return reward
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -172,45 +152,28 @@ class ValidationReward(TrainerCallback):
 
         Not before: a trainer may put autocast around the policy (float16 cards), and all measurements are to be made alike.
         """
-        with torch.random.fork_rng():
-            self.measure(0)
+        self.measure(0)
         self.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
         """trl calls this after each update."""
-        update = state.global_step
+        update, settings = state.global_step, self.job.settings
         self.times.append({"update": update, "seconds": round(time.perf_counter() - self.started, 3)})
-        if update % self.every == 0 or update == state.max_steps:
+        if update % settings.eval_every == 0 or update == state.max_steps:
             self._judge(update, save=state.is_world_process_zero)
             since = sum(row["update"] > self.best for row in self.history)
-            if self.patience is not None and since >= self.patience:
-                control.should_training_stop = True
+            control.should_training_stop |= settings.patience is not None and since >= settings.patience
         self.started = time.perf_counter()
 
     def _judge(self, update: int, *, save: bool) -> None:
-        tuned = [row["reward_valid"] for row in self.history if row["update"] > 0]
-        # The random stream is left as it was: validation must not change the training that follows.
-        with torch.random.fork_rng():
-            # Every process measures; the first one's word counts, so that all stop at the same update.
-            (reward,) = broadcast_object_list([self.measure(update)])
-            self.history[-1]["reward_valid"] = reward
-        if tuned and reward <= max(tuned):
-            return
-        self.best = update
-        if not save:
-            return
-        self.policy.save_pretrained(self.work, selected_adapters=[self.adapter], safe_serialization=True)
-        # peft puts every adapter but the one named `default` into a folder of its name.
-        folder = self.work / self.adapter
-        if folder.is_dir():
-            for path in folder.iterdir():
-                path.replace(self.work / path.name)
-            folder.rmdir()
-
-    def _measure_variety(self, lists: pd.DataFrame) -> float:
-        # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
-        words = [self.language.normalise(word) for words in lists["responses"] for word in words]
-        return len(set(words)) / len(words) if words else float("nan")
+        best = max((row["reward_valid"] for row in self.history if row["update"] > 0), default=-math.inf)
+        # Every process measures; the first one's word counts, so that all stop at the same update.
+        (reward,) = broadcast_object_list([self.measure(update)])
+        self.history[-1]["reward_valid"] = reward
+        if reward > best:
+            self.best = update
+            if save:
+                self.policy.save_pretrained(self.work, selected_adapters=[POLICY], safe_serialization=True)
 
     def tabulate(self) -> pd.DataFrame:
         """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`; one row a measurement."""
