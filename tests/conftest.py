@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from align_utils import config
+from align_utils.norms import split, strengths
+from align_utils.store import save_frame
 
 ROOT = config.PACKAGE_ROOT
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,6 +53,22 @@ def copy_project(target: Path) -> Path:
     shutil.copytree(ROOT / "notebooks", target / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(ROOT / "data", target / "data", ignore=shutil.ignore_patterns("raw"))
     return target
+
+
+def prepare(cfg) -> dict[str, split.CultureNorms]:
+    """What 01_norms leaves behind, with fewer cues, as the later notebooks read it."""
+    loaded = {name: strengths.load_norms(cfg, name) for name in cfg.cultures}
+    for name, part in loaded.items():
+        split.save_norms(cfg, name, part.norms, part.trials)
+    concepts, _ = split.load_pairs(cfg)
+    words = strengths.merge_languages(cfg, loaded)
+    save_frame(split.split_pairs(concepts, words, cfg.languages, valid=8, test=16, seed=cfg.profile.seed), cfg.runs / "norms/splits.csv")
+    return split.load_run(cfg)
+
+
+def change(cfg, **sections):
+    """The same run, in the same folder, with settings of the profile's sections changed."""
+    return config.overlay_config(cfg, sections, source="test", runs=cfg.runs)
 
 
 def copy_with_aims(target: Path) -> Path:

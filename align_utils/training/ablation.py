@@ -80,13 +80,13 @@ def run_ablation(
         if unknown := sorted(set(chosen) - set(names)):
             there = f"ablation '{name}' of profile '{cfg.profile.name}' has {', '.join(names)}"
             raise ConfigError(f"--{kind} {', '.join(unknown)}: {there}")
-    judged = [case for case in every if find_step(*_describe(case, people))]
+    judged = [case for case in every if find_step(*_describe(cfg, case, people))]
     missing = [
         case for case in every
         if case not in judged and all(getattr(case, kind) in (chosen or names) for kind, (chosen, names) in wanted.items())
     ]  # fmt: skip
     for case in progress(missing, desc=f"ablation {name}", unit="variant"):
-        judge_variant(case, train_variant(cfg, case, people), people)
+        judge_variant(cfg, case, train_variant(cfg, case, people), people)
         judged = [one for one in every if one in judged or one is case]
         save_frame(tabulate_variants(cfg, plan, judged, people, families), find_table(cfg, name))
     table = tabulate_variants(cfg, plan, judged, people, families)
@@ -134,16 +134,16 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> P
     return train_stage(case.cfg, *cell, case.stage, people)
 
 
-def judge_variant(case: Case, folder: Path, people: dict[str, CultureNorms]) -> None:
+def judge_variant(cfg: Config, case: Case, folder: Path, people: dict[str, CultureNorms]) -> None:
     """One stored step: lists for the validation cues with every decoding of the profile's grid, and the held-out loss.
 
     The loss is that of the validation cues' strongest responses in order, as many as the reference's lists hold, so that variants
     with shorter and longer lists are asked the same. `lists.parquet` is of the decoding with the best mean P@5 (attested).
     """
-    target, key = _describe(case, people)
+    target, key = _describe(cfg, case, people)
     if find_step(target, key):
         return
-    cfg, own, language = case.cfg, people[case.culture], case.cfg.language_of(case.culture)
+    own, language = people[case.culture], cfg.language_of(case.culture)
     cues = own.cues["valid"]
     with make_step(target, key) as work:
         model, tokenizer = load_base(cfg.models[case.model], seed=cfg.profile.seed)
@@ -232,14 +232,15 @@ def _find_judged(case: Case) -> Path:
     return case.cfg.runs / "judged" / case.model / case.culture
 
 
-def _describe(case: Case, people: dict[str, CultureNorms]) -> tuple[Path, dict]:
-    own, profile, language = people[case.culture], case.cfg.profile, case.cfg.language_of(case.culture)
+def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> tuple[Path, dict]:
+    own, language = people[case.culture], cfg.language_of(case.culture)
     step = describe_step(
         case.cfg, case.model, "judged", (case.culture, case.stage),
         version=[ABLATION_VERSION, LISTS_VERSION, SFT_VERSION, PPO_VERSION], stage=case.stage,
-        settings=profile.model_dump(include={"sft", "ppo", "lora", *case.overlay}, exclude_defaults=True),
+        settings=case.cfg.profile.model_dump(include={"sft", "ppo", "lora", *case.overlay}, exclude_defaults=True),
         norms=hash_file(own.path), cues=hash_settings({"valid": own.cues["valid"]}), list_length=case.length,
-        lexical=profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
+        # The profile's own: an overlay, read again, writes its numbers in another way.
+        lexical=cfg.profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
         language=language.model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
     )  # fmt: skip
     return _find_judged(case), step.settings

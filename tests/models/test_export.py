@@ -5,8 +5,7 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
-from conftest import copy_project
-from test_training import prepare
+from conftest import copy_project, prepare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align_utils.config import profiles as config
@@ -15,7 +14,7 @@ from align_utils.models import decode, export, prompts
 from align_utils.models import load as models
 from align_utils.store import page as store_page
 from align_utils.store import steps
-from align_utils.training import sft
+from align_utils.training import train
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def exported(tmp_path_factory):
     # A rate at which four steps change what the tiny model says.
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"sft": cfg.profile.sft.model_copy(update={"learning_rate": 0.05})})
     stage = prepare(cfg)
-    adapter = sft.train_sft(cfg, "tiny", "us", stage["us"])
+    adapter = train.train_stage(cfg, "tiny", "us", "sft", stage)
     record = {"metric": "precision_at_5_attested", "model": "tiny", "culture": "us", "stage": "sft", "value": 0.25, "low": 0.1,
               "high": 0.4, "n": 16, "subset": "all"}  # fmt: skip
     store_page.save_metrics(cfg, [dict.fromkeys(store_page.METRIC_FIELDS) | record], "04", inputs=[])

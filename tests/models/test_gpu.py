@@ -15,8 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import copy_project, run_notebooks
-from test_training import prepare
+from conftest import copy_project, prepare, run_notebooks
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
 from trl import SFTTrainer
 

@@ -27,7 +27,7 @@ def train(root: Path, stages, point: str | None, journal: Path) -> None:
     """Train the stages of the tiny model and write a line for each step of the optimiser; die at the point, if one is named."""
     from align_utils.config import profiles as config
     from align_utils.norms import split
-    from align_utils.training import train as training
+    from align_utils.training import train
 
     prepare(journal)
     if point:
@@ -36,7 +36,7 @@ def train(root: Path, stages, point: str | None, journal: Path) -> None:
     data = split.load_run(cfg)
     for stage in stages:
         # By its name in the module, which a point may have replaced.
-        training.train_stage(cfg, "tiny", "us", stage, data)
+        train.train_stage(cfg, "tiny", "us", people, data)
 
 
 def prepare(journal: Path) -> None:

@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_project
-from test_training import prepare
+from conftest import copy_project, prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
@@ -112,7 +111,7 @@ def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
 def test_held_out_loss_is_that_of_the_trainer(project):
     cfg = config.overlay_config(project, SHORT, source="test", runs=project.runs / "loss")
     data = split.load_run(project)["us"]
-    folder = sft.train_sft(cfg, "tiny", "us", data)
+    folder = train.train_stage(cfg, "tiny", "us", "sft", people)
     log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)

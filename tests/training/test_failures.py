@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import copy_project
+from conftest import copy_project, prepare
 from safetensors import SafetensorError
-from test_training import prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings
@@ -24,7 +23,7 @@ from align_utils.store import page as store_page
 from align_utils.store import steps
 from align_utils.survey import ask
 from align_utils.training import preference, sft
-from align_utils.training import train as training
+from align_utils.training import train
 from align_utils.training.loss import FusedTrainer
 from align_utils.training.validation import find_checkpoint
 
@@ -40,8 +39,8 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapter(project):
-    cfg, stage = project
-    return sft.train_sft(cfg, "tiny", "us", stage["us"])
+    cfg, people = project
+    return train.train_stage(cfg, "tiny", "us", "sft", people)
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def find_checkpoints(folder):
 
 
 def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(project, change, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     change("sft", steps=8, order="strength")
     honest, seen = FusedTrainer.compute_loss, []
 
@@ -117,23 +116,23 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_checkpoint(
     with pytest.raises(
         steps.TrainingError, match=r"tiny, cn, sft: not finite at step 3: loss \(nan\); lower sft.learning_rate"
     ):
-        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "sft", people)
     folder = find_adapter(cfg, "tiny", "cn", "sft")
     assert len(seen) == 3 and not folder.exists()
     assert find_checkpoint(find_checkpoints(folder)).endswith("checkpoint-2")
     monkeypatch.setattr(FusedTrainer, "compute_loss", honest)
-    assert pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")["step"].iloc[-1] == 8
+    assert pd.read_csv(train.train_stage(cfg, "tiny", "cn", "sft", people) / "log.csv")["step"].iloc[-1] == 8
 
 
 def test_weights_that_diverge_are_never_saved(project, change):
-    cfg, stage = project
+    cfg, people = project
     change("sft", learning_rate=1e38)
     with pytest.raises(steps.TrainingError, match=r"not finite at step [123]: .*lower sft.learning_rate \(now 1e\+38\)"):
-        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "sft", people)
 
 
 def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(project, change, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     change("sft", steps=6)
     step, seen = FusedTrainer.training_step, []
 
@@ -145,9 +144,9 @@ def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(pro
 
     monkeypatch.setattr(FusedTrainer, "training_step", count)
     with pytest.raises(steps.TrainingError, match=r"seed-\d+: out of memory; lower sft.device_batch .*\(now 8\)"):
-        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "sft", people)
     change("sft", device_batch=4)
-    log = pd.read_csv(sft.train_sft(cfg, "tiny", "cn", stage["cn"]) / "log.csv")
+    log = pd.read_csv(train.train_stage(cfg, "tiny", "cn", "sft", people) / "log.csv")
     assert seen[4:] == [2, 2, 3, 3, 4, 4, 5, 5], "steps 1 and 2 were in the checkpoint; two halves a step now"
     assert log["step"].tolist() == list(range(7))
     cost = json.loads((find_adapter(cfg, "tiny", "cn", "sft") / "step.json").read_text())["cost"]
@@ -155,16 +154,16 @@ def test_short_memory_names_the_setting_and_with_it_lowered_training_goes_on(pro
 
 
 def test_what_is_finished_stays_finished_when_a_device_takes_fewer_rows(project, adapter, change, monkeypatch):
-    cfg, stage = project
-    folders = {name: training.train_stage(cfg, "tiny", "us", name, stage) for name in ("sft", "ppo", "grpo")}
+    cfg, people = project
+    folders = {name: train.train_stage(cfg, "tiny", "us", name, people) for name in ("sft", "ppo", "grpo")}
     marks = {name: (folder / "step.json").stat().st_mtime_ns for name, folder in folders.items()}
     change("sft", device_batch=2)
     change("ppo", device_batch=2)
     change("critic_free", device_batch=2)
     for name, mark in marks.items():
-        assert (training.train_stage(cfg, "tiny", "us", name, stage) / "step.json").stat().st_mtime_ns == mark, name
+        assert (train.train_stage(cfg, "tiny", "us", name, people) / "step.json").stat().st_mtime_ns == mark, name
     change("ppo", kl=0.9)
-    assert (training.train_stage(cfg, "tiny", "us", "ppo", stage) / "step.json").stat().st_mtime_ns != marks["ppo"]
+    assert (train.train_stage(cfg, "tiny", "us", "ppo", people) / "step.json").stat().st_mtime_ns != marks["ppo"]
     for name in ("ppo", "grpo"):
         shutil.rmtree(folders[name])
 
@@ -184,21 +183,21 @@ def test_one_process_that_sees_several_gpus_is_told_to_start_one_each(monkeypatc
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
 def test_preference_stages_refuse_sharded_weights(project, adapter, change, monkeypatch, name):
-    cfg, stage = project
+    cfg, people = project
     change("ppo", kl=0.7)
     change("critic_free", kl=0.7)
     monkeypatch.setenv(name, "true")
     for method in ("ppo", "rloo"):
         with pytest.raises(steps.TrainingError, match=rf"{method} draws lists .*ddp\.yaml"):
-            training.train_stage(cfg, "tiny", "us", method, stage)
+            train.train_stage(cfg, "tiny", "us", method, people)
 
 
 def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     change("sft", steps=5)
     monkeypatch.setattr(sft, "save_frame", refuse(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "sft", people)
     folder = find_checkpoints(find_adapter(cfg, "tiny", "cn", "sft"))
     for number, name in ((5, "optimizer.pt"), (4, "rng_state.pth")):
         assert find_checkpoint(folder).endswith(f"checkpoint-{number}")
@@ -208,14 +207,14 @@ def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):
 
 
 def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, change, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     folder = find_adapter(cfg, "tiny", "us", "ppo")
     with monkeypatch.context() as patch, pytest.raises(steps.TrainingError, match="for the cue '.*' is nan"):
         patch.setattr(precision, "score_reward", lambda *_: float("nan"))
-        preference.train_ppo(cfg, "tiny", "us", stage["us"])
+        train.train_stage(cfg, "tiny", "us", "ppo", people)
     change("ppo", learning_rate=1e38)
     with pytest.raises(steps.TrainingError, match=r"us, ppo: not finite at step [12]: .*lower ppo.learning_rate"):
-        preference.train_ppo(cfg, "tiny", "us", stage["us"])
+        train.train_stage(cfg, "tiny", "us", "ppo", people)
     assert not folder.exists() and (adapter / "step.json").is_file()
 
 
@@ -229,11 +228,11 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
     ],
 )
 def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, error, shown):
-    cfg, stage = project
+    cfg, people = project
     monkeypatch.setattr(f"align_utils.{place}", refuse(error))
     expected = steps.TrainingError if shown else KeyboardInterrupt
     with pytest.raises(expected, match=shown):
-        preference.train_ppo(cfg, "tiny", "us", stage["us"])
+        train.train_stage(cfg, "tiny", "us", "ppo", people)
     assert not find_adapter(cfg, "tiny", "us", "ppo").exists() and (adapter / "step.json").is_file()
 
 
@@ -250,7 +249,7 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
     ids=["lists", "participants", "survey"],
 )  # fmt: skip
 def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, module, works, setting, call):
-    cfg, stage = project
+    cfg, people = project
     for place in (module, adapters):
         monkeypatch.setattr(place, "load_states", lambda *_: (None, None, defaultdict(lambda: None)), raising=False)
     for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
@@ -261,13 +260,13 @@ def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, mod
 
 
 def test_too_small_a_disk_is_told_before_the_work(project, adapter, monkeypatch, tmp_path):
-    cfg, stage = project
+    cfg, people = project
     with pytest.raises(steps.StepError, match=r"x: .*/new/folder needs 2000000000.0 GB free, and its disk has"):
         steps.require_space("x", tmp_path / "new" / "folder", 2e18)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(9, 9, 100_000))
     monkeypatch.setattr(FusedTrainer, "train", refuse(AssertionError("trained")))
     with pytest.raises(steps.TrainingError, match=r"tiny, cn, sft: .* needs .* MB free, and its disk has 0.1 MB"):
-        sft.train_sft(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "sft", people)
     hub = config.read_yaml(cfg.root / "notebooks" / "settings" / "models" / "qwen2.5-7b.yaml")
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     gguf = config.read_yaml(cfg.root / "notebooks" / "settings" / "models" / "gemma-3-270m.yaml")

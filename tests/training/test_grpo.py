@@ -12,10 +12,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from calls import find_calls
-from conftest import ROOT, copy_project
+from conftest import ROOT, copy_project, prepare
 from safetensors.torch import load_file
 from test_contracts import unknown
-from test_training import prepare
 from trl import GRPOTrainer, RLOOTrainer
 
 from align_utils.config import profiles as config
@@ -42,7 +41,7 @@ def project(tmp_path_factory):
     free = cfg.profile.critic_free.model_copy(update={"learning_rate": 0.01})
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"critic_free": free})
     stage = prepare(cfg)
-    sft.train_sft(cfg, "tiny", "us", stage["us"])
+    train.train_stage(cfg, "tiny", "us", "sft", people)
     return cfg, stage
 
 
@@ -88,9 +87,9 @@ def flatten(model, adapter):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, lively, monkeypatch, method):
-    cfg, stage = project
+    cfg, people = project
     kept = keep_trainer(monkeypatch)
-    folder = preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    folder = train.train_stage(cfg, "tiny", "us", method, people)
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     trained = log[log["update"] > 0]
@@ -110,14 +109,14 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
     assert any(not torch.equal(start[name], end[name]) for name in start)
     again = steps.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
-    preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+    train.train_stage(cfg, "tiny", "us", method, people)
     assert steps.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ppo"])
 def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
     # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
-    cfg, stage = project
+    cfg, people = project
     module = preference
     more = {} if method == "ppo" else {"method": method}
     rounded, hashes = [], []
@@ -138,7 +137,7 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
         monkeypatch.setattr(module, "load_base", load)
         shutil.rmtree(find_adapter(cfg, "tiny", "us", method), ignore_errors=True)
         train = preference.train_ppo if method == "ppo" else preference.train_critic_free
-        path = train(cfg, "tiny", "us", stage["us"], **more) / "adapter_model.safetensors"
+        path = train(cfg, "tiny", "us", people["us"], **more) / "adapter_model.safetensors"
         assert {weights.dtype for weights in load_file(path).values()} == {torch.float32}
         hashes.append(steps.hash_file(path))
     assert hashes[0] == hashes[1]
@@ -148,7 +147,7 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
 
 def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatch):
     # Without `ref` trl takes the model without adapters: the first KL is then far from 0, and this test would see it.
-    cfg, stage = project
+    cfg, people = project
     kept = []
 
     class Blind(grpo_trainers.GroupedRLOO):
@@ -161,19 +160,19 @@ def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatc
     monkeypatch.setattr(
         preference, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
     )
-    log = pd.read_csv(preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="rloo") / "log.csv")
+    log = pd.read_csv(train.train_stage(cfg, "tiny", "us", "rloo", people) / "log.csv")
     assert kept and abs(log["kl"].iloc[1]) > 0.01
 
 
 def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     folder = find_adapter(cfg, "tiny", "us", "rloo")
     shutil.rmtree(folder, ignore_errors=True)
-    settings = preference._describe_critic_free(cfg, "tiny", "us", stage["us"], method="rloo", seed=cfg.profile.seed)
-    cues = Seen(stage["us"].cues)
+    settings = preference._describe_critic_free(cfg, "tiny", "us", people["us"], method="rloo", seed=cfg.profile.seed)
+    cues = Seen(people["us"].cues)
     held = set(cues["test"])
-    norms = stage["us"].norms
-    data = stage["us"] | {"cues": cues, "norms": norms[~norms["cue"].isin(held)]}
+    norms = people["us"].norms
+    data = people["us"] | {"cues": cues, "norms": norms[~norms["cue"].isin(held)]}
     judge, seen = validation.ValidationReward._judge, []
 
     def stop_at_the_second(self, update, **kwargs):
@@ -191,13 +190,13 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
     preference.train_critic_free(cfg, "tiny", "us", data, method="rloo")
     assert [update for update, _ in seen] == [1, 2, 1, 2] and steps.find_step(folder, settings)
     assert Seen.read == {"train", "valid"}
-    assert all(asked == set(stage["us"].cues["valid"]) and not asked & held for _, asked in seen)
+    assert all(asked == set(people["us"].cues["valid"]) and not asked & held for _, asked in seen)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ppo"])
 def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_ones(project, monkeypatch, method):
     # On a float16 card accelerate narrows the passes of a model that a trainer has prepared; bfloat16 on a CPU stands in for it.
-    cfg, stage = project
+    cfg, people = project
     narrowed, generate = [], lexical_lists.generate_lists
 
     def note(cfg, model, *args, **kwargs):
@@ -217,9 +216,9 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
     AcceleratorState._reset_state()
     try:
         if method == "ppo":
-            preference.train_ppo(cfg, "tiny", "us", stage["us"])
+            train.train_stage(cfg, "tiny", "us", "ppo", people)
         else:
-            preference.train_critic_free(cfg, "tiny", "us", stage["us"], method=method)
+            train.train_stage(cfg, "tiny", "us", method, people)
     finally:
         AcceleratorState._reset_state()
     assert len(narrowed) > 1 and all(kinds == narrowed[-1] for kinds in narrowed), narrowed
@@ -229,7 +228,7 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 
 @pytest.mark.parametrize("method", METHODS)
 def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, monkeypatch, method):
-    cfg, stage = project
+    cfg, people = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     reward = training_reward.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
@@ -345,7 +344,7 @@ def test_a_place_is_compared_within_its_group_and_scaled_over_all():
 
 
 def test_credit_by_response_trains_another_adapter_and_needs_one_process(project, lively, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     compare, advantages = grpo_trainers.compare_places, []
 
     def note(*given):
@@ -356,10 +355,10 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
     free = cfg.profile.critic_free.model_copy(update={"credit": "response"})
     other = cfg.profile.model_copy(update={"critic_free": free})
     whole = steps.hash_file(
-        preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo") / "adapter_model.safetensors"
+        train.train_stage(cfg, "tiny", "us", "grpo", people) / "adapter_model.safetensors"
     )
     monkeypatch.setitem(vars(cfg), "profile", other)
-    folder = preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    folder = train.train_stage(cfg, "tiny", "us", "grpo", people)
     single = steps.hash_file(folder / "adapter_model.safetensors")
     assert single != whole
     assert len(advantages) == free.updates and all(abs(found).max() > 0.1 for found in advantages)
@@ -368,7 +367,7 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
         "what is not credited leaves the SFT adapter as it was"
     )
     shutil.rmtree(folder)
-    preference.train_critic_free(cfg, "tiny", "us", stage["us"], method="grpo")
+    train.train_stage(cfg, "tiny", "us", "grpo", people)
     assert steps.hash_file(folder / "adapter_model.safetensors") == single
     monkeypatch.setattr(grpo_trainers, "PartialState", lambda: type("Two", (), {"num_processes": 2}))
     with pytest.raises(TrainingError, match=r"critic_free\.credit.*one process"):
@@ -428,7 +427,7 @@ def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
 
 
 def test_the_profile_names_the_methods_and_everything_carries_them(project):
-    cfg, stage = project
+    cfg, people = project
     assert stages.list_trained(cfg)[:4] == ("sft", "ppo", "rloo", "grpo")
     assert {name for name in stages.list_trained(cfg) if stages.name_notebook(name) == "03_ppo"} == {"ppo", "rloo", "grpo"}
     allowed = (
@@ -437,8 +436,8 @@ def test_the_profile_names_the_methods_and_everything_carries_them(project):
     assert {*allowed, "ppo"} == set(stages.PREFERENCE)
     assert config.read_profile("cpu", root=ROOT).critic_free.methods == []
     with pytest.raises(steps.MissingInput, match="02_sft"):
-        preference.train_critic_free(cfg, "tiny", "cn", stage["cn"], method="grpo")
-    few = stage["us"] | {"cues": stage["us"].cues | {"train": stage["us"].cues["train"][:1]}}
+        train.train_stage(cfg, "tiny", "cn", "grpo", people)
+    few = people["us"] | {"cues": people["us"].cues | {"train": people["us"].cues["train"][:1]}}
     with pytest.raises(TrainingError, match=r"1 training cues, fewer than critic_free\.cues = 2"):
         preference.train_critic_free(cfg, "tiny", "us", few, method="grpo")
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, copy_project
+from conftest import ROOT, copy_project, prepare
 from killed import ADAPTER, PPO, SFT, start, train
-from test_training import prepare
 
 from align_utils.config import profiles as config
 from align_utils.models.adapters import find_adapter

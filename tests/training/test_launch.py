@@ -7,8 +7,7 @@ import sys
 import pandas as pd
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from conftest import ROOT, copy_project
-from test_training import prepare
+from conftest import ROOT, copy_project, prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings, stages
@@ -18,7 +17,7 @@ from align_utils.models.adapters import find_adapter
 from align_utils.norms import controls
 from align_utils.store import steps
 from align_utils.training import sft
-from align_utils.training import train as training
+from align_utils.training import train
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,8 @@ def run(tmp_path_factory):
 
 
 def test_two_processes_take_the_steps_of_one(run, tmp_path):
-    cfg, stage = run
-    alone = sft.train_sft(cfg, "tiny", "us", stage["us"])
+    cfg, people = run
+    alone = train.train_stage(cfg, "tiny", "us", "sft", people)
     kept = alone.rename(tmp_path / "alone")
     environment = {**os.environ, "ALIGN_ROOT": str(cfg.root), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [
@@ -56,7 +55,7 @@ def test_command_line_says_that_notebook_01_has_not_run(run, monkeypatch, tmp_pa
     monkeypatch.setenv("ALIGN_ROOT", str(run[0].root))
     monkeypatch.setenv("ALIGN_OUTPUT", str(tmp_path))  # a folder in which nothing has run yet
     with pytest.raises(SystemExit) as stop:
-        training.main(["--profile", "smoke"])
+        train.main(["--profile", "smoke"])
     assert "run notebook 01_norms first" in str(stop.value.code) and str(tmp_path) in str(stop.value.code)
 
 
@@ -64,7 +63,7 @@ def test_command_line_names_what_it_does_not_know(run, monkeypatch, capsys):
     monkeypatch.setenv("ALIGN_ROOT", str(run[0].root))
     for wrong in (["--culture", "mars"], ["--stage", "dpo"], ["--model", "gpt"]):
         with pytest.raises(SystemExit) as stop:
-            training.main(["--profile", "smoke", *wrong])
+            train.main(["--profile", "smoke", *wrong])
         assert stop.value.code == 2 and wrong[1] in capsys.readouterr().err
 
 
@@ -76,9 +75,9 @@ def test_launch_files_are_read_by_accelerate(path):
 
 
 def test_shuffled_control_gives_every_cue_the_list_of_another(run):
-    cfg, stage = run
+    cfg, people = run
     data = controls.build_control(cfg, stage, pd.DataFrame(), "us", "control_shuffled")
-    own, cues = stage["us"].norms, stage["us"].cues
+    own, cues = people["us"].norms, people["us"].cues
     true = own.groupby("cue")["response"].agg(tuple)
     wrong = data.norms.groupby("cue")["response"].agg(tuple)
     assert sorted(wrong[cues["train"]]) == sorted(true[cues["train"]]), "the same lists, each once"
@@ -107,15 +106,15 @@ def test_names_of_controls_agree():
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
-    cfg, stage = run
+    cfg, people = run
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"seeds": [7]})
-    families = {(name, cue): number for name in stage for number, cue in enumerate(stage[name].cues["test"])}
+    families = {(name, cue): number for name in stage for number, cue in enumerate(people[name].cues["test"])}
     splits = steps.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
     assert cfg.seeds == [cfg.profile.seed, 7] and len(splits)
     for seed in cfg.seeds:
         for culture in cfg.cultures:
             for name in stages.list_trained(cfg):
-                training.train_stage(cfg, "tiny", culture, name, stage, seed=seed)
+                train.train_stage(cfg, "tiny", culture, name, people, seed=seed)
     lexical_lists.associate(cfg, "tiny", stage)
     lists, grids = lexical_lists.load_associations(cfg)
     runs = lists.groupby("stage")["seed"].agg(set)

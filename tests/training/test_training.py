@@ -8,33 +8,17 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from conftest import copy_project
+from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.lexical import precision
 from align_utils.models import adapters, decode, prompts
 from align_utils.models import load as models
-from align_utils.norms import split
-from align_utils.norms import strengths as norms_strengths
 from align_utils.store import steps
-from align_utils.training import loss, preference, reward, sft, tables, validation  # fmt: skip
-from align_utils.training import train as training
-
-
-def prepare(cfg):
-    """What 01_norms leaves behind, as the training stages read it."""
-    loaded = {name: norms_strengths.load_norms(cfg, name) for name in cfg.cultures}
-    for name, part in loaded.items():
-        steps.save_frame(part.norms, cfg.runs / "norms" / f"{name}.parquet")
-    concepts, _ = split.load_pairs(cfg)
-    splits = split.split_pairs(
-        concepts, norms_strengths.merge_languages(cfg, loaded), cfg.languages, valid=8, test=16, seed=cfg.profile.seed
-    )
-    steps.save_frame(splits, cfg.runs / "norms" / "splits.csv")
-    return split.load_run(cfg)
+from align_utils.training import job, loss, ppo_trainer, reward, sft, tables, train, validation
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +29,8 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapter(project):
-    cfg, stage = project
-    return sft.train_sft(cfg, "tiny", "us", stage["us"])
+    cfg, people = project
+    return train.train_stage(cfg, "tiny", "us", "sft", people)
 
 
 def test_trl_still_has_what_we_call():
@@ -77,8 +61,8 @@ def test_trl_still_has_what_we_call():
 
 
 def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
-    cfg, stage = project
-    data, english = stage["us"], cfg.languages["en"]
+    cfg, people = project
+    data, english = people["us"], cfg.languages["en"]
     cues = data.cues["train"][:10]
     rows = sft.build_examples(data.norms, cues, english, rows=20, length=4, order="sampled", seed=1)
     first, second = ({r["prompt"]: r["completion"] for r in part} for part in (rows[:10], rows[10:]))
@@ -87,17 +71,17 @@ def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
 
 
 def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
-    cfg, stage = project
+    cfg, people = project
     log = pd.read_csv(adapter / "log.csv")
     assert log["step"].tolist() == [0, 1, 2, 3, 4] and log["eval_loss"].iloc[-1] < log["eval_loss"].iloc[0]
     before = (adapter / "adapter_model.safetensors").stat().st_mtime_ns
-    sft.train_sft(cfg, "tiny", "us", stage["us"])
+    train.train_stage(cfg, "tiny", "us", "sft", people)
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == before
     assert not (adapter / "trainer").exists()
 
 
 def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(project, adapter, tmp_path, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     whole = steps.hash_file(adapter / "adapter_model.safetensors")
     shutil.move(adapter, tmp_path / "kept")
     wait = SFTTrainer.training_step
@@ -111,10 +95,10 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
 
     monkeypatch.setattr(SFTTrainer, "training_step", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        sft.train_sft(cfg, "tiny", "us", stage["us"])
+        train.train_stage(cfg, "tiny", "us", "sft", people)
     assert not adapter.exists()
     seen[:] = [-1] * 4
-    sft.train_sft(cfg, "tiny", "us", stage["us"])
+    train.train_stage(cfg, "tiny", "us", "sft", people)
     assert seen[4:] == [2, 3], "steps 1 and 2 were in the checkpoint"
     assert steps.hash_file(adapter / "adapter_model.safetensors") == whole
 
@@ -128,11 +112,11 @@ def test_an_example_that_would_be_cut_is_an_error(project):
 def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     from trl.experimental.utils import get_reward
 
-    cfg, stage = project
+    cfg, people = project
     english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
-    module = reward.NormReward(tokenizer, asked, strengths, cfg, english)
+    module = ppo_trainer.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
     lists = {"dog": " cat, moon", "sunset": " blue"}
     texts = [
         list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
@@ -150,8 +134,8 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
 
 
 def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter):
-    cfg, stage = project
-    folder = preference.train_ppo(cfg, "tiny", "us", stage["us"])
+    cfg, people = project
+    folder = train.train_stage(cfg, "tiny", "us", "ppo", people)
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2] and log["chosen"].sum() == 1 and not log["chosen"].iloc[0]
     assert abs(log["kl"].iloc[1]) < 1e-4, "the reference is the SFT adapter"
@@ -159,26 +143,24 @@ def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter)
     assert start.keys() == end.keys() and any(not torch.equal(start[name], end[name]) for name in start)
     again = steps.hash_file(folder / "adapter_model.safetensors")
     shutil.rmtree(folder)
-    preference.train_ppo(cfg, "tiny", "us", stage["us"])
+    train.train_stage(cfg, "tiny", "us", "ppo", people)
     assert steps.hash_file(folder / "adapter_model.safetensors") == again, "same seed, same adapter"
 
 
 def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapter, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     # A stage that is stored already is none to be trained again, whatever the device takes at once.
     shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"), ignore_errors=True)
-    ppo_settings = cfg.profile.ppo.model_copy(update={"device_batch": 2})
-    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={"ppo": ppo_settings}))
-    steps, widths, step, score = [], [], torch.optim.AdamW.step, reward.NormReward._reward_rows
+    steps, widths, step, score = [], [], torch.optim.AdamW.step, ppo_trainer.NormReward._reward_rows
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
     monkeypatch.setattr(
-        reward.NormReward, "_reward_rows", lambda self, ids, *rest: (widths.append(len(ids)), score(self, ids, *rest))[1]
+        ppo_trainer.NormReward, "_reward_rows", lambda self, ids, mask: (widths.append(len(ids)), score(self, ids, mask))[1]
     )
-    log = pd.read_csv(preference.train_ppo(cfg, "tiny", "us", stage["us"]) / "log.csv")
-    assert len(steps) == ppo_settings.updates * ppo_settings.epochs
-    assert widths == [2, 2] * ppo_settings.updates and ppo_settings.episodes == 4
+    folder = train.train_stage(change(cfg, ppo={"device_batch": 2}), "tiny", "us", "ppo", people)
+    log, ppo = pd.read_csv(folder / "log.csv"), cfg.profile.ppo
+    assert len(steps) == ppo.updates * ppo.epochs and widths == [2, 2] * ppo.updates and ppo.episodes == 4
     assert abs(log["kl"].iloc[1]) < 1e-4 and log[["reward", "precision", "reward_valid"]].iloc[1:].notna().all(axis=None)
-    shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"))
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -193,10 +175,9 @@ def test_ppo_in_parts_refuses_what_would_change_its_steps(project, changes, mess
 
 @pytest.mark.parametrize("stage_name", ["ppo", "grpo"])
 def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, adapter, monkeypatch, stage_name):
-    cfg, stage = project
+    cfg, people = project
     part = "ppo" if stage_name == "ppo" else "critic_free"
-    settings = getattr(cfg.profile, part).model_copy(update={"updates": 6, "eval_every": 1, "patience": 2})
-    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={part: settings}))
+    cfg = change(cfg, **{part: {"updates": 6, "eval_every": 1, "patience": 2}})
     rising, measure = iter([0.1, 0.2, 0.3, 0.3, 0.1]), validation.ValidationReward.measure
 
     def pretend(self, update):
@@ -207,7 +188,7 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
     monkeypatch.setattr(validation.ValidationReward, "measure", pretend)
     ended = []
     monkeypatch.setattr(adapters._Bar, "on_train_end", lambda self, *_, **__: ended.append(self.bar.n))
-    folder = training.train_stage(cfg, "tiny", "us", stage_name, stage)
+    folder = train.train_stage(cfg, "tiny", "us", stage_name, people)
     assert ended == [4], "the bar is closed at the last update"
     log = pd.read_csv(folder / "log.csv")
     assert log["update"].tolist() == [0, 1, 2, 3, 4], "the best at 2, no better at 3 and 4"
@@ -216,13 +197,13 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
 
 
 def test_ppo_without_sft_names_the_notebook(project):
-    cfg, stage = project
+    cfg, people = project
     with pytest.raises(steps.MissingInput, match="02_sft"):
-        preference.train_ppo(cfg, "tiny", "cn", stage["cn"])
+        train.train_stage(cfg, "tiny", "cn", "ppo", people)
 
 
 def test_batched_lists_equal_single_ones(project):
-    cfg, stage = project
+    cfg, people = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=5)
     english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
@@ -254,12 +235,12 @@ def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
 
 
 def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
-    cfg, stage = project
+    cfg, people = project
     logs = []
     for number, trainer in enumerate((loss.FusedTrainer, SFTTrainer)):
         monkeypatch.setattr(sft, "pick_trainer", lambda _, trainer=trainer: trainer)
-        monkeypatch.setattr(sft, "find_adapter", lambda *_, number=number: tmp_path / str(number))
-        logs.append(pd.read_csv(sft.train_sft(cfg, "tiny", "us", stage["us"]) / "log.csv"))
+        monkeypatch.setattr(job, "find_adapter", lambda *_, number=number: tmp_path / str(number))
+        logs.append(pd.read_csv(train.train_stage(cfg, "tiny", "us", "sft", people) / "log.csv"))
     pd.testing.assert_frame_equal(*logs, rtol=1e-4)
 
 
@@ -285,20 +266,21 @@ def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
 
 
 def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypatch):
-    cfg, stage = project
-    profile = cfg.profile.model_copy(update={"controls": ["control_shuffled", "control_other_culture"]})
-    monkeypatch.setitem(vars(cfg), "profile", profile)
+    cfg, people = project
+    cfg = change(cfg, controls=["control_shuffled", "control_other_culture"])
     given = {}
-    monkeypatch.setattr(training, "train_sft", lambda *a, stage="sft", **_: given.setdefault((a[2], stage), a[3]))
-    for culture in stage:
-        for name in ("sft", *profile.controls):
-            training.train_stage(cfg, "tiny", culture, name, stage)
-    table = training.summarise_taught(cfg, stage)
+    monkeypatch.setattr(train, "find_step", lambda *_: False)
+    monkeypatch.setattr(train, "_train", lambda job, _: given.setdefault((job.culture, job.stage), job.own))
+    monkeypatch.setattr(train, "note_made", lambda folder: folder)
+    assert list(train.train_stages(cfg, people, train.list_taught(cfg), seeds=[7])) == [
+        ("tiny", culture, f"{stage}, seed 7") for culture, stage in given
+    ]
+    table = train.summarise_taught(cfg, people)
     assert list(zip(table["culture"], table["stage"], strict=True)) == list(given)
     drawn = cfg.profile.sft.steps * cfg.profile.sft.batch
     for row, part in zip(table.to_dict("records"), given.values(), strict=True):
         cues = part.cues["train"]
-        lists = prompts.draw_lists(part.norms, cues, length=profile.sft.list_length, order="sampled", seed=0)
+        lists = prompts.draw_lists(part.norms, cues, length=cfg.profile.sft.list_length, order="sampled", seed=0)
         expected = [len(cues), drawn / len(cues), statistics.median(map(len, lists))]
         assert [row[name] for name in ("training cues", "passes", "median list")] == pytest.approx(expected)
     kept = table.set_index(["culture", "stage"])
