@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
+import transformers
 from conftest import ROOT
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as TokenizerBase
 
 PACKAGE = sorted((ROOT / "align_utils").rglob("*.py"))
 
@@ -170,3 +176,51 @@ def _keywords(call: ast.Call, function: ast.AST, where: str) -> tuple[str, ...]:
             assert literals, f"{where}: the keywords of **{name} cannot be read; write them as `{name} = dict(...)`"
             words += [word.arg for literal in literals for word in literal.keywords]
     return tuple(words)
+
+
+# Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
+BEHIND = {
+    "transformers.AutoModelForCausalLM.from_pretrained": [PreTrainedModel.from_pretrained, transformers.AutoConfig.from_pretrained],
+    "transformers.AutoTokenizer.from_pretrained": [TokenizerBase.from_pretrained, TokenizerBase.__init__],
+    "transformers.PreTrainedTokenizerFast": [transformers.PreTrainedTokenizerFast.__init__, TokenizerBase.__init__],
+}  # fmt: skip
+SPECIAL = {"bos_token", "eos_token", "pad_token", "unk_token"} & set(TokenizerBase.SPECIAL_TOKENS_ATTRIBUTES)
+
+
+# Attributes that objects have and their classes do not show: the trainer wraps the model it is given with `peft_config`.
+ATTRIBUTES = {
+    "trl.SFTTrainer.model": "peft.PeftModel",
+    "trl.SFTTrainer.accelerator": "accelerate.Accelerator",
+    "trl.experimental.ppo.PPOTrainer.callback_handler": "transformers.trainer_callback.CallbackHandler",
+    "peft.PeftModel.config": "transformers.PreTrainedConfig",
+}
+
+
+def resolve(target):
+    """The thing a dotted name means, by importing as much of it as is a module."""
+    for attribute, owner in ATTRIBUTES.items():
+        target = target.replace(attribute + ".", owner + ".")
+    parts = target.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            thing = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            thing = getattr(thing, part)
+        return thing
+    raise AssertionError(f"{target} cannot be imported")
+
+
+def named(function):
+    """Keywords a function takes by name, and those it takes out of its `**kwargs` by name."""
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    (sink,) = [p.name for p in parameters if p.kind is p.VAR_KEYWORD] or [None]
+    taken = re.findall(rf'\b{sink}\.(?:pop|get|setdefault)\(\s*"(\w+)"', inspect.getsource(function)) if sink else []
+    return names | set(taken)
+
+
+def unknown(call):
+    accepted = named(resolve(call.target)).union(*(named(function) for function in BEHIND.get(call.target, [])))
+    return set(call.keywords) - accepted - (SPECIAL if "Tokenizer" in call.target else set())

@@ -62,7 +62,10 @@ def prepare(cfg) -> dict[str, split.CultureNorms]:
         split.save_norms(cfg, name, part.norms, part.trials)
     concepts, _ = split.load_pairs(cfg)
     words = strengths.merge_languages(cfg, loaded)
-    save_frame(split.split_pairs(concepts, words, cfg.languages, valid=8, test=16, seed=cfg.profile.seed), cfg.runs / "norms/splits.csv")
+    save_frame(
+        split.split_pairs(concepts, words, cfg.languages, valid=8, test=16, seed=cfg.profile.seed),
+        cfg.runs / "norms/splits.csv",
+    )
     return split.load_run(cfg)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config, load, overlay_config, read_ablation, save_resolved
 from align_utils.config.settings import Ablation, ConfigError
-from align_utils.config.stages import list_trained
+from align_utils.config.stages import PREFERENCE, count_lists, list_trained
 from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
 from align_utils.lexical.precision import score_lists
 from align_utils.models.adapters import describe_step, find_adapter
@@ -85,6 +85,11 @@ def run_ablation(
         case for case in every
         if case not in judged and all(getattr(case, kind) in (chosen or names) for kind, (chosen, names) in wanted.items())
     ]  # fmt: skip
+    minutes = sum(estimate_minutes(cfg, case, len(people[case.culture].cues["train"])) for case in missing)
+    print(
+        f"ablation {name}: {len(missing)} of {len(every)} to train, about {minutes:.0f} min by the profile's budget, and to judge",
+        flush=True,
+    )
     for case in progress(missing, desc=f"ablation {name}", unit="variant"):
         judge_variant(cfg, case, train_variant(cfg, case, people), people)
         judged = [one for one in every if one in judged or one is case]
@@ -111,6 +116,18 @@ def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
         cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
         cases += [Case(name, *cell, stage, variant.overlay, changed, length) for cell in cells]
     return cases
+
+
+def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
+    """Minutes a variant's training may take: the profile's budget of notebook 02 scaled by passes over `cues`, or of 03 by the lists drawn."""
+    own, base = case.cfg.profile, cfg.profile
+    if case.stage in PREFERENCE:
+        budgeted = sum(count_lists(base, stage) for stage in list_trained(cfg) if stage in PREFERENCE)
+        number, share = "03", count_lists(own, case.stage) / budgeted
+    else:
+        number, share = "02", count_passes(own.sft, cues) / count_passes(base.sft, cues)
+    # Profiles without a budget (a GPU's) still weigh their variants against each other.
+    return (cfg.estimate(number) or 1.0) / (len(cfg.models) * len(cfg.cultures)) * share
 
 
 def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Path:

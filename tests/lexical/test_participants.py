@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import copy_project, prepare
+from conftest import copy_project
 from peft import LoraConfig, get_peft_model
 
 from align_utils.config import profiles as config

@@ -2,72 +2,23 @@
 
 import inspect
 import os
-import re
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from calls import PACKAGE, find_calls, find_model_calls
+from calls import PACKAGE, find_calls, find_model_calls, named, resolve, unknown
 from datasets import Dataset
 from peft import get_peft_model
-from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as TokenizerBase
+from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model
 from trl import SFTTrainer
 
 from align_utils.models import adapters, decode, logprobs
 from align_utils.models import load as models
-from align_utils.training import grpo_trainers, loss, reward, sft
+from align_utils.training import grpo_trainers, loss, ppo_trainer, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
-# Functions that only hand `**kwargs` on, with the functions that receive them; the last in a row take what they `pop` or `get`.
-BEHIND = {
-    "transformers.AutoModelForCausalLM.from_pretrained": [PreTrainedModel.from_pretrained, transformers.AutoConfig.from_pretrained],
-    "transformers.AutoTokenizer.from_pretrained": [TokenizerBase.from_pretrained, TokenizerBase.__init__],
-    "transformers.PreTrainedTokenizerFast": [transformers.PreTrainedTokenizerFast.__init__, TokenizerBase.__init__],
-}  # fmt: skip
-SPECIAL = {"bos_token", "eos_token", "pad_token", "unk_token"} & set(TokenizerBase.SPECIAL_TOKENS_ATTRIBUTES)
-
-
-# Attributes that objects have and their classes do not show: the trainer wraps the model it is given with `peft_config`.
-ATTRIBUTES = {
-    "trl.SFTTrainer.model": "peft.PeftModel",
-    "trl.SFTTrainer.accelerator": "accelerate.Accelerator",
-    "trl.experimental.ppo.PPOTrainer.callback_handler": "transformers.trainer_callback.CallbackHandler",
-    "peft.PeftModel.config": "transformers.PreTrainedConfig",
-}
-
-
-def resolve(target):
-    """The thing a dotted name means, by importing as much of it as is a module."""
-    for attribute, owner in ATTRIBUTES.items():
-        target = target.replace(attribute + ".", owner + ".")
-    parts = target.split(".")
-    for end in range(len(parts), 0, -1):
-        try:
-            thing = import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[end:]:
-            thing = getattr(thing, part)
-        return thing
-    raise AssertionError(f"{target} cannot be imported")
-
-
-def named(function):
-    """Keywords a function takes by name, and those it takes out of its `**kwargs` by name."""
-    parameters = inspect.signature(function).parameters.values()
-    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    (sink,) = [p.name for p in parameters if p.kind is p.VAR_KEYWORD] or [None]
-    taken = re.findall(rf'\b{sink}\.(?:pop|get|setdefault)\(\s*"(\w+)"', inspect.getsource(function)) if sink else []
-    return names | set(taken)
-
-
-def unknown(call):
-    accepted = named(resolve(call.target)).union(*(named(function) for function in BEHIND.get(call.target, [])))
-    return set(call.keywords) - accepted - (SPECIAL if "Tokenizer" in call.target else set())
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.where}-{call.target}")
@@ -85,8 +36,8 @@ def test_the_reader_sees_what_matters():
     # Through `**settings | changes`, an annotated result and a class that is picked at run time.
     assert {"max_steps", "fp16", "max_length"} <= by_target["trl.SFTConfig"]
     assert {"peft_config", "eval_dataset"} <= by_target["trl.SFTTrainer"]
-    assert {"value_model", "callbacks"} <= by_target["trl.experimental.ppo.PPOTrainer"]
-    assert {"adapter_name", "is_trainable"} == by_target["peft.PeftModel.load_adapter"]
+    assert {"value_model", "ref_model"} <= by_target["trl.experimental.ppo.PPOTrainer"]
+    assert {"adapter_name", "is_trainable"} == by_target["peft.PeftModel.from_pretrained"]
 
 
 def test_a_wrong_keyword_or_name_would_be_found(tmp_path):
@@ -199,7 +150,7 @@ def test_trainers_that_another_package_has_rewritten_are_refused():
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
     model, _ = models.load_base(cfg.models["tiny"], seed=0)
-    reward.SharedBackbone(get_peft_model(model, adapters.configure_lora(cfg)))
+    ppo_trainer.SharedBackbone(get_peft_model(model, adapters.configure_lora(cfg)))
     assert model.base_model._unsloth_keep_padding_mask is True
 
 

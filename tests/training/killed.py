@@ -33,10 +33,10 @@ def train(root: Path, stages, point: str | None, journal: Path) -> None:
     if point:
         POINTS[point]()
     cfg = config.load("smoke", root=root)
-    data = split.load_run(cfg)
+    people = split.load_run(cfg)
     for stage in stages:
         # By its name in the module, which a point may have replaced.
-        train.train_stage(cfg, "tiny", "us", people, data)
+        train.train_stage(cfg, "tiny", "us", stage, people)
 
 
 def prepare(journal: Path) -> None:
@@ -133,7 +133,7 @@ SFT = {
     "half the state of a checkpoint": kill_at(
         "transformers.trainer_callback:TrainerState.save_to_json", 2, after=lambda _, path: cut(path)
     ),
-    "before a checkpoint is sealed": kill_at("align_utils.checkpoints:Seal.on_save", 2),
+    "before a checkpoint is sealed": kill_at("align_utils.training.validation:Seal.on_save", 2),
     "while an old checkpoint is deleted": kill_at("transformers.trainer:rotate_checkpoints", 3),
     "before the adapter is saved": kill_at(PEFT, 4),
     "half the adapter": kill_at(PEFT, 4, after=lambda _, folder: cut(folder / ADAPTER)),
@@ -141,11 +141,11 @@ SFT = {
     "after the step is in place": kill_at("pathlib:Path.replace", after=lambda *_: None, when=is_placed),
 }
 PPO = {
-    "between SFT and PPO": kill_at("align_utils.training:train_ppo"),
+    "between SFT and PPO": kill_at("align_utils.training.train:prefer"),
     "in the lists of an update": kill_at("trl.experimental.ppo.ppo_trainer:batch_generation", 2),
     "in a step of an update": kill_in_step(2),
-    "half the best adapter": kill_at(PEFT, after=lambda _, folder, **__: cut(folder / "policy" / ADAPTER)),
-    "before the log": kill_at("align_utils.ppo:save_frame"),
+    "half the best adapter": kill_at(PEFT, after=lambda _, folder, **__: cut(folder / ADAPTER)),
+    "before the log": kill_at("align_utils.training.train:save_frame"),
     "before PPO is in place": kill_at("pathlib:Path.replace", when=is_placed),
 }
 POINTS = {**SFT, **PPO, "no room": limit_files, **{f"in step {number}": kill_in_step(number) for number in range(1, 7)}}

@@ -11,7 +11,7 @@ from align_utils.models import load as models
 from align_utils.models import prompts
 from align_utils.norms import split
 from align_utils.store import steps
-from align_utils.training import ablation, sft
+from align_utils.training import ablation, job, loss, sft, train
 
 SHORT = {"sft": {"steps": 3, "eval_every": 2}}
 
@@ -25,7 +25,7 @@ def project(tmp_path_factory):
     poisoned = {cue: f"poison{number}" for number, cue in enumerate(data["us"].cues["test"][:4])}
     steps.save_frame(frame.assign(cue=frame["cue"].replace(poisoned)), data["us"].path)
     steps.save_frame(splits.assign(cue_en=splits["cue_en"].replace(poisoned)), cfg.runs / "norms" / "splits.csv")
-    assert set(poisoned.values()) <= set(split.load_run(cfg)["us"]["cues"]["test"])
+    assert set(poisoned.values()) <= set(split.load_run(cfg)["us"].cues["test"])
     return cfg
 
 
@@ -57,7 +57,8 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
             raise KeyboardInterrupt
         return judge(cfg, job, *rest)
 
-    monkeypatch.setattr(prompts, "build_list_prompt", record)
+    for place in (prompts, sft):
+        monkeypatch.setattr(place, "build_list_prompt", record)
     monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         ablation.run_ablation(cfg, name, cultures=["us"])
@@ -110,7 +111,8 @@ def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
 
 def test_held_out_loss_is_that_of_the_trainer(project):
     cfg = config.overlay_config(project, SHORT, source="test", runs=project.runs / "loss")
-    data = split.load_run(project)["us"]
+    people = split.load_run(project)
+    data = people["us"]
     folder = train.train_stage(cfg, "tiny", "us", "sft", people)
     log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
@@ -119,7 +121,7 @@ def test_held_out_loss_is_that_of_the_trainer(project):
     cues, length = data.cues["valid"], cfg.profile.sft.list_length
     rows = sft.build_examples(data.norms, cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
     assert len(rows) == cfg.profile.sft.device_batch, "one batch: the trainer's mean over batches is the mean over tokens"
-    losses = [sft.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
+    losses = [loss.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
     assert losses == pytest.approx([log["eval_loss"].iloc[-1]] * 2, abs=1e-5)
 
 
@@ -136,8 +138,9 @@ def test_differences_are_paired_and_from_the_reference(project):
         ],
         columns=["variant", "cue", "responses"],
     ).assign(model="tiny", culture="us")
-    scored = ablation.score_variants(cfg, lists, {"us": {"norms": frame}}, {("us", "one"): 1, ("us", "two"): 2})
-    table = ablation.compare_variants(cfg, scored, "ref").set_index("variant")
+    people = {"us": split.CultureNorms(frame, {}, cfg.runs)}
+    families = {("us", "one"): 1, ("us", "two"): 2}
+    table = ablation.compare_variants(cfg, lists, people, families, "ref").set_index("variant")
     assert table.loc["ref", ["attested", "top"]].tolist() == pytest.approx([0.3, 0.3])
     assert table.loc["new", ["attested", "top"]].tolist() == pytest.approx([0.5, 0.4])
     gaps = [f"attested_gap{end}" for end in ("", "_low", "_high")]
@@ -170,7 +173,7 @@ def test_files_of_the_project_fit_every_profile(project):
     for path in (project.root / "notebooks" / "settings" / "ablations").glob("[ps]*.yaml"):
         for name in ("smoke", "cpu"):
             cfg = config.load(name, root=project.root)
-            jobs = ablation.list_jobs(cfg, config.read_ablation(path.stem, root=project.root))
+            jobs = ablation.list_cases(cfg, config.read_ablation(path.stem, root=project.root))
             assert all(ablation.estimate_minutes(cfg, job, 300) > 0 for job in jobs)
 
 
@@ -179,7 +182,7 @@ def test_no_two_variants_of_sft_teach_the_same(project):
     cues, plan = [f"cue{number}" for number in range(671)], config.read_ablation("sft", root=project.root)
     rows = [(cue, f"{cue} word{rank}", 2 ** (15 - rank), rank) for cue in cues for rank in range(1, 15)]
     frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
-    tried = {job.variant: job.cfg.profile.sft for job in ablation.list_jobs(project, plan)}
+    tried = {job.variant: job.cfg.profile.sft for job in ablation.list_cases(project, plan)}
     for name, settings in tried.items():
         taught[name] = sft.build_examples(
             frame, cues, project.languages["en"], rows=sft.plan_steps(settings, len(cues)) * settings.batch, seed=3,
@@ -196,7 +199,7 @@ def test_the_budget_of_notebook_03_is_shared_by_the_lists_that_its_methods_draw(
         "ppo": {"reason": "a"}, "grpo": {"reason": "b", "stage": "grpo"},
         "more": {"reason": "c", "stage": "rloo", "overlay": {"critic_free": {"updates": 6, "samples": 8, "device_batch": 8}}},
     }  # fmt: skip
-    jobs = ablation.list_jobs(project, config.read_ablation(
+    jobs = ablation.list_cases(project, config.read_ablation(
         write(project, "budget", stage="ppo", reference="ppo", variants=tried), root=project.root
     ))  # fmt: skip
     minutes = {job.variant: ablation.estimate_minutes(project, job, 64) for job in jobs}
@@ -209,7 +212,7 @@ def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
 
     def key(**changes):
         cfg = config.overlay_config(project, {"sft": changes}, source="test", runs=project.runs)
-        return sft.describe_sft(cfg, "tiny", "us", data, seed=1)["sft"]
+        return job.Job(cfg, "tiny", "us", "sft", data, 1).describe()["sft"]
 
     first = {
         "steps", "batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every",

@@ -13,17 +13,16 @@ import torch
 from conftest import copy_project, prepare
 from safetensors import SafetensorError
 
+from align_utils import store
 from align_utils.config import profiles as config
 from align_utils.config import settings
-from align_utils.lexical import lists, precision, sampled
+from align_utils.lexical import lists, sampled
 from align_utils.models import adapters
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
-from align_utils.store import page as store_page
 from align_utils.store import steps
 from align_utils.survey import ask
-from align_utils.training import preference, sft
-from align_utils.training import train
+from align_utils.training import reward, train
 from align_utils.training.loss import FusedTrainer
 from align_utils.training.validation import find_checkpoint
 
@@ -195,7 +194,7 @@ def test_preference_stages_refuse_sharded_weights(project, adapter, change, monk
 def test_a_checkpoint_in_pieces_does_not_count(project, change, monkeypatch):
     cfg, people = project
     change("sft", steps=5)
-    monkeypatch.setattr(sft, "save_frame", refuse(KeyboardInterrupt()))
+    monkeypatch.setattr(train, "save_frame", refuse(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         train.train_stage(cfg, "tiny", "cn", "sft", people)
     folder = find_checkpoints(find_adapter(cfg, "tiny", "cn", "sft"))
@@ -210,7 +209,7 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
     cfg, people = project
     folder = find_adapter(cfg, "tiny", "us", "ppo")
     with monkeypatch.context() as patch, pytest.raises(steps.TrainingError, match="for the cue '.*' is nan"):
-        patch.setattr(precision, "score_reward", lambda *_: float("nan"))
+        patch.setattr(reward, "score_reward", lambda *_: float("nan"))
         train.train_stage(cfg, "tiny", "us", "ppo", people)
     change("ppo", learning_rate=1e38)
     with pytest.raises(steps.TrainingError, match=r"us, ppo: not finite at step [12]: .*lower ppo.learning_rate"):
@@ -221,15 +220,15 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
 @pytest.mark.parametrize(
     ("place", "error", "shown"),
     [
-        ("ppo.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
+        ("ppo_trainer.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
         ("validation.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
-        ("ppo.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
-        ("ppo.save_frame", KeyboardInterrupt(), None),
+        ("train.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
+        ("train.save_frame", KeyboardInterrupt(), None),
     ],
 )
 def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, error, shown):
     cfg, people = project
-    monkeypatch.setattr(f"align_utils.{place}", refuse(error))
+    monkeypatch.setattr(f"align_utils.training.{place}", refuse(error))
     expected = steps.TrainingError if shown else KeyboardInterrupt
     with pytest.raises(expected, match=shown):
         train.train_stage(cfg, "tiny", "us", "ppo", people)
@@ -255,7 +254,7 @@ def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, mod
     for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
         monkeypatch.setattr(module, works, refuse(error))
         with pytest.raises(steps.StepError, match=shown):
-            call(cfg, stage)
+            call(cfg, people)
     assert not list((cfg.runs / "steps").rglob("step.json"))
 
 
@@ -278,9 +277,9 @@ def test_too_small_a_disk_is_told_before_the_work(project, adapter, monkeypatch,
 
 def test_what_a_kill_leaves_among_the_metrics_is_not_read(project):
     cfg, _ = project
-    store_page.save_metrics(cfg, [{"metric": "m", "value": 0.5}], "02")
+    store.Page("02_sft", cfg).close([{"metric": "m", "value": 0.5}])
     (cfg.runs / "metrics" / ".02-half.json").write_text('[{"metr')
-    assert store_page.load_metrics(cfg)["notebook"].tolist() == ["02"]
+    assert store.load_metrics(cfg)["notebook"].tolist() == ["02"]
 
 
 def test_a_step_replaced_is_never_half_there(tmp_path, monkeypatch):

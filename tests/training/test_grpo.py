@@ -4,6 +4,7 @@ import inspect
 import math
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,10 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from calls import find_calls
-from conftest import ROOT, copy_project, prepare
+from calls import find_calls, unknown
+from conftest import ROOT, change, copy_project, prepare
 from safetensors.torch import load_file
-from test_contracts import unknown
 from trl import GRPOTrainer, RLOOTrainer
 
 from align_utils.config import profiles as config
@@ -29,7 +29,7 @@ from align_utils.plots import common as common_plots
 from align_utils.plots import training as training_plots
 from align_utils.store import steps
 from align_utils.store.steps import TrainingError
-from align_utils.training import grpo_trainers, loss, preference, sft, tables, validation
+from align_utils.training import grpo_trainers, job, loss, ppo_trainer, preference, tables, train, validation
 from align_utils.training import reward as training_reward
 
 METHODS = ("rloo", "grpo")
@@ -40,9 +40,9 @@ def project(tmp_path_factory):
     cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("grpo")))
     free = cfg.profile.critic_free.model_copy(update={"learning_rate": 0.01})
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"critic_free": free})
-    stage = prepare(cfg)
+    people = prepare(cfg)
     train.train_stage(cfg, "tiny", "us", "sft", people)
-    return cfg, stage
+    return cfg, people
 
 
 class Seen(dict):
@@ -72,9 +72,7 @@ def keep_trainer(monkeypatch):
 def lively(monkeypatch):
     """A reward that tells the random model's lists apart, whole (`score`) and in parts (`rate`); the real one is 0 for all of
     them, and nothing would move."""
-    monkeypatch.setattr(
-        training_reward.ListReward, "_rate_words", lambda _, cue, words: sum(map(ord, "".join(words))) % 20 / 20
-    )
+    monkeypatch.setattr(training_reward, "score_reward", lambda words, *_: sum(map(ord, "".join(words))) % 20 / 20)
 
 
 def flatten(model, adapter):
@@ -117,8 +115,6 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
 def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
     # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
     cfg, people = project
-    module = preference
-    more = {} if method == "ppo" else {"method": method}
     rounded, hashes = [], []
 
     @contextmanager
@@ -134,10 +130,9 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
 
     monkeypatch.setattr(preference, "keep_adapter", keep)
     for load in (models.load_base, load_marked):
-        monkeypatch.setattr(module, "load_base", load)
+        monkeypatch.setattr(train, "load_base", load)
         shutil.rmtree(find_adapter(cfg, "tiny", "us", method), ignore_errors=True)
-        train = preference.train_ppo if method == "ppo" else preference.train_critic_free
-        path = train(cfg, "tiny", "us", people["us"], **more) / "adapter_model.safetensors"
+        path = train.train_stage(cfg, "tiny", "us", method, people) / "adapter_model.safetensors"
         assert {weights.dtype for weights in load_file(path).values()} == {torch.float32}
         hashes.append(steps.hash_file(path))
     assert hashes[0] == hashes[1]
@@ -158,7 +153,7 @@ def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatc
 
     monkeypatch.setattr(preference, "choose_trainer", lambda *_, **__: Blind)
     monkeypatch.setattr(
-        preference, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
+        job, "find_adapter", lambda *a: find_adapter(*a).with_name("blind") if a[3] == "rloo" else find_adapter(*a)
     )
     log = pd.read_csv(train.train_stage(cfg, "tiny", "us", "rloo", people) / "log.csv")
     assert kept and abs(log["kl"].iloc[1]) > 0.01
@@ -168,11 +163,11 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
     cfg, people = project
     folder = find_adapter(cfg, "tiny", "us", "rloo")
     shutil.rmtree(folder, ignore_errors=True)
-    settings = preference._describe_critic_free(cfg, "tiny", "us", people["us"], method="rloo", seed=cfg.profile.seed)
+    settings = job.Job(cfg, "tiny", "us", "rloo", people["us"], cfg.profile.seed).describe()
     cues = Seen(people["us"].cues)
     held = set(cues["test"])
     norms = people["us"].norms
-    data = people["us"] | {"cues": cues, "norms": norms[~norms["cue"].isin(held)]}
+    data = {"us": replace(people["us"], cues=cues, norms=norms[~norms["cue"].isin(held)])}
     judge, seen = validation.ValidationReward._judge, []
 
     def stop_at_the_second(self, update, **kwargs):
@@ -183,11 +178,11 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
 
     monkeypatch.setattr(validation.ValidationReward, "_judge", stop_at_the_second)
     Seen.read.clear()
-    monkeypatch.setattr(preference, "_describe", lambda *_, **__: settings)
+    monkeypatch.setattr(job.Job, "describe", lambda _: settings)
     with pytest.raises(KeyboardInterrupt):
-        preference.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+        train.train_stage(cfg, "tiny", "us", "rloo", data)
     assert not steps.find_step(folder, settings) and not folder.exists(), "an adapter was saved, the step is not finished"
-    preference.train_critic_free(cfg, "tiny", "us", data, method="rloo")
+    train.train_stage(cfg, "tiny", "us", "rloo", data)
     assert [update for update, _ in seen] == [1, 2, 1, 2] and steps.find_step(folder, settings)
     assert Seen.read == {"train", "valid"}
     assert all(asked == set(people["us"].cues["valid"]) and not asked & held for _, asked in seen)
@@ -210,15 +205,12 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 
     monkeypatch.setattr(validation, "generate_lists", note)
     monkeypatch.setattr(
-        preference, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
+        job, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
     )  # fmt: skip
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state()
     try:
-        if method == "ppo":
-            train.train_stage(cfg, "tiny", "us", "ppo", people)
-        else:
-            train.train_stage(cfg, "tiny", "us", method, people)
+        train.train_stage(cfg, "tiny", "us", method, people)
     finally:
         AcceleratorState._reset_state()
     assert len(narrowed) > 1 and all(kinds == narrowed[-1] for kinds in narrowed), narrowed
@@ -233,8 +225,9 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, mon
     policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     reward = training_reward.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
     rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
+    warm = change(cfg, critic_free={"temperature": 0.7})
     trainer = grpo_trainers.choose_trainer(method)(
-        model=policy, reward_funcs=preference._ask(reward), args=preference.configure_critic_free(cfg, method, tmp_path, temperature=0.7),
+        model=policy, reward_funcs=preference.wrap_reward(reward), args=preference.configure_critic_free(warm, method, tmp_path, 1),
         processing_class=tokenizer, train_dataset=preference.Dataset.from_list(rows),
     )  # fmt: skip
     asked = [tokenizer(row["prompt"])["input_ids"] for row in rows for _ in range(4)]
@@ -290,8 +283,8 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     reward = training_reward.ListReward(strengths, language, parts)
     boundary = decode.find_boundary(tokenizer, language)
     trainer = grpo_trainers.choose_trainer("grpo", credit="response")(
-        model=policy, reward_funcs=preference._ask(reward), processing_class=tokenizer,
-        args=preference.configure_critic_free(cfg, "grpo", tmp_path), train_dataset=preference.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
+        model=policy, reward_funcs=preference.wrap_reward(reward), processing_class=tokenizer,
+        args=preference.configure_critic_free(cfg, "grpo", tmp_path, 1), train_dataset=preference.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
     trainer.reward, trainer.boundary = reward, boundary
     lists = [
@@ -354,9 +347,7 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
     monkeypatch.setattr(grpo_trainers, "compare_places", note)
     free = cfg.profile.critic_free.model_copy(update={"credit": "response"})
     other = cfg.profile.model_copy(update={"critic_free": free})
-    whole = steps.hash_file(
-        train.train_stage(cfg, "tiny", "us", "grpo", people) / "adapter_model.safetensors"
-    )
+    whole = steps.hash_file(train.train_stage(cfg, "tiny", "us", "grpo", people) / "adapter_model.safetensors")
     monkeypatch.setitem(vars(cfg), "profile", other)
     folder = train.train_stage(cfg, "tiny", "us", "grpo", people)
     single = steps.hash_file(folder / "adapter_model.safetensors")
@@ -397,7 +388,8 @@ def test_the_reward_is_that_of_ppo(project):
     reward = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
     text = " cat, dog, moon\nbone"
     asked = {(2, 3): "dog"}
-    module = training_reward.NormReward(tokenizer, asked, strengths, cfg, english)
+    noted = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
+    module = ppo_trainer.NormReward(tokenizer, asked, noted)
     ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     score = reward.score("dog", text)
     assert (
@@ -406,16 +398,17 @@ def test_the_reward_is_that_of_ppo(project):
         == precision.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
         > 0
     )
-    assert reward.scored == module.lists.scored
+    assert reward.scored == noted.scored
 
 
 def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
     cfg, english = project[0], project[0].languages["en"]
-    human, reward = {"cat": 0.5, "bone": 0.25}, cfg.profile.ppo.reward
+    human = {"dog": {"cat": 0.5, "bone": 0.25}}
+    reward = training_reward.ListReward(human, english, cfg.profile.ppo.reward, taught={"dog": {"cat": 0.5}})
 
     def describe(text):
         words = prompts.parse_list(english, text, cue="dog")
-        return training_reward.describe_list("dog", text, words, human, {"cat"}, english, reward)
+        return reward.describe("dog", text, words)
 
     wasteful = describe(" cat, Cat, dog, bone\nmore, words")
     assert {name: wasteful[name] for name in ("length", "duplicates", "copies", "listed", "frequent")} == {
@@ -437,13 +430,13 @@ def test_the_profile_names_the_methods_and_everything_carries_them(project):
     assert config.read_profile("cpu", root=ROOT).critic_free.methods == []
     with pytest.raises(steps.MissingInput, match="02_sft"):
         train.train_stage(cfg, "tiny", "cn", "grpo", people)
-    few = people["us"] | {"cues": people["us"].cues | {"train": people["us"].cues["train"][:1]}}
+    few = {"us": replace(people["us"], cues=people["us"].cues | {"train": people["us"].cues["train"][:1]})}
     with pytest.raises(TrainingError, match=r"1 training cues, fewer than critic_free\.cues = 2"):
-        preference.train_critic_free(cfg, "tiny", "us", few, method="grpo")
+        train.train_stage(cfg, "tiny", "us", "grpo", few)
 
 
 def test_trl_still_has_what_is_called_and_overridden():
-    calls = [call for call in find_calls({"trl"}) if call.where.startswith("grpo.py")]
+    calls = [call for call in find_calls({"trl"}) if call.where.startswith(("preference.py", "grpo_trainers.py"))]
     assert {"trl.GRPOConfig", "trl.RLOOConfig", "trl.GRPOTrainer"} <= {call.target for call in calls}
     assert {"beta", "num_generations", "disable_dropout", "max_steps"} <= set(
         next(call for call in calls if call.target == "trl.RLOOConfig").keywords

@@ -16,7 +16,6 @@ from align_utils.lexical import lists as lexical_lists
 from align_utils.models.adapters import find_adapter
 from align_utils.norms import controls
 from align_utils.store import steps
-from align_utils.training import sft
 from align_utils.training import train
 
 
@@ -76,7 +75,7 @@ def test_launch_files_are_read_by_accelerate(path):
 
 def test_shuffled_control_gives_every_cue_the_list_of_another(run):
     cfg, people = run
-    data = controls.build_control(cfg, stage, pd.DataFrame(), "us", "control_shuffled")
+    data = controls.build_control(cfg, people, pd.DataFrame(), "us", "control_shuffled")
     own, cues = people["us"].norms, people["us"].cues
     true = own.groupby("cue")["response"].agg(tuple)
     wrong = data.norms.groupby("cue")["response"].agg(tuple)
@@ -108,25 +107,25 @@ def test_names_of_controls_agree():
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     cfg, people = run
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"seeds": [7]})
-    families = {(name, cue): number for name in stage for number, cue in enumerate(people[name].cues["test"])}
+    families = {(name, cue): number for name in people for number, cue in enumerate(people[name].cues["test"])}
     splits = steps.read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
     assert cfg.seeds == [cfg.profile.seed, 7] and len(splits)
     for seed in cfg.seeds:
         for culture in cfg.cultures:
             for name in stages.list_trained(cfg):
                 train.train_stage(cfg, "tiny", culture, name, people, seed=seed)
-    lexical_lists.associate(cfg, "tiny", stage)
+    lexical_lists.associate(cfg, "tiny", people)
     lists, grids = lexical_lists.load_associations(cfg)
     runs = lists.groupby("stage")["seed"].agg(set)
     assert runs["sft"] == runs["ppo"] == set(cfg.seeds) and runs["few_shot"] == runs["control_foreign"] == {cfg.profile.seed}
     first, second = (find_adapter(cfg, "tiny", "us", "sft", seed) / "adapter_model.safetensors" for seed in cfg.seeds)
     assert steps.hash_file(first) != steps.hash_file(second)
     # Every list of the second seed names a word that people gave first: half of each mean must come from it.
-    words = {name: part.norms.query("rank == 1").set_index("cue")["response"] for name, part in stage.items()}
+    words = {name: part.norms.query("rank == 1").set_index("cue")["response"] for name, part in people.items()}
     better = lists["seed"] == 7
     right = [[words[culture][cue]] for culture, cue in zip(lists["culture"], lists["cue"], strict=True)]
     lists["responses"] = pd.Series(right, index=lists.index).where(better, pd.Series([[]] * len(lists), index=lists.index))
-    scored = precision.score_conditions(cfg, lists, stage, families)
+    scored = precision.score_conditions(cfg, lists, people, families)
     shown = precision.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
     assert shown["value"].tolist() == pytest.approx([0.1] * len(shown)) and (shown["n"] == cfg.profile.norms.test_pairs).all()
     assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), (
