@@ -1,6 +1,6 @@
 """From raw to clean trials: the steps of the published Small World of Words pipelines as functions on a frame.
 
-Every step takes trials (`participant, cue, R1, R2, R3, native`; missing `""`, unknown cue `formats.UNKNOWN`) and gives them back
+Every step takes trials (`participant, cue, R1, R2, R3, native`; missing `""`, unknown cue `UNKNOWN`) and gives them back
 with what it counted. Which steps run, in which order and with which constants is data: `notebooks/settings/formats/*.yaml`.
 """
 
@@ -73,7 +73,7 @@ def clean_trials(
     Examples
     --------
     >>> raw = pd.DataFrame({"participant": ["1"], "cue": ["dog"], "R1": ["cat"], "R2": ["cat"], "R3": ["bone"], "native": [""]})
-    >>> clean, report = clean_trials(raw, [formats.RecodeDoubles(step="recode_doubles")], {})
+    >>> clean, report = clean_trials(raw, [RecodeDoubles(step="recode_doubles")], {})
     >>> clean[["R1", "R2", "R3"]].values.tolist(), report["count"].tolist()
     ([['cat', 'bone', '']], [1, 1])
     """

@@ -23,20 +23,7 @@ class ControlError(ValueError):
 
 
 def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataFrame:
-    """Norms in which every cue carries another cue's responses; each cue's own list goes to exactly one other.
-
-    Parameters
-    ----------
-    norms : DataFrame
-        With the column `cue`.
-    cues : list of str
-        At least two.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        The rows of `cues` under their new cues, sorted by cue and rank.
+    """The rows of `cues` (two at least) under other cues: each cue's own list goes to exactly one other; sorted by cue and rank.
 
     Examples
     --------
@@ -54,23 +41,10 @@ def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataF
 def translate_norms(
     norms: pd.DataFrame, concepts: dict[str, int], cues: dict[int, str], words: dict[int, str], *, fewest: int = FEWEST
 ) -> pd.DataFrame:
-    """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts.
+    """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts; n counts those alone.
 
-    Parameters
-    ----------
-    norms : DataFrame
-        The other culture's `cue, response, count, n`.
-    concepts : dict
-        Its words (cues and responses as written) to numbers of concepts.
-    cues, words : dict
-        Number of the concept to this culture's word: of the concepts that may be cues, and of all.
-    fewest : int
-        Cues with fewer aligned responses are left out.
-
-    Returns
-    -------
-    DataFrame
-        `cue, response, count, n, strength, rank`; n counts the aligned responses alone.
+    `concepts` maps its words (as written) to numbers of concepts; `cues` and `words` map a number to this culture's word: of the concepts
+    that may be cues, and of all. Cues with fewer than `fewest` aligned responses are left out.
     """
     frame = norms.assign(at=norms["cue"].map(concepts), to=norms["response"].map(concepts)).dropna(subset=["at", "to"])
     frame = frame[frame["at"].isin(cues.keys()) & (frame["at"] != frame["to"])]
@@ -84,31 +58,14 @@ def translate_norms(
 
 
 def build_control(
-    cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame, culture: str, control: str
+    cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame, culture: str, control: str
 ) -> CultureNorms:
-    """What `sft.train_sft` needs to train a control of a culture: wrong training norms, the culture's own validation cues.
+    """What a control of a culture is taught: wrong training norms, the culture's own validation cues (`control`: one of CONTROLS).
 
-    Parameters
-    ----------
-    stage : dict
-        From `pairs.load_run`.
-    splits : DataFrame
-        The run's `splits.csv`.
-    control : str
-        One of CONTROLS.
-
-    Returns
-    -------
-    dict
-        `norms`, `cues`, `path` as in `stage[culture]`, and `control` (what the adapter's key needs to know of it).
-
-    Raises
-    ------
-    ControlError
-        The run has no second culture, or too few of its associations can be translated.
+    ControlError where the run has no second culture, or too few of its associations can be translated.
     """
-    own = stage[culture]
-    train = CONTROLS[control](cfg, stage, splits, culture)
+    own = people[culture]
+    train = CONTROLS[control](cfg, people, splits, culture)
     held = own.norms[own.norms["cue"].isin(set(own.cues["valid"]))]
     norms = pd.concat([train, held], ignore_index=True)
     digest = hash_settings({"rows": norms[["cue", "response", "count"]].values.tolist()})
@@ -116,22 +73,22 @@ def build_control(
     return replace(own, norms=norms, cues=cues, control={"control": [control, CONTROL_VERSION, digest]})
 
 
-def _shuffle(cfg: Config, stage: dict[str, CultureNorms], _: pd.DataFrame, culture: str) -> pd.DataFrame:
-    return shuffle_cues(stage[culture].norms, stage[culture].cues["train"], seed=cfg.profile.seed)
+def _shuffle(cfg: Config, people: dict[str, CultureNorms], _: pd.DataFrame, culture: str) -> pd.DataFrame:
+    return shuffle_cues(people[culture].norms, people[culture].cues["train"], seed=cfg.profile.seed)
 
 
-def _translate(cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame, culture: str) -> pd.DataFrame:
-    others = [name for name in stage if cfg.cultures[name].language != cfg.cultures[culture].language]
+def _translate(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame, culture: str) -> pd.DataFrame:
+    others = [name for name in people if cfg.cultures[name].language != cfg.cultures[culture].language]
     if not others:
         raise ControlError(f"control_other_culture: the run has no culture of another language than '{culture}'")
     other, column = others[0], f"cue_{cfg.cultures[culture].language}"
     language = cfg.language_of(other)
-    known = link_concepts(splits, stage[other].norms, language)
+    known = link_concepts(splits, people[other].norms, language)
     at = {cue: number for number, cue in enumerate(splits[f"cue_{language.name}"])}
     words = dict(enumerate(splits[column]))
-    train = set(stage[culture].cues["train"])
+    train = set(people[culture].cues["train"])
     cues = {number: word for number, word in words.items() if word in train}
-    translated = translate_norms(stage[other].norms, known | at, cues, words)
+    translated = translate_norms(people[other].norms, known | at, cues, words)
     if translated["cue"].nunique() < 2 * cfg.profile.sft.batch:
         raise ControlError(
             f"control_other_culture: only {translated['cue'].nunique()} training cues of '{culture}' have {FEWEST} associations of "

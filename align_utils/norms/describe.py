@@ -23,19 +23,8 @@ def take_complete(
 ) -> tuple[pd.DataFrame, str]:
     """The norms whose lists are whole: the strengths themselves, else strengths counted anew from the participants' trials.
 
-    Parameters
-    ----------
-    norms : DataFrame
-        `cue, response, count, n`.
-    trials : DataFrame or None
-        `cue, R1, R2, R3` of the same culture; they may hold fewer cues and another panel than the strengths.
-    language : Language
-    responses : {'R1', 'R123'}
-
-    Returns
-    -------
-    (DataFrame, str)
-        The frame to measure, and what it is: 'strengths', 'participants', or 'strengths, lists cut' where nothing whole is there.
+    Beside the frame what it is: 'strengths', 'participants' (fewer cues and another panel, perhaps), or 'strengths, lists cut' where
+    nothing whole is there.
     """
     if norms["count"].sum() >= WHOLE * norms.groupby("cue")["n"].first().sum():
         return norms, "strengths"
@@ -45,19 +34,10 @@ def take_complete(
 
 
 def count_types(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Types and tokens of the responses of each culture.
+    """Types and tokens of the responses of each culture; for a comparison the cues should stand for the same concepts.
 
-    Parameters
-    ----------
-    frames : dict of culture to DataFrame
-        `cue, response, count, n`; for a comparison the cues should stand for the same concepts.
-
-    Returns
-    -------
-    DataFrame
-        One row a culture: `cues`, `tokens` (responses listed), `types` (distinct responses), `type_token` (types / tokens),
-        `hapax` (share of the types that were given once in all), `types_at_equal_tokens` (expected types among as many tokens as
-        the smallest culture has, drawn without replacement) and `listed` (tokens / sum of N, in (0, 1]).
+    `cues`, `tokens` (responses listed), `types` (distinct responses), `type_token`, `hapax` (share of the types given once in all),
+    `types_at_equal_tokens` (expected among as many tokens as the smallest culture has), `listed` (tokens / sum of N, in (0, 1]).
 
     Examples
     --------
@@ -93,23 +73,11 @@ def choose_tokens(frames: Sequence[pd.DataFrame], *, share: float = 0.95) -> int
 
 
 def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:
-    """Set size and entropy of every cue, as listed and at equal tokens.
+    """Set size and entropy of every cue, as listed and expected among `tokens` of its tokens (drawn without replacement).
 
-    Parameters
-    ----------
-    norms : DataFrame
-        `cue, response, count, n`, one row a cue and response.
-    tokens : int
-        Size of the samples of the rarefied measures, at least 1 (`choose_tokens`). Tokens are drawn without replacement from a
-        cue's listed tokens, each equally likely; that one person never gives a response twice is not modelled.
-
-    Returns
-    -------
-    DataFrame
-        One row a cue: `tokens` (listed), `n`, `listed` (tokens / n), `set_size` (distinct responses), `set_size_2` (of them given
-        at least twice, as in the University of South Florida norms), `entropy` (bits), `evenness` (entropy / log2 of the set
-        size, in [0, 1]; NaN for a single response), `rarefied_set_size`, `rarefied_set_size_2`, `rarefied_entropy` (expected
-        values among `tokens` tokens; NaN for a cue that has fewer).
+    `tokens` (listed), `n`, `listed` (tokens / n), `set_size` (distinct responses), `set_size_2` (of them given at least twice),
+    `entropy` (bits), `evenness` (entropy / log2 of the set size, in [0, 1]; NaN for a single response), and `rarefied_` set sizes and
+    entropy (NaN for a cue that has fewer tokens). That one person never gives a response twice is not modelled.
 
     Source
     ------
@@ -144,18 +112,7 @@ def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:
 
 
 def stack_measures(measures: dict[str, pd.DataFrame], *, tokens: int) -> pd.DataFrame:
-    """Set size and entropy as listed and rarefied, one row a cue and measure, for `norm_plots.plot_structure`.
-
-    Parameters
-    ----------
-    measures : dict of culture to DataFrame
-        From `measure_cues`, all with the same `tokens`.
-
-    Returns
-    -------
-    DataFrame
-        `culture, basis, measure, value`; cues that cannot be rarefied are left out of that basis.
-    """
+    """`culture, basis, measure, value`: set size and entropy as listed and rarefied, for `plots.plot_structure`; what cannot be rarefied is left out."""
     names = {"set_size": "set size (distinct responses)", "entropy": "response entropy (bits)"}
     bases = {"": "as listed", "rarefied_": f"among {tokens} responses a cue"}
     rows = [
@@ -170,23 +127,10 @@ def stack_measures(measures: dict[str, pd.DataFrame], *, tokens: int) -> pd.Data
 def compare_cues(
     first: pd.DataFrame, second: pd.DataFrame, pairs: pd.DataFrame, measures: Sequence[str], **settings
 ) -> pd.DataFrame:
-    """Means of two cultures over the concepts that both measured, and their paired difference.
+    """Means of two cultures (`measure_cues`) over the concepts that both measured, and their paired difference.
 
-    Parameters
-    ----------
-    first, second : DataFrame
-        From `measure_cues`.
-    pairs : DataFrame
-        `first`, `second` (cues) and `family` (`pairs.pair_cultures`).
-    measures : sequence of str
-        Columns of `measure_cues`; only the rarefied ones are comparable across unequal N.
-    **settings
-        `resamples, level, seed` of `stats.bootstrap_interval`.
-
-    Returns
-    -------
-    DataFrame
-        `measure`, `first`, `second` (means), `difference` (first - second) with `low, high` (bootstrap over families), `n`.
+    `measure, first, second` (means), `difference` (first - second) with `low, high` (bootstrap over families), `n`. Only the rarefied
+    measures are comparable across unequal N. `settings`: resamples, level and seed.
     """
     both = pairs.merge(first, left_on="first", right_on="cue").merge(
         second, left_on="second", right_on="cue", suffixes=("_1", "_2")
@@ -201,19 +145,10 @@ def compare_cues(
 
 
 def pair_directions(norms: pd.DataFrame, language: Language) -> pd.DataFrame:
-    """Forward and backward strength of every listed pair of which both words are cues.
+    """Forward and backward strength of every listed pair of which both words are cues; words that normalise alike are one.
 
-    Parameters
-    ----------
-    norms : DataFrame
-        `cue, response, count, n`. Cues that normalise alike are one word: their counts and their N are summed.
-
-    Returns
-    -------
-    DataFrame
-        `cue, response` (normalised, never the same word), `forward` = strength(cue, response) in (0, 1], `backward` =
-        strength(response, cue) in [0, 1], 0 where the reverse is not listed, `mutual` (it is listed). A pair listed both ways has
-        two rows. In cut lists 0 means below the cut, so `mutual` is a lower bound there.
+    `cue, response` (never the same word), `forward` = strength(cue, response), `backward` = strength(response, cue), 0 where the reverse
+    is not listed, `mutual` (it is). A pair listed both ways has two rows. In cut lists 0 means below the cut: `mutual` is a lower bound.
 
     Examples
     --------
@@ -238,25 +173,10 @@ def pair_directions(norms: pd.DataFrame, language: Language) -> pd.DataFrame:
 
 
 def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.DataFrame:
-    """How symmetric associations are, one row a culture.
+    """How symmetric associations are, one row a culture, from `pair_directions` (Nelson, McEvoy and Schreiber 2004).
 
-    Parameters
-    ----------
-    directions : dict of culture to DataFrame
-        From `pair_directions`.
-    **settings
-        `resamples, level, seed` of `stats.bootstrap_interval`.
-
-    Returns
-    -------
-    DataFrame
-        `culture`, `pairs` (rows), `mutual` with `low, high` (share of the pairs of which the reverse is listed; bootstrap over
-        cues), `spearman` (forward against backward over the mutual pairs, both ways round, so that it depends on no order; NaN
-        for fewer than three pairs), `difference_p10, _p50, _p90` (forward - backward over all rows, unlisted reverse = 0).
-
-    Source
-    ------
-    Nelson, McEvoy and Schreiber (2004): forward and backward strength.
+    `pairs`, `mutual` with `low, high` (bootstrap over cues), `spearman` (over the mutual pairs, both ways round; NaN for fewer than three),
+    `difference_p10, _p50, _p90` (forward - backward over all rows, unlisted reverse = 0).
     """
     rows = []
     for name, frame in directions.items():
@@ -297,27 +217,11 @@ def compare_overlap(
     A response is linked if `links` knows it, whether or not the other culture gave its counterpart. With p and q the shares of
     the linked responses, the overlap is the largest mass that can be moved from p to q along the links, each word giving and
     taking no more than its share (a maximum flow). Where every word has one counterpart that is sum min(p_i, q_i). A word with
-    several translations may spread over them but is never counted twice, and two words do not become alike only because a third
-    translates both, as they would in connected groups of translations.
+    several translations may spread over them but is never counted twice.
 
-    Parameters
-    ----------
-    first, second : DataFrame
-        Norms of the two cultures: `cue, response, count, rank`.
-    pairs : DataFrame
-        `first`, `second` (cues); further columns are kept.
-    links : dict
-        From `links.link_words`.
-    languages : two Languages
-    k : int
-        The sets of `jaccard` are the linked ones among each culture's k strongest responses.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `pairs` and `overlap` in [0, 1] (NaN where one side has no linked response), `jaccard` in [0, 1] (largest
-        number of words that can be paired off along links / size of the union; NaN where one side has none),
-        `covered_first`, `covered_second` (share of the listed response mass that is linked) and `covered`, the smaller.
+    The columns of `pairs` (`first`, `second`: cues) and `overlap` in [0, 1] (NaN where one side has no linked response), `jaccard` (of
+    the linked ones among the k strongest, words paired off along links), `covered_first`, `covered_second` (share of the listed mass that
+    is linked) and `covered`, the smaller.
 
     Examples
     --------
@@ -346,22 +250,10 @@ def compare_overlap(
 
 
 def mismatch_pairs(pairs: pd.DataFrame, *, within: str | None, rounds: int, seed: int) -> pd.DataFrame:
-    """The pairs with wrong partners: every first cue beside the second cue of another concept.
+    """The pairs with wrong partners: every first cue beside the second cue of another concept, of the same `within` (domain) or any.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        `first`, `second`, `domain`, `family`.
-    within : str, optional
-        Column whose value the wrong partner shares (`domain`); default any other concept.
-    rounds, seed : int
-        Independent shuffles; seed. In each the order is shuffled and every cue takes the next one's partner.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `pairs` with `second` replaced, and `round`. A partner from the same family is no wrong one, and a group of
-        one has none: such rows are left out.
+    In each of `rounds` the order is shuffled and every cue takes the next one's partner. A partner from the same family is no wrong
+    one, and a group of one has none: such rows are left out.
     """
     rng = np.random.default_rng(seed)
     groups = [pairs] if within is None else [part for _, part in pairs.groupby(within, sort=False)]
@@ -386,19 +278,9 @@ def compare_partners(
     rounds: int,
     seed: int,
 ) -> pd.DataFrame:
-    """`compare_overlap` of the true pairs and of two chance lines: partners from the same domain, and from anywhere.
+    """`compare_overlap` of the true pairs (`split.pair_cultures`) and of two chance lines: partners of the same domain, and any.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        `first`, `second`, `domain`, `family` (`pairs.pair_cultures`).
-    rounds, seed : int
-        Shuffles of the chance lines; seed.
-
-    Returns
-    -------
-    DataFrame
-        As `compare_overlap`, with `partner` (one of PARTNERS) and `round` (0 for the true pairs).
+    Beside its columns `partner` (one of PARTNERS) and `round` (0 for the true pairs).
     """
     wrong = [mismatch_pairs(pairs, within=within, rounds=rounds, seed=seed) for within in ("domain", None)]
     frames = [frame.assign(partner=name) for name, frame in zip(PARTNERS, (pairs.assign(round=0), *wrong), strict=True)]
@@ -408,20 +290,8 @@ def compare_partners(
 def summarise_partners(partners: pd.DataFrame, value: str = "overlap", **settings) -> pd.DataFrame:
     """Mean overlap of the true pairs and of the chance lines, and how far the true pairs stand above each line.
 
-    Parameters
-    ----------
-    partners : DataFrame
-        From `compare_partners`.
-    value : str
-        `overlap` or `jaccard`.
-    **settings
-        `resamples, level, seed`; families are resampled. That a partner serves several first cues is not modelled.
-
-    Returns
-    -------
-    DataFrame
-        `partner, value, low, high, n` (first cues), `above`, `above_low, above_high` (true pair minus the line, mean over the first
-        cues that have both; NaN in the first row).
+    `partner, value, low, high, n` (first cues), `above, above_low, above_high` (mean over the first cues that have both; NaN in the first
+    row). Families are resampled; that a partner serves several first cues is not modelled.
     """
     means = _average_rounds(partners, value)
     table = summarise(means, ["partner"], value, unit="family", **settings)
@@ -436,18 +306,9 @@ def summarise_partners(partners: pd.DataFrame, value: str = "overlap", **setting
 
 
 def summarise_domains(partners: pd.DataFrame, value: str = "overlap", **settings) -> pd.DataFrame:
-    """Mean overlap per domain, the true pairs beside wrong partners from the same domain, for `plots.plot_intervals`.
+    """Mean overlap per domain, true pairs beside wrong partners of the same domain: `label, group, value, low, high, n`.
 
-    Parameters
-    ----------
-    partners, value, **settings
-        As in `summarise_partners`.
-
-    Returns
-    -------
-    DataFrame
-        `label` (domain, least shared first), `group` (the first two of PARTNERS), `value, low, high`, `n` (true pairs with an
-        overlap, on both rows). Domains without a linked true pair are left out.
+    The least shared domain first; domains without a linked true pair are left out.
     """
     means = _average_rounds(partners[partners["partner"].isin(PARTNERS[:2])], value)
     table = summarise(means, ["domain", "partner"], value, unit="family", **settings)
@@ -459,23 +320,9 @@ def summarise_domains(partners: pd.DataFrame, value: str = "overlap", **settings
 
 
 def pick_extremes(overlap: pd.DataFrame, *, size: int, share: float = 0.5) -> pd.DataFrame:
-    """The most and the least shared concepts, among the `share` of them of which most mass is linked on both sides.
+    """The most and the least shared concepts (`side`, `size` rows each), among the `share` of which most mass is linked on both sides.
 
     Where little is linked, one word makes the overlap 0 or 1. Ties are broken by the linked mass, larger first, then by the cue.
-
-    Parameters
-    ----------
-    overlap : DataFrame
-        From `compare_overlap`.
-    size : int
-        Rows of either side; fewer where there are not twice as many concepts.
-    share : float
-        In (0, 1].
-
-    Returns
-    -------
-    DataFrame
-        The columns of `overlap` and `side` ('most shared', 'least shared'); no concept is in both.
     """
     known = overlap.dropna(subset="overlap")
     known = known[known["covered"] >= known["covered"].quantile(1 - share)]
@@ -494,14 +341,9 @@ def show_lists(
     *,
     size: int,
 ) -> pd.DataFrame:
-    """Concept pairs with both cultures' strongest responses side by side, for reading.
+    """Concept pairs with both cultures' strongest responses side by side, for reading; `shared`: the links between the two whole lists.
 
-    Returns
-    -------
-    DataFrame
-        `side`, `first`, `second`, `domain`, `overlap`, `covered`, the two lists of at most `size` responses, and `shared`: the
-        links between the two whole lists, the strongest first. A response with a counterpart in the other whole list stands in
-        [brackets]; one without brackets is not shared or cannot be linked.
+    A response with a counterpart in the other whole list stands in [brackets]; one without is not shared or cannot be linked.
     """
     rows = []
     for pair in pairs.to_dict("records"):

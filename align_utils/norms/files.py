@@ -19,10 +19,7 @@ REDACTED = re.compile(r"[0-9a-f]{32}")
 def find_format(path: Path, formats: Sequence[Format], name: str | None = None) -> Format:
     """The one format of `notebooks/settings/formats` that a participant file has, or the one its culture names.
 
-    Raises
-    ------
-    DataError
-        No format fits (names the nearest and what it lacks), several do, or the named one is not there.
+    DataError where none fits (names the nearest and what it lacks), several do, or the named one is not there.
     """
     if name is not None:
         named = [entry for entry in formats if entry.name == name]
@@ -49,31 +46,12 @@ def find_format(path: Path, formats: Sequence[Format], name: str | None = None) 
 
 
 def load_trials(path: Path, form: Format, culture: Culture, language: Language) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Read a participant file of a known format and keep the culture's native speakers.
+    """Read a participant file of a known format and keep the culture's native speakers (`norms.native`).
 
-    Parameters
-    ----------
-    path : Path
-    form : Format
-        Columns, separator and markers (`find_format`).
-    culture : Culture
-        `norms.native`: which speakers count; a column of the file, or of the participant file that the format joins.
-    language : Language
-        Its markers of missing responses hold beside the format's.
-
-    Returns
-    -------
-    frame : DataFrame
-        `participant, cue, R1, R2, R3, native`, one row a trial in the file's order; a missing response is an empty string, an
-        unknown cue `UNKNOWN`, the marks of earlier cleaning stay; `native` is empty where the format names no such column.
-    repairs : dict
-        Trials of other speakers, and missing or unknown responses among the kept.
-
-    Raises
-    ------
-    DataError
-        See `read_table`; an empty cue, a participant that is no number where the format says numbers (shifted columns), a missing
-        participant file, or no trial left for the culture.
+    `participant, cue, R1, R2, R3, native`, one row a trial in the file's order; a missing response is an empty string, an unknown cue
+    `UNKNOWN`, the marks of earlier cleaning stay; `native` is empty where the format names no such column. Beside it what was left out.
+    DataError as `read_table`; an empty cue, a participant that is no number where the format says numbers (shifted columns), a missing
+    participant file, or no trial left for the culture.
     """
     names, native = form.columns, culture.norms.native
     joined = (

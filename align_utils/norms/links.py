@@ -19,24 +19,9 @@ Links = dict[str, frozenset[str]]
 
 
 def load_translations(cfg: Config, first: str, second: str) -> tuple[pd.DataFrame | None, Path | None]:
-    """The reader's own translation table `ALIGN_DATA/swow/translations.csv`, if there is one.
+    """The reader's own `ALIGN_DATA/swow/translations.csv`, if there is one: its columns `first, second` as written, and the file.
 
-    Parameters
-    ----------
-    cfg : Config
-    first, second : str
-        Names of two languages of the run; the file has a column of each name and one translation a row. A word may stand in many
-        rows, on either side.
-
-    Returns
-    -------
-    (DataFrame or None, Path or None)
-        The two columns `first, second`, as written, and the file read.
-
-    Raises
-    ------
-    DataError
-        See `read_table`; or an empty cell.
+    A column is named as a language of the run; one translation a row, a word in as many rows as it takes. DataError for an empty cell.
     """
     path = cfg.data_dir / "swow" / "translations.csv"
     if first == second or not path.is_file():
@@ -58,22 +43,9 @@ def link_words(
     languages: tuple[Language, Language],
     translations: pd.DataFrame | None = None,
 ) -> Links:
-    """Which words of two languages may stand for each other: the concept pairs, and a translation table where there is one.
+    """Which normalised words of two languages may stand for each other: the concept pairs, and a translation table where there is one.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        `cue_<language>` columns.
-    norms : two DataFrames
-        Norms of the two cultures; read only if both speak one language, where every response is linked to itself.
-    languages : two Languages
-    translations : DataFrame, optional
-        From `load_translations`.
-
-    Returns
-    -------
-    dict
-        Normalised word of the first language to normalised words of the second.
+    `norms` are read only if both cultures speak one language, where every response is linked to itself.
     """
     a, b = languages
     if a.name == b.name:
@@ -89,22 +61,9 @@ def link_words(
 
 
 def match_mass(p: dict[str, int], q: dict[str, int], links: Links) -> float:
-    """Largest share of two distributions that can be matched along links (see `overlap.compare_overlap`).
+    """Largest share of two distributions (word to count) that can be matched along links, in [0, 1] (`describe.compare_overlap`).
 
-    Parameters
-    ----------
-    p, q : dict
-        Word to count, neither empty; each is normalised by its own sum.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 1 minus the total variation distance where every word is its own only counterpart.
-
-    Raises
-    ------
-    ValueError
-        Words with several counterparts, and more than 2 ** 31 as the product of the two sums of counts.
+    ValueError for words with several counterparts and more than 2 ** 31 as the product of the two sums of counts.
 
     Examples
     --------

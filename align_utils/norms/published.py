@@ -4,45 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from align_utils.config.settings import RESPONSES, Language
 
 
-def measure_cue_stats(trials: pd.DataFrame, responses: str, *, component: bool = False) -> pd.DataFrame:
-    """Coverage, entropy and missing responses of every cue, the columns of `cueStats.SWOW-EN.R1` and `.R123`.
+def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
+    """Coverage, entropy and missing responses of every cue, the columns of `cueStats.SWOW-EN.R1` and `.R123`, sorted by cue.
 
-    Parameters
-    ----------
-    trials : DataFrame
-        `cue, R1, R2, R3`, cleaned; a missing response is an empty string.
-    responses : {'R1', 'R123'}
-    component : bool
-        Only cues of the largest strongly connected component of the cue graph, as the published files have it.
-
-    Returns
-    -------
-    DataFrame
-        Sorted by `cue`: `coverage` (percent of the given responses that are cues themselves, 0 to 100; the published files have
-        NA for 0), `H` (Shannon entropy of the responses in nats, at least 0), `unknown` (trials without R1); for R123 also `xR2`
-        (missing R2 beyond those) and `xR3` (missing R3 beyond the missing R2); `N` (responses asked for, the missing ones included). Responses count as
-        written. A cue without any response has no coverage and no H.
+    `coverage`: percent of the given responses that are cues themselves (the published files have NA for 0); `H`: entropy in nats;
+    `unknown`: trials without R1; for R123 `xR2` (missing R2 beyond those) and `xR3` (missing R3 beyond the missing R2); `N`: responses
+    asked for. A cue without any response has no coverage and no H.
 
     Source
     ------
-    SWOWEN-2018 `createCueStats.R`, `networkFunctions.R` (R package entropy: natural logarithm, maximum likelihood).
+    SWOWEN-2018 `createCueStats.R` (R package entropy: natural logarithm, maximum likelihood).
 
     Examples
     --------
     >>> rows = [("dog", "cat", "bone", ""), ("dog", "cat", "", ""), ("cat", "dog", "", ""), ("cat", "", "", "")]
-    >>> table = measure_cues(pd.DataFrame(rows, columns=["cue", "R1", "R2", "R3"]), "R123")
+    >>> table = measure_cue_stats(pd.DataFrame(rows, columns=["cue", "R1", "R2", "R3"]), "R123")
     >>> table.round(2).values.tolist()
     [['cat', 100.0, 0.0, 1, 1, 0, 6], ['dog', 66.67, 0.64, 0, 1, 1, 6]]
     """
     columns = ["R1"] if responses == "R1" else RESPONSES
-    if component:
-        trials = trials[trials["cue"].isin(find_component(trials, responses))]
     cue, names = pd.factorize(trials["cue"], sort=True)
     size = len(names)
     long = pd.concat([trials[column] for column in columns], ignore_index=True)
@@ -62,18 +46,6 @@ def measure_cue_stats(trials: pd.DataFrame, responses: str, *, component: bool =
     return table
 
 
-def find_component(trials: pd.DataFrame, responses: str) -> set[str]:
-    """Cues of the largest strongly connected component of the graph cue -> response that is a cue; of equal ones the first."""
-    columns = ["R1"] if responses == "R1" else RESPONSES
-    cue, names = pd.factorize(trials["cue"], sort=True)
-    heads = np.concatenate([pd.Index(names).get_indexer(trials[column]) for column in columns])
-    tails = np.tile(cue, len(columns))[heads >= 0]
-    graph = coo_array((np.ones(len(tails)), (tails, heads[heads >= 0])), shape=(len(names), len(names)))
-    _, labels = connected_components(graph, directed=True, connection="strong")
-    sizes = np.bincount(labels)[labels]
-    return set(names[labels == labels[np.argmax(sizes)]])
-
-
 def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row a culture: cues, mean coverage and entropy with their standard deviations, and mean missing responses a cue."""
     rows = []
@@ -88,19 +60,9 @@ def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Language) -> dict[str, float]:
     """How closely strengths counted from trials match the published ones, over the cues that both have.
 
-    Parameters
-    ----------
-    ours, published : DataFrame
-        `cue, response, count, strength`, as `norms.load_strengths` and `norms.build_strengths` give them; a published pair that
-        ours lacks counts as 0, a pair of ours that the published list lacks is not compared (lists may be cut).
-    language : Language
-        Responses are the same where they normalise alike.
-
-    Returns
-    -------
-    dict
-        `cues`, `pairs` (published), `found` (share of them in ours), `identical counts` (share of them with ours' count),
-        `largest difference` (in count), `correlation` (Pearson, of strengths, in [-1, 1]; NaN where one side does not vary).
+    A published pair that ours lacks counts as 0; a pair of ours that the published list lacks is not compared (lists may be cut).
+    `cues`, `pairs` (published), `found` (share of them in ours), `identical counts` (share), `largest difference` (in count),
+    `correlation` (Pearson, of strengths; NaN where one side does not vary).
     """
     common = set(ours["cue"].unique()) & set(published["cue"].unique())
     sides = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -20,20 +21,21 @@ from align_utils.store.steps import read_frame, save_frame
 from align_utils.store.textfiles import DataError, read_table
 
 SPLITS = ("train", "valid", "test")
+# What travels from notebook 01 to the later ones.
+TEXT, POSITIVE = pa.Column(str), pa.Column(int, pa.Check.gt(0))
+NORMS = pa.DataFrameSchema({
+    "cue": TEXT, "response": TEXT, "count": POSITIVE, "n": POSITIVE, "strength": pa.Column(float, pa.Check.in_range(0, 1, include_min=False)),
+    "rank": POSITIVE,
+})  # fmt: skip
+TRIALS = pa.DataFrameSchema({"participant": TEXT, "cue": TEXT, "R1": TEXT, "R2": TEXT, "R3": TEXT})
+SPLIT_PAIRS = pa.DataFrameSchema({"family": pa.Column(int), "split": pa.Column(str, pa.Check.isin(SPLITS))})
 
 
 def load_pairs(cfg: Config) -> tuple[pd.DataFrame, Path]:
     """Concept pairs: `ALIGN_DATA/swow/cue_pairs.csv` if there, else our `data/pairs.csv`.
 
-    Returns
-    -------
-    (DataFrame, Path)
-        `cue_<language>` for every language of the run and `domain`; the file read.
-
-    Raises
-    ------
-    DataError
-        A language's column is missing, or a cue stands in two pairs.
+    `cue_<language>` for every language of the run and `domain`; and the file read. DataError where a language's column is missing or a cue
+    stands in two pairs.
     """
     own = cfg.data_dir / "swow" / "cue_pairs.csv"
     path = own if own.is_file() else cfg.root / "data" / "pairs.csv"
@@ -111,8 +113,9 @@ class CultureNorms:
 
 def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame | None) -> Path:
     """Store a culture's norms and trials for the later notebooks (`load_run`): `norms/<culture>.parquet`, `<culture>_trials.parquet`."""
-    empty = pd.DataFrame(columns=["participant", "cue", "R1", "R2", "R3"])
-    save_frame(empty if trials is None else trials, cfg.runs / "norms" / f"{name}_trials.parquet")
+    NORMS.validate(norms)
+    kept = pd.DataFrame(columns=list(TRIALS.columns)) if trials is None else TRIALS.validate(trials)
+    save_frame(kept, cfg.runs / "norms" / f"{name}_trials.parquet")
     return save_frame(norms, cfg.runs / "norms" / f"{name}.parquet")
 
 
@@ -124,29 +127,21 @@ def load_run(cfg: Config) -> dict[str, CultureNorms]:
     MissingInput
         Notebook 01 has not run.
     """
-    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
-    stage = {}
+    splits = SPLIT_PAIRS.validate(read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms"))
+    people = {}
     for name in cfg.cultures:
         path = cfg.runs / "norms" / f"{name}.parquet"
-        frame = read_frame(path, made_by="01_norms")
+        frame = NORMS.validate(read_frame(path, made_by="01_norms"))
         trials = read_frame(cfg.runs / "norms" / f"{name}_trials.parquet", made_by="01_norms")
         cues = split_cues(frame, splits, cfg.language_of(name))
-        stage[name] = CultureNorms(frame, cues, path, trials if len(trials) else None)
-    return stage
+        people[name] = CultureNorms(frame, cues, path, trials if len(trials) else None)
+    return people
 
 
 def split_cues(norms: pd.DataFrame, splits: pd.DataFrame, language: Language) -> dict[str, list[str]]:
-    """Cues of one culture by split; unpaired cues train, except variants of a held-out cue, which are left out.
+    """Sorted cues of one culture by split: `train, valid, test, excluded`, proved disjoint (DataError).
 
-    Returns
-    -------
-    dict
-        `train`, `valid`, `test` and `excluded`, each a sorted list of cues.
-
-    Raises
-    ------
-    DataError
-        A cue, or a variant of it, would stand in two splits.
+    Unpaired cues train, except variants of a held-out cue, which are left out.
     """
     column = f"cue_{language.name}"
     held = splits[splits["split"] != "train"].set_index(column)["split"].to_dict()
@@ -191,12 +186,12 @@ def link_concepts(pairs: pd.DataFrame, norms: pd.DataFrame, language: Language) 
     return {word: numbers[form] for word, form in forms.items() if form in numbers}
 
 
-def describe_splits(stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+def describe_splits(people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """One row a split: families, pairs, and cues per culture."""
     rows = []
     for name in SPLITS:
         part = splits[splits["split"] == name]
-        cues = {f"cues {culture}": len(data.cues[name]) for culture, data in stage.items()}
+        cues = {f"cues {culture}": len(data.cues[name]) for culture, data in people.items()}
         rows.append({"split": name, "families": part["family"].nunique(), "pairs": len(part), **cues})
     return pd.DataFrame(rows)
 
@@ -231,20 +226,10 @@ MATCHINGS = ("exact", "lemma")
 
 
 def fold_words(words: Iterable[str], language: Language, matching: str) -> dict[str, str]:
-    """The form under which each word is compared.
+    """The form under which each word is compared; each distinct word is folded once.
 
-    Parameters
-    ----------
-    words : iterable of str
-        As written; each distinct word is folded once.
-    matching : {'exact', 'lemma'}
-        `exact`: the language's normal form (NFKC, case, outer punctuation, spaces). `lemma`: hyphens are spaces, the language's
-        `leading` words and `endings` are dropped (an ending only behind two characters), and every word of the response is replaced by its lemma.
-
-    Returns
-    -------
-    dict
-        Word to form; empty forms are kept as they are.
+    `exact`: the language's normal form (NFKC, case, outer punctuation, spaces). `lemma`: hyphens are spaces, the language's `leading` words
+    and `endings` are dropped (an ending only behind two characters), and every word of the response is replaced by its lemma.
 
     Examples
     --------
@@ -252,8 +237,6 @@ def fold_words(words: Iterable[str], language: Language, matching: str) -> dict[
     >>> en = config.load("smoke").languages["en"]
     >>> fold_words(["Ice-Creams", "to run"], en, "lemma")
     {'Ice-Creams': 'ice cream', 'to run': 'run'}
-    >>> fold_words(["Ice-Creams"], en, "exact")
-    {'Ice-Creams': 'ice-creams'}
     """
     fold = {"exact": language.normalise, "lemma": lambda word: _fold_lemma(word, language)}[matching]
     return {word: fold(word) for word in dict.fromkeys(words)}
@@ -274,23 +257,11 @@ LEAKAGE_COLUMNS = ["leak", "count", "of", "share", "low", "high"]
 
 
 def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], language: Language, *, k: int = 5) -> pd.DataFrame:
-    """Three ways in which the test cues of one culture stand in its training data.
+    """Three ways in which the test cues of one culture stand in its training data; LEAKAGE_COLUMNS with Wilson intervals.
 
-    Parameters
-    ----------
-    norms : DataFrame
-        `cue, response, rank`.
-    cues : dict
-        From `pairs.split_cues`.
-    k : int
-        A held-out cue's strongest pairs that are looked up the other way round.
-
-    Returns
-    -------
-    DataFrame
-        COLUMNS: test cues that are responses to training cues; their top-k pairs (cue, response) of which (response, cue) is a
-        training pair; test cues of which an inflected or differently written form is a training cue (other script: where the
-        package OpenCC is installed, else the row says that it was not checked). Wilson intervals.
+    Test cues that are responses to training cues; their top-k pairs (cue, response) of which (response, cue) is a training pair; test cues
+    of which an inflected or differently written form is a training cue (other script: where the package OpenCC is installed, else the
+    row says that it was not checked).
     """
     forms = pd.DataFrame({
         "cue": norms["cue"], "rank": norms["rank"], "a": norms["cue"].map(language.normalise),
@@ -314,11 +285,11 @@ def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], languag
     return _tabulate(found)
 
 
-def measure_crossing(cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+def measure_crossing(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """Test concepts whose cue in some language trains in any culture of that language: must be none."""
     tested = splits[splits["split"] == "test"]
     trained = {name: set() for name in cfg.languages}
-    for culture, data in stage.items():
+    for culture, data in people.items():
         trained[cfg.cultures[culture].language] |= set(data.cues["train"])
     crossing = pd.Series(False, index=tested.index)
     for name, known in trained.items():
@@ -326,10 +297,12 @@ def measure_crossing(cfg: Config, stage: dict[str, CultureNorms], splits: pd.Dat
     return _tabulate({"test concepts that train in some language": (int(crossing.sum()), len(tested))})
 
 
-def report_leakage(cfg: Config, stage: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
-    """`culture` and COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
-    parts = [measure_leakage(data.norms, data.cues, cfg.language_of(name)).assign(culture=name) for name, data in stage.items()]
-    parts.append(measure_crossing(cfg, stage, splits).assign(culture="all"))
+def report_leakage(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
+    """`culture` and LEAKAGE_COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
+    parts = [
+        measure_leakage(data.norms, data.cues, cfg.language_of(name)).assign(culture=name) for name, data in people.items()
+    ]
+    parts.append(measure_crossing(cfg, people, splits).assign(culture="all"))
     return pd.concat(parts, ignore_index=True)[["culture", *LEAKAGE_COLUMNS]]
 
 

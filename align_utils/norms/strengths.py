@@ -152,15 +152,9 @@ def load_norms(cfg: Config, name: str) -> ReadNorms:
 
 
 def load_people(cfg: Config, name: str, path: Path) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
-    """Trials of a culture's native speakers, read by the file's format and cleaned by its steps.
+    """Trials of a culture's native speakers, read by the file's format and cleaned by its steps; repairs; the report of `clean_trials`.
 
     Speakers are chosen first, so that the best trials of a cue are the best of this culture. Lists are looked for beside the file.
-
-    Returns
-    -------
-    (DataFrame, dict, DataFrame)
-        `participant, cue, R1, R2, R3`; repairs on reading, with the trials and steps that cleaning left out; the report of
-        `cleaning.clean_trials`.
     """
     culture, language = cfg.cultures[name], cfg.language_of(name)
     form = find_format(path, cfg.formats, culture.norms.format)
@@ -186,7 +180,7 @@ def tabulate_cleaning(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
 
 
 def match_norms(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """One row a culture with a strength file and trials: how closely strengths of its trials match (`cues.compare_strengths`)."""
+    """How closely strengths counted from a culture's trials match its published ones (`published.compare_strengths`); a row where it has both."""
     rows = []
     for name, part in loaded.items():
         if part.trials is not None and part.published:

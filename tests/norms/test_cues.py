@@ -44,14 +44,6 @@ def test_a_cue_without_responses_has_no_coverage_and_no_entropy_and_one_uncovere
     assert table.loc["cat", ["coverage", "H"]].tolist() == [0.0, 0.0]
 
 
-def test_only_the_largest_strong_component_counts_when_asked():
-    rows = [("a", "b", "", ""), ("b", "c", "a", ""), ("c", "a", "", ""), ("d", "a", "e", ""), ("e", "d", "x", "")]
-    assert published.find_component(frame(rows), "R123") == {"a", "b", "c"}
-    assert published.find_component(frame(rows[3:]), "R1") == {"d"}, "without a cycle the first cue alone"
-    table = published.measure_cue_stats(frame(rows), "R123", component=True)
-    assert table["cue"].tolist() == ["a", "b", "c"] and (table["coverage"] == 100).all()
-
-
 words = st.sampled_from(["dog", "cat", "tree", "", "leaf", "bark"])
 
 
