@@ -71,7 +71,7 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
 
 
 def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens]], trunks: dict, nodes: dict, logs: dict):
-    # Two columns at least where a single one would take another way (`prefix.place_inputs`).
+    # Two columns at least where a single one would take another way (`decode.place_inputs`).
     device, width = given.ids.device, max(1 + isinstance(cache, TupleCache), *(len(path) for _, path in heads))
     ids = torch.tensor([[*path, *[pad] * (width - len(path))] for _, path in heads], device=device)
     real = torch.tensor([[place < len(path) for place in range(width)] for _, path in heads], device=device)

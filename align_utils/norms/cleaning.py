@@ -51,7 +51,7 @@ def clean_trials(
     Parameters
     ----------
     trials : DataFrame
-        As `trials.load_trials` gives it.
+        As `files.load_trials` gives it.
     steps : sequence of Step
         Steps with their constants, in order.
     lists : dict

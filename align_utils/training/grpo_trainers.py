@@ -116,7 +116,7 @@ class CreditedGRPO(GroupedGRPO):
     ----------
     reward : ListReward
     boundary : int
-        Token after which a response begins (`generation.find_boundary`).
+        Token after which a response begins (`decode.find_boundary`).
     """
 
     reward: ListReward
