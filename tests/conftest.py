@@ -17,11 +17,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     # With several workers each has its own session: tests that read one costly run stay on one of them (`--dist loadgroup`).
     for item in items:
         if "smoke" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("smoke"))
+        elif item.path.parent.name == "training":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,6 @@ def describe(runs: Path, figures: Path) -> dict:
     return {"steps": describe_steps(runs), "frames": describe_frames(runs, figures)}
 
 
-@pytest.mark.xdist_group("smoke")
 @pytest.mark.parametrize("kind", ["steps", "frames"])
 def test_the_smoke_run_is_the_one_written_down(smoke, kind):
     found, known = describe(smoke.runs, smoke.figures)[kind], json.loads(GOLDEN.read_text(encoding="utf-8"))[kind]

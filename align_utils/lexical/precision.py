@@ -206,7 +206,7 @@ def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k:
     return sum(strengths.get(word, 0.0) for word in list(generated)[:k]) / total if total else float("nan")
 
 
-def correlate(first: Sequence[float], second: Sequence[float]) -> float:
+def correlate_ranks(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman correlation, in [-1, 1]; NaN for fewer than three pairs or where one side is all alike."""
     if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
         return float("nan")
@@ -228,7 +228,7 @@ def score_agreement(lists: pd.DataFrame, norms: pd.DataFrame, language: Language
         union = set(first) | set(answers[:k])
         values = (
             weigh_ranks(words, answers, k), recall_strength(words, strengths, k),
-            correlate(range(len(shared), 0, -1), [strengths[word] for word in shared]),
+            correlate_ranks(range(len(shared), 0, -1), [strengths[word] for word in shared]),
             len(set(first) & set(answers[:k])) / len(union) if union else float("nan"),
         )  # fmt: skip
         rows += [{**row, "measure": measure, "value": value} for measure, value in zip(AGREEMENT_MEASURES, values, strict=True)]

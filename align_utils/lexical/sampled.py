@@ -22,7 +22,7 @@ from align_utils.lexical.precision import (
     RATED,
     add_families,
     contrast_stages,
-    correlate,
+    correlate_ranks,
     map_strengths,
     score_lists,
 )
@@ -301,7 +301,7 @@ def compare_populations(
             values |= {
                 "js_distance": measure_divergence(p, q),
                 "shared_mass": float(np.minimum(p, q).sum()), "attested_share": float(p[shared].sum()),
-                "rank_correlation": correlate(p[shared], q[shared]), "entropy": entropy, "entropy_gap": entropy - bits,
+                "rank_correlation": correlate_ranks(p[shared], q[shared]), "entropy": entropy, "entropy_gap": entropy - bits,
                 "distinct": distinct, "distinct_gap": distinct - kinds,
             }  # fmt: skip
         rows += [{"cue": cue, "measure": measure, "value": values.get(measure, np.nan)} for measure in POPULATION_MEASURES]

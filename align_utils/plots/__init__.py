@@ -4,11 +4,12 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["lexical", "norms", "survey"],
     submod_attrs={
         "common": ["label_panels", "plot_intervals", "use_style"],
-        "lexical": ["plot_population", "plot_precision", "plot_ratings"],
-        "norms": ["plot_directions", "plot_overlap", "plot_strength_by_rank", "plot_structure"],
-        "survey": ["plot_answers", "plot_counts", "plot_map", "plot_pages", "plot_styles"],
+        "lexical": ["plot_precision", "plot_ratings"],
+        "norms": ["plot_overlap", "plot_strength_by_rank"],
+        "survey": ["plot_answers", "plot_counts", "plot_pages"],
         "training": ["plot_loss", "plot_methods", "plot_reward"],
     },
 )

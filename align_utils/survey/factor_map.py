@@ -87,7 +87,7 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
         if len(names) < 2:
             found = ", ".join(names) or "none"
             raise DataError(f"axis '{axis.name}' of the map: a factor needs two indicators, and the file has {found}")
-    centre, spread, correlations = correlate(indicators, answers["weight"])
+    centre, spread, correlations = correlate_weighted(indicators, answers["weight"])
     if correlations.isna().any(axis=None) or np.linalg.eigvalsh(correlations)[0] < 1e-9:
         raise DataError(
             "the map's indicators have no sound correlations: two of them nobody answered together, or one repeats others"
@@ -118,13 +118,13 @@ def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataF
     return pd.DataFrame({name: sum(values) / len(values) for name, values in scored.items()}), notes
 
 
-def correlate(frame: pd.DataFrame, weights: pd.Series) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
+def correlate_weighted(frame: pd.DataFrame, weights: pd.Series) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
     """Weighted mean and standard deviation of every column, and correlations over the rows that have both of a pair.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"a": [0, 1, 1, None], "b": [0, 1, 0, 1]})
-    >>> correlate(frame, pd.Series([1, 1, 1, 5]))[2].loc["a", "b"].round(3)
+    >>> correlate_weighted(frame, pd.Series([1, 1, 1, 5]))[2].loc["a", "b"].round(3)
     np.float64(0.5)
     """
     there = frame.notna().to_numpy(dtype=float)

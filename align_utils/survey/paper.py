@@ -43,7 +43,7 @@ class Finding:
 NOT_MEASURED = Finding("not measured")
 
 
-def list_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
+def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
     """Metric records of the values' analysis.
 
     Parameters

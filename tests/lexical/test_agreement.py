@@ -43,7 +43,7 @@ def test_spellings_that_are_one_response_count_once(english):
 def test_rank_correlation_agrees_with_scipy(generated, human, counts):
     strengths = {word: count / 10 for word, count in zip(human, counts, strict=False)}
     shared = [(-place, strengths[word]) for place, word in enumerate(generated) if word in strengths]
-    ours = precision.correlate([place for place, _ in shared], [strength for _, strength in shared])
+    ours = precision.correlate_ranks([place for place, _ in shared], [strength for _, strength in shared])
     if len(shared) < 3 or len({strength for _, strength in shared}) == 1:
         assert math.isnan(ours)
     else:

@@ -109,7 +109,7 @@ def test_weights_and_gaps_count_as_repeated_rows_do():
     frame = pd.DataFrame(rng.normal(size=(60, 4)) + rng.normal(size=(60, 1)), columns=list("abcd"))
     frame = frame.mask(rng.random(frame.shape) < 0.2)
     weights = pd.Series(rng.integers(1, 6, 60))
-    centre, spread, correlations = factor_map.correlate(frame, weights)
+    centre, spread, correlations = factor_map.correlate_weighted(frame, weights)
     repeated = frame.loc[frame.index.repeat(weights)]
     assert correlations.to_numpy() == pytest.approx(repeated.corr().to_numpy())  # pandas takes pairs, too
     assert centre.to_numpy() == pytest.approx(repeated.mean().to_numpy())

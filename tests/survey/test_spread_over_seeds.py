@@ -90,7 +90,7 @@ def test_intervals_hold_both_seeds(cfg):
     assert count[["count", "gained", "lost", "shared"]].tolist() == [25, 25, 0, 0] and count["p"] < 0.01
     assert far.loc["zero_shot", ["value", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
     assert counts.loc[("nearer", "none", "zero_shot"), "count"] == 0 and np.isnan(counts.loc[("nearer", "cn", "human"), "p"])
-    metrics = pd.DataFrame(paper.list_metrics(cfg, table, controls, counts.reset_index()))
+    metrics = pd.DataFrame(paper.list_survey_metrics(cfg, table, controls, counts.reset_index()))
     assert set(metrics.loc[metrics["unit"] == "p", "method"]) == {"random signs"}
 
 
