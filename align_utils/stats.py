@@ -253,3 +253,20 @@ def _number(labels: Sequence) -> np.ndarray:
 def _cut(estimates: Sequence[float], level: float) -> tuple[float, float]:
     low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def expect_types(count: np.ndarray, total: np.ndarray, size: int) -> pd.DataFrame:
+    """What kinds seen `count` times among `total` tokens are expected to contribute to a sample of `size`, drawn without replacement.
+
+    `set_size` (the chance of being seen), `set_size_2` (twice or more), `entropy` (bits); one row a kind, each 0 or more. A sample shows
+    fewer kinds than the whole, so two collections can be compared only at one size.
+
+    Source
+    ------
+    Hurlbert (1971), Ecology 52, 577 (rarefaction; the entropy is the same expectation over the hypergeometric distribution).
+    """
+    times = np.arange(1, min(count.max(initial=0), size) + 1)
+    once = 1 - stats.hypergeom.pmf(0, total, count, size)
+    twice = once - stats.hypergeom.pmf(1, total, count, size)
+    chances = stats.hypergeom.pmf(times, total[:, None], count[:, None], size)
+    return pd.DataFrame({"set_size": once, "set_size_2": twice, "entropy": chances @ (-times / size * np.log2(times / size))})

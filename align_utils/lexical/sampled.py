@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import torch
-from scipy.special import gammaln, rel_entr
+from scipy.special import rel_entr
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
@@ -32,7 +32,7 @@ from align_utils.models.prompts import SEPARATORS, build_few_shot, parse_list
 from align_utils.norms.files import find_missing
 from align_utils.norms.split import CultureNorms
 from align_utils.norms.strengths import build_strengths
-from align_utils.stats import summarise
+from align_utils.stats import expect_types, summarise
 from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
 
 # Bumped when what is drawn changes for the same settings; the second one of the drawn lists alone.
@@ -230,13 +230,6 @@ POPULATION_MEASURES = (
 def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
     """Expected number of distinct responses, and their entropy in bits, among `size` responses drawn without replacement.
 
-    Exact: the count of a response that was given c times of N follows the hypergeometric distribution. A sample shows fewer
-    responses than the whole, so two sets of answers can be compared only at one size.
-
-    Source
-    ------
-    Hurlbert (1971), Ecology 52(4) (rarefaction of the number of kinds); the entropy is the same expectation.
-
     Examples
     --------
     >>> rarefy([2, 1, 1], 4)
@@ -249,18 +242,8 @@ def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
     total = int(values @ copies)
     if not 1 <= size <= total:
         raise ValueError(f"rarefy: size {size} is not from 1 to the number of responses, {total}")
-    given, drawn = values[:, None], np.arange(1, min(size, values.max()) + 1)[None, :]
-    possible = (drawn <= given) & (size - drawn <= total - given)
-    # Impossible cells get harmless arguments and no weight.
-    k, rest = np.where(possible, drawn, 0), np.where(possible, size - drawn, 0)
-    chance = np.exp(_log_choose(given, k) + _log_choose(total - given, rest) - _log_choose(total, size)) * possible
-    share = drawn / size
-    distinct = copies @ chance.sum(axis=1)
-    return float(distinct), float(abs(copies @ (chance * share * -np.log2(share)).sum(axis=1)))
-
-
-def _log_choose(n, k):
-    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    expected = expect_types(values, np.full(len(values), total), size)
+    return float(copies @ expected["set_size"]), float(abs(copies @ expected["entropy"]))
 
 
 def measure_divergence(p: np.ndarray, q: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from scipy.stats import hypergeom, spearmanr
 from align_utils.config.settings import Language
 from align_utils.norms.links import Links, find_edges, match_mass, match_sets
 from align_utils.norms.strengths import build_strengths
-from align_utils.stats import bootstrap_interval, summarise
+from align_utils.stats import bootstrap_interval, expect_types, summarise
 
 # Below this share of N a list counts as cut. Published lists are whole; rounding of N after cleaning stays far above it.
 WHOLE = 0.98
@@ -98,7 +98,7 @@ def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:
     # A few thousand (count, total) combinations serve all rows of even the largest norms.
     keys = pd.DataFrame({"count": norms["count"], "total": total})
     unique = keys.drop_duplicates().query("total >= @tokens")
-    expected = _expect(unique["count"].to_numpy(), unique["total"].to_numpy(), tokens).set_index(
+    expected = expect_types(unique["count"].to_numpy(), unique["total"].to_numpy(), tokens).set_index(
         pd.MultiIndex.from_frame(unique)
     )
     expected = expected.add_prefix("rarefied_").reindex(pd.MultiIndex.from_frame(keys)).set_index(norms.index)
@@ -187,17 +187,6 @@ def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.Da
         row = {"culture": name, "pairs": len(frame), "mutual": share, "low": low, "high": high, "spearman": rank}
         rows.append({**row, **tenths})
     return pd.DataFrame(rows)
-
-
-def _expect(count: np.ndarray, total: np.ndarray, tokens: int) -> pd.DataFrame:
-    """Expected contribution of a response given `count` times among `total` tokens, in a sample of `tokens` (hypergeometric)."""
-    times = np.arange(1, min(count.max(initial=0), tokens) + 1)
-    once = 1 - hypergeom.pmf(0, total, count, tokens)
-    twice = once - hypergeom.pmf(1, total, count, tokens)
-    chances = hypergeom.pmf(times, total[:, None], count[:, None], tokens)
-    return pd.DataFrame(
-        {"set_size": once, "set_size_2": twice, "entropy": chances @ (-times / tokens * np.log2(times / tokens))}
-    )
 
 
 PARTNERS = ("same concept", "same domain", "any concept")

@@ -191,7 +191,7 @@ def describe_splits(people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd
     rows = []
     for name in SPLITS:
         part = splits[splits["split"] == name]
-        cues = {f"cues {culture}": len(data.cues[name]) for culture, data in people.items()}
+        cues = {f"cues {culture}": len(own.cues[name]) for culture, own in people.items()}
         rows.append({"split": name, "families": part["family"].nunique(), "pairs": len(part), **cues})
     return pd.DataFrame(rows)
 
@@ -289,8 +289,8 @@ def measure_crossing(cfg: Config, people: dict[str, CultureNorms], splits: pd.Da
     """Test concepts whose cue in some language trains in any culture of that language: must be none."""
     tested = splits[splits["split"] == "test"]
     trained = {name: set() for name in cfg.languages}
-    for culture, data in people.items():
-        trained[cfg.cultures[culture].language] |= set(data.cues["train"])
+    for culture, own in people.items():
+        trained[cfg.cultures[culture].language] |= set(own.cues["train"])
     crossing = pd.Series(False, index=tested.index)
     for name, known in trained.items():
         crossing |= tested[f"cue_{name}"].isin(known)
@@ -299,9 +299,7 @@ def measure_crossing(cfg: Config, people: dict[str, CultureNorms], splits: pd.Da
 
 def report_leakage(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """`culture` and LEAKAGE_COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
-    parts = [
-        measure_leakage(data.norms, data.cues, cfg.language_of(name)).assign(culture=name) for name, data in people.items()
-    ]
+    parts = [measure_leakage(own.norms, own.cues, cfg.language_of(name)).assign(culture=name) for name, own in people.items()]
     parts.append(measure_crossing(cfg, people, splits).assign(culture="all"))
     return pd.concat(parts, ignore_index=True)[["culture", *LEAKAGE_COLUMNS]]
 

@@ -76,7 +76,7 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     return _rank(merged), repairs
 
 
-def build_strengths(people: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
+def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
     """Count trials into strengths: count / N with N = non-missing responses to the cue, over R1 or over R1+R2+R3.
 
     Source
@@ -87,13 +87,13 @@ def build_strengths(people: pd.DataFrame, language: Language, responses: str) ->
     --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
-    >>> people = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "cat"], "R2": ["bone", ""], "R3": ["", ""]})
-    >>> build_strengths(people, en, "R123")[["response", "count", "n"]].values.tolist()
+    >>> trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "cat"], "R2": ["bone", ""], "R3": ["", ""]})
+    >>> build_strengths(trials, en, "R123")[["response", "count", "n"]].values.tolist()
     [['cat', 2, 3], ['bone', 1, 3]]
     """
     columns = ["R1"] if responses == "R1" else ["R1", "R2", "R3"]
-    given = pd.concat([people[column] for column in columns], ignore_index=True).astype("category")
-    cue = people["cue"].astype("category").cat
+    given = pd.concat([trials[column] for column in columns], ignore_index=True).astype("category")
+    cue = trials["cue"].astype("category").cat
     real = (given != "").to_numpy()
     code = np.tile(cue.codes.to_numpy().astype(np.int64), len(columns))[real]
     groups, keys = pd.factorize(code * len(given.cat.categories) + given.cat.codes.to_numpy()[real])
