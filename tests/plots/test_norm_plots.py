@@ -16,7 +16,7 @@ def test_every_culture_has_its_line_and_its_mean():
     drawn = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
     assert drawn == {culture: [0.3 / r for r in range(1, 15)] for culture in CULTURES}
     rows = [(c, b, "set size", v) for c in CULTURES for b in ("as listed", "rarefied") for v in (13, 40)]
-    figure = plots.plot_structure(pd.DataFrame(rows, columns=["culture", "basis", "measure", "value"]))
+    figure = plots.norms.plot_structure(pd.DataFrame(rows, columns=["culture", "basis", "measure", "value"]))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["as listed", "rarefied"]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [26.5, 26.5]
 
@@ -25,7 +25,7 @@ def test_every_culture_has_its_line_and_its_mean():
 def test_directions_count_the_pairs_listed_both_ways(mutual):
     values = np.random.default_rng(0).uniform(0.004, 0.3, (200, 2))
     frame = pd.DataFrame(values, columns=["forward", "backward"]).assign(culture=np.repeat(CULTURES, 100), mutual=mutual)
-    figure = plots.plot_directions(frame)
+    figure = plots.norms.plot_directions(frame)
     assert figure.axes[0].get_title(loc="left").startswith(f"us: {100 * mutual} of 100 pairs")
     assert figure.axes[0].collections[0].get_array().sum() == 100 * mutual
 

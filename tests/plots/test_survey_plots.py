@@ -72,14 +72,14 @@ def test_counts_and_styles_stand_beside_even_answers(cfg, made):
     assert lines == [chance["nearer"], chance["mode"]]
     assert all(word in read(figure) for word in ("cn control_shuffled, asked in zh", "18/18", "half of the people, us"))
     found = styles.summarise_styles(styles.score_styles(everyone, items), **cfg.bootstrap)
-    said = read(plots.plot_styles(found))
+    said = read(plots.survey.plot_styles(found))
     assert all(word in said for word in ("acquiescence (11 items)", "extremes (54 items)", "cn sft, asked in en"))
 
 
 def test_the_map_draws_every_models_way(cfg, made):
     axes = culture_map.load_axes(cfg.root / "data" / "survey")
     places = culture_map.summarise_map(culture_map.score_components(axes, made[-1]), **cfg.bootstrap)
-    figure = plots.plot_map(survey_distances.pick_model(places, MODEL, "none"), axes, countries=pd.DataFrame())
+    figure = plots.survey.plot_map(survey_distances.pick_model(places, MODEL, "none"), axes, countries=pd.DataFrame())
     counted = "4 components (4 items) across and 3 components (3 items) upward"
     assert all(word in read(figure) for word in ("in the manner of", counted, "cn, shuffled", "cn, GRPO", "people, us"))
     arrows = [text for axes in figure.axes[1:] for text in axes.texts if getattr(text, "arrow_patch", None)]

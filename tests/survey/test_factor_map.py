@@ -223,7 +223,7 @@ def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tm
     scored = culture_map.score_components(AXES, distances.add_references(pd.concat(rows), shares, halves))
     places = factor_map.summarise_places(scored, atlas, **cfg.bootstrap)
     countries = factor_map.list_countries(cfg, atlas)
-    figure = plots.plot_map(distances.pick_model(places, "m", "none"), AXES, countries=countries)
+    figure = plots.survey.plot_map(distances.pick_model(places, "m", "none"), AXES, countries=countries)
     whole = figure.axes[0]
     names = {text.get_text(): tuple(text.xy) for text in whole.texts if text.get_text() in NAMES}
     assert names == {row["country"]: (row[ACROSS], row[UP]) for row in countries.to_dict("records")}
