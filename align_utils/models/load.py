@@ -113,9 +113,13 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
 def attach_adapter(model, folder: Path, name: str, *, trainable: bool = False) -> PeftModel:
     """Add a stored LoRA adapter to a model under a name; a model that has adapters gets one more."""
     if isinstance(model, PeftModel):
-        model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
-        return model
+        return _add_adapter(model, folder, name, trainable)
     return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
+
+
+def _add_adapter(model: PeftModel, folder: Path, name: str, trainable: bool) -> PeftModel:
+    model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+    return model
 
 
 @contextmanager

@@ -8,7 +8,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # trl's PPO says at impo
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "ablation": ["find_table", "read_ablation_table"],
+        "ablation": ["read_ablation_table"],
         "reward": ["show_rewards"],
         "sft": ["show_examples"],
         "tables": [

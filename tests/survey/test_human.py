@@ -37,6 +37,25 @@ def test_damaged_items_are_rejected_with_the_reason(tmp_path, items):
     assert "sum to 0.40" in reasons["Q4"] and "no answers from CHN" in reasons["Q6"] and "outside the scale" in reasons["Q57"]
 
 
+def test_official_microdata_are_weighted_and_missing_codes_dropped(tmp_path, items):
+    text = "\ufeffB_COUNTRY_ALPHA,D_INTERVIEW,W_WEIGHT,Q2\nUSA,1,3,1\nUSA,1,1,2\nUSA,2,5,-1\nCHN,3,1,4\nCHN,4,1,4\nTWN,5,9,1\n"
+    shares = load_human(real(tmp_path, text, "WVS_Cross-National_Wave_7_csv_v6_0.csv"), items).shares
+    wide = shares.pivot(index="culture", columns="code", values="share")
+    assert wide.loc["us"].tolist() == pytest.approx([0.75, 0.25, 0, 0]) and wide.loc["cn", 4] == 1
+    assert shares.groupby("culture")["n"].first().to_dict() == {"cn": 2, "us": 2}
+
+
+def test_microdata_codes_are_repaired_and_unknown_ones_reject_the_item(tmp_path, items):
+    rows = ["B_COUNTRY_ALPHA,W_WEIGHT,Q254,Q247,Q4"]
+    for country in ("USA", "CHN"):
+        rows += [f"{country},1,5,0,1", f"{country},2,1,1,9", f"{country},1,4,10,1"]
+    human = load_human(real(tmp_path, "\n".join(rows), "WVS_Cross-National_Wave_7_csv_v6_0.csv"), items)
+    people = human.shares[human.shares["culture"] == "us"].set_index(["question", "code"])
+    assert people.loc["Q254", "share"].tolist() == pytest.approx([2 / 3, 0, 0, 1 / 3]) and set(people.loc["Q254", "n"]) == {2}
+    assert people.loc[("Q247", 1), "share"] == pytest.approx(0.75) and set(people.loc["Q247", "n"]) == {3}
+    assert human.rejected.set_index("question").loc["Q4", "reason"] == "USA has codes [9] outside the scale"
+
+
 def test_codes_below_zero_are_no_answer_in_shares_too(tmp_path, items):
     rows = ["question,country,answer,share"]
     for country in ("USA", "CHN"):

@@ -357,3 +357,8 @@ def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, re
     assert result["Q176"] == "ours: zh has options that are not the scale's codes" and result["Q2"] == "file"
     translated = [[*row[:4], "machine" if row[1] == "zh" else "own"] for row in rows]
     assert not (survey_items.read_wording(write(tmp_path, translated), ordered)["wording"] == "file").any()
+
+
+def test_runs_with_official_files_ask_in_their_words_but_the_measured_one():
+    found = {name: config.read_profile(name, root=ROOT).survey.wording for name in ("cpu", "cpu_real", "colab", "paper")}
+    assert found == {"cpu": "ours", "cpu_real": "ours", "colab": "file", "paper": "file"}
