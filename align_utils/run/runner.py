@@ -16,6 +16,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
 from tabulate import tabulate
+from traitlets.config import Config as KernelConfig
 
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
@@ -73,10 +74,12 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     if not cfg.is_sample:
         os.environ["ALIGN_DATA"] = str(cfg.data_dir)
     try:
-        with _show_progress():
+        with tempfile.TemporaryDirectory(prefix="align-") as folder, _show_progress(Path(folder)):
+            # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
+            kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
             papermill.execute_notebook(
                 str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
-                progress_bar={"desc": name},
+                progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}),
             )  # fmt: skip
     except PapermillExecutionError as error:
         raise RunError(
@@ -86,23 +89,21 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
 
 
 @contextmanager
-def _show_progress():
+def _show_progress(folder: Path):
     """Name a pipe in ALIGN_PROGRESS and copy what comes through it to this terminal: the bars of the kernel (`store.progress`)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "progress"
-        os.mkfifo(path)
-        # Open for both, so that neither this end nor the kernel's waits for the other.
-        pipe = os.open(path, os.O_RDWR)
-        os.environ["ALIGN_PROGRESS"] = str(path)
-        watcher = threading.Thread(target=_copy, args=(pipe,), daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            del os.environ["ALIGN_PROGRESS"]
-            os.write(pipe, _END)
-            watcher.join()
-            os.close(pipe)
+    os.mkfifo(folder / "progress")
+    # Open for both, so that neither this end nor the kernel's waits for the other.
+    pipe = os.open(folder / "progress", os.O_RDWR)
+    os.environ["ALIGN_PROGRESS"] = str(folder / "progress")
+    watcher = threading.Thread(target=_copy, args=(pipe,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        del os.environ["ALIGN_PROGRESS"]
+        os.write(pipe, _END)
+        watcher.join()
+        os.close(pipe)
 
 
 def _copy(pipe: int) -> None:
