@@ -186,8 +186,8 @@ def _count_plainly(path: Path):
 def race_wvs_microdata(side: str) -> dict:
     import pandas as pd
 
+    from align_utils.survey import human
     from align_utils.survey import items as survey_items
-    from align_utils.survey import microdata
 
     items = survey_items.load_items(ROOT / "data" / "survey", choice="all")
     with tempfile.TemporaryDirectory() as folder:
@@ -202,10 +202,8 @@ def race_wvs_microdata(side: str) -> dict:
         megabytes = path.stat().st_size / 1e6
         start, used = time.perf_counter(), time.process_time()
         if side == "ours":
-            people = microdata.read_respondents(
-                [path], {"USA": "United States", "CHN": "China"}, items["question"].tolist(), {}
-            )
-            result = microdata.count_answers(people, items)
+            people = human.read_respondents([path], {"USA": "United States", "CHN": "China"}, items["question"].tolist(), {})
+            result = human.count_answers(people, items)
         else:
             result = _weigh_plainly(pd.read_csv(path, encoding="utf-8-sig"), items)
         seconds, used = time.perf_counter() - start, time.process_time() - used
@@ -336,13 +334,12 @@ def _ask_survey(cfg):
     import numpy as np
 
     from align_utils.survey import items as survey_items
-    from align_utils.survey import questions
 
     items = survey_items.load_items(cfg.root / "data" / "survey", choice="all")
     count = read_variable("ALIGN_BENCH_ITEMS")
     if not 1 <= count <= len(items):
         raise ValueError(f"ALIGN_BENCH_ITEMS is {count}; there are {len(items)} items")
-    return questions.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
+    return survey_items.list_questions(cfg, items.iloc[np.linspace(0, len(items) - 1, count).round()])
 
 
 def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict:

@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model
 from align_utils.config import profiles as config
 from align_utils.models import load as models
 from align_utils.models.adapters import configure_lora, find_adapter
-from align_utils.survey import answers, ask, debias, questions  # fmt: skip
+from align_utils.survey import answers, ask
 from align_utils.survey import items as survey_items
 
 SECOND = 7
@@ -67,18 +67,18 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     # The second seed's rows are the answers of the second seed's weights.
     model, tokenizer = models.load_base(one.models["tiny"], seed=one.profile.seed)
     tuned = PeftModel.from_pretrained(model, find_adapter(two, "tiny", "cn", "ppo", SECOND)).eval()
-    scores = ask.score_labels(tuned, tokenizer, questions.list_questions(two, items), batch_tokens=400)
+    scores = ask.score_labels(tuned, tokenizer, survey_items.list_questions(two, items), batch_tokens=400)
     mine = every.query("adapter == 'cn' and stage == 'ppo' and seed == @SECOND")
     assert mine["probability"].to_numpy() == pytest.approx(np.concatenate([s / s.sum() for s in scores]), abs=1e-5)
     other = every.query("adapter == 'cn' and stage == 'ppo' and seed != @SECOND")
     assert not np.allclose(mine["probability"], other["probability"], atol=1e-3)
-    prior = debias.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
+    prior = answers.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
     sizes = mine.groupby("question")["place"].transform("max")
     assert mine["place_prior"].tolist() == pytest.approx(
         [prior[key] for key in zip(mine["language"], sizes, mine["place"], strict=True)]
     )
     averaged = answers.average_orders(every)
-    assert averaged.groupby([*questions.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
+    assert averaged.groupby([*answers.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
 def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
@@ -93,5 +93,5 @@ def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
     # The place priors of the ordered items do not hang on the others.
     pd.testing.assert_frame_equal(answers.load_answers(one), before)
     every = answers.load_answers(one, nominal=True)
-    asked = every[every["question"] == "Q154"].groupby([*questions.ANSWERER, "order"])["probability"].sum()
+    asked = every[every["question"] == "Q154"].groupby([*answers.ANSWERER, "order"])["probability"].sum()
     assert len(asked) == 5 * 2 * 5 and asked.to_numpy() == pytest.approx(1), "answerers, languages, orders"

@@ -4,26 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "aligned",
-        "answers",
-        "debias",
-        "distances",
-        "factor_map",
-        "items",
-        "map",
-        "paper",
-        "power",
-        "respondents",
-        "seeds",
-        "servers",
-        "shifts",
-        "styles",
-    ],
+    submodules=["aligned", "answers", "distances", "human", "items", "map", "paper", "servers", "shifts", "styles"],
     submod_attrs={
         "items": ["choose_items"],
-        "human": ["load_human"],
-        "respondents": ["draw_halves"],
+        "human": ["draw_halves", "load_human"],
         "answers": ["average_orders", "describe_readouts", "load_answers"],
         "ask": ["ask_survey"],
         "distances": ["add_references", "measure_distances", "rank_items"],

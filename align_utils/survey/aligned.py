@@ -6,14 +6,27 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.stages import TARGETS
-from align_utils.stats import adjust_holm, bootstrap_levels, count_flips, mcnemar_exact, permute_signs, wilson_interval
+from align_utils.stats import (
+    ALONE,
+    adjust_holm,
+    bootstrap_levels,
+    count_flips,
+    mcnemar_exact,
+    pair_conditions,
+    permute_signs,
+    spread_seeds,
+    wilson_interval,
+)  # fmt: skip
+from align_utils.survey.answers import ANSWERER
 from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, name_answerer
-from align_utils.survey.questions import ANSWERER
+from align_utils.survey.shifts import CELL, REFERENCE_SHIFTS, list_pairs
 
 # What is not tuned, and so not tested.
 UNTESTED = ("zero_shot", *REFERENCES)
 # Share of an answer by which the first option must lead to be the modal answer; below lies rounding.
 LEAD = 1e-9
+# What is told of every seed, and its name in the table.
+TOLD = {"target": "shift toward target", "contrast": "contrast"}
 
 
 def judge_items(
@@ -88,8 +101,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
                 **_count(mine, None if stage in UNTESTED else base, flips, settings),
             })  # fmt: skip
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("reading", sort=False)["p"].transform(adjust_holm)
-    return table
+    return table.assign(p_holm=table.groupby("reading", sort=False)["p"].transform(adjust_holm))
 
 
 def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dict) -> dict:
@@ -104,11 +116,8 @@ def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dic
         change = mine["aligned"].astype(int) - mine["question"].map(base).astype(int)
         gained, lost = int((change > 0).sum()), int((change < 0).sum())
         means = change.groupby(mine["question"], sort=False).mean()
-        p = (
-            mcnemar_exact(gained, lost)
-            if runs == 1
-            else permute_signs(means, means.index, resamples=flips, seed=settings["seed"])
-        )
+        signs = {"resamples": flips, "seed": settings["seed"]}
+        p = mcnemar_exact(gained, lost) if runs == 1 else permute_signs(means, means.index, **signs)
     return {
         "value": mine["aligned"].mean(), "low": low, "high": high, "count": count if runs == 1 else count / runs, "n": n,
         "shared": int(mine.drop_duplicates("question")["shared"].sum()), "gained": gained / runs, "lost": lost / runs, "p": p,
@@ -129,13 +138,8 @@ def list_panels(
     """What people and the models answer to the chosen items, for `plots.plot_pages`.
 
     `averaged` are answers of one model and persona (`answers.average_orders`); of them those of the untuned model and of the adapters
-    of `culture` are taken, asked in `language`, of several seeds the mean.
-
-    Returns
-    -------
-    DataFrame
-        In the order of `ranked`: `question, text, place` (0 is the first point of the scale), `answerer` (culture or stage), `share`,
-        `first, last` (labels of the ends), `tension`.
+    of `culture` are taken, asked in `language`, of several seeds the mean. Returns, in the order of `ranked`, `question, text, place`
+    (0 is the first point of the scale), `answerer` (culture or stage), `share`, `first, last` (labels of the ends), `tension`.
     """
     asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
     asked = asked[asked["adapter"].isin(["none", culture])]
@@ -145,8 +149,40 @@ def list_panels(
     scales = ranked[ranked["chosen"]].merge(scales[["question", "codes", "text", "first", "last"]], on="question")
     scales = scales.assign(place=scales["codes"].map(lambda codes: list(range(len(codes))))).explode(["codes", "place"])
     frame = scales.rename(columns={"codes": "code"}).astype({"code": int, "place": int}).merge(both, on=["question", "code"])
+    for name, column, order in (("rank", "question", scales["question"]), ("number", "answerer", both["answerer"])):
+        frame[name] = pd.Categorical(frame[column], order.unique()).codes
     shown = ["question", "text", "place", "answerer", "share", "first", "last", "tension"]
-    order = {name: number for number, name in enumerate(dict.fromkeys(both["answerer"]))}
-    rank = {question: number for number, question in enumerate(scales["question"].unique())}
-    frame = frame.assign(rank=frame["question"].map(rank), number=frame["answerer"].map(order))
     return frame.sort_values(["rank", "number", "place"], ignore_index=True)[shown]
+
+
+def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Mean of every training seed, and the spread over seeds, of all that is tuned.
+
+    `shifts` are those of `shifts.measure_shifts` and `judged` is of `judge_items`, both with `seed`.
+
+    Returns
+    -------
+    DataFrame
+        `measure` ('shift toward target', 'contrast', 'shift above <control>', 'aligned by nearer', 'aligned by mode'; shares for
+        the last two), CELL, a column a seed, `mean, sd, seeds` (`stats.spread_seeds`), `note` (that there is one seed; that the two
+        sides of a difference have not as many).
+    """
+    tuned = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
+    parts = [tuned[tuned["toward"] == toward].assign(measure=measure, value=tuned["shift"]) for toward, measure in TOLD.items()]
+    target, by = shifts[shifts["toward"] == "target"], ["model", "culture", "language", "persona"]
+    for new, old in list_pairs(target):  # paired by item within a seed
+        both = pair_conditions(
+            target, by, "shift", over="stage", new=new, old=old, paired=["question", "seed"], unit="question"
+        )
+        sizes = [target.loc[target["stage"] == stage, "seed"].nunique() for stage in (new, old)]
+        note = None if sizes[0] == sizes[1] else f"seeds: {sizes[0]} of {new}, {sizes[1]} of {old}; compared within a seed"
+        measure = f"shift above {old.removeprefix('control_')}"
+        parts.append(both.assign(measure=measure, stage=new, value=both["difference"], note=note))
+    counted = judged[~judged["stage"].isin(UNTESTED)].rename(columns={"adapter": "culture"})
+    parts.append(counted.assign(measure="aligned by " + counted["reading"], value=counted["aligned"].astype(float)))
+    keys = ["measure", *CELL]
+    every = pd.concat(
+        [part.reindex(columns=[*keys, "seed", "value", "note"]) for part in parts if len(part)], ignore_index=True
+    )
+    table = spread_seeds(every, keys, "value").merge(every.drop_duplicates(keys)[[*keys, "note"]], on=keys, how="left")
+    return table.assign(note=table["note"].fillna(table["seeds"].map(lambda seeds: ALONE if seeds == 1 else "")))

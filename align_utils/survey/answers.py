@@ -1,35 +1,62 @@
-"""Answers of the models: loaded, averaged over orders, their quality, and read-outs compared."""
+"""Answers of the models: their table, loaded and averaged over orders; read-outs compared; what an answerer prefers whatever stands there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
-from align_utils.stats import summarise
 from align_utils.store.steps import read_frame
-from align_utils.survey.distances import add_references, measure_distances
-from align_utils.survey.items import list_nominal
-from align_utils.survey.questions import ANSWERER, ANSWERS
+from align_utils.survey.items import Question, list_nominal
+
+# Who answers: the model, the culture of its adapter's norms ('none'), the stage of training, the language and the persona asked in.
+ANSWERER = ["model", "adapter", "stage", "language", "persona"]
+_SHARE = pa.Check.in_range(0, 1.01)  # sums of 16-bit probabilities may pass one by their rounding
+# One row an answer option of a question in one order.
+ANSWERS = pa.DataFrameSchema({
+    **{name: pa.Column() for name in ANSWERER},
+    "seed": pa.Column(int),  # of the training; the untuned model has the profile's
+    "readout": pa.Column(),  # 'label' or one of ask.TEXT_READINGS
+    "question": pa.Column(),
+    "order": pa.Column(int, pa.Check.ge(0)),
+    "place": pa.Column(int, pa.Check.ge(1)),
+    "code": pa.Column(int),
+    "probability": pa.Column(float, _SHARE),  # of the option mass
+    "option_mass": pa.Column(float, _SHARE),
+    "refusal_mass": pa.Column(float, _SHARE, nullable=True),  # of the question's first order; with the label alone
+    "place_prior": pa.Column(float, _SHARE, nullable=True),  # estimate_prior over all items of the kind
+})  # fmt: skip
+_LEAST = 1e-12
+
+
+def tabulate_answers(
+    asked: Sequence[Question], scores: Sequence[np.ndarray], masses: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """One row an answer option: `language, persona, question, order, place, code, probability, option_mass` (default the scores' sum).
+
+    Where no option has any mass the question tells nothing: it gets even shares, so that the other orders stay balanced when they
+    are averaged with it, and is known by its `option_mass` of 0.
+    """
+    rows, seen = [], {}
+    for q, score, mass in zip(asked, scores, masses or [score.sum() for score in scores], strict=True):
+        number = seen[q.group] = seen.get(q.group, -1) + 1
+        total = score.sum()
+        shares = score / total if total != 0 else np.full(len(score), 1 / len(score))
+        rows += [
+            {"language": q.language, "persona": q.persona, "question": q.question, "order": number, "place": place + 1,
+             "code": q.codes[index], "probability": shares[place], "option_mass": mass}
+            for place, index in enumerate(q.order)
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = False) -> pd.DataFrame:
-    """All answers of the run.
-
-    Parameters
-    ----------
-    readout : str or None, default 'label'
-        One of the read-outs; None: all.
-    nominal : bool, default False
-        Also the answers to items without an order, which the map alone may use.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERS, one row an answer option of a question in one order.
-    """
+    """All answers of the run (ANSWERS) by one read-out, or by all (None); with `nominal` also those to items without an order,
+    which the map alone may use."""
     frame = pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
     ANSWERS.validate(frame)
     if readout is not None:
@@ -59,21 +86,11 @@ def list_files(cfg: Config) -> list[Path]:
 
 
 def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.DataFrame:
-    """Answer distributions, averaged over option orders.
-
-    Parameters
-    ----------
-    pair_only : bool
-        Take the ascending and the descending order alone (the first and the last of `prompts.list_orders`).
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `seed` where given, `question, code, share`; shares of a question sum to 1.
-    """
+    """ANSWERER, `seed` where given, `question, code, share`: answers averaged over option orders, with `pair_only` over the ascending
+    and the descending one alone (the first and the last of `prompts.list_orders`)."""
     if pair_only:
         last = answers.groupby("question")["order"].transform("max")
-        answers = answers[answers["order"].isin([0]) | (answers["order"] == last)]
+        answers = answers[(answers["order"] == 0) | (answers["order"] == last)]
     else:
         answers = drop_extra_order(answers)
     keys = [*ANSWERER, *({"seed"} & set(answers)), "question", "code"]
@@ -94,12 +111,9 @@ def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
 def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     """Mean answers for the heatmap: items down, people and answerers across, 0 = first point of the scale, 1 = last."""
     names = averaged["adapter"].where(averaged["adapter"] != "none", "vanilla")
-    labels = [
-        f"{cfg.label(model, adapter)} {stage} {language}".replace("vanilla zero_shot", "vanilla")
-        for model, adapter, stage, language in zip(
-            averaged["model"], names, averaged["stage"], averaged["language"], strict=True
-        )
-    ]
+    told = zip(averaged["model"], names, averaged["stage"], averaged["language"], strict=True)
+    labels = [f"{cfg.label(model, name)} {stage} {language}" for model, name, stage, language in told]
+    labels = [label.replace("vanilla zero_shot", "vanilla") for label in labels]
     both = pd.concat([human.assign(answerer="people " + human["culture"]), averaged.assign(answerer=labels)])
     points = human.drop_duplicates(["question", "code"])[["question", "code"]]
     by = points.groupby("question", sort=False)["code"]
@@ -108,24 +122,6 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
     both["mean"] = both["position"] * both["share"]
     wide = both.groupby(["question", "answerer"], sort=False)["mean"].sum().unstack("answerer")
     return wide.reindex(index=points["question"].unique(), columns=both["answerer"].unique())
-
-
-def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
-    """Mean distance of every answerer to every country, in both readings of the orders, with the references.
-
-    `human` are SHARES, `halves` from `respondents.draw_halves`; several seeds are a second level of the intervals. Returns ANSWERER,
-    `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean), `mean_difference` (mean size of the
-    difference of mean scores, whatever its sign).
-    """
-    readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
-    shares = pd.concat([shares.assign(orders=name) for name, shares in readings.items()], ignore_index=True)
-    distances = measure_distances(add_references(shares, human, halves).fillna({"orders": "none"}), human, halves)
-    by = [*ANSWERER, "orders", "to"]
-    run = "seed" if "seed" in distances else None
-    table = summarise(distances, by, "wasserstein", unit="question", run=run, **cfg.bootstrap)
-    distances["mean_difference"] = distances["mean_difference"].abs()
-    others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
-    return table.merge(others, on=by)
 
 
 def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +143,7 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
             size = part.groupby(["question", "order"])["place"].transform("max")
             excess = part["probability"] - 1 / size
             shares = average_orders(part).groupby("question")["share"]
-            entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=1e-12))).sum() / np.log(len(p))))
+            entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=_LEAST))).sum() / np.log(len(p))))
             first = part.drop_duplicates(["question", "order"])
             rows.append({"readout": readout} | dict(zip(ANSWERER, key, strict=True)) | {
                 "option mass": first["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
@@ -193,3 +189,88 @@ def compare_shares(both: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
     of = table.groupby(ANSWERER, sort=False)
     return of.mean().assign(n=of.size()).reset_index()
+
+
+# PriDe: what an answerer prefers whatever stands there, estimated and divided out (Zheng et al. 2024, Large Language Models Are Not
+# Robust Multiple Choice Selectors, ICLR, section 4).
+
+
+def estimate_prior(answers: pd.DataFrame) -> pd.DataFrame:
+    """Prior of the places: ANSWERER, `options` (k), `place` (1..k), `prior` (sums to 1 over places), `items` (questions it rests on).
+
+    Per question, the softmax over places of the mean logarithm over the rotations of the options, in which each option's own appeal
+    is the same at every place; then the mean over the questions with as many options. Of ten-point scales, shown in both
+    directions alone, the content cancels only as far as the two ends are liked alike.
+    """
+    full = _count_options(drop_extra_order(answers))
+    full["log"] = np.log(full["probability"].clip(lower=_LEAST))
+    keys = [*ANSWERER, "options", "question"]
+    mean = full.groupby([*keys, "place"], sort=False)["log"].mean().reset_index()
+    mean["prior"] = _normalise(np.exp(mean["log"] - mean.groupby(keys)["log"].transform("max")), mean, keys)
+    by = mean.groupby([*ANSWERER, "options", "place"], sort=False)
+    return by.agg(prior=("prior", "mean"), items=("question", "nunique")).reset_index()
+
+
+def divide_prior(answers: pd.DataFrame, prior: pd.DataFrame) -> pd.DataFrame:
+    """The answers with the prior of their places divided out of `probability`; a ValueError where a number of options has no prior."""
+    by = [*ANSWERER, "options", "place"]
+    joined = _count_options(answers).merge(prior.drop(columns="items"), on=by, how="left")
+    if joined["prior"].isna().any():
+        missing = sorted(set(joined.loc[joined["prior"].isna(), "options"].tolist()))
+        raise ValueError(f"no place prior for questions of {missing} options: estimate it on a share of them too")
+    weight = joined["probability"].clip(lower=_LEAST) / joined["prior"]
+    joined["probability"] = _normalise(weight, joined, [*ANSWERER, "question", "order"])
+    return joined.drop(columns=["options", "prior"])
+
+
+def compare_debiasing(answers: pd.DataFrame, *, share: float, seed: int) -> pd.DataFrame:
+    """Position bias of every answerer before and after PriDe, on the items that did not give the prior.
+
+    A `share` of the items of one read-out, drawn per number of options and rounded up, gives the prior; Zheng et al. use 0.05 of far
+    longer tests.
+
+    Returns
+    -------
+    DataFrame
+        ANSWERER; `spread, spread PriDe`: standard deviation over the places of their mean share over all orders, times the number of
+        options (0 = no liking); `first order to average, PriDe to average`: mean total variation distance between the answer in the
+        first order and the average over the orders, in [0, 1]; `n` (questions); `same mode`: share of them in which PriDe in the
+        first order and the average have the same most probable option.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = answers.groupby("question")["place"].max().sort_index()
+    parts = [part.index.to_numpy() for _, part in sizes.groupby(sizes)]
+    picked = [name for part in parts for name in rng.choice(part, size=int(np.ceil(share * len(part))), replace=False)]
+    chosen = answers["question"].isin(picked)
+    rest = drop_extra_order(answers[~chosen])
+    average = average_orders(rest).rename(columns={"share": "label"})
+    columns = {}
+    for name, frame in {"": rest, " PriDe": divide_prior(rest, estimate_prior(answers[chosen]))}.items():
+        first = frame[frame["order"] == 0].rename(columns={"probability": "share"})
+        both = average.merge(first[[*ANSWERER, "question", "code", "share"]], on=[*ANSWERER, "question", "code"])
+        columns[name] = compare_shares(both).set_index(ANSWERER).assign(spread=_spread(frame))
+    plain, divided = columns.values()
+    return pd.DataFrame({
+        "spread": plain["spread"], "spread PriDe": divided["spread"],
+        "first order to average": plain["distance"], "PriDe to average": divided["distance"],
+        "n": plain["n"], "same mode": divided["same mode"],
+    }).reset_index()  # fmt: skip
+
+
+def _spread(answers: pd.DataFrame) -> pd.Series:
+    """Standard deviation of the places' mean shares; each number of options weighs as many questions as it has."""
+    keys = [*ANSWERER, "options"]
+    by = _count_options(answers).groupby([*keys, "place"], sort=False)
+    means = by.agg(share=("probability", "mean"), count=("question", "nunique")).groupby(keys, sort=False)
+    table = pd.DataFrame({"spread": means["share"].std(ddof=0), "count": means["count"].first()}).reset_index()
+    table["product"] = table["spread"] * table["options"] * table["count"]
+    sums = table.groupby(ANSWERER, sort=False)[["product", "count"]].sum()
+    return sums["product"] / sums["count"]
+
+
+def _count_options(answers: pd.DataFrame) -> pd.DataFrame:
+    return answers.assign(options=answers.groupby("question")["place"].transform("max"))
+
+
+def _normalise(weight: pd.Series, frame: pd.DataFrame, keys: list[str]) -> pd.Series:
+    return weight / weight.groupby([frame[key] for key in keys]).transform("sum")

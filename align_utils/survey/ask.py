@@ -15,8 +15,8 @@ from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, progress, save_frame
-from align_utils.survey.debias import estimate_prior
-from align_utils.survey.questions import ANSWERER, ANSWERS, Question, list_questions, pick_sample, tabulate_answers
+from align_utils.survey.answers import ANSWERER, ANSWERS, estimate_prior, tabulate_answers
+from align_utils.survey.items import Question, list_questions, pick_sample
 
 # Bumped when this module's results change for the same settings.
 SURVEY_VERSION = 3

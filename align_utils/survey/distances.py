@@ -7,7 +7,9 @@ import pandas as pd
 import pandera.pandas as pa
 from scipy.special import rel_entr
 
-from align_utils.survey.questions import ANSWERER
+from align_utils.config.profiles import Config
+from align_utils.stats import summarise
+from align_utils.survey.answers import ANSWERER, average_orders
 
 # Stages of the references; `human` is the other country wherever a distance to a country is taken.
 REFERENCES = ("human", "human_half", "uniform")
@@ -27,20 +29,10 @@ DISTANCES = pa.DataFrameSchema({
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance of distributions on an ordered scale, divided by k - 1.
+    """Wasserstein-1 distance of distributions on an ordered scale, divided by k - 1: in [0, 1], 1 when all mass sits at opposite ends.
 
-    Parameters
-    ----------
-    p, q : ndarray, shape (..., k)
-        Shares over the scale's points in order, each row summing to 1 (not checked; NaN gives NaN); k at least 2.
+    `p, q` have shape (..., k), k at least 2: shares over the scale's points in order, each row summing to 1 (not checked).
 
-    Returns
-    -------
-    ndarray, shape (...)
-        In [0, 1]; 1 when all mass sits at opposite ends.
-
-    Examples
-    --------
     >>> float(wasserstein(np.array([1.0, 0, 0]), np.array([0, 0, 1.0])))
     1.0
     """
@@ -69,10 +61,8 @@ def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFr
     ----------
     answers : DataFrame
         ANSWERER, `seed` where given, `question, code, share`, from `answers.average_orders`.
-    human : DataFrame
-        `question, culture, code, share`, codes in scale order, the `shares` of `human.load_human`.
-    halves : DataFrame
-        `question, culture, half` (1 or 2), `code, share`, from `respondents.draw_halves`.
+    human, halves : DataFrame
+        `human.SHARES`, and from `human.draw_halves`.
 
     Returns
     -------
@@ -91,22 +81,8 @@ def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFr
 def measure_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     """Distance of every answerer to every country, per item; a half of the people is held against the other halves.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        `question, code, share` and the columns that name the answerer, from `add_references`.
-    human, halves : DataFrame
-        As for `add_references`.
-
-    Returns
-    -------
-    DataFrame
-        The answerer's columns, `question`, `to` (culture) and DISTANCE_MEASURES; a country's distance to itself is left out.
-
-    Raises
-    ------
-    ValueError
-        An answer that is no distribution over the item's points.
+    `answers` are from `add_references`. Returns the answerer's columns, `question`, `to` (culture) and DISTANCE_MEASURES; a country's
+    distance to itself is left out. A ValueError names an answer that is no distribution over the item's points.
     """
     is_half = answers["stage"] == "human_half"
     whole = _measure(answers[~is_half], human)
@@ -129,36 +105,38 @@ def _measure(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
         for place, (culture, own) in enumerate(people[question].groupby("culture", sort=False)):
             found = {name: measure(shares, own["share"].to_numpy()) for name, measure in DISTANCE_MEASURES.items()}
             parts.append(pd.DataFrame({"row": given.index, "question": question, "to": culture, **found, "place": place}))
-    if not parts:
-        return pd.DataFrame(columns=[*names, "question", "to", *DISTANCE_MEASURES]).astype(
-            dict.fromkeys(DISTANCE_MEASURES, float)
-        )
     found = pd.concat(parts).sort_values(["row", "place"]).drop(columns="place")
     return answers.drop_duplicates("row")[["row", *names]].merge(found, on="row").drop(columns="row")
+
+
+def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of every answerer to every country, in both readings of the orders, with the references.
+
+    `answers` are ANSWERS, `human` SHARES, `halves` from `human.draw_halves`; several seeds are a second level of the intervals. Returns
+    ANSWERER, `orders` ('all' or 'pair'), `to`, `value, low, high, n` (Wasserstein), `jensen_shannon` (mean), `mean_difference` (mean size
+    of the difference of mean scores, whatever its sign).
+    """
+    readings = {"all": average_orders(answers), "pair": average_orders(answers, pair_only=True)}
+    shares = pd.concat([shares.assign(orders=name) for name, shares in readings.items()], ignore_index=True)
+    distances = measure_distances(add_references(shares, human, halves).fillna({"orders": "none"}), human, halves)
+    by = [*ANSWERER, "orders", "to"]
+    run = "seed" if "seed" in distances else None
+    table = summarise(distances, by, "wasserstein", unit="question", run=run, **cfg.bootstrap)
+    distances["mean_difference"] = distances["mean_difference"].abs()
+    others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
+    return table.merge(others, on=by)
 
 
 def rank_items(human: pd.DataFrame, first: str, second: str, *, wanted: int) -> pd.DataFrame:
     """Items by the distance between two countries (their tension), largest first; `chosen` marks the high-tension set.
 
-    Parameters
-    ----------
-    human : DataFrame
-        `question, culture, code, share`, codes in scale order.
-    first, second : str
-        Cultures.
-    wanted : int
-        Size of the set, at most a third of the items there are (`choose_size`).
-
-    Returns
-    -------
-    DataFrame
-        `question, tension` (Wasserstein), `chosen`; ties in the order of the question.
+    `human` are SHARES, `first` and `second` cultures, `wanted` the size of the set (`choose_size`). Returns `question, tension`
+    (Wasserstein), `chosen`; ties in the order of the question.
     """
     shares = {key: part["share"].to_numpy() for key, part in human.groupby(["question", "culture"], sort=False)}
     questions = human["question"].unique()
-    frame = pd.DataFrame(
-        {"question": questions, "tension": [wasserstein(shares[q, first], shares[q, second]) for q in questions]}
-    )
+    tension = [wasserstein(shares[question, first], shares[question, second]) for question in questions]
+    frame = pd.DataFrame({"question": questions, "tension": tension})
     frame = frame.sort_values(["tension", "question"], ascending=[False, True], ignore_index=True)
     return frame.assign(chosen=frame.index < choose_size(len(frame), wanted))
 
@@ -168,8 +146,6 @@ def choose_size(available: int, wanted: int) -> int:
 
     Where a third is fewer than `FEWEST`, that many are taken, as long as they are no more than half of the items.
 
-    Examples
-    --------
     >>> choose_size(233, 50), choose_size(60, 50), choose_size(36, 50), choose_size(20, 50)
     (50, 20, 18, 10)
     """

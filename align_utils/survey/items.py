@@ -1,18 +1,22 @@
-"""The survey's items: which are asked, and in whose words."""
+"""The survey's items: which are asked, in whose words, and the questions made of them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config, read_yaml
+from align_utils.models.prompts import build_survey_prompt, list_orders
 from align_utils.store.textfiles import DataError, read_table
 
-# What a scale holds besides its labels by language.
-SCALE_KEYS = ("codes", "recode", "drop", "direction")
+# What a scale holds besides its labels by language, and what stands for each where it is left out.
+SCALE = {"codes": None, "recode": {}, "drop": [], "direction": ""}
 # A translator's own statement, since no rule can tell a machine's translation from a person's by its letters.
 ORIGINS = ("official", "own", "machine")
 # Abbreviations in another script (WHO) are common in a sound text, a whole sentence in it is another language.
@@ -24,20 +28,8 @@ MISSING = ("dontknow", "noanswer", "refused", "notapplicable", "inapplicable", "
 def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     """The items that the profile asks (`survey.items`), worded as it says (`survey.wording`).
 
-    Parameters
-    ----------
-    nominal : bool, default False
-        Also the items without an order, which the cultural map needs; no distance on a scale may be taken of them.
-
-    Returns
-    -------
-    DataFrame
-        As from `load_items`, with `wording`: 'file' (`<data>/wvs/questions.csv`) or 'ours: <why not the file's>'.
-
-    Raises
-    ------
-    DataError
-        As `load_items` and `read_wording`.
+    With `nominal` also the items without an order, which the map alone may use. Returns what `load_items` does, with `wording`: 'file'
+    (`<data>/wvs/questions.csv`) or 'ours: <why not the file's>'; raises what `load_items` and `read_wording` raise.
     """
     survey = cfg.profile.survey
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
@@ -49,42 +41,19 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
 
 
 def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> pd.DataFrame:
-    """Read the survey's items and scales.
+    """Read `items.csv` and `scales.yaml` of `data/survey`; a DataError names the line, or the scale, that is not sound.
 
-    Parameters
-    ----------
-    folder : Path
-        `data/survey`: `items.csv` (`question, topic, kind, core, scale, text_<language>`) and `scales.yaml` (codes in the
-        scale's order, labels per language, and what its head explains).
-    choice : {'core', 'all'}, default 'core'
-        The 60 items for which the bundled sample has shares, or all 233.
-    nominal : bool, default False
-        Also the items of kind 'nominal', in either choice.
+    `choice` is 'core' (the 60 items for which the bundled sample has shares) or 'all' (233); with `nominal` also those without an order.
+    Returns `question, topic, kind, core, scale, text_<language>`, `codes` (list of int, in the scale's order), `recode` (dict of int),
+    `drop` (list of int), `direction` ('high_to_low', 'low_to_high' or ''), `labels_<language>` (list of str).
 
-    Returns
-    -------
-    DataFrame
-        `question, topic, kind, core, scale, text_<language>`, `codes` (list of int, in the scale's order), `recode` (dict of
-        int), `drop` (list of int), `direction` ('high_to_low', 'low_to_high' or ''), `labels_<language>` (list of str).
-
-    Raises
-    ------
-    DataError
-        An unknown scale, kind, flag or direction; labels and codes of different number, a label or a code twice; an item or a
-        sentence twice; an empty text.
-
-    Examples
-    --------
     >>> from align_utils import config
     >>> folder = config.PACKAGE_ROOT / "data" / "survey"
     >>> len(load_items(folder)), len(load_items(folder, choice="all")), len(load_items(folder, choice="all", nominal=True))
     (60, 233, 235)
     """
-    path = folder / "items.csv"
-    scales = read_yaml(folder / "scales.yaml")
-    languages = sorted(
-        {key for scale in scales.values() for key in (scale if isinstance(scale, dict) else {}) if key not in SCALE_KEYS}
-    )
+    path, scales = folder / "items.csv", read_yaml(folder / "scales.yaml")
+    languages = sorted({key for scale in scales.values() if isinstance(scale, dict) for key in scale} - set(SCALE))
     for name, scale in scales.items():
         _check_scale(f"{folder / 'scales.yaml'}: scale '{name}'", scale, languages)
     texts = [f"text_{language}" for language in languages]
@@ -101,10 +70,8 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     for column in ["question", *texts]:
         refuse(items[column] == "", "{question} has an empty " + column)
         refuse(items.duplicated(column), f"{{{column}}} stands twice in column {column}")
-    empty = {"recode": {}, "drop": [], "direction": ""}
-    for key in [*SCALE_KEYS, *languages]:
-        column = key if key in SCALE_KEYS else f"labels_{key}"
-        items[column] = [scales[name].get(key, empty.get(key)) for name in items["scale"]]
+    for key, column in [*((key, key) for key in SCALE), *((language, f"labels_{language}") for language in languages)]:
+        items[column] = [scales[name].get(key, SCALE.get(key)) for name in items["scale"]]
     items["core"] = items["core"] == "yes"
     ordered = items["kind"] == "ordered"
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
@@ -119,16 +86,17 @@ def list_nominal(cfg: Config) -> set[str]:
 def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
     if not isinstance(scale, dict) or not isinstance(scale.get("codes"), list):
         raise DataError(f"{place}: expected `codes`, a list of the survey's codes")
-    codes, gone = scale["codes"], [*scale.get("recode", {}), *scale.get("drop", [])]
-    wrong = [code for code in (*codes, *gone) if not isinstance(code, int) or isinstance(code, bool)]
-    if wrong:
-        raise DataError(f"{place}: code {wrong[0]!r} is not a whole number")
+    codes, recode, gone, direction = (scale.get(key, value) for key, value in SCALE.items())
+    gone = [*recode, *gone]
+    for code in (*codes, *gone):
+        if type(code) is not int:
+            raise DataError(f"{place}: code {code!r} is not a whole number")
     if len(codes) < 2:
         raise DataError(f"{place}: {len(codes)} code; a scale has two or more")
-    if len({*codes, *gone}) != len(codes) + len(gone) or not set(scale.get("recode", {}).values()) <= set(codes):
+    if len({*codes, *gone}) != len(codes) + len(gone) or not set(recode.values()) <= set(codes):
         raise DataError(f"{place}: each code once in codes, recode or drop, and recode into codes, please")
-    if scale.get("direction", "high_to_low") not in {"high_to_low", "low_to_high"}:
-        raise DataError(f"{place}: direction '{scale['direction']}' is neither high_to_low nor low_to_high")
+    if direction not in {"", "high_to_low", "low_to_high"}:
+        raise DataError(f"{place}: direction '{direction}' is neither high_to_low nor low_to_high")
     for language in languages:
         labels = scale.get(language, [])
         if len(labels) != len(codes) or len({*labels, ""}) != len(labels) + 1:
@@ -163,8 +131,6 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
 def describe_wording(items: pd.DataFrame) -> str:
     """One sentence on `wording`: how many items stand in the file's words and how many in ours, and why.
 
-    Examples
-    --------
     >>> describe_wording(pd.DataFrame({"wording": ["file", "ours: zh has no text", "ours: en has no row", "ours: en has no row"]}))
     'Wording: 1 item in that of the file, 3 in ours (most often: en has no row, 2).'
     """
@@ -175,13 +141,12 @@ def describe_wording(items: pd.DataFrame) -> str:
 
 
 def read_options(path: Path) -> pd.DataFrame:
-    """What the survey's English labels stand for, for files that hold labels in place of codes.
+    """What the survey's English labels stand for, for files that hold labels in place of codes (no such file: no rows).
 
-    Returns
-    -------
-    DataFrame
-        `question, text`, `labels` (dict: label folded by `fold_label` to code), of rows with readable options, of any origin.
+    `question, text`, `labels` (dict: label folded by `fold_label` to code), of rows with readable options, of any origin.
     """
+    if not path.is_file():
+        return pd.DataFrame(columns=["question", "text", "labels"])
     rows = read_table(path, ["question", "language", "text", "options"])
     rows = rows[rows["language"] == "en"].drop_duplicates("question", keep=False)
     rows["labels"] = [{fold_label(label): code for code, label in _split_options(text)} for text in rows["options"]]
@@ -191,8 +156,6 @@ def read_options(path: Path) -> pd.DataFrame:
 def read_label(text: str, labels: dict[str, int]) -> int | None:
     """Code of a label: -1 where it says that there is no answer, None where nothing explains it; a bare numeral is its own code.
 
-    Examples
-    --------
     >>> labels = {"agree": 1, "disagree": 2}
     >>> read_label("Agree", labels), read_label("2", labels), read_label("Don't know", labels), read_label("Perhaps", labels)
     (1, 2, -1, None)
@@ -200,9 +163,7 @@ def read_label(text: str, labels: dict[str, int]) -> int | None:
     folded = fold_label(text)
     if re.fullmatch(r"-?\d+", text.strip()):
         return max(int(text), -1)
-    if folded in labels:
-        return labels[folded]
-    return -1 if folded in {"", "dk", "na"} or folded.startswith(MISSING) else None
+    return labels.get(folded, -1 if folded in {"", "dk", "na"} or folded.startswith(MISSING) else None)
 
 
 def fold_label(text: str) -> str:
@@ -214,25 +175,25 @@ def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -
     """Reason to refuse an item's rows of one language, or an empty string."""
     if len(rows) != 1:
         return f"has {len(rows)} rows" if rows else "has no row"
-    row = rows[0]
-    if row["origin"] not in ORIGINS:
+    text, origin = rows[0]["text"], rows[0]["origin"]
+    if origin not in ORIGINS:
         return f"has an origin other than {', '.join(ORIGINS)}"
-    if row["origin"] == "machine":
+    if origin == "machine":
         return "is a machine's translation"
-    if row["text"] == "":
+    if text == "":
         return "has no text"
-    if hole := re.search(r"\[.*?\]", row["text"]):
+    if hole := re.search(r"\[.*?\]", text):
         return f"leaves a place open ({hole[0]})"
     if labels is None:
         return "has options that are not the scale's codes"
     if len({*labels, ""}) != len(labels) + 1:
         return "has a label twice or an empty one"
-    seen = _list_scripts(f"{row['text']} {' '.join(labels)}")
+    seen = _list_scripts(f"{text} {' '.join(labels)}")
     foreign = sorted(set(seen) - scripts)
     if not seen or sum(script in foreign for script in seen) > FOREIGN_SHARE * len(seen):
         return f"is written in another script ({', '.join(foreign) or 'no letters'})"
     # The number ten, in digits or as one character.
-    ten = "10" in re.findall(r"\d+", row["text"]) or any(unicodedata.numeric(letter, 0) == 10 for letter in row["text"])
+    ten = "10" in re.findall(r"\d+", text) or any(unicodedata.numeric(letter, 0) == 10 for letter in text)
     if ten and any(label.isdigit() for label in labels):
         return "names an end of its scale by numeral, which the descending order would turn round"
     return ""
@@ -257,3 +218,60 @@ def _order_labels(text: str, item: dict) -> list[str] | None:
 def _list_scripts(text: str) -> list[str]:
     """Script of each letter, by the first word of its Unicode name (LATIN, CJK, HIRAGANA ...)."""
     return [unicodedata.name(letter).split()[0] for letter in text if letter.isalpha()]
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item in one order of its options, in one language and persona, with its prompt."""
+
+    question: str
+    language: str
+    persona: str
+    order: tuple[int, ...]
+    codes: tuple[int, ...]
+    prompt: str
+    # The same question with the lead of an answer in words, the option texts in their order, and what may stand before an answer.
+    open_prompt: str = ""
+    options: tuple[str, ...] = ()
+    forms: tuple[str, ...] = (" ", "")
+
+    @property
+    def worded(self) -> bool:
+        """Whether every option has words (inner points of a ten-point scale are bare numerals)."""
+        return not any(option.isdigit() for option in self.options)
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Language, persona and item: what begins alike."""
+        return self.language, self.persona, self.question
+
+
+def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
+    """Everything the profile asks: languages x personas x items x option orders (`prompts.list_orders`)."""
+    asked = []
+    for language in cfg.languages.values():
+        for persona in cfg.profile.survey.personas:
+            told = "" if persona == "none" else language.personas[persona]
+            for item in items.to_dict("records"):
+                text, labels = item[f"text_{language.name}"], item[f"labels_{language.name}"]
+                for order in list_orders(len(labels), numeric=any(label.isdigit() for label in labels)):
+                    closed, opened = (
+                        build_survey_prompt(language, text, labels, order, persona=told, lead=lead)
+                        for lead in (language.answer_lead, language.text_lead)
+                    )
+                    asked.append(Question(
+                        item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
+                        tuple(labels[index] for index in order), tuple(language.answer_forms),
+                    ))  # fmt: skip
+    return asked
+
+
+def pick_sample(asked: Sequence[Question], size: int) -> list[Question]:
+    """The first order of `size` items, spread over all, in every language and persona."""
+    items = list(dict.fromkeys(q.question for q in asked))
+    sample = {items[round(place)] for place in np.linspace(0, len(items) - 1, min(size, len(items)))}
+    first: dict[tuple, Question] = {}
+    for q in asked:
+        if q.question in sample:
+            first.setdefault(q.group, q)
+    return list(first.values())

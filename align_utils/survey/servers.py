@@ -18,8 +18,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ServerModel
 from align_utils.store.steps import find_step, hash_settings, make_step, progress, save_frame
+from align_utils.survey.answers import tabulate_answers
 from align_utils.survey.ask import add_priors
-from align_utils.survey.questions import Question, list_questions, tabulate_answers
+from align_utils.survey.items import Question, list_questions
 
 # Bumped when what is asked of a server, or what is made of its answers, changes.
 SERVER_VERSION, BASELINE_VERSION = 1, 1

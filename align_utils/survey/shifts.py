@@ -1,8 +1,10 @@
-"""How far the answers moved toward a country, item by item, and whether the norms moved them: controls and a rule."""
+"""How far the answers moved toward a country, item by item; whether the norms moved them (controls and a rule); what could be seen."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN, PREFERENCE, TARGETS, find_state
@@ -18,6 +20,8 @@ TOWARD = ("target", "other", "contrast")
 REFERENCE_SHIFTS = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
 # Holm's family is all that is tested of one model and one direction.
 FAMILY = ["model", "toward"]
+# Of the smallest shift that could have been seen.
+ALPHA, POWER = 0.05, 0.8
 
 
 def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +45,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
         the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the
         target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
     """
-    keys, foreign = ["model", "language", "persona", "question", "to"], FOREIGN in cfg.profile.controls
+    keys = ["model", "language", "persona", "question", "to"]
     is_reference = distances["model"] == REFERENCE_MODEL
     models = distances[~is_reference]
     base = models.loc[models["adapter"] == "none", [*keys, "wasserstein"]]
@@ -52,10 +56,15 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     own = rows["adapter"] == rows["culture"]
     rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
     rows = rows.assign(stage=rows["stage"].map(REFERENCE_SHIFTS))
-    both = pd.concat([
-        tuned.merge(base, on=keys, suffixes=("", "_base")), rows.merge(base, on=["question", "to"], suffixes=("", "_base")),
-    ], ignore_index=True)  # fmt: skip
-    both = pd.concat([both, *(_add_foreign(cfg, both, culture) for culture in cfg.cultures if foreign)], ignore_index=True)
+    parts = [
+        tuned.merge(base, on=keys, suffixes=("", "_base")),
+        rows.merge(base, on=["question", "to"], suffixes=("", "_base")),
+    ]
+    for culture in cfg.cultures if FOREIGN in cfg.profile.controls else []:
+        other, stage = find_state(cfg, culture, FOREIGN)
+        foreign = parts[0][(parts[0]["stage"] == stage) & (parts[0]["culture"] == other)]
+        parts.append(foreign.assign(culture=culture, stage=FOREIGN))
+    both = pd.concat(parts, ignore_index=True)
     both["shift"] = both["wasserstein_base"] - both["wasserstein"]
     both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
     keys = [*CELL, "question", *({"seed"} & set(both))]
@@ -65,36 +74,21 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     return shifts.merge(items[["question", "topic"]])
 
 
-def _add_foreign(cfg: Config, shifts: pd.DataFrame, culture: str) -> pd.DataFrame:
-    other, stage = find_state(cfg, culture, FOREIGN)
-    return shifts[(shifts["stage"] == stage) & (shifts["culture"] == other)].assign(culture=culture, stage=FOREIGN)
-
-
 def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean shift of every stage, with intervals over items (and seeds, where several), p of random signs, and Holm.
 
-    Parameters
-    ----------
-    shifts : DataFrame
-        From `measure_shifts`.
-    **bootstrap
-        `resamples`, `level`, `seed` (`cfg.bootstrap`).
-
-    Returns
-    -------
-    DataFrame
-        SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the order of TOWARD; references are not tested. p is of so many resamples
-        that it can be small enough for its family (`stats.count_flips`).
+    `shifts` are those of `measure_shifts`; `bootstrap` is `cfg.bootstrap`. Returns SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the
+    order of TOWARD; references are not tested. p is of so many resamples that it can be small enough for its family
+    (`stats.count_flips`).
     """
-    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run="seed" if "seed" in shifts else None, **bootstrap)
-    tested = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
-    means = tested.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
+    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run=_find_run(shifts), **bootstrap)
+    means = _pick_trained(shifts).groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
     flips = _count_flips(means, SHIFT_KEYS, bootstrap["resamples"])
     tests = {
         key: permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
         for key, part in means.groupby(SHIFT_KEYS, sort=False)
     }
-    table["p"] = [tests.get(key, float("nan")) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
+    table["p"] = [tests.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
     table["p_holm"] = table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm)
     return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
 
@@ -102,17 +96,14 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
 def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Shift of the target's adapters minus that of every control there is, paired by item (within a seed, where several).
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p,
-        p_holm` (family as in `summarise_shifts`). Empty where the run has no control.
+    Returns `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p, p_holm`
+    (family as in `summarise_shifts`). Empty where the run has no control.
     """
     by, pairs = ["model", "culture", "language", "persona", "toward"], list_pairs(shifts)
     if not pairs:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
     table = compare(
-        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed" if "seed" in shifts else None,
+        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run=_find_run(shifts),
         flips=_count_flips(shifts, by, bootstrap["resamples"], times=len(pairs)), **bootstrap,
     )  # fmt: skip
     return table.assign(p_holm=table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm))
@@ -125,6 +116,14 @@ def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
     return [(stage, control) for stage in TARGETS if stage in stages for control in controls]
 
 
+def _pick_trained(shifts: pd.DataFrame) -> pd.DataFrame:
+    return shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
+
+
+def _find_run(frame: pd.DataFrame) -> str | None:
+    return "seed" if "seed" in frame else None
+
+
 def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: int = 1) -> int:
     """Resamples of p for the largest family, of `times` tests for every value of `by`."""
     sizes = frame[by].drop_duplicates().groupby(FAMILY).size()
@@ -133,8 +132,7 @@ def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: i
 
 def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean shift per topic of every stage, control and reference, with intervals; untested, as topics are many and small."""
-    run = "seed" if "seed" in shifts else None
-    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=run, **bootstrap)
+    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=_find_run(shifts), **bootstrap)
 
 
 def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:
@@ -150,14 +148,13 @@ def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFram
 def tabulate_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Shift toward the target of every item (mean over seeds), one column an answerer ('cn sft en') or reference, items in order."""
     part = shifts[shifts["toward"] == "target"]
-    names = [part[column] for column in ("culture", "stage", "language")]
-    names += [part[column] for column in ("model", "persona") if part[column].nunique() > 1]
-    part = part.assign(answerer=[" ".join(row) for row in zip(*names, strict=True)])
+    names = ["culture", "stage", "language", *(name for name in ("model", "persona") if part[name].nunique() > 1)]
+    part = part.assign(answerer=part[names].agg(" ".join, axis=1))
     wide = part.groupby(["question", "answerer"], sort=False)["shift"].mean().unstack("answerer")
     return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")
 
 
-def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:
     """For every adapter of the culture's own norms: may one say that these norms moved the answers? A rule, in words.
 
     'These norms move the answers' asks for four things: the run has a control that was trained on wrong norms, and one of another
@@ -166,15 +163,8 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
     Holm's p below `alpha`. With the shuffled control alone the rest carries a weaker sentence: 'these pairings of cue and response
     move the answers'.
 
-    Parameters
-    ----------
-    table, controls : DataFrame
-        From `summarise_shifts` and `compare_controls`.
-
-    Returns
-    -------
-    DataFrame
-        CELL, `claimed` ('yes', 'pairings alone', 'no' or 'cannot be claimed'), `sentence`.
+    `table` and `controls` are from `summarise_shifts` and `compare_controls`. Returns CELL, `claimed` ('yes', 'pairings alone', 'no' or
+    'cannot be claimed'), `sentence`.
     """
     rows = []
     controls = controls[controls["toward"] == "target"]
@@ -194,15 +184,15 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
             reasons.append(f"no more toward the target than toward the other country, {contrast}")
         if not beaten.all():
             reasons.append(f"not above {', '.join(names[~beaten])}")
-        shown = f"move the answers: {target}, above {', '.join(names)}"
+        shown, why = f"move the answers: {target}, above {', '.join(names)}", "; ".join(reasons)
         if not set(names) - {FOREIGN}:
             claimed = "cannot be claimed"
             text = (
                 "that these norms move the answers cannot be claimed, as this run has no adapter trained alike on wrong norms"
             )
-            text += f" (besides: {'; '.join(reasons)})" if reasons else ""
+            text += f" (besides: {why})" if why else ""
         elif reasons:
-            claimed, text = "no", f"not shown that these norms move the answers: {'; '.join(reasons)}"
+            claimed, text = "no", f"not shown that these norms move the answers: {why}"
         elif set(names) & set(WRONG_CULTURE):
             claimed, text = "yes", f"these norms {shown}"
         else:
@@ -214,3 +204,43 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
         sentence = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}{persona}: {text}."
         rows.append({**cell, "claimed": claimed, "sentence": sentence})
     return pd.DataFrame(rows, columns=[*CELL, "claimed", "sentence"])
+
+
+def find_power(effect: float, n: int) -> float:
+    """Power at ALPHA of the two-sided paired t test for an effect (mean / sd of the differences, at least 0), of n >= 2 pairs.
+
+    Source: Cohen (1988), section 2.3; the noncentral F distribution with one degree of freedom.
+
+    >>> round(find_power(0.5, 34), 3)
+    0.808
+    """
+    if effect == 0:
+        return ALPHA  # scipy's noncentral F is wrong there
+    # The square of t: both tails at once, and stable where the noncentral t of scipy gives NaN.
+    return float(stats.ncf.sf(stats.f.ppf(1 - ALPHA, 1, n - 1), 1, n - 1, n * effect**2))
+
+
+def find_smallest(sd: float, n: int) -> float:
+    """Smallest mean difference that n pairs of this standard deviation show with POWER; NaN below two pairs.
+
+    >>> round(find_smallest(1.0, 34), 2), find_smallest(0.0, 34)
+    (0.5, 0.0)
+    """
+    if n < 2 or not np.isfinite(sd):
+        return float("nan")
+    # Power rises with the effect; at this upper end it is near 1 for any n.
+    highest = (3 * stats.t.ppf(1 - ALPHA / 2, n - 1) + 5) / np.sqrt(n)
+    return sd * float(optimize.brentq(lambda effect: find_power(effect, n) - POWER, 0, highest))
+
+
+def summarise_power(shifts: pd.DataFrame, *, size: int) -> pd.DataFrame:
+    """Per tuned answerer the spread of the per-item shifts, and the smallest mean shift that could have been seen.
+
+    `size` is a second number of items, that of the high-tension set. Returns SHIFT_KEYS (targets and contrasts), `value` (observed mean),
+    `sd` (over items), `n`, `smallest` (with all items), `size`, `smallest_of_size`; power 80 %, two-sided 5 %.
+    """
+    part = _pick_trained(shifts[shifts["toward"].isin(["target", "contrast"])])
+    means = part.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean()
+    table = means.groupby(SHIFT_KEYS, sort=False).agg(value="mean", sd="std", n="size").reset_index()
+    table["smallest"] = [find_smallest(sd, n) for sd, n in zip(table["sd"], table["n"], strict=True)]
+    return table.assign(size=size, smallest_of_size=[find_smallest(sd, size) for sd in table["sd"]])

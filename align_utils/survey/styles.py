@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from align_utils.stats import summarise
+from align_utils.survey.answers import ANSWERER
 from align_utils.survey.distances import name_answerer
-from align_utils.survey.questions import ANSWERER
 
 STYLES = ("acquiescence", "midpoint", "extremes")
 # Scales of agreement carry the word in their name (data/survey/scales.yaml).

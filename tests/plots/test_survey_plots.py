@@ -6,11 +6,11 @@ import pytest
 from matplotlib.text import Text
 
 from align_utils import plots
-from align_utils.survey import aligned, respondents, styles
+from align_utils.survey import aligned, styles
 from align_utils.survey import distances as survey_distances
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
-from align_utils.survey.human import load_human
+from align_utils.survey.human import draw_halves, load_human
 
 STATES = [("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo", "grpo", "control_shuffled")]]
 MODEL = "some-model-with-a-long-name-7b"
@@ -32,7 +32,7 @@ def made(cfg):
                     {**names, "question": item.question, "code": c, "share": p} for c, p in zip(item.codes, shares, strict=True)
                 ]
     averaged = pd.DataFrame(rows)
-    halves = respondents.draw_halves(cfg, people)
+    halves = draw_halves(cfg, people)
     return items, human, halves, averaged, survey_distances.add_references(averaged, human, halves)
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from align_utils.survey import aligned, paper, respondents
+from align_utils.survey import aligned, paper
 from align_utils.survey import distances as survey_distances
-from align_utils.survey.human import Human
+from align_utils.survey.human import Human, draw_halves
 
 CULTURES = ("us", "cn")
 # Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -36,7 +36,7 @@ def answer(adapter, stage, shares):
 
 
 def count(cfg, *answers):
-    halves = respondents.draw_halves(cfg, Human(HUMAN))
+    halves = draw_halves(cfg, Human(HUMAN))
     averaged = pd.DataFrame([row for rows in answers for row in rows])
     everyone = survey_distances.add_references(averaged, HUMAN, halves)
     distances = survey_distances.measure_distances(everyone, HUMAN, halves)

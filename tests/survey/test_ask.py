@@ -10,7 +10,7 @@ from align_utils import config
 from align_utils.models import adapters, logprobs, prompts
 from align_utils.models import load as models
 from align_utils.store import steps
-from align_utils.survey import answers, questions
+from align_utils.survey import answers
 from align_utils.survey import ask as survey_ask
 from align_utils.survey import items as survey_items
 
@@ -46,7 +46,7 @@ def ask(cfg, language, k):
     labels = ["Very", *(f"Point {i}" if k < 10 else str(i) for i in range(2, k)), "Very little"]
     spoken = cfg.languages[language]
     return [
-        questions.Question(
+        survey_items.Question(
             "Q", language, "none", tuple(order), tuple(range(1, k + 1)),
             *(prompts.build_survey_prompt(spoken, "Well?", labels, order, lead=lead) for lead in (spoken.answer_lead, spoken.text_lead)),
             tuple(labels[i] for i in order), tuple(spoken.answer_forms),
@@ -173,7 +173,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     paths = survey_ask.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
-    sums = every.groupby([*questions.ANSWERER, "readout", "question", "order"])["probability"].sum()
+    sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
     assert sums.to_numpy() == pytest.approx(1)
     assert set(every["readout"]) == {"label", *survey_ask.TEXT_READINGS} and set(label["readout"]) == {"label"}
     # Q48 has ten points, of which eight have no words: no text to read.
@@ -181,7 +181,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
         "Q2",
         "Q66",
     }
-    asked = next(q for q in questions.list_questions(mine, items) if q.language == "zh" and q.question == "Q2")
+    asked = next(q for q in survey_items.list_questions(mine, items) if q.language == "zh" and q.question == "Q2")
     slow = sum(np.exp(read_plainly(*tiny, asked.open_prompt, text)) for text in mine.languages["zh"].refusals)
     stored = label.query("language == 'zh' and question == 'Q2'")["refusal_mass"]
     assert stored.nunique() == 1 and stored.iloc[0] == pytest.approx(slow, rel=1e-3)
@@ -201,7 +201,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
 def test_agreement_of_read_outs_by_hand():
     def rows(readout, question, shares):
         return [
-            {**dict.fromkeys(questions.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
+            {**dict.fromkeys(answers.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
              "code": place if order == 0 else 3 - place, "probability": shares[(place - 1) if order == 0 else (2 - place)]}
             for order in (0, 1) for place in (1, 2)
         ]  # fmt: skip
@@ -213,7 +213,7 @@ def test_agreement_of_read_outs_by_hand():
         + rows("text", "B", [0.9, 0.1])
     )
     written = pd.DataFrame(
-        [{**dict.fromkeys(questions.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
+        [{**dict.fromkeys(answers.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
     )
     table = answers.compare_readouts(given, written).set_index("readout")
     assert table.loc["text", ["same mode", "distance", "n"]].tolist() == pytest.approx([0.5, (0.2 + 0.5) / 2, 2])

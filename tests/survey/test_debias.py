@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align_utils.models import prompts
-from align_utils.survey import answers, debias
-from align_utils.survey.questions import ANSWERER
+from align_utils.survey import answers
+from align_utils.survey.answers import ANSWERER
 
 positive = st.floats(0.05, 1.0)
 
@@ -37,10 +37,10 @@ def observe(contents, priors):
 def test_a_known_prior_is_found_and_divided_out(fours, twos, four, two):
     priors = {4: np.array(four) / sum(four), 2: np.array(two) / sum(two)}
     frame = observe(fours + twos, priors)
-    found = debias.estimate_prior(frame)
+    found = answers.estimate_prior(frame)
     for k, prior in priors.items():
         assert found.loc[found["options"] == k, "prior"].to_numpy() == pytest.approx(prior)
-    clean = debias.divide_prior(frame, found)
+    clean = answers.divide_prior(frame, found)
     for number, content in enumerate(fours + twos):
         part = clean[clean["question"] == f"Q{number}"]
         truth = np.array(content) / sum(content)
@@ -49,7 +49,7 @@ def test_a_known_prior_is_found_and_divided_out(fours, twos, four, two):
 
 def test_bias_before_and_after_by_hand():
     frame = observe([[1.0, 1.0]] * 4, {2: np.array([0.8, 0.2])})
-    table = debias.compare_debiasing(frame, share=0.5, seed=1).iloc[0]
+    table = answers.compare_debiasing(frame, share=0.5, seed=1).iloc[0]
     # Shares of places 0.8 and 0.2: standard deviation 0.3, times two places; the average over both orders is 0.5.
     assert table[["spread", "spread PriDe"]].tolist() == pytest.approx([0.6, 0])
     assert table[["first order to average", "PriDe to average"]].tolist() == pytest.approx([0.3, 0])
@@ -61,4 +61,4 @@ def test_bias_before_and_after_by_hand():
 def test_a_prior_for_other_sizes_alone_is_an_error():
     frame = observe([[1, 2], [1, 2, 3]], {2: np.array([0.6, 0.4]), 3: np.array([0.5, 0.3, 0.2])})
     with pytest.raises(ValueError, match="questions of \\[3\\] options"):
-        debias.divide_prior(frame, debias.estimate_prior(frame[frame["question"] == "Q0"]))
+        answers.divide_prior(frame, answers.estimate_prior(frame[frame["question"] == "Q0"]))

@@ -10,10 +10,10 @@ from surveys import make_world
 from align_utils import config, plots
 from align_utils.config.profiles import read_yaml
 from align_utils.store.textfiles import DataError
-from align_utils.survey import distances, factor_map, microdata, respondents
+from align_utils.survey import distances
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
-from align_utils.survey.human import load_human
+from align_utils.survey.human import Respondents, draw_halves, load_human
 
 FOLDER = ROOT / "data" / "survey"
 ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
@@ -36,22 +36,22 @@ def load(tmp_path, people, profile="cpu_real"):
     text = people.to_csv(index=False)
     (tmp_path / "wvs" / "WVS_Cross-National_Wave_7_csv_v6_0.csv").write_text(text, encoding="utf-8-sig")
     cfg = config.load(profile, data_dir=tmp_path)
-    return cfg, factor_map.load_atlas(cfg, AXES)
+    return cfg, culture_map.load_atlas(cfg, AXES)
 
 
 def place_run(cfg, atlas, items):
     """Answerers with the shares of the run's countries, and even ones, as notebook 06 makes them."""
     people = load_human(cfg, items)
-    shares, halves = people.shares, respondents.draw_halves(cfg, people)
+    shares, halves = people.shares, draw_halves(cfg, people)
     scored = culture_map.score_components(AXES, distances.add_references(NOBODY, shares, halves))
-    return scored, factor_map.summarise_places(scored, atlas, **cfg.bootstrap).set_index(["stage", "adapter", "axis"])
+    return scored, culture_map.summarise_places(scored, atlas, **cfg.bootstrap).set_index(["stage", "adapter", "axis"])
 
 
 def test_countries_are_found_where_the_hidden_traits_put_them(tmp_path):
     people = WORLD.copy()
     people.loc[people["B_COUNTRY_ALPHA"] == "JJJ", "Q182"] = -4
     cfg, atlas = load(tmp_path, people)
-    table = factor_map.list_countries(cfg, atlas).set_index("country")
+    table = culture_map.list_countries(cfg, atlas).set_index("country")
     assert table.index.tolist() == sorted(NAMES)
     for axis, other in ((UP, ACROSS), (ACROSS, UP)):
         own = list(RAW[axis]["components"])
@@ -62,7 +62,7 @@ def test_countries_are_found_where_the_hidden_traits_put_them(tmp_path):
     assert table["culture"].to_dict() == {**dict.fromkeys(NAMES, ""), "USA": "us", "CHN": "cn"}
     assert table.index[~table["whole"]].tolist() == ["JJJ"] and table.loc["JJJ", "indicators"] == 9
     scored, _ = place_run(cfg, atlas, ALL)
-    said = factor_map.describe_places(AXES, scored, atlas)
+    said = culture_map.describe_places(AXES, scored, atlas)
     assert (
         "12 countries" in said and "JJJ (homosexuality)" in said and "all 10 indicators" in said and "autonomy (Y003)" in said
     )
@@ -71,8 +71,8 @@ def test_countries_are_found_where_the_hidden_traits_put_them(tmp_path):
 def test_loadings_and_scores_agree_with_other_roads():
     """Singular vectors of the standardised answers, turned by brute force, and least squares; nothing of the module."""
     frame = pd.DataFrame({"weight": 1.0, "country": WHOLE["B_COUNTRY_ALPHA"], **{q: WHOLE[q] for q in WHOLE if q[0] == "Q"}})
-    atlas = factor_map.fit_atlas(AXES, ALL[ALL["question"].isin(frame)], microdata.Respondents(frame, {}, [], {}))
-    indicators, notes = factor_map.score_people(AXES, ALL, frame)
+    atlas = culture_map.fit_atlas(AXES, ALL[ALL["question"].isin(frame)], Respondents(frame, {}, [], {}))
+    indicators, notes = culture_map.score_people(AXES, ALL, frame)
     assert not notes
     # The published codes of two derived indicators, on another scale.
     autonomy = WHOLE["Q15"] + WHOLE["Q17"] - WHOLE["Q8"] - WHOLE["Q14"]
@@ -93,15 +93,17 @@ def test_loadings_and_scores_agree_with_other_roads():
     assert atlas.loadings.to_numpy() == pytest.approx(loadings[:, which] * signs, abs=1e-4)
     scores = scores[:, which] * signs
     published = np.array([[1.61, -0.1], [1.81, 0.038]])
-    assert factor_map.place(atlas, indicators).to_numpy() == pytest.approx(scores * published[:, 0] + published[:, 1], abs=1e-3)
+    assert culture_map.place(atlas, indicators).to_numpy() == pytest.approx(
+        scores * published[:, 0] + published[:, 1], abs=1e-3
+    )
     # A partial score is the regression of the factor on what there is.
     some = [INDICATORS.index(name) for name in ("god", "pride", "trust", "happiness", "petition")]
     fitted = z[:, some] @ np.linalg.lstsq(z[:, some], scores, rcond=None)[0]
-    found = factor_map.place(atlas, indicators[[INDICATORS[place] for place in some]]).to_numpy()
+    found = culture_map.place(atlas, indicators[[INDICATORS[place] for place in some]]).to_numpy()
     assert found == pytest.approx(fitted * published[:, 0] + published[:, 1], abs=1e-3)
     # Where nothing is missing a country stands at the weighted mean of its respondents' scores.
     means = pd.DataFrame(scores).groupby(frame["country"]).mean() * published[:, 0] + published[:, 1]
-    assert factor_map.place(atlas, atlas.means).to_numpy() == pytest.approx(means.to_numpy(), abs=1e-3)
+    assert culture_map.place(atlas, atlas.means).to_numpy() == pytest.approx(means.to_numpy(), abs=1e-3)
 
 
 def test_weights_and_gaps_count_as_repeated_rows_do():
@@ -109,7 +111,7 @@ def test_weights_and_gaps_count_as_repeated_rows_do():
     frame = pd.DataFrame(rng.normal(size=(60, 4)) + rng.normal(size=(60, 1)), columns=list("abcd"))
     frame = frame.mask(rng.random(frame.shape) < 0.2)
     weights = pd.Series(rng.integers(1, 6, 60))
-    centre, spread, correlations = factor_map.correlate_weighted(frame, weights)
+    centre, spread, correlations = culture_map.correlate_weighted(frame, weights)
     repeated = frame.loc[frame.index.repeat(weights)]
     assert correlations.to_numpy() == pytest.approx(repeated.corr().to_numpy())  # pandas takes pairs, too
     assert centre.to_numpy() == pytest.approx(repeated.mean().to_numpy())
@@ -120,7 +122,7 @@ def test_varimax_is_the_best_of_all_rotations():
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(4000, 2))
     matrix = np.corrcoef(hidden[:, [0, 0, 0, 1, 1, 1]].T + rng.normal(0, 0.6, (6, 4000)))
-    loadings = factor_map.rotate_components(matrix)
+    loadings = culture_map.rotate_components(matrix)
     assert (loadings**2).sum() == pytest.approx(np.linalg.eigvalsh(matrix)[-2:].sum())
     rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
     turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.linspace(0, np.pi, 721)]
@@ -132,7 +134,7 @@ def test_varimax_is_the_best_of_all_rotations():
 
 def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
     cfg, atlas = load(tmp_path, WHOLE)
-    table = factor_map.list_countries(cfg, atlas).set_index("culture")
+    table = culture_map.list_countries(cfg, atlas).set_index("culture")
     _, places = place_run(cfg, atlas, ALL)
     for culture in ("us", "cn"):
         for axis in (UP, ACROSS):
@@ -142,12 +144,12 @@ def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
     scored, places = place_run(cfg, atlas, core)
     used = [name for name in INDICATORS if name in set(scored["component"])]
     assert 3 < len(used) < 10 and places["indicators"].unique().tolist() == [len(used)]
-    partial, whole = factor_map.place(atlas, atlas.means[used]), factor_map.place(atlas, atlas.means)
+    partial, whole = culture_map.place(atlas, atlas.means[used]), culture_map.place(atlas, atlas.means)
     for culture, country in (("us", "USA"), ("cn", "CHN")):
         for axis in (UP, ACROSS):
             assert places.loc[("human", culture, axis), "value"] == pytest.approx(partial.loc[country, axis], abs=1e-9)
             assert partial.loc[country, axis] != pytest.approx(whole.loc[country, axis], abs=1e-3)
-    said = factor_map.describe_places(AXES, scored, atlas)
+    said = culture_map.describe_places(AXES, scored, atlas)
     r = np.corrcoef(partial[UP], whole[UP])[0, 1]
     assert f"{len(used)} of 10 indicators" in said and f"over 12 countries is {r:.2f} (secular-rational)" in said
 
@@ -156,7 +158,7 @@ def test_an_incomplete_component_is_no_indicator(tmp_path):
     cfg, atlas = load(tmp_path, WHOLE)
     scored, _ = place_run(cfg, atlas, ALL[ALL["question"] != "Q14"])
     assert "autonomy" in set(scored["component"])
-    assert "without autonomy)" in factor_map.describe_places(AXES, scored, atlas)
+    assert "without autonomy)" in culture_map.describe_places(AXES, scored, atlas)
 
 
 def test_moves_are_from_the_untuned_model_and_seeds_are_averaged(tmp_path):
@@ -165,7 +167,7 @@ def test_moves_are_from_the_untuned_model_and_seeds_are_averaged(tmp_path):
     for stage, seed, value in (("zero_shot", 0, 0.5), ("sft", 0, 0.6), ("sft", 1, 0.8)):
         one = {"model": "m", "adapter": "none", "stage": stage, "language": "en", "persona": "none", "seed": seed}
         rows += [{**one, "axis": UP, "component": c, "items": 1, "value": value} for c in ("god", "abortion", "pride")]
-    table = factor_map.summarise_places(pd.DataFrame(rows), atlas, **cfg.bootstrap).set_index(["stage", "axis"])
+    table = culture_map.summarise_places(pd.DataFrame(rows), atlas, **cfg.bootstrap).set_index(["stage", "axis"])
     assert table.loc[("sft", UP), ["seeds", "indicators"]].tolist() == [2, 3] and table.loc[("zero_shot", UP), "move"] == 0
     have = ["god", "abortion", "pride"]
     slope = np.linalg.solve(atlas.correlations.loc[have, have], atlas.loadings.loc[have, UP] * 1.61) / atlas.spread[have]
@@ -188,20 +190,20 @@ def test_bad_files_stop_or_are_said(tmp_path):
     assert [one for one in atlas.notes if "'homosexuality' left out for all" in one]
     assert "1 answers to Q164 outside of its scale count as missing" in atlas.notes
     scored, places = place_run(cfg, atlas, ALL[ALL["question"] != "Q182"])
-    assert "'homosexuality' left out for all" in factor_map.describe_places(AXES, scored, atlas)
+    assert "'homosexuality' left out for all" in culture_map.describe_places(AXES, scored, atlas)
     assert np.isfinite(places["value"]).all()
 
 
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
     items = survey_items.choose_items(cfg, nominal=True)
     scored, _ = place_run(cfg, None, items)
-    assert factor_map.load_atlas(cfg, AXES) is None and factor_map.list_countries(cfg, None).empty
+    assert culture_map.load_atlas(cfg, AXES) is None and culture_map.list_countries(cfg, None).empty
     found, indices = (
-        factor_map.summarise_places(scored, None, **cfg.bootstrap),
+        culture_map.summarise_places(scored, None, **cfg.bootstrap),
         culture_map.summarise_map(scored, **cfg.bootstrap),
     )
     pd.testing.assert_frame_equal(found, indices, check_exact=True)
-    assert factor_map.describe_places(AXES, scored, None) == culture_map.describe_axes(AXES, scored)
+    assert culture_map.describe_places(AXES, scored, None) == culture_map.describe_axes(AXES, scored)
 
 
 def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tmp_path):
@@ -211,7 +213,7 @@ def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tm
     cfg, atlas = load(tmp_path, people)
     items = survey_items.load_items(FOLDER)
     people = load_human(cfg, items)
-    shares, halves = people.shares, respondents.draw_halves(cfg, people)
+    shares, halves = people.shares, draw_halves(cfg, people)
     rows = []
     for number, (adapter, stage) in enumerate([("none", "zero_shot"), *[(c, s) for c in ("us", "cn") for s in ("sft", "ppo")]]):
         for language in ("en", "zh"):
@@ -221,8 +223,8 @@ def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tm
             names = {"model": "m", "adapter": adapter, "stage": stage, "language": language, "persona": "none"}
             rows.append(part[["question", "code"]].assign(**names, share=bent))
     scored = culture_map.score_components(AXES, distances.add_references(pd.concat(rows), shares, halves))
-    places = factor_map.summarise_places(scored, atlas, **cfg.bootstrap)
-    countries = factor_map.list_countries(cfg, atlas)
+    places = culture_map.summarise_places(scored, atlas, **cfg.bootstrap)
+    countries = culture_map.list_countries(cfg, atlas)
     figure = plots.survey.plot_map(distances.pick_model(places, "m", "none"), AXES, countries=countries)
     whole = figure.axes[0]
     names = {text.get_text(): tuple(text.xy) for text in whole.texts if text.get_text() in NAMES}

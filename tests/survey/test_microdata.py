@@ -14,8 +14,7 @@ from surveys import make_people
 from align_utils import config
 from align_utils.store.textfiles import DataError
 from align_utils.survey import items as survey_items
-from align_utils.survey import microdata
-from align_utils.survey.human import load_human
+from align_utils.survey.human import Respondents, count_answers, load_human
 
 NAME = "WVS_Cross-National_Wave_7_csv_v6_0.csv"
 ALL = survey_items.load_items(ROOT / "data" / "survey", choice="all")
@@ -264,10 +263,10 @@ def test_unsound_shares_reject_their_item_and_no_other(folder, row, how):
 
 def test_the_weights_move_shares_as_a_weighted_mean_says():
     people = PEOPLE[(PEOPLE["B_COUNTRY_ALPHA"] == "USA") & (PEOPLE["Q2"] >= 0)]
-    respondents = microdata.Respondents(
+    respondents = Respondents(
         people.rename(columns={"B_COUNTRY_ALPHA": "country", "W_WEIGHT": "weight"}).astype({"Q2": float}), {}, [], {}
     )
-    shares = microdata.count_answers(respondents, ITEMS[ITEMS["question"] == "Q2"])
+    shares = count_answers(respondents, ITEMS[ITEMS["question"] == "Q2"])
     for row in shares.itertuples():
         oracle = np.average(people["Q2"] == row.answer, weights=people["W_WEIGHT"])
         assert row.share == pytest.approx(oracle, abs=1e-12)

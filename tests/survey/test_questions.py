@@ -6,8 +6,8 @@ import pytest
 from align_utils import config
 from align_utils.models import prompts
 from align_utils.survey import answers
-from align_utils.survey.items import load_items
-from align_utils.survey.questions import Question, list_questions, tabulate_answers
+from align_utils.survey.answers import tabulate_answers
+from align_utils.survey.items import Question, list_questions, load_items
 
 
 def test_every_question_is_asked_once(cfg):

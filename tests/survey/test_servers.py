@@ -20,9 +20,9 @@ from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
-from align_utils.survey import aligned, answers, ask, distances, paper, questions, respondents, servers, shifts
+from align_utils.survey import aligned, answers, ask, distances, paper, servers, shifts
 from align_utils.survey import items as survey_items
-from align_utils.survey.human import load_human
+from align_utils.survey.human import draw_halves, load_human
 
 SOURCE = ServerModel(
     name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
@@ -291,7 +291,7 @@ def project(tmp_path_factory):
 
 def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_path, monkeypatch):
     cfg, items = project
-    asked = questions.list_questions(cfg, items)[::2]
+    asked = survey_items.list_questions(cfg, items)[::2]
     direct = ask.score_labels(*tiny, asked, batch_tokens=2000)
     # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
     monkeypatch.setattr(servers, "FOLLOW", 0.0)
@@ -326,7 +326,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
-    halves = respondents.draw_halves(cfg, load_human(cfg, items))
+    halves = draw_halves(cfg, load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)
     ranked = distances.rank_items(human, "us", "cn", wanted=1)
@@ -344,7 +344,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
 
 def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_counted(project, tmp_path):
     cfg, items = project
-    asked = questions.list_questions(cfg, items)
+    asked = survey_items.list_questions(cfg, items)
     with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(servers.ServerError, match=r"no label.*Well"):
         servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "a")
     odd = asked[3].prompt

@@ -14,7 +14,7 @@ from conftest import ROOT
 from align_utils import config
 from align_utils.config.settings import ServerModel
 from align_utils.models import load as models
-from align_utils.survey import answers, ask, questions, servers
+from align_utils.survey import answers, ask, servers
 from align_utils.survey import items as survey_items
 
 pytestmark = pytest.mark.extra
@@ -57,11 +57,11 @@ def questions_asked():
     items = survey_items.choose_items(cfg)
     sizes = items["labels_en"].map(len)
     chosen = pd.concat([items[sizes == k].head(1) for k in (4, 10)])
-    return cfg, questions.list_questions(cfg, chosen)
+    return cfg, survey_items.list_questions(cfg, chosen)
 
 
 def compare(direct, far, asked):
-    shares = [questions.tabulate_answers(asked, scores) for scores in (direct, far)]
+    shares = [answers.tabulate_answers(asked, scores) for scores in (direct, far)]
     gap = (shares[0]["probability"] - shares[1]["probability"]).abs()
     names = {"model": "m", "adapter": "none", "stage": "zero_shot"}
     means = [answers.average_orders(frame.assign(**names))["share"] for frame in shares]

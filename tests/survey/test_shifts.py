@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from align_utils.config import stages
-from align_utils.survey import distances, power, respondents, shifts
-from align_utils.survey.human import Human
+from align_utils.survey import distances, shifts
+from align_utils.survey.human import Human, draw_halves
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
@@ -30,7 +30,7 @@ def answer(adapter, stage, shares, *, seed=None):
 
 
 def measure(*answers):
-    halves = respondents.draw_halves(CFG[0], Human(HUMAN))
+    halves = draw_halves(CFG[0], Human(HUMAN))
     everyone = distances.add_references(pd.concat(answers), HUMAN, halves)
     found = distances.measure_distances(everyone, HUMAN, halves)
     return shifts.measure_shifts(CFG[0], found, TOPICS)
@@ -179,18 +179,18 @@ def test_seeds_are_a_second_level():
 
 def test_power_agrees_with_published_figures_and_with_simulation():
     # G*Power 3.1, two dependent means, two-sided 5 %: d = 0.5 needs 34 pairs (0.808), d = 0.2 needs 199 (0.802).
-    assert power.find_power(0.5, 34) == pytest.approx(0.808, abs=5e-4) and power.find_power(0.5, 33) < 0.8
-    assert power.find_power(0.2, 199) == pytest.approx(0.8017, abs=5e-4) and power.find_power(0.2, 198) > 0.799
-    assert power.find_power(0, 20) == pytest.approx(power.find_power(1e-6, 20)) == pytest.approx(0.05)
-    draws = np.random.default_rng(0).normal(power.find_smallest(2.0, 12), 2.0, size=(20000, 12))
+    assert shifts.find_power(0.5, 34) == pytest.approx(0.808, abs=5e-4) and shifts.find_power(0.5, 33) < 0.8
+    assert shifts.find_power(0.2, 199) == pytest.approx(0.8017, abs=5e-4) and shifts.find_power(0.2, 198) > 0.799
+    assert shifts.find_power(0, 20) == pytest.approx(shifts.find_power(1e-6, 20)) == pytest.approx(0.05)
+    draws = np.random.default_rng(0).normal(shifts.find_smallest(2.0, 12), 2.0, size=(20000, 12))
     t = draws.mean(1) / (draws.std(1, ddof=1) / 12**0.5)
     assert np.mean(np.abs(t) > 2.201) == pytest.approx(0.8, abs=0.01)
-    assert np.isnan(power.find_smallest(1.0, 1)) and power.find_smallest(0.0, 5) == 0
+    assert np.isnan(shifts.find_smallest(1.0, 1)) and shifts.find_smallest(0.0, 5) == 0
 
 
 def test_power_is_told_of_the_spread_over_items():
     start = np.linspace(0.3, 0.7, 40)
     found = measure(answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
-    row = power.summarise_power(found, size=10).set_index("toward").loc["target"]
+    row = shifts.summarise_power(found, size=10).set_index("toward").loc["target"]
     assert row["sd"] == pytest.approx(np.std([0, 0.1] * 20, ddof=1)) and row["n"] == 40
-    assert row["smallest"] == pytest.approx(power.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]
+    assert row["smallest"] == pytest.approx(shifts.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from align_utils import stats
-from align_utils.survey import aligned, answers, paper, respondents, seeds, shifts, styles
+from align_utils.survey import aligned, answers, paper, shifts, styles
 from align_utils.survey import distances as survey_distances
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
-from align_utils.survey.human import Human, load_human
+from align_utils.survey.human import Human, draw_halves, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 HUMAN = pd.DataFrame(
@@ -47,7 +47,7 @@ GIVEN = pd.concat([
 
 def analyse(cfg, given):
     """As notebook 06: (moved, judged)."""
-    halves = respondents.draw_halves(cfg, Human(HUMAN))
+    halves = draw_halves(cfg, Human(HUMAN))
     everyone = survey_distances.add_references(answers.average_orders(given), HUMAN, halves)
     distances = survey_distances.measure_distances(everyone, HUMAN, halves)
     moved = shifts.measure_shifts(cfg, distances, pd.DataFrame({"question": ITEMS, "topic": "t"}))
@@ -56,7 +56,7 @@ def analyse(cfg, given):
 
 def test_the_spread_over_two_seeds_worked_by_hand(cfg):
     cfg = change(cfg, seed=FIRST, seeds=[SECOND], controls=[])
-    table = seeds.summarise_seeds(*analyse(cfg, GIVEN)).set_index(["measure", "stage"])
+    table = aligned.summarise_seeds(*analyse(cfg, GIVEN)).set_index(["measure", "stage"])
     columns = [f"seed {FIRST}", f"seed {SECOND}", "mean", "sd", "seeds"]
     expected = {
         ("shift toward target", "sft"): (0.2, 0.05), ("shift toward target", "control_shuffled"): (0.0, 0.1),
@@ -68,7 +68,7 @@ def test_the_spread_over_two_seeds_worked_by_hand(cfg):
         assert table.loc[key, columns].astype(float).tolist() == pytest.approx(row), key
     assert set(table.index.get_level_values("stage")) == {"sft", "control_shuffled"} and set(table["note"]) == {""}
     fewer = GIVEN[(GIVEN["stage"] != "control_shuffled") | (GIVEN["seed"] == FIRST)]
-    row = seeds.summarise_seeds(*analyse(cfg, fewer)).set_index("measure").loc["shift above shuffled"]
+    row = aligned.summarise_seeds(*analyse(cfg, fewer)).set_index("measure").loc["shift above shuffled"]
     assert row["note"] == "seeds: 2 of sft, 1 of control_shuffled; compared within a seed"
     assert row["seeds"] == 1 and row["mean"] == pytest.approx(0.2) and np.isnan(row["sd"])
 
@@ -80,8 +80,8 @@ def test_intervals_hold_both_seeds(cfg):
     shift = table.set_index(["stage", "toward"]).loc[("sft", "target")]
     above = controls.set_index("toward").loc["target"]
     counts = aligned.count_aligned(judged, **cfg.bootstrap).set_index(["reading", "culture", "stage"])
-    halves = respondents.draw_halves(cfg, Human(HUMAN))
-    far = answers.summarise_distances(cfg, GIVEN, HUMAN, halves).query("orders == 'all' and to == 'cn'").set_index("stage")
+    halves = draw_halves(cfg, Human(HUMAN))
+    far = survey_distances.summarise_distances(cfg, GIVEN, HUMAN, halves).query("orders == 'all' and to == 'cn'").set_index("stage")
     count = counts.loc[("nearer", "cn", "sft")]
     # A quarter of the draws takes one seed twice: each interval reaches from one seed's mean to the other's.
     for row, ends in ((shift, (0.05, 0.2)), (above, (-0.05, 0.2)), (count, (0.25, 1.0)), (far.loc["sft"], (0.2, 0.35))):
@@ -99,17 +99,17 @@ def test_one_seed_gives_the_tables_of_no_seed_at_all(cfg):
     rng = np.random.default_rng(0)
     states = [("none", "zero_shot"), ("cn", "sft"), ("us", "sft"), ("cn", "control_shuffled")]
     given = pd.concat([answer(*state, rng.uniform(0.3, 0.7, 40), seed=FIRST) for state in states])
-    halves = respondents.draw_halves(cfg, Human(HUMAN))
+    halves = draw_halves(cfg, Human(HUMAN))
     made = []
     for frame in (given, given.drop(columns="seed")):
         moved, judged = analyse(cfg, frame)
         made.append([
             shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap), aligned.count_aligned(judged, **cfg.bootstrap),
-            answers.summarise_distances(cfg, frame, HUMAN, halves),
+            survey_distances.summarise_distances(cfg, frame, HUMAN, halves),
         ])  # fmt: skip
     for one, none in zip(*made, strict=True):
         pd.testing.assert_frame_equal(one, none, check_exact=True)
-    table = seeds.summarise_seeds(*analyse(cfg, given))
+    table = aligned.summarise_seeds(*analyse(cfg, given))
     assert set(table["note"]) == {stats.ALONE} and table["sd"].isna().all() and (table["seeds"] == 1).all()
     assert table["mean"].equals(table[f"seed {FIRST}"].rename("mean"))
 
