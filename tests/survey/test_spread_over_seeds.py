@@ -81,7 +81,11 @@ def test_intervals_hold_both_seeds(cfg):
     above = controls.set_index("toward").loc["target"]
     counts = aligned.count_aligned(judged, **cfg.bootstrap).set_index(["reading", "culture", "stage"])
     halves = draw_halves(cfg, Human(HUMAN))
-    far = survey_distances.summarise_distances(cfg, GIVEN, HUMAN, halves).query("orders == 'all' and to == 'cn'").set_index("stage")
+    far = (
+        survey_distances.summarise_distances(cfg, GIVEN, HUMAN, halves)
+        .query("orders == 'all' and to == 'cn'")
+        .set_index("stage")
+    )
     count = counts.loc[("nearer", "cn", "sft")]
     # A quarter of the draws takes one seed twice: each interval reaches from one seed's mean to the other's.
     for row, ends in ((shift, (0.05, 0.2)), (above, (-0.05, 0.2)), (count, (0.25, 1.0)), (far.loc["sft"], (0.2, 0.35))):
