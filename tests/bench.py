@@ -91,8 +91,7 @@ def race_norms_trials(side: str) -> dict:
 
     from align_utils.config import profiles as config
     from align_utils.config import settings as config_settings
-    from align_utils.norms import cleaning, strengths
-    from align_utils.norms import files as norm_files
+    from align_utils.norms import strengths
 
     rng, _ = _start_synthetic()
     rows = read_variable("ALIGN_BENCH_TRIALS")
@@ -132,9 +131,8 @@ def race_norms_trials(side: str) -> dict:
         del frame, raw
         start = time.perf_counter()
         if side == "ours":
-            form = norm_files.find_format(path, cfg.formats)
-            given, _ = norm_files.load_trials(path, form, culture, language)
-            clean, _ = cleaning.clean_trials(given, form.steps, cleaning.load_lists(form.steps, path.parent), form.marks)
+            form = strengths.find_format(path, cfg.formats)
+            clean, _, _ = strengths.choose_trials(strengths.read_trials(path, form, None, language), path, form, culture)
             result = strengths.build_strengths(clean, language, "R123")
         else:
             result = _count_plainly(path)
@@ -308,8 +306,8 @@ def _ask_few_shot(cfg, count: int):
     from align_utils.models import prompts as models_prompts
     from align_utils.norms import split, strengths
 
-    concepts, _ = split.load_pairs(cfg)
-    cues, frame = concepts["cue_en"].tolist()[:count], strengths.load_norms(cfg, "us").norms
+    concepts = split.load_pairs(cfg)
+    cues, frame = concepts["cue_en"].tolist()[:count], strengths.load_norms(cfg)["us"].norms
     own = split.CultureNorms(frame, {"train": sorted(set(frame["cue"]) - set(cues))}, Path())
     examples = lexical_lists.pick_examples(cfg, own)
     return cues, [models_prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
@@ -400,7 +398,7 @@ def race_sft_step(side: str, **changes) -> dict:
     from align_utils.training.loss import FusedTrainer
 
     cfg, model, tokenizer = _load_model()
-    frame = strengths.load_norms(cfg, "us").norms
+    frame = strengths.load_norms(cfg)["us"].norms
     cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
     examples = sft.build_examples(frame, cues, cfg.languages["en"], rows=64, length=length, order="sampled", seed=1)
     kind = {"ours": FusedTrainer, "baseline": SFTTrainer}[side]
@@ -458,7 +456,7 @@ def race_ppo_update(side: str) -> dict:
 
     cfg, model, tokenizer = _load_model()
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
-    frame, language = strengths.load_norms(cfg, "us").norms, cfg.languages["en"]
+    frame, language = strengths.load_norms(cfg)["us"].norms, cfg.languages["en"]
     asked = {
         tuple(tokenizer(models_prompts.build_list_prompt(language, cue))["input_ids"]): cue
         for cue in sorted(frame["cue"].unique())

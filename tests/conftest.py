@@ -60,11 +60,11 @@ def copy_project(target: Path) -> Path:
 
 def prepare(cfg) -> dict[str, split.CultureNorms]:
     """What 01_norms leaves behind, with fewer cues, as the later notebooks read it."""
-    loaded = {name: strengths.load_norms(cfg, name) for name in cfg.cultures}
+    loaded = strengths.load_norms(cfg)
     for name, part in loaded.items():
         split.save_norms(cfg, name, part.norms, part.trials)
-    concepts, _ = split.load_pairs(cfg)
-    words = strengths.merge_languages(cfg, loaded)
+    concepts = split.load_pairs(cfg)
+    words = split.merge_languages(cfg, loaded)
     save_frame(
         split.split_pairs(concepts, words, cfg.languages, valid=8, test=16, seed=cfg.profile.seed),
         cfg.runs / "norms/splits.csv",

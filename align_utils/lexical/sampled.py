@@ -29,9 +29,8 @@ from align_utils.lexical.precision import (
 from align_utils.models.adapters import complete_steps, describe_step
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.models.prompts import SEPARATORS, build_few_shot, parse_list
-from align_utils.norms.files import find_missing
 from align_utils.norms.split import CultureNorms
-from align_utils.norms.strengths import build_strengths
+from align_utils.norms.strengths import build_strengths, find_missing
 from align_utils.stats import expect_types, summarise
 from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
 

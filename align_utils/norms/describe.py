@@ -1,4 +1,4 @@
-"""What the norms are like: set size, entropy, direction, and how much two cultures share."""
+"""What the norms are like: size, cleaning, match with the published ones, cue statistics, set size, entropy and direction."""
 
 from __future__ import annotations
 
@@ -9,13 +9,122 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom, spearmanr
 
-from align_utils.config.settings import Language
-from align_utils.norms.links import Links, find_edges, match_mass, match_sets
-from align_utils.norms.strengths import build_strengths
-from align_utils.stats import bootstrap_interval, expect_types, summarise
+from align_utils.config.profiles import Config
+from align_utils.config.settings import RESPONSES, Language
+from align_utils.norms.strengths import ReadNorms, build_strengths
+from align_utils.stats import bootstrap_interval, expect_types
 
 # Below this share of N a list counts as cut. Published lists are whole; rounding of N after cleaning stays far above it.
 WHOLE = 0.98
+
+
+def describe_norms(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
+    """One row a culture: cues, pairs, distinct responses, median N, trials, and what was repaired on reading."""
+    rows = []
+    for name, part in loaded.items():
+        frame, read = part.norms, part.report[part.report["step"].str.startswith("read ") & (part.report["count"] > 0)]
+        rows.append({
+            "culture": name, "cues": frame["cue"].nunique(), "pairs": len(frame), "distinct responses": frame["response"].nunique(),
+            "median N": frame.groupby("cue")["n"].first().median(), "trials": 0 if part.trials is None else len(part.trials),
+            "repairs": "; ".join(f"{count} {what}" for count, what in zip(read["count"], read["what"], strict=True)) or "none",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def tabulate_cleaning(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
+    """What was repaired on reading and cleaned away per culture: `culture, step, what, count`, skipped steps included."""
+    reports = {name: part.report for name, part in loaded.items()}
+    return pd.concat(reports, names=["culture"]).reset_index("culture").reset_index(drop=True)
+
+
+def summarise_ranks(norms: pd.DataFrame) -> pd.DataFrame:
+    """Median and quartiles over cues of the strength at each rank that at least half of the cues reach."""
+    quartiles = norms.groupby("rank")["strength"].quantile([0.25, 0.5, 0.75]).unstack()
+    reached = norms.groupby("rank").size() >= norms["cue"].nunique() / 2
+    return quartiles[reached].reset_index().set_axis(["rank", "low", "strength", "high"], axis=1)
+
+
+def match_norms(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
+    """How closely strengths counted from a culture's trials match its published ones (`compare_strengths`); a row where it has both."""
+    rows = []
+    for name, part in loaded.items():
+        if part.trials is not None and part.published:
+            language = cfg.language_of(name)
+            ours = build_strengths(part.trials, language, cfg.profile.norms.responses)
+            rows.append({"culture": name, **compare_strengths(ours, part.norms, language)})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "pairs"])
+
+
+def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Language) -> dict[str, float]:
+    """How closely strengths counted from trials match the published ones, over the cues that both have.
+
+    A published pair that ours lacks counts as 0; a pair of ours that the published list lacks is not compared (lists may be cut).
+    `cues`, `pairs` (published), `found` (share of them in ours), `identical counts` (share), `largest difference` (in count),
+    `correlation` (Pearson, of strengths; NaN where one side does not vary).
+    """
+    common = set(ours["cue"].unique()) & set(published["cue"].unique())
+    sides = []
+    for frame in (ours, published):
+        frame = frame[frame["cue"].isin(common)]
+        forms = {word: language.normalise(word) for word in frame["response"].unique()}
+        sides.append(frame.assign(form=frame["response"].map(forms))[["cue", "form", "count", "strength"]])
+    both = sides[1].merge(sides[0], on=["cue", "form"], how="left", suffixes=("", " ours"), validate="one_to_one")
+    found = both["count ours"].notna()
+    both = both.fillna({"count ours": 0, "strength ours": 0.0})
+    difference = (both["count"] - both["count ours"]).abs()
+    return {
+        "cues": len(common), "pairs": len(both), "found": found.mean(), "identical counts": (difference == 0).mean(),
+        "largest difference": difference.max(), "correlation": both["strength"].corr(both["strength ours"]),
+    }  # fmt: skip
+
+
+def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
+    """Coverage, entropy and missing responses of every cue, the columns of `cueStats.SWOW-EN.R1` and `.R123`, sorted by cue.
+
+    `coverage`: percent of the given responses that are cues themselves (the published files have NA for 0); `H`: entropy in nats;
+    `unknown`: trials without R1; for R123 `xR2` (missing R2 beyond those) and `xR3` (missing R3 beyond the missing R2); `N`: responses
+    asked for. A cue without any response has no coverage and no H.
+
+    Source
+    ------
+    SWOWEN-2018 `createCueStats.R` (R package entropy: natural logarithm, maximum likelihood).
+
+    Examples
+    --------
+    >>> rows = [("dog", "cat", "bone", ""), ("dog", "cat", "", ""), ("cat", "dog", "", ""), ("cat", "", "", "")]
+    >>> table = measure_cue_stats(pd.DataFrame(rows, columns=["cue", "R1", "R2", "R3"]), "R123")
+    >>> table.round(2).values.tolist()
+    [['cat', 100.0, 0.0, 1, 1, 0, 6], ['dog', 66.67, 0.64, 0, 1, 1, 6]]
+    """
+    columns = ["R1"] if responses == "R1" else RESPONSES
+    cue, names = pd.factorize(trials["cue"], sort=True)
+    size = len(names)
+    long = pd.concat([trials[column] for column in columns], ignore_index=True)
+    given = (long != "").to_numpy()
+    asked, words = np.tile(cue, len(columns))[given], long[given]
+    tokens = np.bincount(asked, minlength=size)
+    covered = np.bincount(asked, weights=words.isin(names).to_numpy(), minlength=size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table = pd.DataFrame({"cue": names.astype(str), "coverage": covered / tokens * 100})
+        table["H"] = _measure_entropy(asked, words, tokens)
+    missing = [np.bincount(cue, weights=(trials[column] == "").to_numpy(), minlength=size).astype(int) for column in columns]
+    table["unknown"] = missing[0]
+    if len(columns) > 1:
+        table["xR2"] = missing[1] - missing[0]
+        table["xR3"] = missing[2] - missing[1]
+    table["N"] = np.bincount(cue, minlength=size) * len(columns)
+    return table
+
+
+def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a culture: cues, mean coverage and entropy with their standard deviations, and mean missing responses a cue."""
+    rows = []
+    for name, table in measured.items():
+        row = {"culture": name, "cues": len(table), "median N": table["N"].median()}
+        for column, label in (("coverage", "coverage %"), ("H", "H (nats)")):
+            row |= {label: table[column].mean(), f"{label} sd": table[column].std()}
+        rows.append(row | {column: table[column].mean() for column in ("unknown", "xR2", "xR3") if column in table})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "N"])
 
 
 def take_complete(
@@ -189,188 +298,9 @@ def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.Da
     return pd.DataFrame(rows)
 
 
-PARTNERS = ("same concept", "same domain", "any concept")
-
-
-def compare_overlap(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    pairs: pd.DataFrame,
-    links: Links,
-    languages: tuple[Language, Language],
-    *,
-    k: int,
-) -> pd.DataFrame:
-    """Overlap of two cultures' associations per concept pair, over the responses that can be linked at all.
-
-    A response is linked if `links` knows it, whether or not the other culture gave its counterpart. With p and q the shares of
-    the linked responses, the overlap is the largest mass that can be moved from p to q along the links, each word giving and
-    taking no more than its share (a maximum flow). Where every word has one counterpart that is sum min(p_i, q_i). A word with
-    several translations may spread over them but is never counted twice.
-
-    The columns of `pairs` (`first`, `second`: cues) and `overlap` in [0, 1] (NaN where one side has no linked response), `jaccard` (of
-    the linked ones among the k strongest, words paired off along links), `covered_first`, `covered_second` (share of the listed mass that
-    is linked) and `covered`, the smaller.
-
-    Examples
-    --------
-    >>> from align_utils import config
-    >>> cfg = config.load("smoke"); both = cfg.languages["en"], cfg.languages["zh"]
-    >>> dog = pd.DataFrame({"cue": "dog", "response": ["cat", "bone"], "count": [3, 1], "rank": [1, 2]})
-    >>> gou = pd.DataFrame({"cue": "狗", "response": ["猫", "家"], "count": [1, 1], "rank": [1, 2]})
-    >>> links = {"cat": frozenset(["猫"]), "bone": frozenset(["骨头"])}
-    >>> pair = pd.DataFrame({"first": ["dog"], "second": ["狗"]})
-    >>> compare_overlap(dog, gou, pair, links, both, k=5)[["overlap", "jaccard", "covered"]].values.tolist()
-    [[0.75, 0.5, 0.5]]
-    """
-    known = set(links), set().union(*links.values())
-    lists = [_list_linked(*side, k) for side in zip((first, second), known, languages, strict=True)]
-    rows = []
-    for pair in pairs.to_dict("records"):
-        (p, p_top, p_share), (q, q_top, q_share) = (
-            side[pair[name]] for side, name in zip(lists, ("first", "second"), strict=True)
-        )
-        rows.append({
-            **pair, "overlap": match_mass(p, q, links) if p and q else np.nan,
-            "jaccard": match_sets(p_top, q_top, links) if p_top and q_top else np.nan,
-            "covered_first": p_share, "covered_second": q_share, "covered": min(p_share, q_share),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def mismatch_pairs(pairs: pd.DataFrame, *, within: str | None, rounds: int, seed: int) -> pd.DataFrame:
-    """The pairs with wrong partners: every first cue beside the second cue of another concept, of the same `within` (domain) or any.
-
-    In each of `rounds` the order is shuffled and every cue takes the next one's partner. A partner from the same family is no wrong
-    one, and a group of one has none: such rows are left out.
-    """
-    rng = np.random.default_rng(seed)
-    groups = [pairs] if within is None else [part for _, part in pairs.groupby(within, sort=False)]
-    parts = []
-    for number in range(rounds):
-        for group in groups:
-            part = group.iloc[rng.permutation(len(group))]
-            after = np.roll(np.arange(len(part)), -1)
-            wrong = part.assign(second=part["second"].to_numpy()[after], round=number)
-            parts.append(wrong[part["family"].to_numpy() != part["family"].to_numpy()[after]])
-    return pd.concat(parts, ignore_index=True)
-
-
-def compare_partners(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    pairs: pd.DataFrame,
-    links: Links,
-    languages: tuple[Language, Language],
-    *,
-    k: int,
-    rounds: int,
-    seed: int,
-) -> pd.DataFrame:
-    """`compare_overlap` of the true pairs (`split.pair_cultures`) and of two chance lines: partners of the same domain, and any.
-
-    Beside its columns `partner` (one of PARTNERS) and `round` (0 for the true pairs).
-    """
-    wrong = [mismatch_pairs(pairs, within=within, rounds=rounds, seed=seed) for within in ("domain", None)]
-    frames = [frame.assign(partner=name) for name, frame in zip(PARTNERS, (pairs.assign(round=0), *wrong), strict=True)]
-    return compare_overlap(first, second, pd.concat(frames, ignore_index=True), links, languages, k=k)
-
-
-def summarise_partners(partners: pd.DataFrame, value: str = "overlap", **settings) -> pd.DataFrame:
-    """Mean overlap of the true pairs and of the chance lines, and how far the true pairs stand above each line.
-
-    `partner, value, low, high, n` (first cues), `above, above_low, above_high` (mean over the first cues that have both; NaN in the first
-    row). Families are resampled; that a partner serves several first cues is not modelled.
-    """
-    means = _average_rounds(partners, value)
-    table = summarise(means, ["partner"], value, unit="family", **settings)
-    wide = means.pivot(index=["first", "family"], columns="partner", values=value)
-    rows = []
-    for name in table["partner"]:
-        gap = (wide[PARTNERS[0]] - wide[name]).dropna() if name != PARTNERS[0] else wide.iloc[:0, 0]
-        rows.append(bootstrap_interval(gap, gap.index.get_level_values("family"), **settings))
-    # The shape holds for no row too: nothing may be linked at all.
-    table[["above", "above_low", "above_high"]] = np.array(rows, dtype=float).reshape(-1, 3)
-    return table
-
-
-def summarise_domains(partners: pd.DataFrame, value: str = "overlap", **settings) -> pd.DataFrame:
-    """Mean overlap per domain, true pairs beside wrong partners of the same domain: `label, group, value, low, high, n`.
-
-    The least shared domain first; domains without a linked true pair are left out.
-    """
-    means = _average_rounds(partners[partners["partner"].isin(PARTNERS[:2])], value)
-    table = summarise(means, ["domain", "partner"], value, unit="family", **settings)
-    true = table[table["partner"] == PARTNERS[0]].sort_values(["value", "domain"])
-    order = {domain: place for place, domain in enumerate(true["domain"])}
-    table = table[table["domain"].isin(order)].sort_values("domain", key=lambda names: names.map(order), kind="stable")
-    table["n"] = table["domain"].map(true.set_index("domain")["n"])
-    return table.rename(columns={"domain": "label", "partner": "group"}).reset_index(drop=True)
-
-
-def pick_extremes(overlap: pd.DataFrame, *, size: int, share: float = 0.5) -> pd.DataFrame:
-    """The most and the least shared concepts (`side`, `size` rows each), among the `share` of which most mass is linked on both sides.
-
-    Where little is linked, one word makes the overlap 0 or 1. Ties are broken by the linked mass, larger first, then by the cue.
-    """
-    known = overlap.dropna(subset="overlap")
-    known = known[known["covered"] >= known["covered"].quantile(1 - share)]
-    size = min(size, len(known) // 2)
-    most = known.sort_values(["overlap", "covered", "first"], ascending=[False, False, True]).head(size)
-    least = known.drop(most.index).sort_values(["overlap", "covered", "first"], ascending=[True, False, True]).head(size)
-    return pd.concat([most.assign(side="most shared"), least.assign(side="least shared")], ignore_index=True)
-
-
-def show_lists(
-    pairs: pd.DataFrame,
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    links: Links,
-    languages: tuple[Language, Language],
-    *,
-    size: int,
-) -> pd.DataFrame:
-    """Concept pairs with both cultures' strongest responses side by side, for reading; `shared`: the links between the two whole lists.
-
-    A response with a counterpart in the other whole list stands in [brackets]; one without is not shared or cannot be linked.
-    """
-    rows = []
-    for pair in pairs.to_dict("records"):
-        a, b = (
-            {language.normalise(word): word for word in norms.loc[norms["cue"] == cue].sort_values("rank")["response"]}
-            for norms, language, cue in zip((first, second), languages, (pair["first"], pair["second"]), strict=True)
-        )
-        edges = [(list(a)[i], list(b)[j]) for i, j in zip(*find_edges(a, b, links), strict=True)]
-        marked = {one for one, _ in edges}, {other for _, other in edges}
-        texts = [
-            ", ".join(f"[{word}]" if form in mark else word for form, word in list(words.items())[:size])
-            for words, mark in zip((a, b), marked, strict=True)
-        ]
-        shared = ", ".join(f"{a[one]} {b[other]}" for one, other in edges[:size])
-        rows.append({
-            **{name: pair[name] for name in ("side", "first", "second", "domain", "overlap", "covered")},
-            "first responses": texts[0], "second responses": texts[1], "shared": shared,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _average_rounds(partners: pd.DataFrame, value: str) -> pd.DataFrame:
-    known = partners.dropna(subset=value)
-    return known.groupby(["partner", "domain", "first", "family"], sort=False)[value].mean().reset_index()
-
-
-def _list_linked(norms: pd.DataFrame, known: set[str], language: Language, k: int) -> dict[str, tuple[dict, list, float]]:
-    """Per cue: the linked forms with their counts, those of them among the k strongest, and the share of the mass linked."""
-    forms = {word: language.normalise(word) for word in norms["response"].unique()}
-    counts: dict[str, dict[str, int]] = {cue: {} for cue in norms["cue"].unique()}
-    top: dict[str, dict[str, None]] = {cue: {} for cue in counts}
-    # Plain lists: a frame cut into one piece a cue takes ten times as long.
-    columns = (norms[name].tolist() for name in ("cue", "response", "count", "rank"))
-    for cue, word, count, rank in sorted(zip(*columns, strict=True), key=lambda row: row[3]):
-        form = forms[word]
-        if form in known:
-            counts[cue][form] = counts[cue].get(form, 0) + count
-            if rank <= k:
-                top[cue][form] = None
-    mass = norms.groupby("cue")["count"].sum().to_dict()
-    return {cue: (linked, list(top[cue]), sum(linked.values()) / mass[cue]) for cue, linked in counts.items()}
+def _measure_entropy(groups: np.ndarray, words: pd.Series, tokens: np.ndarray) -> np.ndarray:
+    """Entropy of the words in each group, in nats: log N - sum(count log count) / N."""
+    codes, names = pd.factorize(words)
+    pairs, counts = np.unique(groups.astype(np.int64) * max(len(names), 1) + codes, return_counts=True)
+    inner = np.bincount(pairs // max(len(names), 1), weights=counts * np.log(counts), minlength=len(tokens))
+    return np.where(tokens > 0, np.maximum(np.log(tokens) - inner / tokens, 0.0), np.nan)

@@ -1,11 +1,12 @@
-"""Concept pairs and the split that every stage keeps: held out by family, alike in all languages; what leaks through it."""
+"""Concept pairs and the split that every stage keeps, alike in all languages; what leaks through it; norms that are wrong on purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from scipy.sparse.csgraph import connected_components
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
+from align_utils.norms.strengths import ReadNorms
 from align_utils.stats import wilson_interval
-from align_utils.store.steps import read_frame, save_frame
+from align_utils.store.steps import hash_settings, read_frame, save_frame
 from align_utils.store.textfiles import DataError, read_table
 
 SPLITS = ("train", "valid", "test")
@@ -31,11 +33,10 @@ TRIALS = pa.DataFrameSchema({"participant": TEXT, "cue": TEXT, "R1": TEXT, "R2":
 SPLIT_PAIRS = pa.DataFrameSchema({"family": pa.Column(int), "split": pa.Column(str, pa.Check.isin(SPLITS))})
 
 
-def load_pairs(cfg: Config) -> tuple[pd.DataFrame, Path]:
-    """Concept pairs: `ALIGN_DATA/swow/cue_pairs.csv` if there, else our `data/pairs.csv`.
+def load_pairs(cfg: Config) -> pd.DataFrame:
+    """Concept pairs: `ALIGN_DATA/swow/cue_pairs.csv` if there, else our `data/pairs.csv`: `cue_<language>` of the run's languages and `domain`.
 
-    `cue_<language>` for every language of the run and `domain`; and the file read. DataError where a language's column is missing or a cue
-    stands in two pairs.
+    DataError where a language's column is missing or a cue stands in two pairs.
     """
     own = cfg.data_dir / "swow" / "cue_pairs.csv"
     path = own if own.is_file() else cfg.root / "data" / "pairs.csv"
@@ -45,7 +46,16 @@ def load_pairs(cfg: Config) -> tuple[pd.DataFrame, Path]:
         twice = frame.index[frame.duplicated(column)]
         if len(twice):
             raise DataError(f"{path}, line {twice[0]}: '{frame.loc[twice[0], column]}' stands in two pairs; keep one")
-    return frame.reset_index(drop=True), path
+    return frame.reset_index(drop=True)
+
+
+def merge_languages(cfg: Config, loaded: dict[str, ReadNorms]) -> dict[str, pd.DataFrame]:
+    """Norms per language for the split: of several cultures of one language, the rows of the cues that all of them have."""
+    merged: dict[str, pd.DataFrame] = {}
+    for name, part in loaded.items():
+        language, frame = cfg.cultures[name].language, part.norms
+        merged[language] = frame[frame["cue"].isin(merged.get(language, frame)["cue"])]
+    return merged
 
 
 def split_pairs(
@@ -76,16 +86,19 @@ def split_pairs(
     DataError
         Fewer than half of the pairs would be left for training.
     """
-    known = pd.Series(True, index=pairs.index)
-    for name, frame in norms.items():
-        known &= pairs[f"cue_{name}"].isin(set(frame["cue"].unique()))
-    shared = pairs[known].reset_index(drop=True)
+    known = [pairs[f"cue_{name}"].isin(frame["cue"]) for name, frame in norms.items()]
+    shared = pairs[np.all(known, axis=0)].reset_index(drop=True)
     if len(shared) < 2 * (valid + test):
         raise DataError(
             f"only {len(shared)} of {len(pairs)} concept pairs have their cues in all norms: too few to hold out {valid} + {test}; "
             "lower norms.valid_pairs and norms.test_pairs in the profile, or give a longer swow/cue_pairs.csv"
         )
-    shared["family"] = _find_families(shared, languages)
+    # A graph of pairs and lemmas: what hangs together is a family.
+    lemmas = [(name, lemmatise(cue, languages[name])) for name in languages for cue in shared[f"cue_{name}"]]
+    codes, names = pd.factorize(pd.Series(lemmas))
+    rows, size = np.tile(np.arange(len(shared)), len(languages)), len(shared) + len(names)
+    graph = coo_array((np.ones(len(rows)), (rows, codes + len(shared))), shape=(size, size))
+    shared["family"] = connected_components(graph, directed=False)[1][: len(shared)]
     families = shared.groupby("family").size()
     order = np.random.default_rng(seed).permutation(families.index.to_numpy())
     reached = families.loc[order].cumsum().to_numpy()
@@ -120,15 +133,8 @@ def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame
 
 
 def load_run(cfg: Config) -> dict[str, CultureNorms]:
-    """What notebook 01 left for the later ones, by culture; the splits are proved disjoint.
-
-    Raises
-    ------
-    MissingInput
-        Notebook 01 has not run.
-    """
-    splits = SPLIT_PAIRS.validate(read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms"))
-    people = {}
+    """What notebook 01 left for the later ones, by culture; the splits are proved disjoint. MissingInput where 01 has not run."""
+    splits, people = load_splits(cfg), {}
     for name in cfg.cultures:
         path = cfg.runs / "norms" / f"{name}.parquet"
         frame = NORMS.validate(read_frame(path, made_by="01_norms"))
@@ -138,19 +144,21 @@ def load_run(cfg: Config) -> dict[str, CultureNorms]:
     return people
 
 
+def load_splits(cfg: Config) -> pd.DataFrame:
+    """The concept pairs as notebook 01 split them (`split_pairs`)."""
+    return SPLIT_PAIRS.validate(read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms"))
+
+
 def split_cues(norms: pd.DataFrame, splits: pd.DataFrame, language: Language) -> dict[str, list[str]]:
     """Sorted cues of one culture by split: `train, valid, test, excluded`, proved disjoint (DataError).
 
     Unpaired cues train, except variants of a held-out cue, which are left out.
     """
-    column = f"cue_{language.name}"
-    held = splits[splits["split"] != "train"].set_index(column)["split"].to_dict()
+    held = splits[splits["split"] != "train"].set_index(f"cue_{language.name}")["split"].to_dict()
     lemmas = {lemmatise(cue, language) for cue in held}
-    present = sorted(set(norms["cue"].unique()))
-    parts = {name: [cue for cue in present if held.get(cue) == name] for name in ("valid", "test")}
-    rest = [cue for cue in present if cue not in held]
-    parts["train"] = [cue for cue in rest if lemmatise(cue, language) not in lemmas]
-    parts["excluded"] = [cue for cue in rest if lemmatise(cue, language) in lemmas]
+    parts: dict[str, list[str]] = {name: [] for name in (*SPLITS, "excluded")}
+    for cue in sorted(norms["cue"].unique()):
+        parts[held.get(cue) or ("excluded" if lemmatise(cue, language) in lemmas else "train")].append(cue)
     prove_disjoint(parts, language)
     return parts
 
@@ -158,7 +166,7 @@ def split_cues(norms: pd.DataFrame, splits: pd.DataFrame, language: Language) ->
 def prove_disjoint(parts: dict[str, Sequence[str]], language: Language) -> None:
     """Raise DataError if a cue, or an inflected or differently written form of it, stands in two of train, valid and test."""
     forms = {name: {lemmatise(cue, language): cue for cue in parts[name]} for name in SPLITS}
-    for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+    for first, second in combinations(SPLITS, 2):
         common = sorted(forms[first].keys() & forms[second].keys())
         if common:
             a, b = forms[first][common[0]], forms[second][common[0]]
@@ -179,26 +187,15 @@ def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) ->
     )
 
 
-def link_concepts(pairs: pd.DataFrame, norms: pd.DataFrame, language: Language) -> dict[str, int]:
-    """Responses that are themselves cues of the concept pairs: response as written to number of the pair."""
-    numbers = {language.normalise(cue): number for number, cue in enumerate(pairs[f"cue_{language.name}"])}
-    forms = {word: language.normalise(word) for word in norms["response"].unique()}
-    return {word: numbers[form] for word, form in forms.items() if form in numbers}
-
-
 def describe_splits(people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """One row a split: families, pairs, and cues per culture."""
-    rows = []
-    for name in SPLITS:
-        part = splits[splits["split"] == name]
-        cues = {f"cues {culture}": len(own.cues[name]) for culture, own in people.items()}
-        rows.append({"split": name, "families": part["family"].nunique(), "pairs": len(part), **cues})
-    return pd.DataFrame(rows)
+    table = splits.groupby("split").agg(families=("family", "nunique"), pairs=("family", "size")).reindex(SPLITS).reset_index()
+    return table.assign(**{f"cues {culture}": [len(own.cues[name]) for name in SPLITS] for culture, own in people.items()})
 
 
 def map_families(cfg: Config) -> dict[tuple[str, str], int]:
     """(Culture, cue) to family, the unit that intervals are drawn over."""
-    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
+    splits = load_splits(cfg)
     return {
         (name, cue): family
         for name, culture in cfg.cultures.items()
@@ -211,15 +208,6 @@ def _look_up_lemma(word: str, lemmatiser: str) -> str:
     import simplemma
 
     return simplemma.lemmatize(word, lang=lemmatiser).casefold()
-
-
-def _find_families(pairs: pd.DataFrame, languages: dict[str, Language]) -> np.ndarray:
-    keys = [pairs[f"cue_{name}"].map(lambda cue, name=name: (name, lemmatise(cue, languages[name]))) for name in languages]
-    codes, _ = pd.factorize(pd.concat(keys, ignore_index=True))
-    rows = np.tile(np.arange(len(pairs)), len(languages))
-    size = len(pairs) + codes.max() + 1
-    graph = coo_array((np.ones(len(rows)), (rows, codes + len(pairs))), shape=(size, size))
-    return connected_components(graph, directed=False)[1][: len(pairs)]
 
 
 MATCHINGS = ("exact", "lemma")
@@ -288,20 +276,15 @@ def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], languag
 def measure_crossing(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """Test concepts whose cue in some language trains in any culture of that language: must be none."""
     tested = splits[splits["split"] == "test"]
-    trained = {name: set() for name in cfg.languages}
-    for culture, own in people.items():
-        trained[cfg.cultures[culture].language] |= set(own.cues["train"])
-    crossing = pd.Series(False, index=tested.index)
-    for name, known in trained.items():
-        crossing |= tested[f"cue_{name}"].isin(known)
-    return _tabulate({"test concepts that train in some language": (int(crossing.sum()), len(tested))})
+    trains = [tested[f"cue_{cfg.cultures[name].language}"].isin(own.cues["train"]) for name, own in people.items()]
+    return _tabulate({"test concepts that train in some language": (int(np.any(trains, axis=0).sum()), len(tested))})
 
 
 def report_leakage(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
     """`culture` and LEAKAGE_COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
-    parts = [measure_leakage(own.norms, own.cues, cfg.language_of(name)).assign(culture=name) for name, own in people.items()]
-    parts.append(measure_crossing(cfg, people, splits).assign(culture="all"))
-    return pd.concat(parts, ignore_index=True)[["culture", *LEAKAGE_COLUMNS]]
+    parts = {name: measure_leakage(own.norms, own.cues, cfg.language_of(name)) for name, own in people.items()}
+    parts["all"] = measure_crossing(cfg, people, splits)
+    return pd.concat(parts, names=["culture"]).reset_index("culture").reset_index(drop=True)
 
 
 def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
@@ -317,3 +300,85 @@ def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
 def _tabulate(found: dict[str, tuple[int, int]]) -> pd.DataFrame:
     rows = [[leak, count, of, count / of, *wilson_interval(count, of)] for leak, (count, of) in found.items()]
     return pd.DataFrame(rows, columns=LEAKAGE_COLUMNS)
+
+
+# Bumped when a control's norms change for the same data.
+CONTROL_VERSION = 1
+# A cue with fewer linked responses of the other culture than this makes no list.
+FEWEST = 3
+
+
+class ControlError(ValueError):
+    """A control cannot be made from this run's data; the message says what is missing."""
+
+
+def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataFrame:
+    """The rows of `cues` (two at least) under other cues: each cue's own list goes to exactly one other; sorted by cue and rank.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"cue": ["a", "b"], "response": ["x", "y"], "rank": 1})
+    >>> shuffle_cues(table, ["a", "b"], seed=0)["response"].tolist()
+    ['y', 'x']
+    """
+    order = np.random.default_rng(seed).permutation(sorted(cues))
+    # One turn of a random ring: no cue can meet itself.
+    moved = dict(zip(order, np.roll(order, 1), strict=True))
+    frame = norms[norms["cue"].isin(moved)]
+    return frame.assign(cue=frame["cue"].map(moved)).sort_values(["cue", "rank"], ignore_index=True)
+
+
+def translate_norms(
+    norms: pd.DataFrame, concepts: dict[str, int], cues: dict[int, str], words: dict[int, str], *, fewest: int = FEWEST
+) -> pd.DataFrame:
+    """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts; n counts those alone.
+
+    `concepts` maps its words (as written) to numbers of concepts; `cues` and `words` map a number to this culture's word: of the concepts
+    that may be cues, and of all. Cues with fewer than `fewest` aligned responses are left out.
+    """
+    frame = norms.assign(at=norms["cue"].map(concepts), to=norms["response"].map(concepts)).dropna(subset=["at", "to"])
+    frame = frame[frame["at"].isin(cues.keys()) & (frame["at"] != frame["to"])]
+    frame = frame.assign(cue=frame["at"].map(cues), response=frame["to"].map(words))
+    frame = frame.groupby(["cue", "response"], as_index=False)["count"].sum()
+    frame = frame[frame.groupby("cue")["response"].transform("size") >= fewest]
+    frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
+    frame["n"] = frame.groupby("cue")["count"].transform("sum")
+    frame["strength"], frame["rank"] = frame["count"] / frame["n"], frame.groupby("cue").cumcount() + 1
+    return frame
+
+
+def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, control: str) -> CultureNorms:
+    """What a control of a culture is taught: wrong training norms, the culture's own validation cues (`control_shuffled` or `control_other_culture`).
+
+    ControlError where the run has no second culture, or too few of its associations can be translated.
+    """
+    own = people[culture]
+    if control == "control_shuffled":
+        train = shuffle_cues(own.norms, own.cues["train"], seed=cfg.profile.seed)
+    else:
+        train = _translate(cfg, people, culture)
+    held = own.norms[own.norms["cue"].isin(set(own.cues["valid"]))]
+    norms = pd.concat([train, held], ignore_index=True)
+    digest = hash_settings({"rows": norms[["cue", "response", "count"]].values.tolist()})
+    cues = own.cues | {"train": sorted(train["cue"].unique())}
+    return replace(own, norms=norms, cues=cues, control={"control": [control, CONTROL_VERSION, digest]})
+
+
+def _translate(cfg: Config, people: dict[str, CultureNorms], culture: str) -> pd.DataFrame:
+    others = [name for name in people if cfg.cultures[name].language != cfg.cultures[culture].language]
+    if not others:
+        raise ControlError(f"control_other_culture: the run has no culture of another language than '{culture}'")
+    other, norms, language, splits = others[0], people[others[0]].norms, cfg.language_of(others[0]), load_splits(cfg)
+    concepts = splits[f"cue_{language.name}"]
+    numbers = {language.normalise(cue): number for number, cue in enumerate(concepts)}
+    known = {word: numbers.get(language.normalise(word)) for word in norms["response"].unique()}
+    known |= {cue: number for number, cue in enumerate(concepts)}
+    words = splits[f"cue_{cfg.cultures[culture].language}"]
+    cues = words[words.isin(people[culture].cues["train"])]
+    translated = translate_norms(norms, known, dict(cues), dict(words))
+    if translated["cue"].nunique() < 2 * cfg.profile.sft.batch:
+        raise ControlError(
+            f"control_other_culture: only {translated['cue'].nunique()} training cues of '{culture}' have {FEWEST} associations of "
+            f"'{other}' that the concept pairs can translate; give a longer swow/cue_pairs.csv or leave the control out"
+        )
+    return translated

@@ -1,19 +1,69 @@
-"""Word-association norms: official strength and participant files in, one tidy frame of strengths out."""
+"""Word-association norms: official files of participants' trials and of strengths in, one tidy frame of strengths out."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import DropCues, Language
+from align_utils.config.settings import RESPONSES, UNKNOWN, Culture, DropCues, Format, Language
 from align_utils.norms.cleaning import clean_trials, load_lists
-from align_utils.norms.files import find_format, find_missing, load_trials
-from align_utils.norms.published import compare_strengths
-from align_utils.store.textfiles import DataError, find_file, parse_numbers, read_table
+from align_utils.store.textfiles import DataError, find_file, parse_numbers, read_header, read_table
+
+# SWOW-ZH replaces politically sensitive responses by a 32-digit hash.
+REDACTED = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class ReadNorms:
+    """What was read of one culture.
+
+    `norms` as from `load_strengths`, `published` where they come from a strength file; `trials` (`participant, cue, R1, R2, R3`) or None;
+    `report`: what was repaired on reading and cleaned away, `step, what, count`, skipped steps included.
+    """
+
+    norms: pd.DataFrame
+    published: bool
+    trials: pd.DataFrame | None
+    report: pd.DataFrame
+
+
+def load_norms(cfg: Config) -> dict[str, ReadNorms]:
+    """Norms of every culture of a run: its strength file, else strengths built from its native speakers' trials.
+
+    A participant file that several cultures share is read once. DataError where a culture has no file: it lists the patterns, the source and
+    the variable to set.
+    """
+    folder, kind, read, loaded = cfg.data_dir / "swow", cfg.profile.norms.responses, {}, {}
+    for name, culture in cfg.cultures.items():
+        language, patterns = cfg.language_of(name), culture.norms.strengths.get(kind, [])
+        published, participants = find_file(folder, patterns), find_file(folder, culture.norms.trials)
+        if published is None and participants is None:
+            raise DataError(
+                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join([*patterns, *culture.norms.trials])}. Source: "
+                "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
+            )
+        trials, repairs, reports = None, {}, []
+        if participants is not None:
+            form = find_format(participants, cfg.formats, culture.norms.format)
+            key = participants, form.name, culture.norms.native and culture.norms.native.column, language.name
+            if key not in read:
+                read[key] = read_trials(participants, form, key[2], language)
+            trials, repairs[participants.name], report = choose_trials(read[key], participants, form, culture)
+            reports.append(report)
+        if published is not None:
+            frame, repairs[published.name] = load_strengths(published, language, kind)
+        else:
+            frame = build_strengths(trials, language, kind)
+        rows = [(f"read {file}", what, count) for file, counts in repairs.items() for what, count in counts.items()]
+        report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), *reports], ignore_index=True)
+        loaded[name] = ReadNorms(frame, published is not None, trials, report)
+    return loaded
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -34,7 +84,7 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
         `cue, response, count, n, strength, rank`; strength = count / n in (0, 1]; rank 1 is the strongest, ties in the order
         of the response's code points. Sorted by cue and rank.
     repairs : dict
-        How many rows were identical doubles, markers, merged forms or copies of the cue's empty response.
+        How many rows were identical doubles, markers, or merged forms.
 
     Raises
     ------
@@ -46,34 +96,30 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     De Deyne et al. (2019), SWOW-EN18; Li et al. (2024), SWOW-ZH24; CC BY-NC-ND, read from the reader's own copy.
     """
     raw = read_table(path, ["cue", "response", responses, "N"])
-    raw = raw.rename(columns={responses: "count", "N": "n"})
-    raw["count"] = parse_numbers(raw, "count", path, low=1, high=1e9).astype(int)
-    raw["n"] = parse_numbers(raw, "n", path, low=1, high=1e9).astype(int)
-    over = raw.index[raw["count"] > raw["n"]]
+    numbers = {
+        new: parse_numbers(raw, name, path, low=1, high=1e9).astype(int) for new, name in (("count", responses), ("n", "N"))
+    }
+    raw = raw[["cue", "response"]].assign(**numbers)
+    over, empty = raw.index[raw["count"] > raw["n"]], raw.index[raw["cue"] == ""]
     if len(over):
         raise DataError(f"{path}, line {over[0]}: count {raw.loc[over[0], 'count']} is above N {raw.loc[over[0], 'n']}")
-    empty = raw.index[raw["cue"] == ""]
     if len(empty):
         raise DataError(f"{path}, line {empty[0]}: empty cue; the columns may be shifted")
-    # On codes of the distinct words everything below is fast; categories are sorted by code points.
-    frame = raw.astype({"cue": "category", "response": "category"}).drop_duplicates()
-    repairs = {"identical rows dropped": len(raw) - len(frame)}
+    frame = raw.drop_duplicates()
     twice = frame.index[frame.duplicated(["cue", "response"])]
     if len(twice):
-        row = frame.loc[twice[0]]
-        raise DataError(
-            f"{path}, line {twice[0]}: '{row['cue']}' - '{row['response']}' stands twice with different counts; keep one row"
-        )
-    words = pd.Series(frame["response"].cat.categories)
-    marker = find_missing(words, language).to_numpy()[frame["response"].cat.codes]
-    repairs["missing markers dropped"] = int(marker.sum())
-    lost = frame.loc[marker].groupby("cue", observed=False)["count"].sum().to_numpy()
-    frame = frame.loc[~marker].copy()
+        cue, response = frame.loc[twice[0], ["cue", "response"]]
+        raise DataError(f"{path}, line {twice[0]}: '{cue}' - '{response}' stands twice with different counts; keep one row")
+    marker = find_missing(frame["response"], language)
     # A marker that stood as a response was counted in N: what is left is the number of real responses.
-    frame["n"] = frame["n"] - lost[frame["cue"].cat.codes]
-    merged = _merge_forms(frame, language)
-    repairs["spellings merged"] = len(frame) - len(merged)
-    return _rank(merged), repairs
+    lost = frame["count"].where(marker, 0).groupby(frame["cue"]).transform("sum")
+    given = frame.assign(n=frame["n"] - lost)[~marker]
+    norms = _rank_forms(given, language)
+    repairs = {
+        "identical rows dropped": len(raw) - len(frame), "missing markers dropped": int(marker.sum()),
+        "spellings merged": len(given) - len(norms),
+    }  # fmt: skip
+    return norms, repairs
 
 
 def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
@@ -91,157 +137,144 @@ def build_strengths(trials: pd.DataFrame, language: Language, responses: str) ->
     >>> build_strengths(trials, en, "R123")[["response", "count", "n"]].values.tolist()
     [['cat', 2, 3], ['bone', 1, 3]]
     """
-    columns = ["R1"] if responses == "R1" else ["R1", "R2", "R3"]
-    given = pd.concat([trials[column] for column in columns], ignore_index=True).astype("category")
-    cue = trials["cue"].astype("category").cat
-    real = (given != "").to_numpy()
-    code = np.tile(cue.codes.to_numpy().astype(np.int64), len(columns))[real]
-    groups, keys = pd.factorize(code * len(given.cat.categories) + given.cat.codes.to_numpy()[real])
-    code, word = np.divmod(keys, len(given.cat.categories))
-    counts = pd.DataFrame({
-        "cue": pd.Categorical.from_codes(code, cue.categories), "response": pd.Categorical.from_codes(word, given.cat.categories),
-        "count": np.bincount(groups, minlength=len(keys)),
-    })  # fmt: skip
-    counts["n"] = np.bincount(code, counts["count"], len(cue.categories)).astype(np.int64)[code]
-    return _rank(_merge_forms(counts, language))
+    given = trials.melt("cue", ["R1"] if responses == "R1" else RESPONSES, value_name="response")
+    given = given[given["response"] != ""].astype({"cue": "category", "response": "category"})
+    counts = given.groupby(["cue", "response"], observed=True, sort=False).size().reset_index(name="count")
+    return _rank_forms(counts.assign(n=counts.groupby("cue", observed=True)["count"].transform("sum")), language)
 
 
-@dataclass(frozen=True)
-class ReadNorms:
-    """What was read of one culture: its norms, its trials, and what was repaired on the way.
+def find_missing(responses: pd.Series, language: Language) -> pd.Series:
+    """Boolean mask of the responses that stand for 'none' or 'unknown' (markers of the language, blank, redacted)."""
+    bare = responses.str.strip('"')
+    return bare.isin(["", *language.missing]) | bare.str.fullmatch(REDACTED)
 
-    `norms` as from `load_strengths`; `trials` (`participant, cue, R1, R2, R3`) or None; `files` read; `repairs` by file name; `cleaning`,
-    the report of the trials' cleaning, or None; `published`: whether the norms come from a strength file.
+
+def find_format(path: Path, formats: Sequence[Format], name: str | None = None) -> Format:
+    """The one format of `notebooks/settings/formats` that a participant file has, or the one its culture names.
+
+    DataError where none fits (names the nearest and what it lacks) or several do.
     """
-
-    norms: pd.DataFrame
-    trials: pd.DataFrame | None
-    files: list[Path]
-    repairs: dict[str, dict[str, int]]
-    cleaning: pd.DataFrame | None
-    published: bool
-
-
-def load_norms(cfg: Config, name: str) -> ReadNorms:
-    """Norms of one culture of a run: its strength file, else strengths built from its native speakers' trials.
-
-    Raises
-    ------
-    DataError
-        No file of the culture's patterns is there; the message lists the patterns, the source and the variable to set.
-    """
-    culture, language = cfg.cultures[name], cfg.language_of(name)
-    folder, kind = cfg.data_dir / "swow", cfg.profile.norms.responses
-    strengths = find_file(folder, culture.norms.strengths.get(kind, []))
-    participants = find_file(folder, culture.norms.trials)
-    if strengths is None and participants is None:
-        patterns = ", ".join([*culture.norms.strengths.get(kind, []), *culture.norms.trials])
+    gaps = {form.name: _list_gaps(path, form) if name is None else [] for form in formats}
+    fitting = [form for form in formats if not gaps[form.name] and name in (None, form.name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
         raise DataError(
-            f"{folder}: no norms for culture '{name}'; expected one of: {patterns}. Source: smallworldofwords.org, research page "
-            "(CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
+            f"{path}: fits the formats {', '.join(form.name for form in fitting)}; name one as norms.format of the culture"
         )
-    repairs, people, report = {}, None, None
-    if participants is not None:
-        people, repairs[participants.name], report = load_people(cfg, name, participants)
-    if strengths is not None:
-        frame, repairs[strengths.name] = load_strengths(strengths, language, kind)
-    else:
-        frame = build_strengths(people, language, kind)
-    files = [p for p in (strengths, participants) if p]
-    return ReadNorms(frame, people, files, repairs, report, published=strengths is not None)
+    nearest = min(formats, key=lambda form: (len(gaps[form.name]), -len(form.recognised.has)))
+    raise DataError(
+        f"{path}, line 1: no known format of participants' trials (nearest is {nearest.name}, but {'; '.join(gaps[nearest.name])}). The header "
+        f"holds: {', '.join(read_header(path))}. Take the file as published, or describe it in notebooks/settings/formats/<name>.yaml"
+    )
 
 
-def load_people(cfg: Config, name: str, path: Path) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
-    """Trials of a culture's native speakers, read by the file's format and cleaned by its steps; repairs; the report of `clean_trials`.
+def read_trials(path: Path, form: Format, column: str | None, language: Language) -> pd.DataFrame:
+    """All trials of a participant file of a known format: `participant, cue, R1, R2, R3, native, speaker` in the file's order.
+
+    A missing response is an empty string, an unknown cue `UNKNOWN`, the marks of earlier cleaning stay; `native` is what the format's own
+    steps read, `speaker` what `column` says of the speaker, empty without one. DataError as `read_table`; an empty cue, a participant that
+    is no number where the format says numbers (shifted columns), a missing participant file.
+    """
+    names = form.columns.model_dump(exclude_none=True)
+    joined = column and form.join and column.lower() not in _lower(read_header(path, form.separator))
+    extra = [column] if column and not joined else []
+    raw = read_table(path, [*dict.fromkeys([*names.values(), *extra])], separator=form.separator)
+    frame = pd.DataFrame(
+        {"participant": raw.index.astype(str), "native": "", **{key: raw[name] for key, name in names.items()}}, raw.index
+    )
+    if form.numeric_participant and "participant" in names:
+        parse_numbers(raw, names["participant"], path, low=0, high=1e12)
+    for key in ("cue", "participant"):
+        empty = frame.index[frame[key] == ""]
+        if len(empty):
+            raise DataError(f"{path}, line {empty[0]}: empty {key} (column '{names[key]}'); the columns may be shifted")
+    frame["speaker"] = _join_participants(path, form, column, frame["participant"]) if joined else raw[column] if column else ""
+    markers = dict.fromkeys([*language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
+    markers = {word: stands for word, stands in markers.items() if word not in form.marks}
+    words = pd.unique(frame[RESPONSES].to_numpy().ravel())
+    bare = [word.strip('"') for word in words]
+    stands = [
+        "" if not bare or REDACTED.fullmatch(bare) else markers.get(bare, word) for word, bare in zip(words, bare, strict=True)
+    ]
+    plain = dict(zip(words, stands, strict=True))
+    frame = frame.assign(**{name: frame[name].map(plain) for name in RESPONSES})
+    return frame[["participant", "cue", *RESPONSES, "native", "speaker"]]
+
+
+def choose_trials(
+    raw: pd.DataFrame, path: Path, form: Format, culture: Culture
+) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
+    """Trials of a culture's native speakers, cleaned by the format's steps; what was left out; the report of `clean_trials`.
 
     Speakers are chosen first, so that the best trials of a cue are the best of this culture. Lists are looked for beside the file.
+    DataError where no trial is left.
     """
-    culture, language = cfg.cultures[name], cfg.language_of(name)
-    form = find_format(path, cfg.formats, culture.norms.format)
-    raw, repairs = load_trials(path, form, culture, language)
+    native = culture.norms.native
+    own = raw if native is None else raw[raw["speaker"].isin(native.values)]
+    if own.empty:
+        where = f"with {native.column} in {native.values}" if native else "at all"
+        raise DataError(f"{path}: no trial {where}; culture '{culture.name}' cannot use this file")
     steps = [*form.steps, *([DropCues(step="drop_cues", words=culture.norms.doubles)] if culture.norms.doubles else [])]
-    clean, report = clean_trials(raw, steps, load_lists(steps, path.parent), form.marks)
+    clean, report = clean_trials(own, steps, load_lists(steps, path.parent), form.marks)
     if clean.empty:
-        raise DataError(f"{path}: no trial of culture '{name}' is left after the steps of format {form.name}; see its YAML")
-    repairs["trials cleaned away"] = len(raw) - len(clean)
-    repairs["cleaning steps skipped for want of a list"] = int(report["what"].str.contains(" skipped: ").sum())
+        raise DataError(
+            f"{path}: no trial of culture '{culture.name}' is left after the steps of format {form.name}; see its YAML"
+        )
+    repairs = {
+        "trials of other speakers left out": len(raw) - len(own),
+        "missing responses": int(own[RESPONSES].isin(["", UNKNOWN]).to_numpy().sum()), "trials cleaned away": len(own) - len(clean),
+        "cleaning steps skipped for want of a list": int(report["what"].str.contains(" skipped: ").sum()),
+    }  # fmt: skip
     return clean, repairs, report
 
 
-def tabulate_cleaning(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """What was repaired on reading and cleaned away per culture: `culture, step, what, count`, skipped steps included."""
-    parts = []
-    for name, part in loaded.items():
-        rows = [("read " + file, what, count) for file, repairs in part.repairs.items() for what, count in repairs.items()]
-        parts.append(pd.DataFrame(rows, columns=["step", "what", "count"]).assign(culture=name))
-        if part.cleaning is not None:
-            parts.append(part.cleaning.assign(culture=name))
-    return pd.concat(parts, ignore_index=True)[["culture", "step", "what", "count"]]
-
-
-def match_norms(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """How closely strengths counted from a culture's trials match its published ones (`published.compare_strengths`); a row where it has both."""
-    rows = []
-    for name, part in loaded.items():
-        if part.trials is not None and part.published:
-            language = cfg.language_of(name)
-            ours = build_strengths(part.trials, language, cfg.profile.norms.responses)
-            rows.append({"culture": name, **compare_strengths(ours, part.norms, language)})
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "pairs"])
-
-
-def summarise_ranks(norms: pd.DataFrame) -> pd.DataFrame:
-    """Median and quartiles over cues of the strength at each rank that at least half of the cues reach."""
-    quartiles = norms.groupby("rank")["strength"].quantile([0.25, 0.5, 0.75]).unstack()
-    reached = norms.groupby("rank").size() >= norms["cue"].nunique() / 2
-    quartiles = quartiles[reached].reset_index()
-    return quartiles.set_axis(["rank", "low", "strength", "high"], axis=1)
-
-
-def merge_languages(cfg: Config, loaded: dict[str, ReadNorms]) -> dict[str, pd.DataFrame]:
-    """Norms per language for the split: of several cultures of one language, the rows of the cues that all of them have."""
-    merged: dict[str, pd.DataFrame] = {}
-    for name, part in loaded.items():
-        language, frame = cfg.cultures[name].language, part.norms
-        merged[language] = frame[frame["cue"].isin(set(merged[language]["cue"].unique()))] if language in merged else frame
-    return merged
-
-
-def describe_norms(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """One row a culture: cues, pairs, distinct responses, median N, trials, and what was repaired on reading."""
-    rows = []
-    for name, part in loaded.items():
-        frame, repairs = (
-            part.norms,
-            [f"{count} {what}" for file in part.repairs.values() for what, count in file.items() if count],
-        )
-        rows.append({
-            "culture": name, "cues": frame["cue"].nunique(), "pairs": len(frame), "distinct responses": frame["response"].nunique(),
-            "median N": frame.groupby("cue")["n"].first().median(), "trials": 0 if part.trials is None else len(part.trials),
-            "repairs": "; ".join(repairs) or "none",
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _merge_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
-    """Sum a cue's responses that normalise alike ('Cat', 'cat') under the most frequent form."""
-    forms, names = pd.factorize(np.array([language.normalise(word) for word in frame["response"].cat.categories], dtype=object))
-    form = forms[frame["response"].cat.codes]
-    kept = (names != "")[form]
-    frame, form = frame[kept], form[kept]
-    groups, keys = pd.factorize(frame["cue"].cat.codes.to_numpy().astype(np.int64) * len(names) + form)
-    # Within a group the most frequent form first, in the order of the file where counts are equal.
-    order = np.lexsort((-frame["count"].to_numpy(), groups))
-    first = order[np.searchsorted(groups[order], np.arange(len(keys)))]
-    return frame.iloc[first].assign(count=np.bincount(groups, frame["count"], len(keys)).astype(np.int64))
-
-
-def _rank(frame: pd.DataFrame) -> pd.DataFrame:
-    codes = frame["cue"].cat.codes.to_numpy()
-    order = np.lexsort((frame["response"].cat.codes.to_numpy(), -frame["count"].to_numpy(), codes))
-    frame = frame.iloc[order].reset_index(drop=True)
-    frame["strength"] = frame["count"] / frame["n"]
-    frame["rank"] = frame.groupby("cue", observed=True).cumcount() + 1
+def _rank_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
+    """A cue's responses that normalise alike ('Cat', 'cat') summed under the most frequent form; strength and rank."""
+    frame = frame.astype({"cue": "category", "response": "category"})  # several times as fast, sorted by code points
+    forms = {word: language.normalise(word) for word in frame["response"].cat.categories}
+    frame = frame.assign(form=frame["response"].astype(object).map(forms).astype("category"))
+    frame = frame[frame["form"] != ""].sort_values("count", ascending=False, kind="stable")  # of equal counts the file's first
+    groups = frame.groupby(["cue", "form"], observed=True, sort=False)
+    frame = groups.agg({"response": "first", "count": "sum", "n": "first"}).reset_index()
+    frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
+    frame["strength"], frame["rank"] = frame["count"] / frame["n"], frame.groupby("cue", observed=True).cumcount() + 1
     for column in ("cue", "response"):
-        frame[column] = frame[column].cat.categories.take(frame[column].cat.codes)
+        frame[column] = frame[column].astype(frame[column].cat.categories.dtype)
     return frame[["cue", "response", "count", "n", "strength", "rank"]]
+
+
+def _join_participants(path: Path, form: Format, column: str, participants: pd.Series) -> pd.Series:
+    other = find_file(path.parent, form.join.files)
+    if other is None:
+        raise DataError(
+            f"{path}: column {column} is not in it, and the participant file {' or '.join(form.join.files)} is not beside it; "
+            "put it there, or take norms.native out of the culture"
+        )
+    table = read_table(other, [form.join.key, column], separator=form.separator)
+    twice = table.index[table.duplicated(form.join.key)]
+    if len(twice):
+        who = table.loc[twice[0], form.join.key]
+        raise DataError(f"{other}, line {twice[0]}: participant {who} stands twice; keep one row")
+    known = participants.map(table.set_index(form.join.key)[column])
+    lost = known.index[known.isna()]
+    if len(lost):
+        raise DataError(
+            f"{path}, line {lost[0]}: participant {participants[lost[0]]} is not in {other.name}, nor are {len(lost) - 1} other "
+            "trials' participants; take both files of one release"
+        )
+    return known
+
+
+def _list_gaps(path: Path, form: Format) -> list[str]:
+    """What a file lacks to be of a format."""
+    header, told, name = _lower(read_header(path, form.separator)), form.recognised, path.name.removesuffix(".gz").lower()
+    gaps = [f"column {column} is missing" for column in told.has if column.lower() not in header]
+    gaps += [f"column {column} is there" for column in told.lacks if column.lower() in header]
+    if told.files and not any(fnmatch(name, pattern.lower()) for pattern in told.files):
+        gaps.append(f"the file's name is not like {' or '.join(told.files)}")
+    return gaps
+
+
+def _lower(names: Sequence[str]) -> set[str]:
+    return {name.lower() for name in names}

@@ -17,11 +17,10 @@ from align_utils.config.settings import ConfigError
 from align_utils.config.stages import PREFERENCE, list_trained
 from align_utils.models.adapters import refuse_shards, share_step
 from align_utils.models.load import load_base, pick_device
-from align_utils.norms.controls import ControlError, build_control
-from align_utils.norms.split import CultureNorms, load_run
+from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
 from align_utils.store.ledger import note_made
 from align_utils.store.page import name_path
-from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, read_frame, save_frame
+from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, save_frame
 from align_utils.training.job import Job
 from align_utils.training.preference import prefer
 from align_utils.training.sft import count_passes, fine_tune
@@ -35,7 +34,7 @@ def train_stage(
     Parameters
     ----------
     stage : str
-        `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of `controls.CONTROLS`.
+        `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of the profile.
     people : dict
         Culture to its norms and cues (`norms.load_run`); test cues are not read.
     seed : int, optional
@@ -87,7 +86,7 @@ def _train(job: Job, key: dict) -> None:
 def _find_taught(cfg: Config, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms:
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
-    return build_control(cfg, people, read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms"), culture, stage)
+    return build_control(cfg, people, culture, stage)
 
 
 def train_stages(

@@ -146,11 +146,11 @@ def make_adapter(cfg, culture, stage, seed):
 def make_project(folder):
     """A copy of the project with prepared norms and an adapter for every trained stage, each with weights of its own."""
     cfg = config.load("smoke", root=copy_project(folder))
-    loaded = {name: strengths.load_norms(cfg, name) for name in cfg.cultures}
+    loaded = strengths.load_norms(cfg)
     for name, part in loaded.items():
         split.save_norms(cfg, name, part.norms, part.trials)
-    concepts, _ = split.load_pairs(cfg)
-    merged = strengths.merge_languages(cfg, loaded)
+    concepts = split.load_pairs(cfg)
+    merged = split.merge_languages(cfg, loaded)
     splits = split.split_pairs(concepts, merged, cfg.languages, valid=8, test=16, seed=cfg.profile.seed)
     steps.save_frame(splits, cfg.runs / "norms" / "splits.csv")
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):

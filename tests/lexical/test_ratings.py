@@ -279,7 +279,7 @@ def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
     assert len(pairs) > 200 and np.corrcoef(np.array(pairs).T)[0, 1] > 0.6
     us, cn = (
         frame.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()
-        for frame in (strengths.load_norms(cfg, name).norms for name in ("us", "cn"))
+        for frame in (strengths.load_norms(cfg)[name].norms for name in ("us", "cn"))
     )
     cover = ratings.rate_responses(us, found, english).groupby("rating")[list(ratings.MATCHES)].mean()
     assert (

@@ -80,7 +80,7 @@ def words(prefix, count):
 def test_english_participant_filters_at_their_boundaries(cfg, status, given, removed):
     steps = [step for step in form(cfg, "swow-en-complete").steps if step.step == "filter_participants"]
     lexicon = [(word,) for word in [*words("w", 20), "w8 w9", "w9,w8", "w1;w2", "w 4"]]
-    clean, counts = run(steps, make_person("1", 5, *given), {("wordlist.txt", 1): lexicon})
+    clean, counts = run(steps, make_person("1", 5, *given), {"wordlist.txt": lexicon})
     assert counts[f"participants removed as {status}"] == removed and clean.empty == bool(removed)
     assert sum(count for what, count in counts.items() if what.startswith("participants")) == removed
 
@@ -108,7 +108,7 @@ def test_english_participant_filters_at_their_boundaries(cfg, status, given, rem
 def test_chinese_participant_filters_at_their_boundaries(cfg, status, given, native, removed):
     chinese = form(cfg, "swow-zh-raw")
     steps = [step for step in chinese.steps if step.step == "filter_participants"]
-    lists = {("SWOWZHwordlist.csv", 1): [(word,) for word in [*words("w", 20), *words("e", 9)]], ("englishRes.csv", 1): [(w,) for w in words("e", 9)]}  # fmt: skip
+    lists = {"SWOWZHwordlist.csv": [(word,) for word in [*words("w", 20), *words("e", 9)]], "englishRes.csv": [(w,) for w in words("e", 9)]}  # fmt: skip
     rows = [(*row[:5], native) for row in make_person("1", len(given) // 3, *given)]
     clean, counts = run(steps, rows, lists, chinese.marks)
     assert counts[f"participants removed as {status}"] == removed and clean.empty == bool(removed)
@@ -117,9 +117,9 @@ def test_chinese_participant_filters_at_their_boundaries(cfg, status, given, nat
 def test_chinese_responses_are_cleaned_by_the_lists_in_order(cfg):
     chinese = form(cfg, "swow-zh-raw")
     lists = {
-        ("symbolRes.csv", 2): [("!", "#Symbol"), ("'a", "a")], ("unsplitedRes.csv", 2): [("b c d e", "b,c,d,e"), ("f,", "f,")],
-        ("longRes.csv", 2): [("longlonglong", "#Long"), ("keptkeptkept", "keptkeptkept")], ("tradCues.csv", 2): [("體", "体")],
-        ("tradRes.csv", 2): [("貓", "猫")], ("erRes.csv", 2): [("花儿", "花")],
+        "symbolRes.csv": [("!", "#Symbol"), ("'a", "a")], "unsplitedRes.csv": [("b c d e", "b,c,d,e"), ("f,", "f,")],
+        "longRes.csv": [("longlonglong", "#Long"), ("keptkeptkept", "keptkeptkept")], "tradCues.csv": [("體", "体")],
+        "tradRes.csv": [("貓", "猫")], "erRes.csv": [("花儿", "花")],
     }  # fmt: skip
     rows = [
         ("1", "體", "'a", "!", "貓", "PUTON"), ("1", "y", "z", "b c d e", "q", "PUTON"), ("1", "x", "花儿", "花", "花儿", "PUTON"),
@@ -152,7 +152,7 @@ def test_spelling_spares_names_and_corrected_words_and_the_first_entry_holds():
         step="replace_words", columns=["R1", "R2", "R3"], settled=True,
         words={"file": "dict.txt", "header": False}, spare={"file": "names.txt", "header": False},
     )  # fmt: skip
-    lists = {("dict.txt", 2): [("recieve", "receive"), ("recieve", "relieve"), ("Alto", "alto"), ("alto", "Alto"), ("Jack", "jack")], ("names.txt", 1): [("Jack",)]}  # fmt: skip
+    lists = {"dict.txt": [("recieve", "receive"), ("recieve", "relieve"), ("Alto", "alto"), ("alto", "Alto"), ("Jack", "jack")], "names.txt": [("Jack",)]}  # fmt: skip
     rows = [("1", "recieve", "recieve", "Alto", "Jack", ""), ("1", "dog", "alto", "", UNKNOWN, "")]
     clean, counts = run([step], rows, lists)
     assert clean[["cue", "R1", "R2", "R3"]].values.tolist() == [["recieve", "receive", "Alto", "Jack"], ["dog", "alto", "", ""]]
@@ -199,7 +199,7 @@ def test_chinese_trials_are_chosen_by_answers_then_mandarin_then_order_and_small
 def test_doubles_are_left_out_by_the_list():
     step = make_step(step="drop_cues", words={"file": "doubles.txt", "header": False})
     rows = [("1", "colour", "a", "", "", ""), ("2", "color", "a", "", "", ""), ("3", "colour", "b", "", "", "")]
-    clean, counts = run([step], rows, {("doubles.txt", 1): [("colour",), ("tyre",)]})
+    clean, counts = run([step], rows, {"doubles.txt": [("colour",), ("tyre",)]})
     assert clean["cue"].tolist() == ["color"] and counts == {"cues of doubles.txt left out": 1, "their trials": 2}
 
 
@@ -210,9 +210,9 @@ def test_lists_are_read_as_published_and_a_bad_line_is_named(tmp_path, cfg):
     (tmp_path / "wordlist.txt").write_text('"Word"\n"a"\n"NA"\n', encoding="utf-8")
     lists = cleaning.load_lists(form(cfg, "swow-en-complete").steps, tmp_path)
     assert lists == {
-        ("EnglishCustomDict.txt", 2): [(";-)", ";-)"), ('say "hi', "say 'hi'"), ("recieve", "receive")],
-        ("EnglishProperNames.txt", 1): [("3D",), ('Big, Bad "Wolf',)], ("cueCorrections.txt", 2): [("africa", "Africa")],
-        ("wordlist.txt", 1): [("a",), ("NA",)],
+        "EnglishCustomDict.txt": [(";-)", ";-)"), ('say "hi', "say 'hi'"), ("recieve", "receive")],
+        "EnglishProperNames.txt": [("3D",), ('Big, Bad "Wolf',)], "cueCorrections.txt": [("africa", "Africa")],
+        "wordlist.txt": [("a",), ("NA",)],
     }  # fmt: skip
     (tmp_path / "unsplitedRes.csv").write_text('unsplitedRes1,unsplitedRes2\na b,"a,b"\nx,y,z\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"unsplitedRes\.csv, line 3: expected 2 fields"):
@@ -288,7 +288,7 @@ def test_the_english_pipeline_is_the_published_script(cfg, rows, best):
     steps = form(cfg, "swow-en-complete").steps
     steps = [step.model_copy(update={"per_cue": best}) if step.step == "select_best" else step for step in steps]
     given_rows = [(str(row[0]), *row[1:], VARIETY[row[0]]) for row in rows]
-    clean, report = cleaning.clean_trials(frame(*given_rows), steps, {("wordlist.txt", 1): [(word,) for word in LEXICON]})
+    clean, report = cleaning.clean_trials(frame(*given_rows), steps, {"wordlist.txt": [(word,) for word in LEXICON]})
     assert [tuple(row) for row in clean.values.tolist()] == clean_plainly(rows, best)
     removed = report.loc[
         report["what"].isin(["trials of removed participants", f"trials beyond the best {best} of their cue"]), "count"

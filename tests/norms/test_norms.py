@@ -62,8 +62,8 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
         ("cue\tresponse\tN\n" + "dog\tcat\t2\n", ["line 1", "R123"]),
         (ENGLISH + "dog\tcat\t1\n", ["line 2", "Expected 5 columns, got 3"]),
         (ENGLISH + "dog\tcat\t1\t2\t0.5\textra\tmore\n", ["line 2", "got 7"]),
-        (ENGLISH + "dog\tcat\tone\t2\t0.5\n", ["line 2", "'count'", "'one'"]),
-        (ENGLISH + "dog\tbone\t1\t2\t0.5\ndog\tcat\t-1\t2\t0.5\n", ["line 3", "'count'", "'-1'"]),
+        (ENGLISH + "dog\tcat\tone\t2\t0.5\n", ["line 2", "'R123'", "'one'"]),
+        (ENGLISH + "dog\tbone\t1\t2\t0.5\ndog\tcat\t-1\t2\t0.5\n", ["line 3", "'R123'", "'-1'"]),
         (ENGLISH + "dog\tcat\t0\t2\t0.5\n", ["line 2", "'0'"]),
         (ENGLISH + "dog\tcat\t3\t2\t1.5\n", ["line 2", "above N"]),
         (ENGLISH + "\tcat\t1\t2\t0.5\n", ["line 2", "empty cue"]),
@@ -163,10 +163,9 @@ def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, en
 
 
 def test_the_sample_strengths_follow_from_its_triples(cfg):
-    for name in cfg.cultures:
-        loaded = strengths.load_norms(cfg, name)
-        rebuilt = strengths.build_strengths(loaded.trials, cfg.language_of(name), "R123")
-        published = loaded.norms[loaded.norms["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
+    for name, part in strengths.load_norms(cfg).items():
+        rebuilt = strengths.build_strengths(part.trials, cfg.language_of(name), "R123")
+        published = part.norms[part.norms["cue"].isin(set(rebuilt["cue"]))].reset_index(drop=True)
         pd.testing.assert_frame_equal(rebuilt, published)
 
 

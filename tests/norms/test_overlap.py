@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from align_utils.norms import describe, links
+from align_utils.norms import overlap
 from align_utils.store.textfiles import DataError
 
 SETTINGS = {"resamples": 50, "level": 0.95, "seed": 0}
@@ -34,25 +34,27 @@ def test_overlap_worked_by_hand(both):
     first, second = build("dog", cat=4, bone=4, x=2), build("狗", 猫=5, 肉=5)
     pairs = pd.DataFrame({"first": ["dog"], "second": ["狗"], "domain": ["animals"]})
     known = link(cat="猫", bone="骨", meat="肉")
-    (row,) = describe.compare_overlap(first, second, pairs, known, both, k=5).to_dict("records")
+    (row,) = overlap.compare_overlap((first, second), pairs, known, both, k=5).to_dict("records")
     assert row["overlap"] == pytest.approx(0.5) and row["jaccard"] == pytest.approx(1 / 3) and row["domain"] == "animals"
     assert (row["covered_first"], row["covered_second"], row["covered"]) == pytest.approx((0.8, 1, 0.8))
-    (top,) = describe.compare_overlap(first, second, pairs, known, both, k=1).to_dict("records")
+    (top,) = overlap.compare_overlap((first, second), pairs, known, both, k=1).to_dict("records")
     assert top["jaccard"] == 1 and top["overlap"] == row["overlap"], "k cuts the sets, not the mass"
-    (none,) = describe.compare_overlap(first, second, pairs, link(bone="骨"), both, k=5).to_dict("records")
+    (none,) = overlap.compare_overlap((first, second), pairs, link(bone="骨"), both, k=5).to_dict("records")
     assert np.isnan(none["overlap"]) and np.isnan(none["jaccard"]) and none["covered"] == 0 and none["covered_first"] == 0.4
 
 
 def test_a_word_with_many_translations_is_never_counted_twice_nor_chained():
     p, q = {"big": 1, "large": 1}, {"大": 1, "巨大": 1}
     assert (
-        links.match_mass(p, q, link(big="大", large="大")) == 0.5
-        and links.match_sets(p, q, link(big="大", large="大")) == 1 / 3
+        overlap.match_mass(p, q, link(big="大", large="大")) == 0.5
+        and overlap.match_sets(p, q, link(big="大", large="大")) == 1 / 3
     )
-    assert links.match_mass(p, q, link(big="大 巨大")) == 0.5 and links.match_mass(p, q, link(big="大 巨大", large="大")) == 1
+    assert (
+        overlap.match_mass(p, q, link(big="大 巨大")) == 0.5 and overlap.match_mass(p, q, link(big="大 巨大", large="大")) == 1
+    )
     # a-x, b-x, b-y: connected groups would call a and y alike.
     p, q = {"a": 8, "b": 2}, {"x": 2, "y": 8}
-    assert links.match_mass(p, q, link(a="x", b="x y")) == pytest.approx(0.4), "0.2 of a to x, 0.2 of b to y"
+    assert overlap.match_mass(p, q, link(a="x", b="x y")) == pytest.approx(0.4), "0.2 of a to x, 0.2 of b to y"
 
 
 words_a, words_b = list("abcd"), list("wxyz")
@@ -78,23 +80,23 @@ def test_matching_agrees_with_linear_programming_and_brute_force(p, q, edges):
         most = max(
             sum(couple in both_ways for couple in zip(short, order, strict=True)) for order in permutations(long, len(short))
         )
-    assert links.match_mass(p, q, known) == pytest.approx(expected, abs=1e-9)
-    assert links.match_sets(list(p), list(q), known) == pytest.approx(most / (len(p) + len(q) - most))
+    assert overlap.match_mass(p, q, known) == pytest.approx(expected, abs=1e-9)
+    assert overlap.match_sets(list(p), list(q), known) == pytest.approx(most / (len(p) + len(q) - most))
 
 
 def test_too_many_tokens_for_the_exact_flow_are_an_error_and_do_not_wrap():
     with pytest.raises(ValueError, match="too many"):
-        links.match_mass({"a": 10**5, "b": 1}, {"x": 10**5}, link(a="x", b="x"))
+        overlap.match_mass({"a": 10**5, "b": 1}, {"x": 10**5}, link(a="x", b="x"))
 
 
 def test_cultures_of_one_language_share_words_as_they_are(english):
     first, second = build("dog", cat=3, Bone=1), build("dog", Cat=1, bone=1, tail=2)
     pairs = pd.DataFrame({"cue_en": ["sun"]})
-    known = links.link_words(pairs, (first, second), (english, english))
+    known = overlap.link_words(pairs, (first, second), (english, english))
     pair = pd.DataFrame({"first": ["dog"], "second": ["dog"]})
-    (row,) = describe.compare_overlap(first, second, pair, known, (english, english), k=5).to_dict("records")
+    (row,) = overlap.compare_overlap((first, second), pair, known, (english, english), k=5).to_dict("records")
     assert row["overlap"] == pytest.approx(0.5) and row["covered"] == 1 and row["jaccard"] == pytest.approx(2 / 3)
-    (same,) = describe.compare_overlap(first, first, pair, known, (english, english), k=5).to_dict("records")
+    (same,) = overlap.compare_overlap((first, first), pair, known, (english, english), k=5).to_dict("records")
     assert same["overlap"] == same["jaccard"] == 1
 
 
@@ -111,15 +113,15 @@ def reader(cfg, tmp_path):
 
 
 def test_the_readers_translations_are_added_to_the_concept_pairs(reader, both):
-    assert links.load_translations(reader, "en", "zh") == (None, None)
+    assert overlap.load_translations(reader, "en", "zh") is None
     path = reader.data_dir / "swow" / "translations.csv"
     path.write_text("zh,en,note\n大,Big,x\n巨大,big,x\n大,large,x\n", encoding="utf-8")
-    table, read = links.load_translations(reader, "en", "zh")
-    assert read == path and links.load_translations(reader, "en", "en") == (None, None)
+    table = overlap.load_translations(reader, "en", "zh")
+    assert overlap.load_translations(reader, "en", "en") is None
     pairs = pd.DataFrame({"cue_en": ["dog", "big"], "cue_zh": ["狗", "高大"]})
     expected = link(dog="狗", big="大 巨大 高大", large="大")
-    assert links.link_words(pairs, (None, None), both, table) == expected
-    assert links.link_words(pairs, (None, None), both) == link(dog="狗", big="高大")
+    assert overlap.link_words(pairs, (None, None), both, table) == expected
+    assert overlap.link_words(pairs, (None, None), both) == link(dog="狗", big="高大")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_the_readers_translations_are_added_to_the_concept_pairs(reader, both):
 def test_a_damaged_translation_table_is_named_with_its_line(reader, text, message):
     (reader.data_dir / "swow" / "translations.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        links.load_translations(reader, "en", "zh")
+        overlap.load_translations(reader, "en", "zh")
 
 
 def test_wrong_partners_are_never_right_and_stay_in_their_domain():
@@ -141,11 +143,11 @@ def test_wrong_partners_are_never_right_and_stay_in_their_domain():
     )
     domain, family = pairs.set_index("second")["domain"], pairs.set_index("second")["family"]
     for within in ("domain", None):
-        wrong = describe.mismatch_pairs(pairs, within=within, rounds=20, seed=1)
+        wrong = overlap.mismatch_pairs(pairs, within=within, rounds=20, seed=1)
         assert (wrong["second"].map(family) != wrong["family"]).all() and not wrong.duplicated(["round", "second"]).any()
         assert within is None or (wrong["second"].map(domain) == wrong["domain"]).all()
         assert set(wrong["first"]) == set("abcdefg" if within else "abcdefgh"), "a domain of one has no other"
-        pd.testing.assert_frame_equal(wrong, describe.mismatch_pairs(pairs, within=within, rounds=20, seed=1))
+        pd.testing.assert_frame_equal(wrong, overlap.mismatch_pairs(pairs, within=within, rounds=20, seed=1))
     assert len(set(wrong.query("first == 'a'")["second"])) > 1
 
 
@@ -163,14 +165,14 @@ def plant():
 
 def test_chance_lines_find_what_was_planted(both):
     first, second, pairs, known = plant()
-    partners = describe.compare_partners(first, second, pairs, known, both, k=5, rounds=30, seed=0)
-    table = describe.summarise_partners(partners, **SETTINGS).set_index("partner")
+    partners = overlap.compare_partners((first, second), pairs, known, both, k=5, rounds=30, seed=0)
+    table = overlap.summarise_partners(partners, **SETTINGS).set_index("partner")
     assert table.loc["same concept", "value"] == 1 and table.loc["same domain", "value"] == pytest.approx(0.4)
     assert table["n"].tolist() == [6, 6, 6] and np.isnan(table.loc["same concept", "above"])
     # Of five possible wrong partners two are of the domain: 2 / 5 of 0.4.
     assert table.loc["any concept", "value"] == pytest.approx(0.16, abs=0.06)
     assert table.loc["same domain", "above"] == pytest.approx(0.6)
-    domains = describe.summarise_domains(partners, **SETTINGS)
+    domains = overlap.summarise_domains(partners, **SETTINGS)
     assert domains["value"].tolist() == pytest.approx([1, 0.4, 1, 0.4]) and domains["n"].tolist() == [3] * 4
     assert domains["label"].tolist() == ["a", "a", "b", "b"]
 
@@ -179,19 +181,19 @@ def test_extremes_are_the_ends_and_never_the_same():
     frame = pd.DataFrame({
         "first": list("abcdef"), "overlap": [0.1, 0.9, 0.0, 0.0, np.nan, 1.0], "covered": [0.5, 0.5, 0.4, 0.6, 0.0, 0.1],
     })  # fmt: skip
-    picked = describe.pick_extremes(frame, size=2, share=0.8)
+    picked = overlap.pick_extremes(frame, size=2, share=0.8)
     assert picked["side"].tolist() == ["most shared"] * 2 + ["least shared"] * 2
     assert picked["first"].tolist() == ["b", "a", "d", "c"], (
         "f rests on too little; of two zeros the better covered comes first"
     )
-    few = describe.pick_extremes(frame.head(3), size=5, share=1.0)
+    few = overlap.pick_extremes(frame.head(3), size=5, share=1.0)
     assert few["first"].tolist() == ["b", "c"]
 
 
 def test_lists_stand_side_by_side_with_the_shared_words_marked(both):
     first, second = build("dog", Cat=4, bone=3, tail=2, flea=1), build("狗", 忠诚=5, 尾巴=3, 猫=2)
     row = {"side": "most shared", "first": "dog", "second": "狗", "domain": "animals", "overlap": 0.5, "covered": 0.5}
-    shown = describe.show_lists(pd.DataFrame([row]), first, second, link(cat="猫", tail="尾巴", bone="骨"), both, size=3).iloc[
+    shown = overlap.show_lists(pd.DataFrame([row]), (first, second), link(cat="猫", tail="尾巴", bone="骨"), both, size=3).iloc[
         0
     ]
     assert shown["first responses"] == "[Cat], bone, [tail]" and shown["second responses"] == "忠诚, [尾巴], [猫]"

@@ -17,10 +17,10 @@ TRADITIONAL = set("學國來時會個為說對長車馬門開東電話書買賣�
 
 @pytest.mark.parametrize(("name", "script", "other"), [("us", LATIN, HAN), ("cn", HAN, None)])
 def test_lists_are_whole_and_in_the_right_script(cfg, name, script, other):
-    loaded = strengths.load_norms(cfg, name)
-    frame = loaded.norms
-    repairs = [counts for file, counts in loaded.repairs.items() if file.startswith("strength")]
-    assert not any(repairs[0].values()), "the sample needs no repair"
+    loaded = strengths.load_norms(cfg)[name]
+    frame, report = loaded.norms, loaded.report
+    repairs = report.loc[report["step"].str.startswith("read strength"), "count"]
+    assert len(repairs) and not repairs.any(), "the sample needs no repair"
     sizes = frame.groupby("cue").size()
     assert len(sizes) >= 240 and sizes.between(10, 15).all()
     assert (frame.groupby("cue")["count"].sum() == frame.groupby("cue")["n"].first()).all()
@@ -38,7 +38,7 @@ def test_lists_are_whole_and_in_the_right_script(cfg, name, script, other):
 
 def test_lists_are_no_template(cfg):
     for name in cfg.cultures:
-        frame = strengths.load_norms(cfg, name).norms
+        frame = strengths.load_norms(cfg)[name].norms
         counts = frame.groupby("cue")["count"].agg(tuple)
         assert counts.nunique() > 0.9 * len(counts), "count patterns vary"
         assert frame["response"].value_counts().max() < 0.12 * len(counts), "no filler response"
@@ -46,7 +46,7 @@ def test_lists_are_no_template(cfg):
 
 def test_participants_are_there_for_sixty_pairs_and_marked_as_made(cfg):
     for name in cfg.cultures:
-        assert strengths.load_norms(cfg, name).trials["cue"].nunique() >= 60
+        assert strengths.load_norms(cfg)[name].trials["cue"].nunique() >= 60
     text = (SAMPLE / "README.md").read_text()
     for path in SAMPLE.rglob("*sample*"):
         assert f"`{path.relative_to(SAMPLE)}`" in text, f"{path.name} has its line in data/sample/README.md"
@@ -60,7 +60,7 @@ def test_ratings_cover_what_occurs_often(cfg):
         language = cfg.language_of(name)
         found, _ = ratings.load_ratings(cfg, language)
         assert set(language.ratings) - set(found) <= {"dominance"}, "the sample rates no dominance"
-        frame = strengths.load_norms(cfg, name).norms
+        frame = strengths.load_norms(cfg)[name].norms
         rated = frame["response"].map(language.normalise).isin(found["valence"].index)
         assert frame.loc[rated, "count"].sum() / frame["count"].sum() > 0.4
 

@@ -134,7 +134,7 @@ def test_symmetric_associations_correlate_fully_and_the_order_of_words_does_not_
 def test_research_lists_are_cut_and_the_participants_answers_whole(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
     for name in cfg.cultures:
-        part = strengths.load_norms(cfg, name)
+        part = strengths.load_norms(cfg)[name]
         if part.norms["count"].sum() > describe.WHOLE * part.norms.groupby("cue")["n"].first().sum():
             pytest.skip("these strengths are whole")
         taken, kind = describe.take_complete(part.norms, part.trials, cfg.language_of(name), "R123")

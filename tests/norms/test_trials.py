@@ -9,10 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from align_utils import config
-from align_utils.config import settings as config_settings
-from align_utils.config.settings import UNKNOWN
-from align_utils.norms import files as norm_files
-from align_utils.norms import strengths
+from align_utils.config.settings import UNKNOWN, Culture
+from align_utils.norms import describe, strengths
 from align_utils.store.textfiles import DataError
 
 FULL = "participantID,created_at,age,nativeLanguage,gender,education,city,country,section,cue,R1Raw,R2Raw,R3Raw,R1,R2,R3\n"
@@ -74,7 +72,14 @@ FILES = {
 def make_culture(native=None, **more):
     given = {"column": native[0], "values": native[1]} if native else None
     files = {"strengths": {}, "native": given, **more}
-    return config_settings.Culture(name="x", label="x", language="en", survey_country="X", survey_n=1, norms=files)
+    return Culture(name="x", label="x", language="en", survey_country="X", survey_n=1, norms=files)
+
+
+def load(path, cfg, english, native=None):
+    """Trials of a culture's speakers before any cleaning, and what was left out."""
+    form = strengths.find_format(path, cfg.formats).model_copy(update={"steps": []})
+    raw = strengths.read_trials(path, form, native and native[0], english)
+    return strengths.choose_trials(raw, path, form, make_culture(native))[:2]
 
 
 def write(folder, name):
@@ -87,9 +92,9 @@ def write(folder, name):
 @pytest.mark.parametrize("name", FILES)
 def test_every_official_format_is_recognised_and_read(tmp_path, cfg, english, name):
     path, rows = write(tmp_path, name)
-    form = norm_files.find_format(path, cfg.formats)
+    form = strengths.find_format(path, cfg.formats)
     assert form.name == name
-    frame, _ = norm_files.load_trials(path, form, make_culture(), english)
+    frame = strengths.read_trials(path, form, None, english)
     assert frame[["participant", "cue", "R1", "R2", "R3"]].values.tolist() == [list(row) for row in rows]
 
 
@@ -103,18 +108,15 @@ def test_native_speakers_are_taken_from_the_file_or_from_the_joined_one_and_the_
         ("swow-sl", ("nativeLanguage", ["slovenščina"])),
     ):
         path, rows = write(tmp_path, name)
-        form = norm_files.find_format(path, cfg.formats)
-        frame, repairs = norm_files.load_trials(path, form, make_culture(native), english)
+        frame, repairs = load(path, cfg, english, native)
         assert frame["participant"].tolist() == [rows[0][0]]
-        assert repairs == {"trials of other speakers left out": 1, "missing responses": 1}
+        assert repairs["trials of other speakers left out"] == repairs["missing responses"] == 1
 
 
 def test_other_countries_never_stand_for_a_culture(tmp_path, cfg, english):
     path, _ = write(tmp_path, "swow-en-complete")
     with pytest.raises(DataError, match="no trial with nativeLanguage.*Jamaica.*'x'"):
-        norm_files.load_trials(
-            path, norm_files.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["Jamaica"])), english
-        )
+        load(path, cfg, english, ("nativeLanguage", ["Jamaica"]))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +133,7 @@ def test_a_participant_file_that_does_not_fit_is_one_error(tmp_path, cfg, englis
     other = tmp_path / "SWOW-SL1.0_participants.tsv"
     other.unlink() if participants is None else other.write_text(participants)
     with pytest.raises(DataError) as error:
-        norm_files.load_trials(
-            path, norm_files.find_format(path, cfg.formats), make_culture(("nativeLanguage", ["x"])), english
-        )
+        load(path, cfg, english, ("nativeLanguage", ["x"]))
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -151,7 +151,7 @@ def test_bad_files_are_one_error_with_the_place(tmp_path, cfg, english, text, wo
     path = tmp_path / "broken.csv"
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        norm_files.load_trials(path, norm_files.find_format(path, cfg.formats), make_culture(), english)
+        load(path, cfg, english)
     assert all(word in str(error.value) for word in ["broken.csv", *words]), error.value
 
 
@@ -159,10 +159,8 @@ def test_a_file_of_two_formats_is_refused_until_the_culture_names_one(tmp_path, 
     path, _ = write(tmp_path, "swow-balanced")
     twin = cfg.formats[[form.name for form in cfg.formats].index("swow-balanced")].model_copy(update={"name": "twin"})
     with pytest.raises(DataError, match=r"swow-balanced, twin.*norms\.format"):
-        norm_files.find_format(path, [*cfg.formats, twin])
-    assert norm_files.find_format(path, [*cfg.formats, twin], "twin").name == "twin"
-    with pytest.raises(DataError, match=r"none\.yaml"):
-        norm_files.find_format(path, cfg.formats, "none")
+        strengths.find_format(path, [*cfg.formats, twin])
+    assert strengths.find_format(path, [*cfg.formats, twin], "twin").name == "twin"
 
 
 HEADER, *ROWS = [line.split(",") for line in (
@@ -203,29 +201,21 @@ def mutations(draw):
 @given(mutations())
 def test_a_changed_file_is_an_error_with_its_place_or_a_counted_repair(tmp_path, cfg, english, mutation):
     (kind, separator, column, line), raw, zipped = mutation
-    native = make_culture(("nativeLanguage", ["United States"]))
 
-    def load(name, content):
+    def load_bytes(name, content):
         (tmp_path / name).write_bytes(content)
-        return norm_files.load_trials(tmp_path / name, norm_files.find_format(tmp_path / name, cfg.formats), native, english)
+        return load(tmp_path / name, cfg, english, ("nativeLanguage", ["United States"]))
 
-    whole, counted = load("whole.csv", "\n".join(",".join(row) for row in (HEADER, *ROWS)).encode())
+    whole, counted = load_bytes("whole.csv", "\n".join(",".join(row) for row in (HEADER, *ROWS)).encode())
     name = "changed.csv.gz" if zipped else "changed.csv"
     harmless = kind in {"bom", "crlf", "gzip"} or separator == "\t" or (kind == "column" and column not in NEEDED)
     try:
-        frame, repairs = load(name, raw)
+        frame, repairs = load_bytes(name, raw)
     except DataError as error:
         assert not harmless, error
         assert name in str(error) and "\n" not in str(error)
-        place = {
-            "short": f"line {line + 1}",
-            "long": f"line {line + 1}",
-            "latin": "line 4",
-            "separator": "line 1",
-            "cut": "damaged gzip",
-        }
-        place |= {"column": f"column {column} is missing", "shift": f"line {line + 1}"}
-        assert place[kind] in str(error), error
+        place = {"latin": "line 4", "separator": "line 1", "cut": "damaged gzip", "column": f"column {column} is missing"}
+        assert place.get(kind, f"line {line + 1}") in str(error), error
         return
     assert harmless or kind == "shift", kind
     if frame.equals(whole):
@@ -244,11 +234,10 @@ def test_a_culture_and_a_format_of_its_own_are_yaml_only(tmp_path):
     }))  # fmt: skip
     write_profile(root, {"own": {"trials": ["own*.txt"]}})
     (data / "swow/own-1.txt").write_text("person|stimulus|first|second|third\na|dog|cat|cat|bone\nb|dog|cat|-|-\n")
-    loaded = strengths.load_norms(config.load("third", root=root, data_dir=data), "own")
+    loaded = strengths.load_norms(config.load("third", root=root, data_dir=data))["own"]
     assert loaded.norms[["response", "count", "n"]].values.tolist() == [["cat", 2, 3], ["bone", 1, 3]]
-    assert loaded.cleaning["count"].tolist() == [1, 1] and not loaded.published
-    table = strengths.tabulate_cleaning({"own": loaded})
-    assert table["count"].tolist() == [0, 2, 0, 0, 1, 1] and (table["culture"] == "own").all()
+    table = describe.tabulate_cleaning({"own": loaded})
+    assert not loaded.published and table["count"].tolist() == [0, 2, 0, 0, 1, 1] and (table["culture"] == "own").all()
     assert table["step"].tolist() == ["read own-1.txt"] * 4 + ["recode_doubles"] * 2
 
 
@@ -265,7 +254,8 @@ def test_the_british_and_oceanian_norms_of_the_same_concepts_are_yaml_only(tmp_p
     rows = [f"{n},{n},{native},football,{first},NA,NA" for n, (native, first) in enumerate(zip(people, ["NFL", "soccer", "rugby", "rugby", "soccer"], strict=True))]  # fmt: skip
     (data / "swow/SWOW-EN.R100.csv").write_text("id,participantID,nativeLanguage,cue,R1,R2,R3\n" + "\n".join(rows) + "\n")
     cfg = config.load("third", root=root, data_dir=data)
-    found = {name: strengths.load_norms(cfg, name).norms[["response", "count", "n"]].values.tolist() for name in cfg.cultures}
+    loaded = strengths.load_norms(cfg)
+    found = {name: part.norms[["response", "count", "n"]].values.tolist() for name, part in loaded.items()}
     assert found == {"uk": [["soccer", 2, 2]], "oceania": [["rugby", 2, 2]]}
 
 
@@ -285,7 +275,7 @@ def write_profile(root, cultures):
 
 def test_research_files_are_recognised_and_match_the_published_strengths(real_data):
     cfg = config.load("cpu_real", data_dir=real_data)
-    table = strengths.match_norms(cfg, {name: strengths.load_norms(cfg, name) for name in cfg.cultures}).set_index("culture")
+    table = describe.match_norms(cfg, strengths.load_norms(cfg)).set_index("culture")
     assert (table["cues"] == 187).all()
     assert table.loc["cn", "identical counts"] > 0.97 and table.loc["cn", "largest difference"] <= 3
     assert 0.65 < table.loc["us", "identical counts"] < 0.72

@@ -10,11 +10,11 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project, prepare
 
 from align_utils.config import profiles as config
-from align_utils.config import settings, stages
+from align_utils.config import stages
 from align_utils.lexical import fluency, precision
 from align_utils.lexical import lists as lexical_lists
 from align_utils.models.adapters import find_adapter
-from align_utils.norms import controls
+from align_utils.norms import split
 from align_utils.store import steps
 from align_utils.training import train
 
@@ -75,13 +75,13 @@ def test_launch_files_are_read_by_accelerate(path):
 
 def test_shuffled_control_gives_every_cue_the_list_of_another(run):
     cfg, people = run
-    data = controls.build_control(cfg, people, pd.DataFrame(), "us", "control_shuffled")
+    data = split.build_control(cfg, people, "us", "control_shuffled")
     own, cues = people["us"].norms, people["us"].cues
     true = own.groupby("cue")["response"].agg(tuple)
     wrong = data.norms.groupby("cue")["response"].agg(tuple)
     assert sorted(wrong[cues["train"]]) == sorted(true[cues["train"]]), "the same lists, each once"
     assert data.cues["train"] == cues["train"] and (wrong[cues["valid"]] == true[cues["valid"]]).all()
-    source = controls.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
+    source = split.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
     assert (source["cue"] != source["response"]).all(), "no cue keeps its own list"
 
 
@@ -91,17 +91,12 @@ def test_other_culture_is_translated_by_the_pairs_alone():
         columns=["cue", "response", "count"],
     )
     concepts, words = {"狗": 0, "猫": 1, "骨头": 2}, {0: "dog", 1: "cat", 2: "bone"}
-    found = controls.translate_norms(table, concepts, words, words, fewest=2)
+    found = split.translate_norms(table, concepts, words, words, fewest=2)
     assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == [
         ["dog", "cat", 5, 8, 1],
         ["dog", "bone", 3, 8, 2],
     ]
-    assert set(controls.translate_norms(table, concepts, {1: "cat"}, words, fewest=1)["cue"]) == {"cat"}, "training cues only"
-
-
-def test_names_of_controls_agree():
-    allowed = settings.Profile.model_fields["controls"].annotation.__args__[0].__args__
-    assert set(allowed) == {*controls.CONTROLS, stages.FOREIGN}
+    assert set(split.translate_norms(table, concepts, {1: "cat"}, words, fewest=1)["cue"]) == {"cat"}, "training cues only"
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
