@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from align_utils.config.settings import Ablation, ConfigError, Culture, Format, Language, ModelSource, Profile, ServerModel
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {
+    Culture: "cultures", Language: "languages", Format: "formats", ModelSource: "models", ServerModel: "models", Ablation: "ablations",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +48,19 @@ class Config:
 
     def __post_init__(self):
         profile, root = self.profile, self.root
-        cultures = {name: _read(root, "cultures", name, Culture) for name in profile.cultures}
-        tongues = dict.fromkeys(culture.language for culture in cultures.values())
-        known = sorted(_settings(root, "formats", "*").parent.glob("*.yaml"))
+
+        def read(kind: type[BaseModel], names: Iterable[str]) -> dict:
+            return {name: read_settings(kind, name, root=root) for name in names}
+
+        cultures = read(Culture, profile.cultures)
+        known = sorted(path.stem for path in _settings(root, "formats", "*").parent.glob("*.yaml"))
         # A frozen dataclass lets nobody set a field, its own __post_init__ neither.
         vars(self).update(
-            output=Path(os.environ.get("ALIGN_OUTPUT") or root).resolve(),
-            cultures=cultures,
-            languages={name: _read(root, "languages", name, Language) for name in tongues},
-            formats=[_read(root, "formats", path.stem, Format) for path in known],
-            models={name: _read(root, "models", name, ModelSource) for name in profile.models},
-            baselines={name: _read(root, "models", name, ServerModel) for name in profile.baselines},
-        )
+            output=Path(os.environ.get("ALIGN_OUTPUT") or root).resolve(), cultures=cultures,
+            languages=read(Language, dict.fromkeys(culture.language for culture in cultures.values())),
+            formats=[*read(Format, known).values()], models=read(ModelSource, profile.models),
+            baselines=read(ServerModel, profile.baselines),
+        )  # fmt: skip
         if len({model.backend for model in self.models.values()}) > 1:
             raise ConfigError(
                 f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one "
@@ -123,10 +128,6 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
     data_dir : Path, optional
         Folder of the real files; default `ALIGN_DATA`, else `data/raw`. A profile with `data: sample` never looks there.
 
-    Returns
-    -------
-    Config
-
     Raises
     ------
     ConfigError
@@ -155,14 +156,10 @@ def read_profile(name: str, *, root: Path) -> Profile:
     return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _settings(root, "profiles", name))
 
 
-def read_model(name: str, *, root: Path) -> ModelSource:
-    """The file `notebooks/settings/models/<name>.yaml` (see `load` for the errors)."""
-    return _read(root, "models", name, ModelSource)
-
-
-def read_ablation(name: str, *, root: Path) -> Ablation:
-    """The file `notebooks/settings/ablations/<name>.yaml` (see `load` for the errors)."""
-    return _read(root, "ablations", name, Ablation)
+def read_settings(kind: type[BaseModel], name: str, *, root: Path):
+    """A culture, language, format, model or ablation: the file `notebooks/settings/<FOLDERS[kind]>/<name>.yaml` (see `load` for the errors)."""
+    path = _settings(root, FOLDERS[kind], name)
+    return _build(kind, {"name": name, **read_yaml(path)}, path)
 
 
 def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
@@ -242,11 +239,6 @@ def _merge(base: dict, overlay: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
-
-
-def _read(root: Path, folder: str, name: str, kind: type[BaseModel]):
-    path = _settings(root, folder, name)
-    return _build(kind, {"name": name, **read_yaml(path)}, path)
 
 
 def _build(kind: type[BaseModel], content: dict, path: Path | str):

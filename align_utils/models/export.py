@@ -14,7 +14,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from align_utils.config.profiles import Config, load, read_model
+from align_utils.config.profiles import Config, load, read_settings
 from align_utils.config.settings import ModelSource
 from align_utils.config.stages import name_notebook
 from align_utils.models.adapters import find_adapter
@@ -120,7 +120,7 @@ def _find_base(cfg: Config, model: str) -> ModelSource:
         raise ModelError(
             f"model '{model}' is in 4 bits: name the file of its 16-bit weights as `merge_into` in notebooks/settings/models/{model}.yaml"
         )
-    return read_model(source.merge_into, root=cfg.root)
+    return read_settings(ModelSource, source.merge_into, root=cfg.root)
 
 
 def _require_memory(source: ModelSource) -> None:

@@ -12,21 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from align_utils.config.settings import (
-    RESPONSES,
-    UNKNOWN,
-    DropCues,
-    FilterParticipants,
-    MarkLong,
-    MarkRepeats,
-    RecodeDoubles,
-    ReplaceWords,
-    Rule,
-    SelectBest,
-    SplitJoined,
-    Step,
-    WordList,
-)
+from align_utils.config import settings
+from align_utils.config.settings import RESPONSES, UNKNOWN, WordList
 from align_utils.store.textfiles import find_file, read_list
 
 # Lists the reader gave, by file name: rows of one or two columns.
@@ -34,12 +21,12 @@ Lists = dict[str, list[tuple[str, ...]]]
 Outcome = tuple[pd.DataFrame, dict[str, int]]
 
 
-def load_lists(steps: Sequence[Step], folder: Path) -> Lists:
+def load_lists(steps: Sequence[settings.Step], folder: Path) -> Lists:
     """Read the lists of the steps that are in a folder (plain or gzipped); what is not there is left out."""
     used: dict[WordList, int] = {}
     for step in steps:
         single = [rule.words for rule in getattr(step, "rules", [])] + [getattr(step, "spare", None)]
-        own = getattr(step, "words", None), 1 if isinstance(step, DropCues) else 2
+        own = getattr(step, "words", None), 1 if isinstance(step, settings.DropCues) else 2
         for words, columns in [*((words, 1) for words in single), own]:
             if words:
                 used[words] = max(columns, used.get(words, 1))
@@ -48,7 +35,7 @@ def load_lists(steps: Sequence[Step], folder: Path) -> Lists:
 
 
 def clean_trials(
-    trials: pd.DataFrame, steps: Sequence[Step], lists: Lists, marks: Sequence[str] = ()
+    trials: pd.DataFrame, steps: Sequence[settings.Step], lists: Lists, marks: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the steps of a format over its trials.
 
@@ -76,8 +63,9 @@ def clean_trials(
 
     Examples
     --------
+    >>> from align_utils.config import settings
     >>> raw = pd.DataFrame({"participant": ["1"], "cue": ["dog"], "R1": ["cat"], "R2": ["cat"], "R3": ["bone"], "native": [""]})
-    >>> clean, report = clean_trials(raw, [RecodeDoubles(step="recode_doubles")], {})
+    >>> clean, report = clean_trials(raw, [settings.RecodeDoubles(step="recode_doubles")], {})
     >>> clean[["R1", "R2", "R3"]].values.tolist(), report["count"].tolist()
     ([['cat', 'bone', '']], [1, 1])
     """
@@ -86,18 +74,18 @@ def clean_trials(
         if trials.empty:
             break
         words = getattr(step, "words", None)
-        if words and words.file not in lists and not isinstance(step, MarkLong):
+        if words and words.file not in lists and not isinstance(step, settings.MarkLong):
             counts = _say_missing(words)
         else:
             trials, counts = STEPS[step.step](trials, step, lists, frozenset(marks))
-        name = step.step + (f" {'-'.join(step.columns)}" if isinstance(step, ReplaceWords) else "")
+        name = step.step + (f" {'-'.join(step.columns)}" if isinstance(step, settings.ReplaceWords) else "")
         rows += [{"step": name, "what": what, "count": int(count)} for what, count in counts.items()]
     gone = {column: trials[column].mask(trials[column].isin([UNKNOWN, *marks]), "") for column in RESPONSES}
     clean = trials.assign(**gone)[["participant", "cue", *RESPONSES]].reset_index(drop=True)
     return clean, pd.DataFrame(rows, columns=["step", "what", "count"])
 
 
-def recode_doubles(trials: pd.DataFrame, step: RecodeDoubles, lists: Lists, marks: frozenset[str]) -> Outcome:
+def recode_doubles(trials: pd.DataFrame, step: settings.RecodeDoubles, lists: Lists, marks: frozenset[str]) -> Outcome:
     """R2 = R1 and R3 = R2 become missing, then an R3 behind a missing R2 moves up (so R1 = R2 = R3 keeps R1 and R3, as published)."""
     first, second, third = (trials[column] for column in RESPONSES)
     double = (first == second) & ~first.isin(["", UNKNOWN])
@@ -110,7 +98,7 @@ def recode_doubles(trials: pd.DataFrame, step: RecodeDoubles, lists: Lists, mark
     return trials.assign(R2=second, R3=third), counts
 
 
-def replace_words(trials: pd.DataFrame, step: ReplaceWords, lists: Lists, marks: frozenset[str]) -> Outcome:
+def replace_words(trials: pd.DataFrame, step: settings.ReplaceWords, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Replace whole cues or responses by the list's corrections, in one pass."""
     pairs = lists[step.words.file]
     table = dict(reversed(pairs))  # of several entries the first holds
@@ -130,7 +118,7 @@ def replace_words(trials: pd.DataFrame, step: ReplaceWords, lists: Lists, marks:
     return trials.assign(**changed), {f"replaced by {step.words.file}": replaced, **counts}
 
 
-def split_joined(trials: pd.DataFrame, step: SplitJoined, lists: Lists, marks: frozenset[str]) -> Outcome:
+def split_joined(trials: pd.DataFrame, step: settings.SplitJoined, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Split answers written into one field; of what the row then holds the first three stay."""
     pairs = lists[step.words.file]
     parts = {word: [part.strip() for part in joined.split(",") if part.strip()] for word, joined in pairs}
@@ -142,10 +130,10 @@ def split_joined(trials: pd.DataFrame, step: SplitJoined, lists: Lists, marks: f
     return changed, {"joined answers split": hit.sum()}
 
 
-def mark_long(trials: pd.DataFrame, step: MarkLong, lists: Lists, marks: frozenset[str]) -> Outcome:
+def mark_long(trials: pd.DataFrame, step: settings.MarkLong, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Replace long responses by the list; without it mark those of more than `over` characters."""
     if step.words.file in lists:
-        listed = ReplaceWords(step="replace_words", columns=RESPONSES, words=step.words)
+        listed = settings.ReplaceWords(step="replace_words", columns=RESPONSES, words=step.words)
         return replace_words(trials, listed, lists, marks)
     changed, counted = {}, 0
     for column in RESPONSES:
@@ -156,7 +144,7 @@ def mark_long(trials: pd.DataFrame, step: MarkLong, lists: Lists, marks: frozens
     return trials.assign(**changed), {said: counted}
 
 
-def mark_repeats(trials: pd.DataFrame, step: MarkRepeats, lists: Lists, marks: frozenset[str]) -> Outcome:
+def mark_repeats(trials: pd.DataFrame, step: settings.MarkRepeats, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Mark a response that the same person gave to the same cue before."""
     first, second, third = (trials[column] for column in RESPONSES)
     empty = ["", UNKNOWN, *marks]
@@ -166,7 +154,9 @@ def mark_repeats(trials: pd.DataFrame, step: MarkRepeats, lists: Lists, marks: f
     return changed, {"repeats within a trial": double.sum() + again.sum()}
 
 
-def filter_participants(trials: pd.DataFrame, step: FilterParticipants, lists: Lists, marks: frozenset[str]) -> Outcome:
+def filter_participants(
+    trials: pd.DataFrame, step: settings.FilterParticipants, lists: Lists, marks: frozenset[str]
+) -> Outcome:
     """Remove participants by the shares of their responses; the first rule that fits names why."""
     people, names = pd.factorize(trials["participant"])
     words = pd.concat([trials[column] for column in RESPONSES], ignore_index=True)
@@ -187,7 +177,7 @@ def filter_participants(trials: pd.DataFrame, step: FilterParticipants, lists: L
     return trials[kept], {**counts, "trials of removed participants": (~kept).sum()}
 
 
-def measure_share(rule: Rule, lists: Lists, given: pd.DataFrame, marks: frozenset[str]) -> np.ndarray:
+def measure_share(rule: settings.Rule, lists: Lists, given: pd.DataFrame, marks: frozenset[str]) -> np.ndarray:
     """Share of each participant's responses (`person` from 0 on, `word`) that a rule counts, in [0, 1]; 0 where the base is empty."""
     words, size = given["word"], given["person"].max() + 1
     missing, unknown, marked = words == "", words == UNKNOWN, words == rule.mark
@@ -217,7 +207,7 @@ def measure_share(rule: Rule, lists: Lists, given: pd.DataFrame, marks: frozense
     return np.divide(found, base, out=np.zeros(size), where=base > 0)
 
 
-def select_best(trials: pd.DataFrame, step: SelectBest, lists: Lists, marks: frozenset[str]) -> Outcome:
+def select_best(trials: pd.DataFrame, step: settings.SelectBest, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Keep the best trials of every cue; equal ones at the limit all stay, or the first of the file."""
     score = trials["native"].map(step.native).astype(float).fillna(0.0)
     if step.newest:
@@ -237,7 +227,7 @@ def select_best(trials: pd.DataFrame, step: SelectBest, lists: Lists, marks: fro
     return trials[kept & ~small if step.drop_smaller else kept], counts
 
 
-def drop_cues(trials: pd.DataFrame, step: DropCues, lists: Lists, marks: frozenset[str]) -> Outcome:
+def drop_cues(trials: pd.DataFrame, step: settings.DropCues, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Leave out the cues of a list."""
     out = trials["cue"].isin(_take(lists, step.words))
     return trials[~out], {f"cues of {step.words.file} left out": trials.loc[out, "cue"].nunique(), "their trials": out.sum()}

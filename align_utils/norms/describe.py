@@ -62,13 +62,13 @@ def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Lan
     `cues`, `pairs` (published), `found` (share of them in ours), `identical counts` (share), `largest difference` (in count),
     `correlation` (Pearson, of strengths; NaN where one side does not vary).
     """
-    common = set(ours["cue"].unique()) & set(published["cue"].unique())
-    sides = []
-    for frame in (ours, published):
-        frame = frame[frame["cue"].isin(common)]
-        forms = {word: language.normalise(word) for word in frame["response"].unique()}
-        sides.append(frame.assign(form=frame["response"].map(forms))[["cue", "form", "count", "strength"]])
-    both = sides[1].merge(sides[0], on=["cue", "form"], how="left", suffixes=("", " ours"), validate="one_to_one")
+    common = set(ours["cue"]) & set(published["cue"])
+    forms = {word: language.normalise(word) for frame in (ours, published) for word in frame["response"].unique()}
+    theirs, mine = (
+        frame[frame["cue"].isin(common)].assign(form=frame["response"].map(forms))[["cue", "form", "count", "strength"]]
+        for frame in (published, ours)
+    )
+    both = theirs.merge(mine, on=["cue", "form"], how="left", suffixes=("", " ours"), validate="one_to_one")
     found = both["count ours"].notna()
     both = both.fillna({"count ours": 0, "strength ours": 0.0})
     difference = (both["count"] - both["count ours"]).abs()
@@ -97,23 +97,21 @@ def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
     [['cat', 100.0, 0.0, 1, 1, 0, 6], ['dog', 66.67, 0.64, 0, 1, 1, 6]]
     """
     columns = ["R1"] if responses == "R1" else RESPONSES
-    cue, names = pd.factorize(trials["cue"], sort=True)
-    size = len(names)
-    long = pd.concat([trials[column] for column in columns], ignore_index=True)
-    given = (long != "").to_numpy()
-    asked, words = np.tile(cue, len(columns))[given], long[given]
-    tokens = np.bincount(asked, minlength=size)
-    covered = np.bincount(asked, weights=words.isin(names).to_numpy(), minlength=size)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table = pd.DataFrame({"cue": names.astype(str), "coverage": covered / tokens * 100})
-        table["H"] = _measure_entropy(asked, words, tokens)
-    missing = [np.bincount(cue, weights=(trials[column] == "").to_numpy(), minlength=size).astype(int) for column in columns]
-    table["unknown"] = missing[0]
+    given = trials.melt("cue", columns, value_name="word").query("word != ''")
+    tokens = given.groupby("cue").size()
+    codes, words = pd.factorize(given["word"])
+    pairs, counts = np.unique(tokens.index.get_indexer(given["cue"]) * max(len(words), 1) + codes, return_counts=True)
+    inner = np.bincount(pairs // max(len(words), 1), weights=counts * np.log(counts))
+    missing = (trials[columns] == "").groupby(trials["cue"]).sum()
+    table = pd.DataFrame(index=missing.index)
+    table["coverage"] = given["word"].isin(trials["cue"]).groupby(given["cue"]).sum() / tokens * 100
+    # log N - sum(count log count) / N
+    table["H"] = (np.log(tokens) - inner / tokens).clip(lower=0)
+    table["unknown"] = missing["R1"]
     if len(columns) > 1:
-        table["xR2"] = missing[1] - missing[0]
-        table["xR3"] = missing[2] - missing[1]
-    table["N"] = np.bincount(cue, minlength=size) * len(columns)
-    return table
+        table["xR2"], table["xR3"] = missing["R2"] - missing["R1"], missing["R3"] - missing["R2"]
+    table["N"] = trials.groupby("cue").size() * len(columns)
+    return table.reset_index()
 
 
 def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -296,11 +294,3 @@ def describe_asymmetry(directions: dict[str, pd.DataFrame], **settings) -> pd.Da
         row = {"culture": name, "pairs": len(frame), "mutual": share, "low": low, "high": high, "spearman": rank}
         rows.append({**row, **tenths})
     return pd.DataFrame(rows)
-
-
-def _measure_entropy(groups: np.ndarray, words: pd.Series, tokens: np.ndarray) -> np.ndarray:
-    """Entropy of the words in each group, in nats: log N - sum(count log count) / N."""
-    codes, names = pd.factorize(words)
-    pairs, counts = np.unique(groups.astype(np.int64) * max(len(names), 1) + codes, return_counts=True)
-    inner = np.bincount(pairs // max(len(names), 1), weights=counts * np.log(counts), minlength=len(tokens))
-    return np.where(tokens > 0, np.maximum(np.log(tokens) - inner / tokens, 0.0), np.nan)

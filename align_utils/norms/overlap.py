@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import maximum_bipartite_matching, maximum_flow
+from scipy.sparse.csgraph import maximum_flow
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
@@ -67,21 +67,10 @@ def match_mass(p: dict[str, int], q: dict[str, int], links: Links) -> float:
     >>> match_mass({"big": 1, "large": 1}, {"大": 3, "树": 1}, {"big": frozenset("大"), "large": frozenset("大")})
     0.75
     """
-    rows, columns = find_edges(p, q, links)
     all_p, all_q = sum(p.values()), sum(q.values())
     # Over the common denominator the shares are whole numbers, so that the flow is exact.
-    gives = np.fromiter(p.values(), np.int64) * all_q
-    takes = np.fromiter(q.values(), np.int64) * all_p
-    if _is_one_to_one(rows, columns):
-        return float(np.minimum(gives[rows], takes[columns]).sum() / (all_p * all_q))
-    if all_p * all_q > np.iinfo(np.int32).max:
-        raise ValueError(f"match_mass: {all_p} times {all_q} tokens are too many for an exact flow in 32 bits (scipy's limit)")
-    source, sink = len(p) + len(q), len(p) + len(q) + 1
-    tails = np.concatenate([np.full(len(p), source), rows, len(p) + np.arange(len(q))])
-    heads = np.concatenate([np.arange(len(p)), len(p) + np.array(columns), np.full(len(q), sink)])
-    room = np.concatenate([gives, gives[rows], takes]).astype(np.int32)  # of 64 bits scipy's flow makes 0
-    graph = coo_array((room, (tails, heads)), shape=(sink + 1, sink + 1)).tocsr()
-    return float(maximum_flow(graph, source, sink).flow_value / (all_p * all_q))
+    gives, takes = np.fromiter(p.values(), np.int64) * all_q, np.fromiter(q.values(), np.int64) * all_p
+    return float(_flow(gives, takes, *find_edges(p, q, links)) / (all_p * all_q))
 
 
 def match_sets(a: Sequence[str], b: Sequence[str], links: Links) -> float:
@@ -92,11 +81,7 @@ def match_sets(a: Sequence[str], b: Sequence[str], links: Links) -> float:
     >>> match_sets(["big", "large"], ["大", "树"], {"big": frozenset("大"), "large": frozenset("大")})
     0.3333333333333333
     """
-    rows, columns = find_edges(a, b, links)
-    common = len(rows)
-    if not _is_one_to_one(rows, columns):
-        graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(a), len(b))).tocsr()
-        common = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
+    common = int(_flow(np.ones(len(a), int), np.ones(len(b), int), *find_edges(a, b, links)))
     return common / (len(a) + len(b) - common)
 
 
@@ -107,9 +92,20 @@ def find_edges(a: Sequence[str], b: Sequence[str], links: Links) -> tuple[list[i
     return [i for i, _ in found], [j for _, j in found]
 
 
-def _is_one_to_one(rows: list[int], columns: list[int]) -> bool:
-    """No word has two counterparts here: nearly always so, and a hundred times faster than the general solution."""
-    return len(set(rows)) == len(rows) and len(set(columns)) == len(columns)
+def _flow(gives: np.ndarray, takes: np.ndarray, rows: list[int], columns: list[int]) -> int:
+    """The most that can be moved along edges from what one side gives to what the other takes."""
+    # No word has two counterparts here: nearly always so, and a hundred times faster than the general solution.
+    if len(set(rows)) == len(rows) and len(set(columns)) == len(columns):
+        return np.minimum(gives[rows], takes[columns]).sum()
+    if gives.sum() > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"match_mass: the product {gives.sum()} of the two sums of counts is too large for an exact flow in 32 bits (scipy's)"
+        )
+    source, sink = len(gives) + len(takes), len(gives) + len(takes) + 1
+    tails = np.concatenate([np.full(len(gives), source), rows, len(gives) + np.arange(len(takes))])
+    heads = np.concatenate([np.arange(len(gives)), len(gives) + np.array(columns), np.full(len(takes), sink)])
+    room = np.concatenate([gives, gives[rows], takes]).astype(np.int32)  # of 64 bits scipy's flow makes 0
+    return maximum_flow(coo_array((room, (tails, heads)), shape=(sink + 1, sink + 1)).tocsr(), source, sink).flow_value
 
 
 def compare_overlap(norms: Both, pairs: pd.DataFrame, links: Links, languages: Languages, *, k: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from align_utils.config.profiles import Config, load, overlay_config, read_ablation, save_resolved
+from align_utils.config.profiles import Config, load, overlay_config, read_settings, save_resolved
 from align_utils.config.settings import Ablation, ConfigError
 from align_utils.config.stages import PREFERENCE, count_lists, list_trained
 from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
@@ -72,7 +72,7 @@ def run_ablation(
     again after each variant. Raises ConfigError where the file is not sound, an overlay changes what all variants share, or a name is
     unknown; MissingInput where notebook 01 has not run.
     """
-    plan = read_ablation(name, root=cfg.root)
+    plan = read_settings(Ablation, name, root=cfg.root)
     people, families = load_run(cfg), map_families(cfg)
     every = list_cases(cfg, plan)
     wanted = {"model": (models, cfg.models), "culture": (cultures, cfg.cultures), "variant": (variants, plan.variants)}

@@ -43,10 +43,10 @@ def test_every_option_is_set_in_a_file_of_settings_or_documented(tmp_path):
         cfg = config.load(name, data_dir=tmp_path)
         given.update(collect([vars(part) for part in (cfg.profile, *cfg.formats)]), collect(vars(cfg)))
     for path in (SETTINGS / "models").glob("*4bit.yaml"):
-        given.update(collect(profiles.read_model(path.stem, root=ROOT)))
+        given.update(collect(profiles.read_settings(settings.ModelSource, path.stem, root=ROOT)))
     smoke = config.load("smoke")
     for path in (SETTINGS / "ablations").glob("*.yaml"):
-        plan = profiles.read_ablation(path.stem, root=ROOT)
+        plan = profiles.read_settings(settings.Ablation, path.stem, root=ROOT)
         given.update(collect(plan))
         for variant in plan.variants.values():
             changed = config.overlay_config(smoke, plan.common, variant.overlay, source=path.name, runs=tmp_path)

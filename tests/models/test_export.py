@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align_utils import config, store
 from align_utils.config import settings
-from align_utils.config.profiles import read_model
+from align_utils.config.profiles import read_settings
 from align_utils.models import decode, export, prompts
 from align_utils.models import load as models
 from align_utils.store import steps
@@ -114,17 +114,17 @@ def test_the_card_names_the_notices_and_seeds_do_not_overwrite_each_other(export
 
 def test_a_4_bit_model_is_merged_into_its_16_bit_weights(exported, monkeypatch):
     cfg = exported[0]
-    four = read_model("qwen2.5-7b-4bit", root=cfg.root)
+    four = read_settings(settings.ModelSource, "qwen2.5-7b-4bit", root=cfg.root)
     monkeypatch.setitem(cfg.models, "four", four)
-    assert export._find_base(cfg, "four") == read_model("qwen2.5-7b", root=cfg.root)
+    assert export._find_base(cfg, "four") == read_settings(settings.ModelSource, "qwen2.5-7b", root=cfg.root)
     monkeypatch.setitem(cfg.models, "four", four.model_copy(update={"merge_into": ""}))
     with pytest.raises(
         steps.ModelError, match=r"name the file of its 16-bit weights as `merge_into` in notebooks/settings/models/four\.yaml"
     ):
         export._find_base(cfg, "four")
     for path in (cfg.root / "notebooks" / "settings" / "models").glob("*-4bit.yaml"):
-        source = read_model(path.stem, root=cfg.root)
-        assert read_model(source.merge_into, root=cfg.root).in_paper == source.in_paper
+        source = read_settings(settings.ModelSource, path.stem, root=cfg.root)
+        assert read_settings(settings.ModelSource, source.merge_into, root=cfg.root).in_paper == source.in_paper
 
 
 def test_weights_larger_than_the_memory_are_refused_before_they_are_read(exported, monkeypatch):

@@ -173,13 +173,16 @@ def test_files_of_the_project_fit_every_profile(project):
     for path in (project.root / "notebooks" / "settings" / "ablations").glob("[ps]*.yaml"):
         for name in ("smoke", "cpu"):
             cfg = config.load(name, root=project.root)
-            jobs = ablation.list_cases(cfg, config.read_ablation(path.stem, root=project.root))
+            jobs = ablation.list_cases(cfg, config.read_settings(config_settings.Ablation, path.stem, root=project.root))
             assert all(ablation.estimate_minutes(cfg, job, 300) > 0 for job in jobs)
 
 
 def test_no_two_variants_of_sft_teach_the_same(project):
     # As many training cues as the official files give; more responses a cue than the longest list holds.
-    cues, plan = [f"cue{number}" for number in range(671)], config.read_ablation("sft", root=project.root)
+    cues, plan = (
+        [f"cue{number}" for number in range(671)],
+        config.read_settings(config_settings.Ablation, "sft", root=project.root),
+    )
     rows = [(cue, f"{cue} word{rank}", 2 ** (15 - rank), rank) for cue in cues for rank in range(1, 15)]
     frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
     tried = {job.variant: job.cfg.profile.sft for job in ablation.list_cases(project, plan)}
@@ -199,7 +202,7 @@ def test_the_budget_of_notebook_03_is_shared_by_the_lists_that_its_methods_draw(
         "ppo": {"reason": "a"}, "grpo": {"reason": "b", "stage": "grpo"},
         "more": {"reason": "c", "stage": "rloo", "overlay": {"critic_free": {"updates": 6, "samples": 8, "device_batch": 8}}},
     }  # fmt: skip
-    jobs = ablation.list_cases(project, config.read_ablation(
+    jobs = ablation.list_cases(project, config.read_settings(config_settings.Ablation, 
         write(project, "budget", stage="ppo", reference="ppo", variants=tried), root=project.root
     ))  # fmt: skip
     minutes = {job.variant: ablation.estimate_minutes(project, job, 64) for job in jobs}
