@@ -94,3 +94,12 @@ def make_world(
                 part[question] = np.where(rng.random(size) < missing, rng.choice([-1, -2], size=size), answers)
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
+
+
+def make_answers(adapter: str, stage: str, shares: dict[str, dict | list], **names) -> pd.DataFrame:
+    """Averaged answers of one answerer: by question a share by code, or shares of the codes from 1."""
+    named = {"model": "m", "adapter": adapter, "stage": stage, "language": "en", "persona": "none", "seed": 0, **names}
+    coded = {q: given if isinstance(given, dict) else dict(enumerate(given, start=1)) for q, given in shares.items()}
+    return pd.DataFrame(
+        [{**named, "question": q, "code": c, "share": s} for q, given in coded.items() for c, s in given.items()]
+    )

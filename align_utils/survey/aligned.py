@@ -77,7 +77,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
     Parameters
     ----------
     judged : DataFrame
-        From `judge_items`, several models and references together; with `seed` where the tuned answers are of several runs.
+        From `judge_items`, several models and references together.
     resamples, level, seed
         Of the intervals (`cfg.bootstrap`).
 
@@ -106,7 +106,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
 
 def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dict) -> dict:
     """`value` to `p` of a row of `count_aligned`; `base`: was the item aligned before tuning (None: not tested)?"""
-    runs = mine["seed"].nunique() if "seed" in mine else 1
+    runs = mine["seed"].nunique()
     count, n, gained, lost, p = int(mine["aligned"].sum()), mine["question"].nunique(), np.nan, np.nan, np.nan
     if runs == 1:
         low, high = wilson_interval(count, n)

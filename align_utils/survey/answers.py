@@ -86,15 +86,16 @@ def list_files(cfg: Config) -> list[Path]:
 
 
 def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.DataFrame:
-    """ANSWERER, `seed` where given, `question, code, share`: answers averaged over option orders, with `pair_only` over the ascending
+    """ANSWERER, `seed, question, code, share`: answers averaged over option orders, with `pair_only` over the ascending
     and the descending one alone (the first and the last of `prompts.list_orders`)."""
     if pair_only:
         last = answers.groupby("question")["order"].transform("max")
         answers = answers[(answers["order"] == 0) | (answers["order"] == last)]
     else:
         answers = drop_extra_order(answers)
-    keys = [*ANSWERER, *({"seed"} & set(answers)), "question", "code"]
-    return answers.groupby(keys, sort=False)["probability"].mean().rename("share").reset_index()
+    return (
+        answers.groupby([*ANSWERER, "seed", "question", "code"], sort=False)["probability"].mean().rename("share").reset_index()
+    )
 
 
 def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:

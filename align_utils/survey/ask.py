@@ -34,18 +34,8 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the
     map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked or not.
 
-    Parameters
-    ----------
-    name : str
-        Of a model of the profile.
-    items : DataFrame
-        From `choose_items`.
-
-    Returns
-    -------
-    list of Path
-        `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the read-out `generated` also `<model>_generated.parquet`
-        (`write_answers`).
+    `name` is a model of the profile, `items` are from `choose_items`. Returns `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the
+    read-out `generated` also `<model>_generated.parquet` (`write_answers`).
     """
     ordered = items["kind"] == "ordered"
     asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
@@ -198,8 +188,6 @@ def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, l
     Prompt and text are tokenised as one string, since a tokeniser may join the end of one with the beginning of the other; where
     something is joined, the common context ends before it.
 
-    Examples
-    --------
     >>> split_texts(lambda text: {"input_ids": list(map(ord, text))}, "A", ["1", "10"])
     ((65,), [(49,), (49, 48)])
     >>> split_texts(lambda text: {"input_ids": list(map(ord, text.replace(":1", "!")))}, "A:", ["1", "2"])  # ':1' is one token
@@ -235,8 +223,6 @@ def read_texts(
 def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:
     """Probability of each text and of none that goes on from it: of '1' without what goes on to '10'.
 
-    Examples
-    --------
     >>> exclude_longer([((1,), np.log([0.5])), ((1, 0), np.log([0.5, 0.2])), ((2,), np.log([0.3]))]).round(3).tolist()
     [0.4, 0.1, 0.3]
     """
@@ -270,8 +256,6 @@ def parse_answer(text: str, options: Sequence[str], normalise: Callable[[str], s
     The first line that is not empty counts. A label is a whole number at its beginning; a text stands at its beginning in the
     language's normal form, the longest that fits.
 
-    Examples
-    --------
     >>> parse_answer(" 2. Rather\\nAnswer", ["Very", "Rather"], str.casefold)
     2
     >>> parse_answer("very good indeed", ["Very", "Very good"], str.casefold)

@@ -21,7 +21,7 @@ _LEAST, _MOST = -1e-9, 1 + 1e-9  # ends of a distance, up to rounding
 
 DISTANCES = pa.DataFrameSchema({
     **{name: pa.Column(str) for name in (*ANSWERER, "question", "to")},
-    "seed": pa.Column(int, required=False),
+    "seed": pa.Column(int),
     "wasserstein": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
     "jensen_shannon": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
     "mean_difference": pa.Column(float, pa.Check.in_range(-_MOST, _MOST)),
@@ -60,7 +60,7 @@ def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFr
     Parameters
     ----------
     answers : DataFrame
-        ANSWERER, `seed` where given, `question, code, share`, from `answers.average_orders`.
+        ANSWERER, `seed, question, code, share`, from `answers.average_orders`.
     human, halves : DataFrame
         `human.SHARES`, and from `human.draw_halves`.
 
@@ -74,8 +74,7 @@ def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFr
     parts = {"human": human, "human_half": halves[halves["half"] == 1], "uniform": even}
     rows = pd.concat([part.assign(stage=stage, adapter=part["culture"]) for stage, part in parts.items()])
     rows = rows.assign(model=REFERENCE_MODEL, language="none", persona="none", seed=0)
-    columns = [*ANSWERER, *({"seed"} & set(answers)), "question", "code", "share"]
-    return pd.concat([answers, rows[columns]], ignore_index=True)
+    return pd.concat([answers, rows[[*ANSWERER, "seed", "question", "code", "share"]]], ignore_index=True)
 
 
 def measure_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
@@ -120,8 +119,7 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
     shares = pd.concat([shares.assign(orders=name) for name, shares in readings.items()], ignore_index=True)
     distances = measure_distances(add_references(shares, human, halves).fillna({"orders": "none"}), human, halves)
     by = [*ANSWERER, "orders", "to"]
-    run = "seed" if "seed" in distances else None
-    table = summarise(distances, by, "wasserstein", unit="question", run=run, **cfg.bootstrap)
+    table = summarise(distances, by, "wasserstein", unit="question", run="seed", **cfg.bootstrap)
     distances["mean_difference"] = distances["mean_difference"].abs()
     others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
     return table.merge(others, on=by)

@@ -93,10 +93,10 @@ def score_components(axes: tuple[Axis, Axis], answers: pd.DataFrame) -> pd.DataF
     """Score of every answerer on every component of the two axes, 0 at the lower end and 1 at the upper one.
 
     `answers` are of models and references (`distances.add_references`); items that are not on the map, or that some of them did not
-    answer, are passed over: places on indices of different items cannot be compared. Returns ANSWERER, `seed` where given, `axis,
+    answer, are passed over: places on indices of different items cannot be compared. Returns ANSWERER, `seed, axis,
     component, items` (how many went in), `value` in [0, 1].
     """
-    weights, answerer = list_weights(axes), [*ANSWERER, *({"seed"} & set(answers))]
+    weights, answerer = list_weights(axes), [*ANSWERER, "seed"]
     asked = answers.drop_duplicates([*answerer, "question"])["question"].value_counts()
     common = asked.index[asked == len(answers.drop_duplicates(answerer))]
     both = answers.merge(weights[weights["question"].isin(common)], on=["question", "code"])
@@ -115,12 +115,12 @@ def summarise_map(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     how far the place hangs on which of them are at hand. The move is paired by component. Returns ANSWERER, `axis, value, low, high, n`
     (components), `items`, `move, move_low, move_high` (NaN for references).
     """
-    keys, run = [*ANSWERER, "axis"], "seed" if "seed" in scored else None
-    table = summarise(scored, keys, "value", unit="component", run=run, **bootstrap)
+    keys, over = [*ANSWERER, "axis"], {"unit": "component", "run": "seed", **bootstrap}
+    table = summarise(scored, keys, "value", **over)
     once = scored.drop_duplicates([*keys, "component"])
     table = table.merge(once.groupby(keys, sort=False)["items"].sum().reset_index(), on=keys)
     moves = _add_moves(scored, ["component"], "inner")
-    moves = summarise(moves[moves["stage"] != "zero_shot"], keys, "move", unit="component", run=run, **bootstrap)
+    moves = summarise(moves[moves["stage"] != "zero_shot"], keys, "move", **over)
     moves = moves.drop(columns="n").rename(columns={"value": "move", "low": "move_low", "high": "move_high"})
     return table.merge(moves, on=keys, how="left")
 
@@ -313,8 +313,7 @@ def summarise_places(scored: pd.DataFrame, atlas: Atlas | None, **bootstrap) -> 
     """
     if atlas is None:
         return summarise_map(scored, **bootstrap)
-    keys = [*ANSWERER, *({"seed"} & set(scored))]
-    wide = _pick_complete(atlas, scored).pivot(index=keys, columns="component", values="value")
+    wide = _pick_complete(atlas, scored).pivot(index=[*ANSWERER, "seed"], columns="component", values="value")
     long = place(atlas, wide).rename_axis(columns="axis").stack().rename("value").reset_index()
     table = long.groupby([*ANSWERER, "axis"], sort=False)["value"].agg(value="mean", seeds="size").reset_index()
     return _add_moves(table.assign(indicators=wide.shape[1]), [], "left")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass
 
 import pandas as pd
 
@@ -29,33 +28,16 @@ PRECISION, ALIGNED = "precision_at_5_attested", "aligned_with_china"
 PAPER_COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What the run has to say to a claim: words, the interval of a difference (or a share) and its n, and the verdict."""
-
-    ours: str
-    low: float | None = None
-    high: float | None = None
-    n: float | None = None
-    verdict: str = ""
-
-
-NOT_MEASURED = Finding("not measured")
+# A finding is what the run has to say to a claim: `ours` (words), `low, high` of a difference (or a share) and its `n`, `verdict`.
+NOT_MEASURED = {"ours": "not measured"}
 
 
 def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
     """Metric records of the values' analysis.
 
-    Parameters
-    ----------
-    shifts, controls, counts : DataFrame
-        From `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`.
-
-    Returns
-    -------
-    list of dict
-        `shift_toward_target`, `shift_contrast`, `shift_over_control` (the comparison as its method); where the second culture is
-        China `aligned_with_china` (nearer), `..._mode`, and their p after Holm (`method`: the test).
+    The frames are from `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`. Gives `shift_toward_target`,
+    `shift_contrast`, `shift_over_control` (the comparison as its method); where the second culture is China `aligned_with_china`
+    (nearer), `..._mode`, and their p after Holm (`method`: the test).
     """
     trained = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
     records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
@@ -76,21 +58,13 @@ def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFram
 def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     """The paper's table beside ours.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        From `store.load_metrics`, or of a page (`gather_metrics`).
-
-    Returns
-    -------
-    DataFrame
-        PAPER_COLUMNS, a row a claim and model. `low, high` is the 95 % interval of the paired difference (P@5: in shares;
-        concreteness: scale points) or of the share after tuning (counts). A stand-in for the paper's models and the sample get no
-        verdict of their own. `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also
-        larger than every control's, the other culture's adapter among them), 'same direction' (shown, but smaller, matched by a
-        control, or without one trained on wrong norms), 'not seen', or 'not testable here'. Against a 70B model: 'reproduced' where
-        ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was not measured the
-        claim is not testable.
+    `metrics` are from `store.load_metrics`, or of a page (`gather_metrics`). Returns PAPER_COLUMNS, a row a claim and model. `low, high` is
+    the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of the share after tuning (counts). A
+    stand-in for the paper's models and the sample get no verdict of their own. `verdict`, by rule: 'reproduced' (the difference is shown
+    and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'same direction'
+    (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen', or 'not testable here'. Against a 70B
+    model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
+    not measured the claim is not testable.
     """
     rows, counts = [], describe_paper().set_index("model")
     large = metrics[metrics["model"].str.contains(LARGE)]
@@ -110,16 +84,17 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
         reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
         for claim, paper, finding in found:
-            *values, verdict = astuple(finding)
+            verdict = finding.get("verdict", "")
             if not verdict:
                 verdict = UNTESTED + (f" ({reason})" if reason else "")
             elif reason and not verdict.startswith(UNTESTED):
                 verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
-            rows.append([claim, paper, *values, cfg.profile.data, model, verdict])
+            names = {"claim": claim, "paper": paper, "data": cfg.profile.data, "model": model}
+            rows.append(names | finding | {"verdict": verdict})
     return pd.DataFrame(rows, columns=PAPER_COLUMNS)
 
 
-def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> Finding:
+def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> dict:
     part = metrics[(metrics["culture"] == culture) & (metrics["subset"] == "all")]
     level = part[part["metric"] == PRECISION].set_index("stage")
     gap = part[(part["metric"] == f"{PRECISION}_difference") & (part["method"] == "ppo - few_shot")]
@@ -133,34 +108,35 @@ def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> Finding:
     else:
         gain = after / before - 1
         text += f" ({gain:+.0%})"
-    return Finding(text, gap["low"], gap["high"], gap["n"], _judge(gap, gain, goal))
+    return _judge(text, gap, gain, goal)
 
 
-def _find_concreteness(metrics: pd.DataFrame, goal: float) -> Finding:
+def _find_concreteness(metrics: pd.DataFrame, goal: float) -> dict:
     # Both over the cues which the two stages have; the stages' own medians are over different cues.
     part = metrics[(metrics["culture"] == "us") & (metrics["method"] == "ppo - few_shot")].set_index("metric")
     if not {"concreteness_median_difference", "concreteness_difference"} <= set(part.index):
         return NOT_MEASURED
     change, gap = part.loc["concreteness_median_difference", "value"], part.loc["concreteness_difference"]
     text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
-    return Finding(text, gap["low"], gap["high"], gap["n"], _judge(gap, change, goal))
+    return _judge(text, gap, change, goal)
 
 
-def _judge(gap: pd.Series, gain: float, goal: float) -> str:
-    return "not seen" if gap["low"] <= 0 else "reproduced" if gain >= goal else "same direction"
+def _judge(text: str, gap: pd.Series, gain: float, goal: float) -> dict:
+    verdict = "not seen" if gap["low"] <= 0 else "reproduced" if gain >= goal else "same direction"
+    return {"ours": text, **gap[["low", "high", "n"]], "verdict": verdict}
 
 
-def _find_level(metrics: pd.DataFrame) -> Finding:
+def _find_level(metrics: pd.DataFrame) -> dict:
     part = metrics[(metrics["metric"] == "human_level_p") & (metrics["stage"] == "ppo")]
     part = part[part["method"].isin(["valence", "arousal"])].dropna(subset="value")
     if part.empty:
-        return Finding("not measured: a margin needs participants and two cues")
+        return {"ours": "not measured: a margin needs participants and two cues"}
     text = ", ".join(f"{row.method} {row.culture} p = {row.value:.2f}" for row in part.itertuples())
     verdict = "reproduced" if part["value"].lt(0.05).all() else "not seen"
-    return Finding(f"equivalence (TOST): {text}", n=part["n"].min(), verdict=verdict)
+    return {"ours": f"equivalence (TOST): {text}", "n": part["n"].min(), "verdict": verdict}
 
 
-def _find_aligned(metrics: pd.DataFrame, paper: pd.Series) -> Finding:
+def _find_aligned(metrics: pd.DataFrame, paper: pd.Series) -> dict:
     asked = metrics[metrics["language"] == "zh"]
     # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
     foreign = (asked["stage"] == "sft") & (asked["culture"] != "cn")
@@ -185,7 +161,7 @@ def _find_aligned(metrics: pd.DataFrame, paper: pd.Series) -> Finding:
         enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
         # Without one trained on wrong norms nothing tells these norms from any tuning.
         verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
-    return Finding(f"{text}; controls: {told or 'none'}", tuned["low"], tuned["high"], n, verdict)
+    return {"ours": f"{text}; controls: {told or 'none'}", **tuned[["low", "high", "n"]], "verdict": verdict}
 
 
 def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -197,10 +173,10 @@ def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return part[["low", "high", "n"]].assign(count=(part["value"] * part["n"]).round(1)).join(tests)
 
 
-def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> Finding:
+def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> dict:
     """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
     if large.empty:
-        return Finding("no 70B baseline in this run")
+        return {"ours": "no 70B baseline in this run"}
     pairs = []
     for metric, stage, where in ((PRECISION, "few_shot", "culture"), (ALIGNED, "zero_shot", "language")):
         ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
@@ -211,7 +187,7 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> Finding:
         pairs.append(pair.assign(asked=pair[where]))
     both = pd.concat(pairs, ignore_index=True)
     if both.empty:
-        return Finding("70B baseline not measured on the same test")
+        return {"ours": "70B baseline not measured on the same test"}
     text = "; ".join(
         f"{row.metric} {row.asked} {row.value:.2f} against {row.value_large:.2f} of {row.model_large}"
         for row in both.itertuples()
@@ -222,17 +198,14 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> Finding:
     else:
         matched = both["value"] >= both["value_large"]
         verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
-    return Finding(text, n=both["n"].min(), verdict=verdict)
+    return {"ours": text, "n": both["n"].min(), "verdict": verdict}
 
 
 def describe_paper() -> pd.DataFrame:
     """The paper's counts with the uncertainty that their margins leave.
 
-    Returns
-    -------
-    DataFrame
-        `model, before, after, n`, Wilson intervals of both shares, `fisher_p` (as if independent), `mcnemar_low, mcnemar_high`
-        (exact p over all paired tables with these margins).
+    `model, before, after, n`, Wilson intervals of both shares, `fisher_p` (as if independent), `mcnemar_low, mcnemar_high` (exact p over
+    all paired tables with these margins).
     """
     rows, n = [], PAPER_ITEMS
     for model, (before, after) in PAPER_COUNTS.items():
@@ -245,8 +218,6 @@ def describe_paper() -> pd.DataFrame:
 def bound_mcnemar(before: int, after: int, n: int) -> tuple[float, float]:
     """Smallest and largest exact McNemar p over all paired tables with so many items aligned `before` and `after`, of `n` each.
 
-    Examples
-    --------
     >>> bound_mcnemar(0, 3, 10)  # nothing could be lost: one table alone
     (0.25, 0.25)
     """

@@ -30,14 +30,14 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     Parameters
     ----------
     distances : DataFrame
-        From `distances.measure_distances`, of models and references; with `seed` where the tuned answers are of several training runs.
+        From `distances.measure_distances`, of models and references.
     items : DataFrame
         `question, topic`.
 
     Returns
     -------
     DataFrame
-        SHIFT_KEYS (`culture` is that of the norms), `question, topic`, `seed` where given, `to` (country), `shift` in [-1, 1].
+        SHIFT_KEYS (`culture` is that of the norms), `question, topic, seed, to` (country), `shift` in [-1, 1].
         `toward` is 'target' where `to` is the culture, 'other' elsewhere, and 'contrast' for target minus other on the same item
         (the mean of the others, if several), which takes out what moves the answers toward every country alike. Flatter answers
         are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
@@ -67,7 +67,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     both = pd.concat(parts, ignore_index=True)
     both["shift"] = both["wasserstein_base"] - both["wasserstein"]
     both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
-    keys = [*CELL, "question", *({"seed"} & set(both))]
+    keys = [*CELL, "question", "seed"]
     means = both.groupby([*keys, "toward"], sort=False)["shift"].mean().unstack("toward")
     contrast = (means["target"] - means["other"]).rename("shift").dropna().reset_index().assign(toward="contrast")
     shifts = pd.concat([both[[*keys, "toward", "to", "shift"]], contrast], ignore_index=True)
@@ -81,7 +81,7 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     order of TOWARD; references are not tested. p is of so many resamples that it can be small enough for its family
     (`stats.count_flips`).
     """
-    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run=_find_run(shifts), **bootstrap)
+    table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run="seed", **bootstrap)
     means = _pick_trained(shifts).groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
     flips = _count_flips(means, SHIFT_KEYS, bootstrap["resamples"])
     tests = {
@@ -103,7 +103,7 @@ def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     if not pairs:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
     table = compare(
-        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run=_find_run(shifts),
+        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed",
         flips=_count_flips(shifts, by, bootstrap["resamples"], times=len(pairs)), **bootstrap,
     )  # fmt: skip
     return table.assign(p_holm=table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm))
@@ -120,10 +120,6 @@ def _pick_trained(shifts: pd.DataFrame) -> pd.DataFrame:
     return shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
 
 
-def _find_run(frame: pd.DataFrame) -> str | None:
-    return "seed" if "seed" in frame else None
-
-
 def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: int = 1) -> int:
     """Resamples of p for the largest family, of `times` tests for every value of `by`."""
     sizes = frame[by].drop_duplicates().groupby(FAMILY).size()
@@ -132,7 +128,7 @@ def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: i
 
 def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean shift per topic of every stage, control and reference, with intervals; untested, as topics are many and small."""
-    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run=_find_run(shifts), **bootstrap)
+    return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run="seed", **bootstrap)
 
 
 def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:

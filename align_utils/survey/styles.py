@@ -19,19 +19,10 @@ FEWEST_POINTS = 4
 def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Styles of every answerer on every item to which they apply.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        Of models and references (`distances.add_references`).
-    items : DataFrame
-        From `items.choose_items`: `question, scale, codes, direction`.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `seed` where given, `question, style, value`. `acquiescence`: share that agrees minus share that disagrees, in
-        [-1, 1], on scales of agreement (a middle point counts for neither). `midpoint`: share on the middle point, or on the two
-        middle points of a ten-point scale. `extremes`: share on the two ends, on scales of at least FEWEST_POINTS points.
+    `answers` are of models and references (`distances.add_references`). Returns ANSWERER, `seed, question, style, value`. `acquiescence`:
+    share that agrees minus share that disagrees, in [-1, 1], on scales of agreement (a middle point counts for neither). `midpoint`: share
+    on the middle point, or on the two middle points of a ten-point scale. `extremes`: share on the two ends, on scales of at least
+    FEWEST_POINTS points.
     """
     weights = [
         {"question": item.question, "code": code, "style": style, "weight": weight}
@@ -41,19 +32,15 @@ def score_styles(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     ]
     both = answers.merge(pd.DataFrame(weights, columns=["question", "code", "style", "weight"]), on=["question", "code"])
     both["value"] = both["share"] * both["weight"]
-    return both.groupby([*ANSWERER, *({"seed"} & set(both)), "question", "style"], sort=False)["value"].sum().reset_index()
+    return both.groupby([*ANSWERER, "seed", "question", "style"], sort=False)["value"].sum().reset_index()
 
 
 def summarise_styles(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean of every style per answerer, with intervals over items (and seeds, where several).
 
-    Returns
-    -------
-    DataFrame
-        ANSWERER, `style, value, low, high, n, label` (the answerer in words), styles in the order of STYLES.
+    ANSWERER, `style, value, low, high, n, label` (the answerer in words), styles in the order of STYLES.
     """
-    run = "seed" if "seed" in scored else None
-    table = summarise(scored, [*ANSWERER, "style"], "value", unit="question", run=run, **bootstrap)
+    table = summarise(scored, [*ANSWERER, "style"], "value", unit="question", run="seed", **bootstrap)
     table["label"] = [name_answerer(*row) for row in table[ANSWERER].itertuples(index=False)]
     return table.sort_values("style", key=lambda column: column.map(STYLES.index), kind="stable", ignore_index=True)
 

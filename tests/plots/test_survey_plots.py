@@ -25,7 +25,7 @@ def made(cfg):
     rng, rows = np.random.default_rng(0), []
     for adapter, stage in STATES:
         for language in ("en", "zh"):
-            names = {"model": MODEL, "adapter": adapter, "stage": stage, "language": language, "persona": "none"}
+            names = {"model": MODEL, "adapter": adapter, "stage": stage, "language": language, "persona": "none", "seed": 0}
             for item in items.itertuples():
                 shares = rng.dirichlet(np.full(len(item.codes), 2.0))
                 rows += [

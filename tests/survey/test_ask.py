@@ -1,7 +1,6 @@
 """Read-outs of the survey: written forms, refusals, whole texts and greedy answers, against plain uncached loops."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
@@ -196,27 +195,3 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     ]
     assert text.to_numpy() == pytest.approx(np.exp(gain) / np.exp(gain).sum(), rel=1e-3)
     assert (answers.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
-
-
-def test_agreement_of_read_outs_by_hand():
-    def rows(readout, question, shares):
-        return [
-            {**dict.fromkeys(answers.ANSWERER, "x"), "readout": readout, "question": question, "order": order, "place": place,
-             "code": place if order == 0 else 3 - place, "probability": shares[(place - 1) if order == 0 else (2 - place)]}
-            for order in (0, 1) for place in (1, 2)
-        ]  # fmt: skip
-
-    given = pd.DataFrame(
-        rows("label", "A", [0.8, 0.2])
-        + rows("label", "B", [0.4, 0.6])
-        + rows("text", "A", [0.6, 0.4])
-        + rows("text", "B", [0.9, 0.1])
-    )
-    written = pd.DataFrame(
-        [{**dict.fromkeys(answers.ANSWERER, "x"), "question": q, "place": p} for q, p in (("A", 0), ("B", 2))]
-    )
-    table = answers.compare_readouts(given, written).set_index("readout")
-    assert table.loc["text", ["same mode", "distance", "n"]].tolist() == pytest.approx([0.5, (0.2 + 0.5) / 2, 2])
-    assert table.loc["generated", ["same mode", "distance", "parsed", "chance", "n"]].tolist() == pytest.approx(
-        [1, 0.4, 0.5, 0.5, 1]
-    )

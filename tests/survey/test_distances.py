@@ -67,7 +67,7 @@ HUMAN = pd.DataFrame(
 
 
 HALVES = pd.concat([HUMAN.assign(half=1), HUMAN.assign(half=2)])
-NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none"}
+NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none", "seed": 0}
 
 
 def test_items_are_ranked_by_the_countries_distance():

@@ -1,7 +1,11 @@
 """The paper's table beside ours: what is said of which numbers."""
 
+from itertools import product
+
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from align_utils import config
 from align_utils.survey import paper
@@ -137,3 +141,29 @@ def test_human_level_needs_every_equivalence(p, verdict):
     row = table.set_index("claim").loc["valence and arousal at human level"]
     assert row["ours"] == f"equivalence (TOST): valence us p = 0.02, arousal us p = {p:.2f}"
     assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)" and row["n"] == 40
+
+
+def test_the_papers_margins_leave_this_much_open():
+    table = paper.describe_paper().set_index("model")
+    assert table.loc["Qwen2.5-7B", ["before", "after", "n"]].tolist() == [13, 25, 50]
+    assert table["fisher_p"].round(3).tolist() == [0.023, 0.546]
+    for row in table.itertuples():
+        for share, *ends in (
+            (row.before / 50, row.before_low, row.before_high),
+            (row.after / 50, row.after_low, row.after_high),
+        ):
+            for end in ends:  # Wilson: at its ends the score test has p = 0.05 exactly
+                assert abs(share - end) / np.sqrt(end * (1 - end) / 50) == pytest.approx(scipy_stats.norm.ppf(0.975))
+    # 12 gained and none lost: p = 2 / 2^12; 25 gained and 13 lost: the other extreme.
+    assert table.loc["Qwen2.5-7B", "mcnemar_low"] == pytest.approx(2 / 2**12)
+    assert table.loc["Qwen2.5-7B", "mcnemar_high"] == pytest.approx(scipy_stats.binomtest(13, 38).pvalue)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 5), (3, 3), (0, 6), (4, 1), (5, 5)])
+def test_range_of_mcnemar_is_that_of_all_pairings(before, after, n=6):
+    found = set()
+    for one, two in product(product([0, 1], repeat=n), repeat=2):
+        if sum(one) == before and sum(two) == after:
+            gained, lost = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((one, two), (two, one)))
+            found.add(scipy_stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0)
+    assert paper.bound_mcnemar(before, after, n) == pytest.approx((min(found), max(found)))

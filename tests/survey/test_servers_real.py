@@ -63,7 +63,7 @@ def questions_asked():
 def compare(direct, far, asked):
     shares = [answers.tabulate_answers(asked, scores) for scores in (direct, far)]
     gap = (shares[0]["probability"] - shares[1]["probability"]).abs()
-    names = {"model": "m", "adapter": "none", "stage": "zero_shot"}
+    names = {"model": "m", "adapter": "none", "stage": "zero_shot", "seed": 0}
     means = [answers.average_orders(frame.assign(**names))["share"] for frame in shares]
     return {
         "asked": len(asked), "mean": gap.mean(), "largest": gap.max(), "mean after averaging orders": (means[0] - means[1]).abs().mean(),

@@ -1,62 +1,62 @@
-"""Shifts, contrasts and controls worked by hand, and the sentence that may or may not be said."""
+"""Shifts, contrasts, controls and counts worked by hand, of one seed and of two, and the sentence that may or may not be said."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from surveys import make_answers
 
+from align_utils import config, stats
 from align_utils.config import stages
-from align_utils.survey import distances, shifts
-from align_utils.survey.human import Human, draw_halves
+from align_utils.survey import aligned, distances, paper, shifts, styles
+from align_utils.survey import items as survey_items
+from align_utils.survey import map as culture_map
+from align_utils.survey.human import Human, draw_halves, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
-HUMAN = pd.DataFrame(
-    [(q, c, code, s, 1000.0) for q in ITEMS for c, p in (("us", 0.9), ("cn", 0.2)) for code, s in ((1, p), (2, 1 - p))],
-    columns=["question", "culture", "code", "share", "n"],
-)
+SEEDS = (11, 7)
 
 
-def answer(adapter, stage, shares, *, seed=None):
-    """Share of the first option on every item; with two options the distance is the difference of these shares."""
-    names = {"model": "m", "adapter": adapter, "stage": stage, "language": "en", "persona": "none"}
-    names |= {} if seed is None else {"seed": seed}
-    return pd.DataFrame(
-        [
-            {**names, "question": q, "code": code, "share": s}
-            for q, p in zip(ITEMS, shares, strict=True)
-            for code, s in ((1, p), (2, 1 - p))
-        ]
+def list_people(shares):
+    rows = [(q, c, code, s, 1000.0) for q, by in shares.items() for c, own in by.items() for code, s in enumerate(own, start=1)]
+    return pd.DataFrame(rows, columns=["question", "culture", "code", "share", "n"])
+
+
+HUMAN = list_people({q: {"us": [0.9, 1 - 0.9], "cn": [0.2, 0.8]} for q in ITEMS})
+RANKED = pd.DataFrame({"question": ITEMS, "tension": 0.7, "chosen": True})
+
+
+@pytest.fixture
+def run(cfg):
+    """The smoke run without controls, with many resamples for the intervals; or with other fields."""
+    settings = cfg.profile.stats.model_copy(update={"resamples": 2000})
+
+    def change(**fields):
+        profile = cfg.profile.model_copy(update={"stats": settings, "controls": [], "seed": SEEDS[0], **fields})
+        return config.Config(profile, cfg.root, cfg.data_dir)
+
+    return change
+
+
+def answer(adapter, stage, shares, **names):
+    """Share of the first option on every item (one for all); with two options the distance is the difference of these shares."""
+    return make_answers(
+        adapter, stage, {q: [p, 1 - p] for q, p in zip(ITEMS, np.broadcast_to(shares, 40), strict=True)}, **names
     )
 
 
-def measure(*answers):
-    halves = draw_halves(CFG[0], Human(HUMAN))
-    everyone = distances.add_references(pd.concat(answers), HUMAN, halves)
-    found = distances.measure_distances(everyone, HUMAN, halves)
-    return shifts.measure_shifts(CFG[0], found, TOPICS)
+def measure(cfg, *given, human=HUMAN, ranked=RANKED):
+    """As notebook 06: shifts and judged items."""
+    halves = draw_halves(cfg, Human(human))
+    everyone = distances.add_references(pd.concat(given), human, halves)
+    far = distances.measure_distances(everyone, human, halves)
+    topics = TOPICS[TOPICS["question"].isin(human["question"])]
+    judged = aligned.judge_items(far, everyone, human, ranked, toward="cn", away="us")
+    return shifts.measure_shifts(cfg, far, topics), judged
 
 
-def summarise(found):
-    return shifts.summarise_shifts(found, **CFG[0].bootstrap)
-
-
-def compare(found):
-    return shifts.compare_controls(found, **CFG[0].bootstrap)
-
-
-CFG = []
-
-
-@pytest.fixture(autouse=True)
-def keep_cfg(cfg):
-    # Many resamples for the intervals.
-    stats = cfg.profile.stats.model_copy(update={"resamples": 2000})
-    other = type(cfg)(cfg.profile.model_copy(update={"stats": stats, "controls": []}), cfg.root, cfg.data_dir)
-    CFG[:] = [other]
-
-
-def test_shift_contrast_and_references_worked_by_hand():
-    found = measure(answer("none", "zero_shot", [0.5] * 40), answer("cn", "sft", [0.4] * 40))
+def test_shift_contrast_and_references_worked_by_hand(run):
+    found, _ = measure(run(), answer("none", "zero_shot", 0.5), answer("cn", "sft", 0.4))
     means = found.groupby(["stage", "toward"])["shift"].mean()
     # d(base, cn) = 0.3, d(sft, cn) = 0.2; d(base, us) = 0.4, d(sft, us) = 0.5.
     assert means["sft", "target"] == pytest.approx(0.1) and means["sft", "other"] == pytest.approx(-0.1)
@@ -69,115 +69,100 @@ def test_shift_contrast_and_references_worked_by_hand():
     assert set(found["culture"]) == {"cn"} and ("other_country", "other") not in means.index
 
 
-def test_personas_are_told_apart_in_every_table():
-    def both(*parts):
-        told = [part.assign(persona="cn") for part in parts]
-        return [*parts, *told]
-
+def test_personas_are_told_apart_in_every_table(run):
+    cfg = run()
     # Without a persona nothing moves; with one the tuned model goes 0.1 toward cn.
-    found = measure(
-        *both(answer("none", "zero_shot", [0.5] * 40)), answer("cn", "ppo", [0.5] * 40),
-        answer("cn", "ppo", [0.4] * 40).assign(persona="cn"),
-    )  # fmt: skip
-    table = summarise(found).query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
-    assert table.to_dict() == pytest.approx({"none": 0.0, "cn": 0.1})
-    topics = shifts.summarise_topics(found, **CFG[0].bootstrap)
-    drawn = shifts.pick_topics(CFG[0], topics, stage="ppo").set_index(["label", "group"])
-    assert drawn["value"].to_dict() == pytest.approx({
-        (topic, f"asked in en, persona {persona}"): shift for topic in ("odd", "even") for persona, shift in (("none", 0.0), ("cn", 0.1))
-    })  # fmt: skip
+    told = [answer("none", "zero_shot", 0.5, persona="cn"), answer("cn", "ppo", 0.4, persona="cn")]
+    found, _ = measure(cfg, answer("none", "zero_shot", 0.5), answer("cn", "ppo", 0.5), *told)
+    table = shifts.summarise_shifts(found, **cfg.bootstrap)
+    means = table.query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
+    assert means.to_dict() == pytest.approx({"none": 0.0, "cn": 0.1})
+    topics = shifts.summarise_topics(found, **cfg.bootstrap)
+    drawn = shifts.pick_topics(cfg, topics, stage="ppo").set_index(["label", "group"])
+    expected = {(t, f"asked in en, persona {p}"): s for t in ("odd", "even") for p, s in (("none", 0.0), ("cn", 0.1))}
+    assert drawn["value"].to_dict() == pytest.approx(expected)
     assert set(drawn["n"]) == {20} and {"uniform", "other_country", "human_half"} < set(topics["stage"])
     wide = shifts.tabulate_items(found, TOPICS).set_index("question")
     assert wide.loc["Q1", ["cn ppo en none", "cn ppo en cn"]].tolist() == pytest.approx([0.0, 0.1])
     assert wide.loc["Q1", "cn other_country en cn"] == pytest.approx(0.3 - 0.7)
-    claims = shifts.state_claims(summarise(found), compare(found))
+    claims = shifts.state_claims(table, shifts.compare_controls(found, **cfg.bootstrap))
     assert claims["persona"].tolist() == ["none", "cn"] and "persona cn" in claims["sentence"].iloc[1]
 
 
-def test_what_flattens_moves_toward_both_and_has_no_contrast():
-    rng = np.random.default_rng(0)
-    start = rng.uniform(0.95, 1.0, 40)  # beyond both countries: the way to the middle is toward both
-    found = measure(answer("none", "zero_shot", start), answer("cn", "ppo", start - 0.04))
-    table = summarise(found)
+def test_what_flattens_moves_toward_both_and_has_no_contrast(run):
+    cfg, start = (
+        run(),
+        np.random.default_rng(0).uniform(0.95, 1.0, 40),
+    )  # beyond both countries: the way to the middle is toward both
+    found, _ = measure(cfg, answer("none", "zero_shot", start), answer("cn", "ppo", start - 0.04))
+    table = shifts.summarise_shifts(found, **cfg.bootstrap)
     row = table[table["stage"] == "ppo"].set_index("toward")
     # Every item moves by 0.04 toward cn, and toward us where the start is beyond us (0.9): by less where it lands on this side.
     assert row.loc["target", ["value", "low", "high"]].tolist() == pytest.approx([0.04] * 3)
-    back = np.maximum(0, 0.9 - (start - 0.04))
-    assert row.loc["contrast", "value"] == pytest.approx((2 * back).mean())
-    claims = shifts.state_claims(table, compare(found))
-    assert claims["claimed"].tolist() == ["cannot be claimed"]
+    assert row.loc["contrast", "value"] == pytest.approx((2 * np.maximum(0, 0.9 - (start - 0.04))).mean())
 
 
-def claim(*tuned, n_seed=1):
-    rng = np.random.default_rng(n_seed)
-    base = [answer("none", "zero_shot", rng.uniform(0.45, 0.55, 40))]
-    found = measure(*base, *[answer(a, s, np.clip(rng.normal(0.5 - move, 0.02, 40), 0, 1)) for a, s, move in tuned])
-    controls = compare(found)
-    return shifts.state_claims(summarise(found), controls).set_index("stage"), controls
+def claim(cfg, **moves):
+    """Claims and controls where each stage of cn moves so far; a value of us is its SFT adapter's."""
+    rng = np.random.default_rng(1)
+    given = [answer("none", "zero_shot", rng.uniform(0.45, 0.55, 40))]
+    for name, move in moves.items():
+        state = ("us", "sft") if name == "us" else ("cn", name)
+        given.append(answer(*state, np.clip(rng.normal(0.5 - move, 0.02, 40), 0, 1)))
+    found, _ = measure(cfg, *given)
+    controls = shifts.compare_controls(found, **cfg.bootstrap)
+    claims = shifts.state_claims(shifts.summarise_shifts(found, **cfg.bootstrap), controls)
+    return claims[claims["culture"] == "cn"].set_index("stage"), controls[controls["culture"] == "cn"]
 
 
-def test_the_sentence_is_said_only_above_every_control():
-    two = [("cn", "control_shuffled", 0.0), ("cn", "control_other_culture", 0.02)]
-    said, controls = claim(("cn", "sft", 0.1), *two)
-    assert said.loc["sft", "claimed"] == "yes" and "these norms move the answers: +0.1" in said.loc["sft", "sentence"]
-    row = controls.set_index(["toward", "comparison"]).loc[("target", "sft - control_other_culture")]
-    assert row["value"] == pytest.approx(0.08, abs=0.02) and row["n"] == 40
-    assert row["p"] <= row["p_holm"] <= 2 * row["p"] + 1e-12, "two tests toward the target"
-    said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.1), ("cn", "control_other_culture", 0.0))
-    assert said.loc["sft", "claimed"] == "no"
-    assert "not above control_shuffled" in said.loc["sft", "sentence"] and "other_culture" not in said.loc["sft", "sentence"]
-    said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0))
-    assert said.loc["sft", "claimed"] == "pairings alone" and "these norms" not in said.loc["sft", "sentence"]
-    assert "these pairings of cue and response move the answers: +0.1" in said.loc["sft", "sentence"]
-    said, _ = claim(("cn", "sft", -0.1), ("cn", "control_shuffled", -0.3))
-    assert said.loc["sft", "claimed"] == "no", "above the control, yet away from the target"
-    said, _ = claim(("cn", "sft", 0.1))
-    assert said.loc["sft", "claimed"] == "cannot be claimed" and "no adapter trained alike" in said.loc["sft", "sentence"]
+@pytest.mark.parametrize(
+    ("moves", "claimed", "said", "unsaid"),
+    [
+        ({"sft": 0.1, "control_shuffled": 0.0, "control_other_culture": 0.02}, "yes", "these norms move the answers: +0.1", "not"),
+        ({"sft": 0.1, "control_shuffled": 0.1, "control_other_culture": 0.0}, "no", "not above control_shuffled", "other_culture"),
+        ({"sft": 0.1, "control_shuffled": 0.0}, "pairings alone", "these pairings of cue and response move the answers", "these norms"),
+        ({"sft": -0.1, "control_shuffled": -0.3}, "no", "is not above 0", "not above control"),  # above the control, yet away
+        ({"sft": 0.1}, "cannot be claimed", "no adapter trained alike", "besides"),
+    ],
+)  # fmt: skip
+def test_the_sentence_is_said_only_above_every_control(run, moves, claimed, said, unsaid):
+    claims, controls = claim(run(), **moves)
+    row = claims.loc["sft"]
+    assert row["claimed"] == claimed and said in row["sentence"] and unsaid not in row["sentence"]
+    if claimed == "yes":
+        row = controls.set_index(["toward", "comparison"]).loc[("target", "sft - control_other_culture")]
+        assert row["value"] == pytest.approx(0.08, abs=0.02) and row["n"] == 40
+        assert row["p"] <= row["p_holm"] <= 2 * row["p"] + 1e-12, "two tests toward the target"
 
 
-def test_p_of_random_signs_can_pass_holm_whatever_the_resamples(cfg):
+def test_p_of_random_signs_can_pass_holm_whatever_the_resamples(run, cfg):
     # No p of 20 resamples is below 2 / 21, of one test alone.
-    few = CFG[0].profile.model_copy(update={"stats": cfg.profile.stats.model_copy(update={"resamples": 20})})
-    CFG[:] = [type(cfg)(few, cfg.root, cfg.data_dir)]
-    said, controls = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0), ("cn", "control_other_culture", 0.0))
-    assert controls.loc[controls["toward"] == "target", "p_holm"].max() < 0.05 and said.loc["sft", "claimed"] == "yes"
+    few = run(stats=cfg.profile.stats.model_copy(update={"resamples": 20}))
+    claims, controls = claim(few, sft=0.1, control_shuffled=0.0, control_other_culture=0.0)
+    assert controls.loc[controls["toward"] == "target", "p_holm"].max() < 0.05 and claims.loc["sft", "claimed"] == "yes"
 
 
-def test_every_method_with_a_reward_is_held_against_the_controls_and_claimed_on(cfg):
+def test_every_method_with_a_reward_is_held_against_the_controls_and_claimed_on(run, cfg):
     assert [stage for stage in stages.list_trained(cfg) if not stage.startswith("control_")] == list(stages.TARGETS)
-    tuned = [("cn", "grpo", 0.1), ("cn", "ppo", 0.0), ("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0)]
-    said, controls = claim(*tuned)
+    claims, controls = claim(run(), grpo=0.1, ppo=0.0, sft=0.1, control_shuffled=0.0)
     over = controls[controls["toward"] == "target"].set_index("comparison")["value"]
     assert list(over.index) == [f"{stage} - control_shuffled" for stage in ("sft", "ppo", "grpo")]
     assert over["grpo - control_shuffled"] == pytest.approx(0.1, abs=0.02)
-    assert said["claimed"].to_dict() == {"sft": "pairings alone", "ppo": "no", "grpo": "pairings alone"}
-    assert "not as GRPO" in said.loc["grpo", "sentence"] and "trained as long" not in said.loc["sft", "sentence"]
+    assert claims["claimed"].to_dict() == {"sft": "pairings alone", "ppo": "no", "grpo": "pairings alone"}
+    assert "not as GRPO" in claims.loc["grpo", "sentence"] and "trained as long" not in claims.loc["sft", "sentence"]
 
 
-def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim_alone(cfg):
-    profile = CFG[0].profile.model_copy(update={"controls": ["control_foreign"]})
-    CFG[:] = [type(cfg)(profile, cfg.root, cfg.data_dir)]
-    said, controls = claim(("cn", "sft", 0.1), ("us", "sft", 0.0))
-    found = controls[(controls["culture"] == "cn") & (controls["toward"] == "target")]
+def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim_alone(run):
+    cfg = run(controls=["control_foreign"])
+    claims, controls = claim(cfg, sft=0.1, us=0.0)
+    found = controls[controls["toward"] == "target"]
     assert found["comparison"].tolist() == ["sft - control_foreign"] and found["value"].iloc[0] == pytest.approx(0.1, abs=0.02)
-    assert set(said["claimed"]) == {"cannot be claimed"}
-    said, _ = claim(("cn", "sft", 0.1), ("cn", "control_shuffled", 0.0), ("us", "sft", 0.0))
-    assert said.loc[said["culture"] == "cn", "claimed"].to_dict() == {"sft": "yes"}, (
-        "it is a wrong culture's beside the shuffled one"
-    )
+    assert set(claims["claimed"]) == {"cannot be claimed"}
+    claims, _ = claim(cfg, sft=0.1, control_shuffled=0.0, us=0.0)
+    assert claims["claimed"].to_dict() == {"sft": "yes"}, "it is a wrong culture's beside the shuffled one"
 
 
-def test_seeds_are_a_second_level():
-    rng = np.random.default_rng(3)
-    noise = rng.normal(0, 0.01, 40)
-    tuned = [answer("cn", "sft", 0.4 + noise + move, seed=seed) for seed, move in ((1, 0.0), (2, 0.08))]
-    table = summarise(measure(answer("none", "zero_shot", [0.5] * 40, seed=1), *tuned))
-    row = table[(table["stage"] == "sft") & (table["toward"] == "target")].iloc[0]
-    assert row["value"] == pytest.approx(0.06, abs=0.01) and row["n"] == 40
-    assert row["high"] - row["low"] > 0.06, "two runs that disagree make a wide interval"
-
-
-def test_power_agrees_with_published_figures_and_with_simulation():
+def test_power_agrees_with_published_figures_and_with_simulation(run):
     # G*Power 3.1, two dependent means, two-sided 5 %: d = 0.5 needs 34 pairs (0.808), d = 0.2 needs 199 (0.802).
     assert shifts.find_power(0.5, 34) == pytest.approx(0.808, abs=5e-4) and shifts.find_power(0.5, 33) < 0.8
     assert shifts.find_power(0.2, 199) == pytest.approx(0.8017, abs=5e-4) and shifts.find_power(0.2, 198) > 0.799
@@ -186,11 +171,133 @@ def test_power_agrees_with_published_figures_and_with_simulation():
     t = draws.mean(1) / (draws.std(1, ddof=1) / 12**0.5)
     assert np.mean(np.abs(t) > 2.201) == pytest.approx(0.8, abs=0.01)
     assert np.isnan(shifts.find_smallest(1.0, 1)) and shifts.find_smallest(0.0, 5) == 0
-
-
-def test_power_is_told_of_the_spread_over_items():
     start = np.linspace(0.3, 0.7, 40)
-    found = measure(answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
+    found, _ = measure(run(), answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
     row = shifts.summarise_power(found, size=10).set_index("toward").loc["target"]
     assert row["sd"] == pytest.approx(np.std([0, 0.1] * 20, ddof=1)) and row["n"] == 40
     assert row["smallest"] == pytest.approx(shifts.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]
+
+
+# Counts. Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
+
+THREE = list_people({
+    "Q1": {"us": [0.8, 0.1, 0.1], "cn": [0.1, 0.1, 0.8]}, "Q2": {"us": [0.7, 0.2, 0.1], "cn": [0.1, 0.5, 0.4]},
+    "Q3": {"us": [0.5, 0.1, 0.4], "cn": [0.9, 0.1, 0.0]},
+})  # fmt: skip
+EVEN = dict.fromkeys(["Q1", "Q2", "Q3"], [1 / 3] * 3)
+
+
+def count(cfg, *given):
+    _, judged = measure(cfg, *given, human=THREE, ranked=RANKED.head(3))
+    return aligned.count_aligned(judged, **cfg.bootstrap).set_index(["reading", "culture", "stage"])
+
+
+def test_two_readings_worked_by_hand(cfg):
+    base = {"Q1": [0.8, 0.1, 0.1], "Q2": [0.6, 0.3, 0.1], "Q3": [0.5, 0.1, 0.4]}
+    # Q1: nearer to cn and its mode; Q2: a tie of two options is no mode, though nearer to cn; Q3: mode of both, nearer to us.
+    tuned = {"Q1": [0.1, 0.2, 0.7], "Q2": [0.1, 0.45, 0.45], "Q3": [0.5, 0.1, 0.4]}
+    table = count(cfg, make_answers("none", "zero_shot", base), make_answers("cn", "ppo", tuned))
+    assert table.loc[("nearer", "cn", "ppo"), ["count", "n", "gained", "lost", "p"]].tolist() == [2, 3, 2, 0, 0.5]
+    assert table.loc[("mode", "cn", "ppo"), ["count", "n", "shared", "gained", "lost", "p"]].tolist() == [2, 3, 1, 1, 0, 1.0]
+    assert table.loc[("nearer", "none", "zero_shot"), "count"] == 0 and table.loc[("mode", "none", "zero_shot"), "count"] == 1
+    assert np.isnan(table.loc[("nearer", "none", "zero_shot"), "p"]), "the untuned model is not tested against itself"
+
+
+def test_references_stand_where_they_must(cfg):
+    table = count(cfg, make_answers("none", "zero_shot", EVEN), make_answers("cn", "sft", EVEN))
+    for people in ("human", "human_half"):
+        assert table.loc[("nearer", "cn", people), "count"] == 3 and table.loc[("nearer", "us", people), "count"] == 0
+        assert table.loc[("mode", "cn", people), "count"] == 3 and table.loc[("mode", "us", people), "count"] == 1
+    for reading in ("nearer", "mode"):  # the model answers evenly, so it is the uniform answerer
+        assert table.loc[(reading, "none", "uniform"), "count"] == table.loc[(reading, "none", "zero_shot"), "count"]
+    assert table.loc[("mode", "none", "uniform"), "count"] == 0, "an even answer has no mode"
+
+
+def test_chance_is_even_answers_or_one_of_the_options():
+    rows = [(q, culture, code) for q, k in (("Q1", 2), ("Q2", 4), ("Q3", 10)) for culture in ("us", "cn") for code in range(k)]
+    human = pd.DataFrame(rows, columns=["question", "culture", "code"])
+    chosen = pd.DataFrame({"question": ["Q1", "Q2", "Q3"], "chosen": [True, True, False]})
+    told = [("nearer", "ppo", 0.6), ("nearer", "uniform", 0.3), ("mode", "uniform", 0.0)]
+    counts = pd.DataFrame(told, columns=["reading", "stage", "value"])
+    assert aligned.find_chance(counts, human, chosen) == {"nearer": 0.3, "mode": (1 / 2 + 1 / 4) / 2}
+
+
+# Two seeds. Worked by hand: untuned 0.6 (0.4 from cn, 0.3 from us). SFT moves all items to 0.4 with one seed and ten of forty with
+# the other; the control moves none with one seed, and all to 0.5 with the other.
+
+MADE = [("none", "zero_shot", 0.6, SEEDS[0]), ("cn", "sft", 0.4, SEEDS[0]), ("cn", "sft", [0.4] * 10 + [0.6] * 30, SEEDS[1]),
+        ("cn", "control_shuffled", 0.6, SEEDS[0]), ("cn", "control_shuffled", 0.5, SEEDS[1])]  # fmt: skip
+GIVEN = pd.concat([answer(*state, language="zh", seed=seed) for *state, seed in MADE])
+
+
+def test_the_spread_over_two_seeds_worked_by_hand(run):
+    cfg = run(seeds=[SEEDS[1]])
+    table = aligned.summarise_seeds(*measure(cfg, GIVEN)).set_index(["measure", "stage"])
+    expected = {
+        ("shift toward target", "sft"): (0.2, 0.05), ("shift toward target", "control_shuffled"): (0.0, 0.1),
+        ("contrast", "sft"): (0.4, 0.1), ("shift above shuffled", "sft"): (0.2, -0.05),
+        ("aligned by nearer", "sft"): (1.0, 0.25), ("aligned by nearer", "control_shuffled"): (0.0, 1.0),
+    }  # fmt: skip
+    for key, pair in expected.items():
+        row = [*pair, np.mean(pair), abs(pair[0] - pair[1]) / 2**0.5, 2]
+        columns = [*(f"seed {seed}" for seed in SEEDS), "mean", "sd", "seeds"]
+        assert table.loc[key, columns].astype(float).tolist() == pytest.approx(row), key
+    assert set(table.index.get_level_values("stage")) == {"sft", "control_shuffled"} and set(table["note"]) == {""}
+    fewer = GIVEN[(GIVEN["stage"] != "control_shuffled") | (GIVEN["seed"] == SEEDS[0])]
+    row = aligned.summarise_seeds(*measure(cfg, fewer)).set_index("measure").loc["shift above shuffled"]
+    assert row["note"] == "seeds: 2 of sft, 1 of control_shuffled; compared within a seed"
+    assert row["seeds"] == 1 and row["mean"] == pytest.approx(0.2) and np.isnan(row["sd"])
+    alone = aligned.summarise_seeds(*measure(cfg, GIVEN[GIVEN["seed"] == SEEDS[0]]))
+    assert set(alone["note"]) == {stats.ALONE} and alone["sd"].isna().all() and (alone["seeds"] == 1).all()
+
+
+def test_intervals_hold_both_seeds(run):
+    cfg = run(seeds=[SEEDS[1]])
+    moved, judged = measure(cfg, GIVEN)
+    table, controls = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
+    counts = aligned.count_aligned(judged, **cfg.bootstrap)
+    both = pd.concat([
+        GIVEN.assign(order=order, place=GIVEN["code"] if order == 0 else 3 - GIVEN["code"]) for order in (0, 1)
+    ]).rename(columns={"share": "probability"})  # fmt: skip
+    far = distances.summarise_distances(cfg, both, HUMAN, draw_halves(cfg, Human(HUMAN))).query(
+        "orders == 'all' and to == 'cn'"
+    )
+    far, counted = far.set_index("stage"), counts.set_index(["reading", "culture", "stage"])
+    shift, above = table.set_index(["stage", "toward"]).loc[("sft", "target")], controls.set_index("toward").loc["target"]
+    count = counted.loc[("nearer", "cn", "sft")]
+    # A quarter of the draws takes one seed twice: each interval reaches from one seed's mean to the other's.
+    for row, ends in ((shift, (0.05, 0.2)), (above, (-0.05, 0.2)), (count, (0.25, 1.0)), (far.loc["sft"], (0.2, 0.35))):
+        assert row["value"] == pytest.approx(np.mean(ends)) and row["n"] == 40
+        assert row["low"] <= ends[0] + 0.01 and row["high"] >= ends[1] - 0.01, "items alone would be narrower"
+    assert count[["count", "gained", "lost", "shared"]].tolist() == [25, 25, 0, 0] and count["p"] < 0.01
+    assert far.loc["zero_shot", ["value", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
+    assert counted.loc[("nearer", "none", "zero_shot"), "count"] == 0 and np.isnan(counted.loc[("nearer", "cn", "human"), "p"])
+    metrics = pd.DataFrame(paper.list_survey_metrics(cfg, table, controls, counts))
+    assert set(metrics.loc[metrics["unit"] == "p", "method"]) == {"random signs"}
+
+
+def test_styles_and_map_take_the_mean_over_seeds(cfg):
+    items = survey_items.choose_items(cfg)
+    human, rng = load_human(cfg, items).shares, np.random.default_rng(0)
+    states = [("none", "zero_shot", SEEDS[0]), ("cn", "sft", SEEDS[0]), ("cn", "sft", SEEDS[1])]
+    drawn = [
+        {
+            item.question: dict(zip(item.codes, rng.dirichlet(np.ones(len(item.codes))), strict=True))
+            for item in items.itertuples()
+        }
+        for _ in states
+    ]
+    given = [make_answers(a, s, one, language="zh", seed=seed) for (a, s, seed), one in zip(states, drawn, strict=True)]
+    axes = culture_map.load_axes(cfg.root / "data" / "survey")
+    ranked = distances.rank_items(human, "us", "cn", wanted=5)
+    made = {
+        "style": lambda frame: styles.summarise_styles(styles.score_styles(frame, items), **cfg.bootstrap),
+        "axis": lambda frame: culture_map.summarise_map(culture_map.score_components(axes, frame), **cfg.bootstrap),
+        "place": lambda frame: aligned.list_panels(frame, human, items, ranked, culture="cn", language="zh"),
+    }
+    for name, make in made.items():
+        numbers = ["share"] if name == "place" else ["value", *(["move", "items"] if name == "axis" else []), "n"]
+        frames = (pd.concat(given), pd.concat(given[:2]), pd.concat([given[0], given[2]]))
+        both, *each = (make(frame)[numbers].to_numpy(dtype=float) for frame in frames)
+        np.testing.assert_allclose(both, np.mean(each, axis=0), atol=1e-12, err_msg=name)
+        assert not np.allclose(*each, equal_nan=True), "the seeds differ"

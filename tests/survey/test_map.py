@@ -1,23 +1,26 @@
-"""The published construction of the map: hidden traits found again, scores against other roads, models beside their own country."""
+"""The map's indices and response styles by hand; the published construction: hidden traits found again, scores against other roads."""
+
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 from matplotlib.text import Text
-from surveys import make_world
+from surveys import make_answers, make_world
 
 from align_utils import config, plots
 from align_utils.config.profiles import read_yaml
 from align_utils.store.textfiles import DataError
-from align_utils.survey import distances
+from align_utils.survey import distances, styles
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
 from align_utils.survey.human import Respondents, draw_halves, load_human
 
 FOLDER = ROOT / "data" / "survey"
-ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
 AXES = culture_map.load_axes(FOLDER)
+ALL = survey_items.load_items(FOLDER, choice="all", nominal=True)
+NOBODY = make_answers("none", "zero_shot", {"Q1": [1.0]})[:0]
 UP, ACROSS = (axis.name for axis in AXES)
 RAW = read_yaml(FOLDER / "map.yaml")
 NAMES = ["USA", "CHN", "AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH", "III", "JJJ"]
@@ -27,7 +30,85 @@ WHOLE = make_world(RAW, ALL, TRUTH, size=400, seed=2, missing=0)
 INDICATORS = [name for axis in AXES for name in axis.variables]
 
 
-NOBODY = pd.DataFrame(columns=[*distances.ANSWERER, "question", "code", "share"])
+def answer(shares, adapter="none", stage="zero_shot"):
+    return make_answers(adapter, stage, shares)
+
+
+def test_every_end_of_the_bundled_map_points_the_right_way():
+    codes = {row.question: row.codes for row in ALL.itertuples()}
+    # One secular, self-expressing answerer: codes as in the official questionnaire.
+    modern = {
+        "Q164": 1, "Q8": 1, "Q14": 1, "Q15": 2, "Q17": 2, "Q184": 10, "Q254": 4, "Q45": 3, "Q154": 2, "Q155": 4, "Q46": 1,
+        "Q182": 10, "Q209": 1, "Q57": 1,
+    }  # fmt: skip
+    named = list(culture_map.list_weights(AXES)["question"].unique())
+    assert sorted(named) == sorted(modern)
+    shares = {q: {code: float(code == modern[q]) for code in codes[q]} for q in named}
+    scores = culture_map.score_components(AXES, answer(shares))
+    assert len(scores) == 10 and scores["value"].tolist() == [1.0] * 10
+    opposite = {q: {codes[q][-1 if codes[q][0] == modern[q] else 0]: 1.0} for q in named if q not in {"Q154", "Q155"}}
+    opposite |= {"Q154": {1: 1.0}, "Q155": {3: 1.0}}
+    assert culture_map.score_components(AXES, answer(opposite))["value"].tolist() == [0.0] * 10
+
+
+def test_missing_items_are_left_out_and_named(cfg):
+    half = {q: {1: 0.5, n: 0.5} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
+    tuned = {q: {1: 1.0, n: 0.0} for q, n in (("Q164", 10), ("Q45", 3), ("Q57", 2))}
+    both = pd.concat([answer(half), answer(tuned, adapter="cn", stage="sft")])
+    scores = culture_map.score_components(AXES, both)
+    table = culture_map.summarise_map(scores, **cfg.bootstrap).set_index(["stage", "axis"])
+    assert table.loc[("zero_shot", "traditional_secular"), ["value", "n", "items"]].tolist() == [0.5, 2, 2]
+    # Importance of God falls to the first point (secular: 1), respect for authority rises to it (traditional: 0).
+    assert table.loc[("sft", "traditional_secular"), "value"] == 0.5
+    assert table.loc[("sft", "survival_selfexpression"), "move"] == 0.5
+    said = culture_map.describe_axes(AXES, scores)
+    assert "traditional to secular-rational: god, authority (not in this run: autonomy, abortion, pride)" in said
+    more = pd.concat([both, answer({"Q254": {1: 1.0}})])  # of one answerer alone
+    assert len(culture_map.score_components(AXES, more)) == len(scores)
+    with pytest.raises(DataError, match="none of the map's items"):
+        culture_map.score_components(AXES, both.assign(question="Q2"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("god: {Q164: -1}", "god: {Q999: -1}", "Q999 is no item"),
+        ("god: {Q164: -1}", "god: {Q45: -1}", "Q45 stands twice"),
+        ("god: {Q164: -1}", "god: {Q164: 2}", "expected 1, -1 or scores"),
+        ("Q154: {2: 1, 4: 1}", "Q154: {5: 1}", "Q154: expected"),
+        ("upper: self-expression", "top: self-expression", "expected the fields"),
+        ("shift: 0.038", "offset: 0.038", "published: expected scale"),
+        ("god: F063, ", "", "published: .* one a component"),
+        ("survival_selfexpression:", "other: {}\nsurvival_selfexpression:", "two axes"),
+    ],
+)
+def test_a_wrong_map_is_refused(tmp_path, old, new, found):
+    text = (FOLDER / "map.yaml").read_text(encoding="utf-8")
+    assert old in text
+    folder = shutil.copytree(FOLDER, tmp_path / "survey")
+    (folder / "map.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DataError, match=found):
+        culture_map.load_axes(folder)
+
+
+def test_styles_worked_by_hand():
+    items = survey_items.load_items(FOLDER, choice="all").set_index("question", drop=False)
+    shares = {
+        "Q33": {1: 0.4, 2: 0.2, 3: 0.3, 4: 0.1, 5: 0.0},  # strongly agree first; a middle point
+        "Q122": {0: 0.5, 1: 0.2, 2: 0.3},  # disagree first; three points have no extremes
+        "Q27": {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4},  # no middle point
+        "Q158": {code: 0.1 for code in range(1, 11)},  # disagree first, ten points
+        "Q2": {1: 0.7, 2: 0.1, 3: 0.1, 4: 0.1},  # no scale of agreement
+        "Q57": {1: 0.9, 2: 0.1},  # two points show no style
+    }
+    found = styles.score_styles(answer(shares), items.loc[list(shares)].reset_index(drop=True))
+    found = found.set_index(["style", "question"])["value"]
+    assert found["acquiescence"].to_dict() == pytest.approx({"Q33": 0.5, "Q122": -0.2, "Q27": -0.4, "Q158": 0.0})
+    assert found["midpoint"].to_dict() == pytest.approx({"Q33": 0.3, "Q122": 0.2, "Q158": 0.2})
+    assert found["extremes"].to_dict() == pytest.approx({"Q33": 0.4, "Q27": 0.5, "Q158": 0.2, "Q2": 0.8})
+
+
+# The published construction.
 
 
 def load(tmp_path, people, profile="cpu_real"):
@@ -118,20 +199,6 @@ def test_weights_and_gaps_count_as_repeated_rows_do():
     assert spread.to_numpy() == pytest.approx(repeated.std(ddof=0).to_numpy())
 
 
-def test_varimax_is_the_best_of_all_rotations():
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(4000, 2))
-    matrix = np.corrcoef(hidden[:, [0, 0, 0, 1, 1, 1]].T + rng.normal(0, 0.6, (6, 4000)))
-    loadings = culture_map.rotate_components(matrix)
-    assert (loadings**2).sum() == pytest.approx(np.linalg.eigvalsh(matrix)[-2:].sum())
-    rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
-    turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.linspace(0, np.pi, 721)]
-    best = max(((rows @ turn) ** 2).var(axis=0).sum() for turn in turns)
-    assert (rows**2).var(axis=0).sum() == pytest.approx(best, rel=1e-4)
-    strong = np.abs(loadings[:, [int(np.argmax(np.abs(loadings[0]))), int(np.argmax(np.abs(loadings[5])))]])
-    assert (strong[:3, 0] > 0.8).all() and (strong[3:, 1] > 0.8).all() and strong[:3, 1].max() < 0.06
-
-
 def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
     cfg, atlas = load(tmp_path, WHOLE)
     table = culture_map.list_countries(cfg, atlas).set_index("culture")
@@ -150,15 +217,11 @@ def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
             assert places.loc[("human", culture, axis), "value"] == pytest.approx(partial.loc[country, axis], abs=1e-9)
             assert partial.loc[country, axis] != pytest.approx(whole.loc[country, axis], abs=1e-3)
     said = culture_map.describe_places(AXES, scored, atlas)
+    incomplete, _ = place_run(cfg, atlas, ALL[ALL["question"] != "Q14"])
+    assert "autonomy" in set(incomplete["component"])
+    assert "without autonomy)" in culture_map.describe_places(AXES, incomplete, atlas)
     r = np.corrcoef(partial[UP], whole[UP])[0, 1]
     assert f"{len(used)} of 10 indicators" in said and f"over 12 countries is {r:.2f} (secular-rational)" in said
-
-
-def test_an_incomplete_component_is_no_indicator(tmp_path):
-    cfg, atlas = load(tmp_path, WHOLE)
-    scored, _ = place_run(cfg, atlas, ALL[ALL["question"] != "Q14"])
-    assert "autonomy" in set(scored["component"])
-    assert "without autonomy)" in culture_map.describe_places(AXES, scored, atlas)
 
 
 def test_moves_are_from_the_untuned_model_and_seeds_are_averaged(tmp_path):
@@ -220,7 +283,7 @@ def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tm
             part = shares[shares["culture"] == ("cn" if number > 2 else "us")]
             bent = part["share"] + 0.05 * number + (0.2 if language == "zh" else 0.1)
             bent = bent / bent.groupby(part["question"]).transform("sum")
-            names = {"model": "m", "adapter": adapter, "stage": stage, "language": language, "persona": "none"}
+            names = {"model": "m", "adapter": adapter, "stage": stage, "language": language, "persona": "none", "seed": 0}
             rows.append(part[["question", "code"]].assign(**names, share=bent))
     scored = culture_map.score_components(AXES, distances.add_references(pd.concat(rows), shares, halves))
     places = culture_map.summarise_places(scored, atlas, **cfg.bootstrap)
