@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
-import httpx
 import numpy as np
+import openai
 import pandas as pd
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ServerModel
@@ -24,49 +26,50 @@ from align_utils.survey.items import Question, list_questions
 
 # Bumped when what is asked of a server, or what is made of its answers, changes.
 SERVER_VERSION, BASELINE_VERSION = 1, 1
-ATTEMPTS = 6
-# Seconds before the first repetition (doubled with each) and before any, whatever the server asks for.
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+# Half a second before the first repetition, doubled with each up to eight, or what the server asks for.
+ATTEMPTS = 8
 # A label may follow the prompt at once or after a space; the probabilities are added up.
 SPACES = ("", " ")
 # A beginning of a label with less probability than this is not followed by a request of its own: it is bounded.
 FOLLOW = 1e-3
+# One answer in so many may be unusable.
+SPARE = 100
+# No model gives a likely token less than this: lower ones (-inf, -9999, the smallest float) stand for 'not known'.
+PLACEHOLDER = -100.0
+# What the reading of a JSON value raises where it is not what it should be.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class ServerError(RuntimeError):
     """A server cannot be reached, refuses, or answers something else than log-probabilities."""
 
 
+class BadAnswer(ServerError):
+    """One answer cannot be used; the next may."""
+
+
 def ask_baselines(cfg: Config, items: pd.DataFrame) -> list[str]:
-    """Ask every baseline of the profile all items in all orders; what is stored is not asked again.
+    """Ask every baseline of the profile all items in all orders into `runs/<profile>/survey/<baseline>.parquet` (ANSWERS).
 
-    Each gives `runs/<profile>/survey/<baseline>.parquet` (ANSWERS; adapter 'none', stage 'zero_shot').
-
-    Returns
-    -------
-    list of str
-        A sentence for each baseline that was left out: one without an address and without stored answers to these questions.
+    What is stored is not asked again. Returned is a sentence for each baseline without an address and without stored answers.
     """
     sentences, asked = [], list_questions(cfg, items)
     for name, source in progress(cfg.baselines.items(), desc="baselines", unit="model", leave=False):
         path, folder = cfg.runs / "survey" / f"{name}.parquet", _find_folder(cfg, name)
         # Not the address, nor the pace: the answers do not depend on them.
         own = {"version": SERVER_VERSION} | source.model_dump(include={"model", "top_logprobs", "extra"})
-        settings = {
-            "version": BASELINE_VERSION, "source": hash_settings(own),
-            "questions": hash_settings({"asked": [[q.prompt, list(q.order), list(q.codes)] for q in asked]}),
-        }  # fmt: skip
+        questions = {"asked": [[q.prompt, list(q.order), list(q.codes)] for q in asked]}
+        settings = {"version": BASELINE_VERSION, "source": hash_settings(own), "questions": hash_settings(questions)}
         if not find_step(folder, settings):
-            if find_url(source) is None:
-                # Answers to other questions must not stand beside these.
-                path.unlink(missing_ok=True)
+            if not os.environ.get(source.url_variable):
+                path.unlink(missing_ok=True)  # answers to other questions must not stand beside these
                 sentences.append(
                     f"baseline {name} was not asked: start its server, set {source.url_variable}=http://<host>:<port>/v1, then "
                     f"make -W notebooks/05_wvs_survey.ipynb reproduce PROFILE={cfg.profile.name}"
                 )
                 continue
-            cache = folder.with_name(f"{name}-requests-{settings['source']}.jsonl")
             with make_step(folder, settings) as work:
+                cache = folder.with_name(f"{name}-requests-{settings['source']}.jsonl")
                 scores, bounds = score_server_labels(source, asked, cache)
                 save_frame(bounds, work / "bounds.parquet")
                 frame = tabulate_answers(asked, scores).assign(readout="label", refusal_mass=np.nan)
@@ -89,12 +92,12 @@ def describe_bounds(cfg: Config) -> pd.DataFrame:
         if not (folder / "step.json").is_file() or not (cfg.runs / "survey" / f"{name}.parquet").is_file():
             continue
         labels = pd.read_parquet(folder / "answers.parquet").groupby("language").size()
-        rows += [
-            (name, language, len(part), part["missing"].sum() / labels[language], int((part["seen"] == 0).sum()), part["error"].mean(), part["error"].max())
-            for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False)
-        ]  # fmt: skip
-    columns = ["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
-    return pd.DataFrame(rows, columns=columns)
+        for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False):
+            missing, error = part["missing"].sum() / labels[language], part["error"]
+            rows.append((name, language, len(part), missing, int((part["seen"] == 0).sum()), error.mean(), error.max()))
+    return pd.DataFrame(
+        rows, columns=["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
+    )
 
 
 def _find_folder(cfg: Config, name: str) -> Path:
@@ -106,12 +109,12 @@ def score_server_labels(source: ServerModel, asked: Sequence[Question], cache: P
 
     Where no label was seen at all, all have the same tiny number. Beside it a row a question: `language, persona, question, seen` (mass
     of the labels), `unseen` (what the bounds allow beyond it), `missing` (labels not seen), `error` (how far a label's share may be off).
-    A ServerError where no label was seen of any question.
+    A ServerError where no label was seen of any question, or more than one answer in SPARE cannot be used.
     """
     tops: dict[str, dict[str, float]] = {}
     wanted = [q.prompt for q in asked]
     while wanted:
-        tops |= ask_next(source, wanted, cache)
+        tops |= ask_next(source, wanted, cache, spare=len(asked) // SPARE - sum(not top for top in tops.values()))
         read = [bound_labels(q.prompt, [str(place + 1) for place in range(len(q.order))], tops) for q in asked]
         wanted = [prompt for _, _, missing in read for prompt in missing]
     rows = [
@@ -145,36 +148,32 @@ def bound_labels(
     ([0.5, 0.25], [0.75, 0.5], [])
     """
     forms = {space + label: index for index, label in enumerate(labels) for space in SPACES}
-    size = len(labels)
     missing: list[str] = []
 
     def follow(before: str) -> tuple[np.ndarray, np.ndarray]:
         # Given what was written before, the probability that each label comes of it; what is complete already does not count.
-        low, high = np.zeros(size), np.zeros(size)
+        low, high = np.zeros(len(labels)), np.zeros(len(labels))
         rest = {form[len(before) :]: index for form, index in forms.items() if form.startswith(before) and form != before}
         if rest and prompt + before not in tops:
             missing.append(prompt + before)
         if not rest or prompt + before not in tops:
             return low, high
         shares = {token: float(np.exp(value)) for token, value in tops[prompt + before].items()}
-        left, lowest = max(0.0, 1 - sum(shares.values())), min(shares.values())
+        left, lowest = max(0.0, 1 - sum(shares.values())), min(shares.values(), default=1.0)
         for token, share in shares.items():
-            if not token or not any(form.startswith(token) for form in rest):
+            begun = {index for form, index in rest.items() if form.startswith(token) and form != token}
+            if not token or not (begun or token in rest):
                 continue
+            inside = np.zeros(len(labels)), np.isin(np.arange(len(labels)), list(begun)).astype(float)
             if share >= FOLLOW:
                 inside = follow(before + token)
-            else:
-                begun = {index for form, index in rest.items() if form.startswith(token) and form != token}
-                inside = np.zeros(size), np.isin(np.arange(size), list(begun)).astype(float)
             low, high = low + share * inside[0], high + share * inside[1]
             if token in rest:
                 low[rest[token]] += share * max(0.0, 1 - inside[1].sum())
                 high[rest[token]] += share * max(0.0, 1 - inside[0].sum())
-        absent = {index: set() for index in rest.values()}
-        for form, index in rest.items():
-            absent[index] |= {form[:end] for end in range(1, len(form) + 1)} - set(shares)
-        for index, tokens in absent.items():
-            high[index] += min(len(tokens) * lowest, left)
+        for index in set(rest.values()):
+            ways = {form[:end] for form, of in rest.items() if of == index for end in range(1, len(form) + 1)}
+            high[index] += min(len(ways - set(shares)) * lowest, left)
         return low, np.minimum(high, 1.0)
 
     return *follow(""), missing
@@ -189,83 +188,81 @@ def _bound_error(low: np.ndarray, high: np.ndarray) -> float:
     return float(np.maximum(most - share, share - least).max())
 
 
-def find_url(source: ServerModel) -> str | None:
-    """Address from the model's environment variable, without a slash at the end (`/v1` where it has no path); None where it is not set."""
-    given = os.environ.get(source.url_variable)
-    if not given:
-        return None
-    try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL as error:
-        raise ServerError(f"model '{source.name}': {source.url_variable} holds no address: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ServerError(
-            f"model '{source.name}': expected an address such as http://localhost:8000/v1 in {source.url_variable}, found {given!r}"
-        )
-    return given.rstrip("/") + ("/v1" if url.path in {"", "/"} else "")
-
-
-def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path) -> dict[str, dict[str, float]]:
+def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path, *, spare: int = 0) -> dict[str, dict[str, float]]:
     """Prompt to {text of a likely next token: log-probability}; what the cache holds is not asked again.
 
-    The cache (JSON lines, one an answer, appended as it comes) is of one model and one length of the list. A ServerError says in one
-    sentence that the server is down or slow after all attempts, that it does not know the model, refuses the key or the request, or
-    gives no log-probabilities; answers that came before it stay in the cache.
+    The cache (JSON lines, one an answer, appended as it comes; what is damaged is asked again) is of one model and one length of the
+    list. Up to `spare` unusable answers become empty lists, which are not kept. A ServerError says in one sentence what is wrong
+    with the server, or with one unusable answer too many.
     """
-    known = read_cache(cache)
-    wanted = [prompt for prompt in dict.fromkeys(prompts) if _hash_prompt(prompt) not in known]
-    if wanted:
-        url, headers = find_url(source), {}
-        if url is None:
-            raise ServerError(f"model '{source.name}': no address; set {source.url_variable}=http://<host>:<port>/v1")
-        if source.key_variable:
-            if not (key := os.environ.get(source.key_variable)):
-                raise ServerError(
-                    f"model '{source.name}': the server's key is read from {source.key_variable}, which is not set"
-                )
-            headers = {"Authorization": f"Bearer {key}"}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            httpx.Client(headers=headers, timeout=source.timeout) as client,
-            ThreadPoolExecutor(source.concurrency) as pool,
-            cache.open("a", encoding="utf-8") as file,
-        ):
-            futures = {pool.submit(_fetch, client, source, url, prompt): _hash_prompt(prompt) for prompt in wanted}
-            try:
-                for future in progress(as_completed(futures), total=len(wanted), desc=source.name, unit="prompt", leave=False):
-                    key, top = futures[future], future.result()
-                    file.write(json.dumps({"prompt": key, "top": top}, ensure_ascii=False) + "\n")
-                    file.flush()
-                    known[key] = top
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return {prompt: known[_hash_prompt(prompt)] for prompt in prompts}
-
-
-def read_cache(path: Path) -> dict[str, dict[str, float]]:
-    """Answers kept so far, by prompt's hash; a last line that a crash cut off is taken away, another damaged one is a ServerError."""
-    if not path.is_file():
-        return {}
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) < len(raw):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    known = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
+    known, bad, lock = {}, [], Lock()
+    for line in cache.read_bytes().split(b"\n") if cache.is_file() else []:
+        with suppress(ServerError, *MALFORMED):
             entry = json.loads(line)
-            known[entry["prompt"]] = {str(token): float(value) for token, value in entry["top"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ServerError(
-                f"{path}, line {number}: not an answer that was kept here ({error}); delete the line to ask it again"
-            ) from error
-    return known
+            known[entry["prompt"]] = check_list(entry["top"].items())
+    keys = {prompt: hashlib.sha256(prompt.encode()).hexdigest()[:24] for prompt in prompts}
+    if wanted := [prompt for prompt, key in keys.items() if key not in known]:
+        client, at = _connect(source)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+
+        def ask(prompt: str):
+            known[keys[prompt]] = {}
+            try:
+                known[keys[prompt]] = top = _fetch(client, source, prompt)
+            except tuple(REMEDIES) as error:
+                bad.append(f"{at}: {_explain(error, source)}")
+                if isinstance(error, LASTING) or type(error) is ServerError or len(bad) > spare:
+                    raise ServerError(f"{bad[-1]}. Answers so far are kept: run again to go on") from error
+            else:
+                with lock:
+                    # The line end comes first: what an earlier run left unfinished is a line of its own.
+                    file.write("\n" + json.dumps({"prompt": keys[prompt], "top": top}))
+                    file.flush()
+
+        with client, cache.open("a") as file, ThreadPoolExecutor(source.concurrency) as pool:
+            for _ in progress(pool.map(ask, wanted), total=len(wanted), desc=source.name, unit="prompt", leave=False):
+                pass
+        if bad:
+            warnings.warn(f"{len(bad)} of {len(wanted)} answers count as if nothing had been seen; {bad[-1]}", stacklevel=2)
+    return {prompt: known[key] for prompt, key in keys.items()}
+
+
+def _connect(source: ServerModel) -> tuple[openai.OpenAI, str]:
+    """A client with address and key, from the model's own variables alone, and what errors call the server."""
+    at, given = f"model '{source.name}'", os.environ.get(source.url_variable, "").rstrip("/")
+    # Scheme, user and password (never shown), host, port, path.
+    parts = re.fullmatch(r"(https?://)(?:[^/]*@)?([^/:@\[\]]+|\[[\da-f:]+\])(:\d{1,5})?(/.*)?", given)
+    if not parts:
+        raise ServerError(
+            f"{at}: expected an address such as http://localhost:8000/v1 in {source.url_variable}, found '{given}'"
+        )
+    path = "" if parts[4] else "/v1"
+    key = os.environ.get(source.key_variable, "").strip() if source.key_variable else "none"
+    if not (key and key.isascii() and key.isprintable()):
+        raise ServerError(f"{at}: the server's key is read from {source.key_variable}, which is not set or holds no key")
+    at += f" at {''.join(parts.groups(''))}{path}"
+    local = re.fullmatch(r"(.+\.)?localhost|127(\.\d+){3}|\[::1\]|0\.0\.0\.0", parts[2])
+    proxies = [name for name in os.environ if not local and name.lower() in {"http_proxy", "https_proxy", "all_proxy"}]
+    at += f" by way of {', '.join(proxies)}" if proxies else ""
+    try:
+        # Nothing of the OPENAI_ variables, which are another server's, and no proxy for this machine.
+        http = openai.DefaultHttpxClient(trust_env=not local)
+        own = {"api_key": key, "organization": "", "project": "", "max_retries": ATTEMPTS - 1, "timeout": source.timeout}
+        return openai.OpenAI(base_url=given + path, http_client=http, **own), at
+    except Exception as error:  # httpx has several kinds for what an address or a proxy's cannot be
+        raise ServerError(f"{at}: {error}; correct or unset these variables (expected http://<host>:<port>)") from error
+
+
+def _fetch(client: openai.OpenAI, source: ServerModel, prompt: str) -> dict[str, float]:
+    # At temperature 1: some servers give the log-probabilities of their sampling. The token that is drawn is not used.
+    answer = client.completions.with_raw_response.create(
+        model=source.model, prompt=prompt, max_tokens=1, temperature=1, logprobs=source.top_logprobs, extra_body=source.extra
+    )
+    return parse_top(answer.http_response.json())
 
 
 def parse_top(answer) -> dict[str, float]:
-    """Likeliest first tokens of a completion: text to log-probability; tokens of the same text are added up.
+    """Likeliest first tokens of a completion: text to log-probability, as `check_list` takes them.
 
     `logprobs` of the body's choice holds `top_logprobs`, a list with a mapping for each token (OpenAI's legacy completions, vLLM), or
     `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
@@ -274,90 +271,90 @@ def parse_top(answer) -> dict[str, float]:
     --------
     >>> parse_top({"choices": [{"logprobs": {"top_logprobs": [{" 1": -0.5}]}}]})
     {' 1': -0.5}
-    >>> parse_top({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": " 1", "logprob": -0.5}]}]}}]})
+    >>> parse_top({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "Ġ1", "logprob": -0.5}]}]}}]})
     {' 1': -0.5}
     """
     try:
         held = answer["choices"][0]["logprobs"]
         first = held["content"][0]["top_logprobs"] if held.get("content") else held["top_logprobs"][0]
-        pairs = first.items() if isinstance(first, dict) else [(_read_text(entry), entry["logprob"]) for entry in first]
-        pairs = [(token, float(value)) for token, value in pairs if value is not None]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        pairs = []
-    if not pairs:
-        raise ServerError("the answer holds no log-probabilities of the likeliest tokens")
-    if any(math.isnan(value) for _, value in pairs):
-        raise ServerError(
-            "the answer holds log-probabilities that are not a number (NaN): the server's model is damaged or overflows"
-        )
-    shares: dict[str, float] = {}
+        if isinstance(first, dict):
+            return check_list(first.items())
+        # Where bytes are given they are the token; its text may stand for them only roughly.
+        texts = [bytes(list(e["bytes"])).decode("utf-8", "replace") if e.get("bytes") else e["token"] for e in first]
+        return check_list(zip(texts, [entry["logprob"] for entry in first], strict=True))
+    except MALFORMED as error:
+        raise BadAnswer(
+            "the answer holds no log-probabilities of the likeliest tokens; vLLM and llama.cpp give them through /v1/completions, "
+            f"chat servers and text-generation-inference do not. It said: {json.dumps(answer)[:300]}"
+        ) from error
+
+
+def check_list(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Text to log-probability: forms of the vocabulary decoded, tokens of the same text added up, placeholders left out.
+
+    Numbers that are no log-probabilities are a BadAnswer; ids in place of texts, and lists that the server's sampling has cut or
+    sharpened, a ServerError: all its lists are like that.
+    """
+    top, padded = {}, False
     for token, value in pairs:
-        shares[token] = shares.get(token, 0.0) + math.exp(min(value, 50.0))
-    # Rounding may lift the sum a little above one; logits in their place lift it far.
-    if not sum(shares.values()) < 1.01:
-        raise ServerError("the answer holds numbers that are no log-probabilities: as probabilities they sum to more than one")
-    return {token: math.log(max(share, 1e-300)) for token, share in shares.items()}
+        if value is None or float(value) <= PLACEHOLDER:
+            padded = True
+            continue
+        # 'Ġ1' and '▁1' of byte-level and sentencepiece vocabularies, 'bytes:\x31' of vLLM.
+        text = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), re.sub("[Ġ▁]", " ", token)).removeprefix(
+            "bytes:"
+        )
+        top[text] = float(np.logaddexp(top[text], value)) if text in top else float(value)
+    shares = {text: float(np.exp(min(value, 50.0))) for text, value in top.items()}
+    mass, least = sum(shares.values()), min(shares.values())  # an empty list is a ValueError
+    if not mass < 1.01:  # rounding may lift the sum a little above one; logits in their place lift it far
+        raise BadAnswer(
+            f"the answer holds numbers that are no log-probabilities: as probabilities they sum to {mass:.3g}, more than one, or to nan "
+            "(not a number) where the server's model is damaged or overflows"
+        )
+    # A list of nothing but numbers, most of it on some that are no label.
+    above = sum(share for text, share in shares.items() if len(text) > 1 and text != "10")
+    if any(text.startswith("token_id:") for text in top) or (above > mass / 2 and all(text.isdecimal() for text in top)):
+        raise ServerError(
+            f"the answer holds ids ({', '.join(list(top)[:3])}) in place of texts: vLLM gives those without --return-tokens-as-token-ids"
+        )
+    # All of the mass on what is left of a padded list, or more of it outside than a million tokens like the last could hold.
+    if (mass > 1 - 1e-6 and (padded or len(top) == 1)) or 1 - mass > 0.02 + 1e6 * least:
+        raise ServerError(
+            f"the list of likeliest tokens is not the model's own: {len(top)} tokens hold {mass:.4f} of the probability, the last of "
+            f"them {least:.1e}; expected log-probabilities before temperature, top_k and top_p (vLLM: --logprobs-mode raw_logprobs)"
+        )
+    return top
 
 
-def _read_text(entry: dict) -> str:
-    # Where bytes are given they are the token; its text may stand for them only roughly.
-    return bytes(entry["bytes"]).decode("utf-8", "replace") if entry.get("bytes") else entry["token"]
-
-
-def _hash_prompt(prompt: str) -> str:
-    return hashlib.sha256(prompt.encode()).hexdigest()[:24]
-
-
-def _fetch(client: httpx.Client, source: ServerModel, url: str, prompt: str) -> dict[str, float]:
-    body = {"model": source.model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": source.top_logprobs}
-    first = wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
-
-    def post():
-        return client.post(f"{url}/completions", json=body | source.extra).raise_for_status().json()
-
-    def wait(state: RetryCallState) -> float:
-        error = state.outcome.exception()
-        asked = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
-        return min(LONGEST_WAIT, max(first(state), float(asked) if asked.isdecimal() else 0.0))
-
-    patience = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait, retry=retry_if_exception(_passes), reraise=True)
-    try:
-        return parse_top(patience(post))
-    except (httpx.HTTPError, ServerError, ValueError) as error:
-        at = httpx.URL(url).copy_with(userinfo=b"")  # an address may hold a user and a password
-        raise ServerError(f"model '{source.name}' at {at}: {_explain(error, source)}") from error
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether a fault may pass: connection, time, too many requests, the server's own."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code == 429 or error.response.status_code >= 500
-    return isinstance(error, httpx.TransportError)
+BOOLEAN = "for a server that wants a boolean set `extra: {{logprobs: true, top_logprobs: {top_logprobs}}}`"
+KEY = "The key is refused; it is read from the variable that `key_variable` names ({key_variable})"
+JSON = "The answer is not JSON. Is {url_variable} the address of an OpenAI-compatible server (…/v1)?"
+# What to do about an error of a kind. The first kinds are of the server as a whole, not of one prompt.
+REMEDIES = {
+    openai.APITimeoutError: "The server is slow: no answer within {timeout:g} s, asked {n} times. Raise `timeout` or lower `concurrency`",
+    openai.APIConnectionError: "The server is down, tried {n} times: start it or correct {url_variable}. If it breaks off, see its log; "
+    + BOOLEAN,
+    openai.AuthenticationError: KEY,
+    openai.PermissionDeniedError: KEY,
+    openai.NotFoundError: "Expected a server that knows '{model}' and an address that ends in /v1",
+    openai.RateLimitError: "Too many requests, asked {n} times: lower `concurrency` ({concurrency}) or wait",
+    openai.InternalServerError: "The server fails, asked {n} times: see its log",
+    openai.OpenAIError: "The request is refused. If the list is too long, lower `top_logprobs` ({top_logprobs}); " + BOOLEAN,
+    ServerError: "",
+    RecursionError: JSON,
+    ValueError: JSON,
+}
+LASTING = tuple(REMEDIES)[:6]
 
 
 def _explain(error: Exception, source: ServerModel) -> str:
-    often, goes_on = f"{ATTEMPTS} times", "Answers so far are kept: run again to go on"
-    if isinstance(error, ServerError):
-        return (
-            f"{error}. vLLM and llama.cpp give them through /v1/completions; chat servers and text-generation-inference do not"
-        )
-    if isinstance(error, httpx.TimeoutException):
-        return f"the server is slow: no answer within {source.timeout:g} s, asked {often}. Raise `timeout` or lower `concurrency`. {goes_on}"
-    if isinstance(error, httpx.TransportError):
-        return f"the server is down: {error or type(error).__name__}, tried {often}. Start it or correct {source.url_variable}. {goes_on}"
-    if not isinstance(error, httpx.HTTPStatusError):
-        return f"the answer is not JSON. Is {source.url_variable} the address of an OpenAI-compatible server (…/v1)?"
-    code, said = error.response.status_code, " ".join(error.response.text.split())[:300]
-    if code == 404:
-        return (
-            f"not found (404): expected a server that knows '{source.model}' and an address that ends in /v1. It said: {said}"
-        )
-    if code in {401, 403}:
-        return (
-            f"the key is refused ({code}); it is read from {source.key_variable or 'no variable: name one by `key_variable`'}"
-        )
-    if code == 429:
-        return f"too many requests (429), asked {often}. Lower `concurrency` or wait. {goes_on}"
-    if code >= 500:
-        return f"the server fails ({code}), asked {often}. It said: {said}. {goes_on}"
-    return f"the request is refused ({code}). It said: {said}. If it is about logprobs, lower `top_logprobs` ({source.top_logprobs})"
+    found, remedy = str(error), next(remedy for kind, remedy in REMEDIES.items() if isinstance(error, kind))
+    if isinstance(error, openai.APIStatusError):
+        said, leads = " ".join(error.response.text.split())[:300], ""
+        if error.response.history or error.status_code < 400:
+            leads = f" after a redirect to {error.response.url}, where {source.url_variable} should lead"
+        found = f"answer {error.status_code}{leads}: {said}"
+    elif isinstance(error, openai.APIConnectionError):
+        found = str(error.__cause__ or error)
+    return f"{found}. {remedy.format(**source.model_dump(), n=ATTEMPTS)}".removesuffix(". ")

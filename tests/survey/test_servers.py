@@ -16,29 +16,30 @@ from conftest import ROOT, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils import config
-from align_utils.config import settings as config_settings
-from align_utils.config.settings import ServerModel
+from align_utils import config, survey
+from align_utils.config.settings import ConfigError, ServerModel
 from align_utils.models import load as models
 from align_utils.survey import aligned, answers, ask, distances, paper, servers, shifts
-from align_utils.survey import items as survey_items
-from align_utils.survey.human import draw_halves, load_human
 
 SOURCE = ServerModel(
     name="far", loader="server", model="m", url_variable="ALIGN_TEST_URL", key_variable="ALIGN_TEST_KEY", licence="none",
     concurrency=3, timeout=5, top_logprobs=7,
 )  # fmt: skip
 KEY = "a-key-that-no-one-may-read"
+GOOD = {"1": -0.5, " ": -1.5}
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """Three attempts without a wait that is worth the name."""
+def surroundings(monkeypatch):
+    """Three attempts without a wait that is worth the name; variables of another server and of a proxy, which must not matter."""
     monkeypatch.setattr(servers, "ATTEMPTS", 3)
-    monkeypatch.setattr(servers, "FIRST_WAIT", 0.01)
-
-
-GOOD = {"1": -0.5, " ": -1.5}
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setenv(SOURCE.key_variable, KEY)
+    monkeypatch.delenv(SOURCE.url_variable, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks://127.0.0.1:9")
+    for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "another-servers")
 
 
 @contextmanager
@@ -49,12 +50,14 @@ def serve(script):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
-                seen.append((self.path, self.headers.get("Authorization"), body))
+                seen.append((self.path, dict(self.headers), body))
                 number, state["now"] = len(seen), state["now"] + 1
                 state["most"] = max(state["most"], state["now"])
             status, content, headers = script(number, body)
             with lock:
                 state["now"] -= 1
+            if not status:
+                return  # hang up
             raw = content if isinstance(content, bytes) else json.dumps(content).encode()
             try:
                 self.send_response(status)
@@ -83,13 +86,6 @@ def serve(script):
 
 def complete(top):
     return 200, {"choices": [{"text": "1", "logprobs": {"top_logprobs": [top]}}]}, {}
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv(SOURCE.key_variable, KEY)
-    monkeypatch.delenv(SOURCE.url_variable, raising=False)
 
 
 # Labels from top lists, against an enumeration of all ways to write them.
@@ -157,6 +153,68 @@ def test_every_known_form_of_the_answer_is_read(logprobs):
     assert servers.parse_top({"choices": [{"logprobs": logprobs}]}) == pytest.approx(GOOD)
 
 
+@pytest.mark.parametrize("space", ["Ġ", "▁", "bytes:\\x20"])
+@pytest.mark.parametrize("with_bytes", [True, False])
+def test_raw_forms_of_the_vocabulary_are_read_as_the_texts_they_stand_for(space, with_bytes):
+    tokens = {space + "2": -0.3, space: -2.0, "bytes:\\x31": -3.0, "2": -4.0}
+    entries = [{"token": t, "logprob": v} | ({"bytes": list(t.encode())} if with_bytes else {}) for t, v in tokens.items()]
+    top = servers.parse_top({"choices": [{"logprobs": {"content": [{"top_logprobs": entries}]}}]})
+    assert top == {" 2": -0.3, " ": -2.0, "1": -3.0, "2": -4.0}
+    assert servers.bound_labels("Q", ["1", "2"], {"Q": top})[0] == pytest.approx([np.exp(-3.0), np.exp(-0.3) + np.exp(-4.0)])
+
+
+LOWEST, INF = -3.4028234663852886e38, float("inf")
+
+
+@pytest.mark.parametrize(
+    ("top", "words"),
+    [
+        ({"token_id:16": -0.4, "token_id:17": -1.3}, "ids"),
+        ({"16": -0.4, "17": -1.3, "9": -6.0, "3": -7.0}, "ids"),
+        ({" 2": 0.0, "!": LOWEST, '"': LOWEST}, "sampling|temperature"),  # of sampling at temperature 0
+        ({" 2": 0.0, "!": -9999.0}, "temperature"),
+        ({" 2": -0.6931472, " 1": -0.6931472, "x": -INF, "y": None}, "temperature"),  # cut by top_k
+        ({" 2": 0.0}, "temperature"),
+        ({" 2": -1.2, "x": -30.0}, "0.3012 of the probability"),  # a million tokens like the last could not hold the rest
+    ],
+)
+def test_lists_that_cannot_be_the_models_stop_the_run(tmp_path, top, words):
+    with serve(lambda *_: complete(top)) as (_, seen, _), pytest.raises(servers.ServerError, match=words):
+        servers.ask_next(SOURCE, [f"p{i}" for i in range(40)], tmp_path / "c", spare=10)
+    assert len(seen) <= 2 * SOURCE.concurrency + 1
+
+
+def test_padding_leaves_its_share_open():
+    top = servers.check_list({" 1": -1.2, "x": -1.6, " 4": -INF, "y": None, "z": -9999.0}.items())
+    assert top == {" 1": -1.2, "x": -1.6}
+    low, high, _ = servers.bound_labels("Q", ["1", "4"], {"Q": top})
+    assert low == pytest.approx([np.exp(-1.2), 0]) and high[1] == pytest.approx(1 - np.exp(-1.2) - np.exp(-1.6))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([10**400, "\ud800", "token_id:1", "5" * 5000]) | st.text(),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(["token", "bytes", "logprob", " 1", "10"]) | st.text(), part),
+    max_leaves=12,
+)  # fmt: skip
+LIKELY = st.dictionaries(st.sampled_from(["1", " 1", "Ġ2", "10", "16"]) | st.text(), st.floats(-40, 0.1) | JSON, max_size=5)
+ENTRIES = st.lists(
+    st.fixed_dictionaries({"token": st.text() | JSON, "logprob": st.floats(max_value=0) | JSON, "bytes": JSON}), max_size=4
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON | st.builds(lambda first: {"choices": [{"logprobs": {"top_logprobs": [first]}}]}, LIKELY | ENTRIES | JSON))
+def test_whatever_a_server_answers_gives_shares_or_an_error_of_this_project(answer):
+    try:
+        top = servers.parse_top(json.loads(json.dumps(answer)))
+    except servers.ServerError as error:
+        assert "\n" not in str(error)
+        return
+    low, high, missing = servers.bound_labels("Q", ["1", "2", "10"], {"Q": top})
+    assert (low >= 0).all() and (low <= high + 1e-12).all() and (high <= 1).all() and low.sum() < 1.02
+    assert json.loads(json.dumps(top)) == top and (missing or np.isfinite(servers._bound_error(low, high)))
+
+
 # A faulty server.
 
 
@@ -169,9 +227,10 @@ def test_asked_once_each_at_most_three_at_a_time_in_the_order_given(tmp_path):
         got = servers.ask_next(SOURCE, [f"p{i}" for i in range(12)] + ["p0"], tmp_path / "c")
     assert list(got) == [f"p{i}" for i in range(12)] and all(top == {p: pytest.approx(-0.5)} for p, top in got.items())
     assert len(seen) == 12 and 1 < state["most"] <= 3
-    path, key, body = seen[0]
-    assert path == "/v1/completions" and key == f"Bearer {KEY}"
-    assert {**body, "prompt": ""} == {"model": "m", "prompt": "", "max_tokens": 1, "temperature": 0, "logprobs": 7}
+    path, headers, body = seen[0]
+    headers = {name.lower(): value for name, value in headers.items()}
+    assert path == "/v1/completions" and headers["authorization"] == f"Bearer {KEY}" and "another-servers" not in str(headers)
+    assert {**body, "prompt": ""} == {"model": "m", "prompt": "", "max_tokens": 1, "temperature": 1, "logprobs": 7}
 
 
 @pytest.mark.parametrize(("status", "headers"), [(429, {}), (503, {}), (429, {"Retry-After": "1"})])
@@ -190,16 +249,21 @@ def sleep(_, __):
 @pytest.mark.parametrize(
     ("script", "requests", "words"),
     [
-        (lambda *_: (429, {}, {}), 3, ["too many requests", "3 times", "concurrency"]),
-        (lambda *_: (500, {"error": "broken"}, {}), 3, ["fails (500)", "broken"]),
+        (lambda *_: (429, {}, {}), 3, ["Too many requests", "3 times", "concurrency"]),
+        (lambda *_: (500, {"error": "broken"}, {}), 3, ["fails", "500", "broken"]),
         (sleep, 3, ["slow", "0.2 s", "timeout"]),
+        (lambda *_: (0, {}, {}), 3, ["disconnected", "extra: {logprobs: true, top_logprobs: 7}"]),  # mlx_lm, of an integer
         (lambda *_: (404, {"message": "The model `m` does not exist"}, {}), 1, ["404", "knows 'm'", "/v1", "does not exist"]),
         (lambda *_: (401, {}, {}), 1, ["key is refused", SOURCE.key_variable]),
-        (lambda *_: (400, {"message": "logprobs: 7 > 5"}, {}), 1, ["refused (400)", "7 > 5", "top_logprobs"]),
+        (lambda *_: (400, {"message": "logprobs: 7 > 5"}, {}), 1, ["refused", "400", "7 > 5", "`top_logprobs` (7)"]),
+        (lambda *_: (301, {}, {"Location": "/v2/"}), 3, ["redirect to http://127.0.0.1", "/v2/, where ALIGN_TEST_URL"]),
+        (lambda *_: (304, {}, {}), 1, ["304", "redirect"]),
         (lambda *_: (200, {"choices": [{"text": "1", "logprobs": None}]}, {}), 1, ["no log-probabilities", "/v1/completions"]),
-        (lambda *_: complete({"1": 3.0, "2": 2.0}), 1, ["no log-probabilities", "more than one"]),
-        (lambda *_: complete({"1": float("nan"), "2": -2.0}), 1, ["not a number (NaN)"]),
+        (lambda *_: (200, {"error": {"message": "model 'm' not found"}}, {}), 1, ["no log-probabilities", "'m' not found"]),
+        (lambda *_: complete({"1": 0.6, "2": 0.3}), 1, ["no log-probabilities", "sum to 3.17"]),
+        (lambda *_: complete({"1": float("nan"), "2": -2.0}), 1, ["nan"]),
         (lambda *_: (200, b"<html>", {}), 1, ["not JSON", SOURCE.url_variable]),
+        (lambda *_: (200, b"[" * 100_000, {}), 1, ["not JSON"]),
         (lambda *_: (200, [], {}), 1, ["no log-probabilities"]),
     ],
 )
@@ -212,46 +276,78 @@ def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
     assert len(seen) == requests and "\n" not in str(error.value) and KEY not in str(error.value)
 
 
+def test_redirects_that_keep_the_request_are_followed(tmp_path):
+    with serve(lambda n, _: (307, {}, {"Location": "/real/v1/completions"}) if n == 1 else complete(GOOD)) as (_, seen, _):
+        assert servers.ask_next(SOURCE, ["p"], tmp_path / "c")["p"] == GOOD
+    assert [path for path, _, _ in seen] == ["/v1/completions", "/real/v1/completions"]
+
+
+def test_a_few_unusable_answers_are_counted_and_asked_again_by_the_next_run(tmp_path):
+    prompts = [f"p{i}" for i in range(30)]
+
+    def script(_, body):
+        return (400, {"message": "too long"}, {}) if body["prompt"] in {"p3", "p7"} else complete(GOOD)
+
+    with serve(script), pytest.warns(UserWarning, match="2 of 30 answers.*too long"):
+        got = servers.ask_next(SOURCE, prompts, tmp_path / "c", spare=2)
+    assert [prompt for prompt, top in got.items() if not top] == ["p3", "p7"]
+    assert servers.bound_labels("p3", ["1"], got)[1] == [1]
+    with serve(script) as (_, seen, _), pytest.raises(servers.ServerError, match="too long"):
+        servers.ask_next(SOURCE, prompts, tmp_path / "c", spare=1)
+    assert {body["prompt"] for _, _, body in seen} == {"p3", "p7"}
+
+
 def test_a_server_that_is_down_is_said_without_the_password_of_its_address(tmp_path, monkeypatch):
     with serve(lambda *_: complete(GOOD)) as (url, _, _):
         pass
-    monkeypatch.setenv(SOURCE.url_variable, url.replace("//", "//me:secret@"))
-    with pytest.raises(servers.ServerError, match=r"down.*3 times.*ALIGN_TEST_URL") as error:
+    monkeypatch.setenv(SOURCE.url_variable, url.replace("//", "//me:sec@ret@"))
+    with pytest.raises(servers.ServerError, match=r"refused.*down.*3 times.*ALIGN_TEST_URL") as error:
         servers.ask_next(SOURCE, ["p"], tmp_path / "c")
-    assert "secret" not in str(error.value) and str(error.value).startswith(f"model 'far' at {url}: ")
+    assert "ret" not in str(error.value).replace("retr", "") and str(error.value).startswith(f"model 'far' at {url}: ")
+
+
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:9", "socks5h://127.0.0.1:9", "http://me:secret@127.0.0.1:port"])
+def test_a_proxy_variable_that_is_not_understood_is_named(monkeypatch, tmp_path, proxy):
+    monkeypatch.setenv(SOURCE.url_variable, "http://far.example:8000")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(servers.ServerError, match=r"by way of ALL_PROXY: .*http://<host>:<port>") as error:
+        servers.ask_next(SOURCE, ["p"], tmp_path / "c")
+    assert "secret" not in str(error.value)
 
 
 def test_address_and_key_come_from_the_environment(monkeypatch, tmp_path):
-    assert servers.find_url(SOURCE) is None
-    for given_, used in [("http://h:1", "http://h:1/v1"), ("https://h/api/v1/", "https://h/api/v1")]:
+    for given_, used in [("http://127.0.0.1:1", "127.0.0.1:1/v1"), ("https://[::1]:2/api/v1/", "https://[::1]:2/api/v1")]:
         monkeypatch.setenv(SOURCE.url_variable, given_)
-        assert servers.find_url(SOURCE) == used
-    monkeypatch.setenv(SOURCE.url_variable, "localhost:8000")
-    with pytest.raises(servers.ServerError, match="ALIGN_TEST_URL.*found 'localhost:8000'"):
-        servers.find_url(SOURCE)
+        client, at = servers._connect(SOURCE)
+        assert at.endswith(used) and str(client.base_url).endswith(used + "/")
+    for wrong in ("", "localhost:8000", "ftp://h", "http://h:port"):
+        monkeypatch.setenv(SOURCE.url_variable, wrong)
+        with pytest.raises(servers.ServerError, match=f"ALIGN_TEST_URL, found '{wrong}'"):
+            servers._connect(SOURCE)
     monkeypatch.setenv(SOURCE.url_variable, "http://127.0.0.1:9/v1")
-    monkeypatch.delenv(SOURCE.key_variable)
+    monkeypatch.setenv(SOURCE.key_variable, "\n")
     with pytest.raises(servers.ServerError, match="ALIGN_TEST_KEY, which is not set"):
         servers.ask_next(SOURCE, ["p"], tmp_path / "c")
     with pytest.raises(ValueError, match="api_key"):
         ServerModel(**{**SOURCE.model_dump(), "api_key": KEY})
 
 
-def test_an_interrupted_run_goes_on_and_a_half_written_line_is_dropped(tmp_path):
+def test_an_interrupted_run_goes_on_and_damaged_lines_are_asked_again(tmp_path):
     prompts, cache = [f"p{i}" for i in range(10)], tmp_path / "c.jsonl"
     with serve(lambda n, _: complete(GOOD) if n <= 4 else (500, {}, {})) as (url, _, _), pytest.raises(servers.ServerError):
         servers.ask_next(SOURCE, prompts, cache)
-    kept = cache.read_bytes()
-    done = kept.count(b"\n")
+    kept = cache.read_bytes().strip()
+    done = len(kept.splitlines())
     assert 1 <= done <= 4
-    cache.write_bytes(kept + b'{"prompt": "ab", "to')
+    # Without its first letter, and with a line that was cut off, one of no list and one of sampling at temperature 0.
+    lines = [b'{"prompt": "ab", "top": 3}', b'{"prompt": "ac", "top": {"1": 0.0, "2": -9999}}', b'{"prompt": "ab", "to']
+    cache.write_bytes(b"\n".join([kept[1:], *lines]))
     with serve(lambda *_: complete(GOOD)) as (url, seen, _):
         got = servers.ask_next(SOURCE, prompts, cache)
-    assert len(got) == 10 and len(seen) == 10 - done and cache.read_bytes().startswith(kept)
+    assert len(got) == 10 and len(seen) == 10 - done + 1
     assert servers.ask_next(SOURCE, prompts, cache) == got, "no address needed any more"
-    cache.write_bytes(kept[1:] + kept)
-    with pytest.raises(servers.ServerError, match="line 1"):
-        servers.ask_next(SOURCE, prompts, cache)
 
 
 # A real (tiny) model behind a URL, and the survey's baselines.
@@ -285,7 +381,7 @@ def project(tmp_path_factory):
     content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
     (root / "notebooks" / "settings" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))
     cfg = config.load("far", root=root)
-    items = survey_items.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
+    items = survey.items.load_items(root / "data" / "survey").query("question in ['Q2', 'Q48']")
     return cfg, items
 
 
@@ -322,11 +418,11 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
     pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
     given_ = answers.load_answers(cfg)
-    human = load_human(cfg, items).shares
+    human = survey.load_human(cfg, items).shares
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
-    halves = draw_halves(cfg, load_human(cfg, items))
+    halves = survey.draw_halves(cfg, survey.load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)
     ranked = distances.rank_items(human, "us", "cn", wanted=1)
@@ -359,7 +455,7 @@ def test_a_wrong_name_of_a_baseline_names_the_file(tmp_path):
     profiles = root / "notebooks" / "settings" / "profiles"
     for name, words in {"nobody": "nobody.yaml: no such file", "tiny": "tiny.yaml: field 'loader'"}.items():
         (profiles / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": [name]}))
-        with pytest.raises(config_settings.ConfigError, match=words):
+        with pytest.raises(ConfigError, match=words):
             config.load("far", root=root)
 
 

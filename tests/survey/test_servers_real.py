@@ -33,7 +33,6 @@ def llama(tmp_path_factory):
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
     running = xllamacpp.Server(settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("ALIGN_TEST_URL", running.listening_address)
         yield
 
@@ -117,5 +116,5 @@ def list_labels(q):
 
 
 def test_a_prompt_that_is_too_long_is_refused_in_one_sentence(llama, tmp_path):
-    with pytest.raises(servers.ServerError, match=r"refused \(400\).*context size"):
+    with pytest.raises(servers.ServerError, match=r"400.*context size.*refused"):
         servers.ask_next(make_source(), ["word " * 5000], Path(tmp_path / "c"))
