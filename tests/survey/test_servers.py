@@ -387,7 +387,7 @@ def project(tmp_path_factory):
 
 def test_label_shares_are_those_of_the_model_read_directly(tiny, project, tmp_path, monkeypatch):
     cfg, items = project
-    asked = survey_items.list_questions(cfg, items)[::2]
+    asked = survey.items.list_questions(cfg, items)[::2]
     direct = ask.score_labels(*tiny, asked, batch_tokens=2000)
     # The tiny model spreads its mass over 4,000 tokens: no space is likely enough to be followed by the rule.
     monkeypatch.setattr(servers, "FOLLOW", 0.0)
@@ -440,7 +440,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
 
 def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_counted(project, tmp_path):
     cfg, items = project
-    asked = survey_items.list_questions(cfg, items)
+    asked = survey.items.list_questions(cfg, items)
     with serve(lambda *_: complete({"Well": -0.1})) as (url, _, _), pytest.raises(servers.ServerError, match=r"no label.*Well"):
         servers.score_server_labels(cfg.baselines["far-70b"], asked, tmp_path / "a")
     odd = asked[3].prompt
