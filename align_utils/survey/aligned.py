@@ -34,20 +34,10 @@ def judge_items(
 ) -> pd.DataFrame:
     """For every chosen item and answerer: is it on the side of `toward`, by two readings?
 
-    Parameters
-    ----------
-    distances, answers : DataFrame
-        Of the same models and references, from `distances.measure_distances` and `add_references`.
-    human, ranked : DataFrame
-        The `shares` of `human.load_human`, and from `distances.rank_items`.
-    toward, away : str
-        Cultures.
-
-    Returns
-    -------
-    DataFrame
-        The answerer's columns, `question`, `reading` ('nearer': nearer distribution; 'mode': the same modal answer as `toward`),
-        `aligned` (bool; ties count as no), `shared` (bool: both countries have the same modal answer).
+    `distances` and `answers` are of the same models and references (`distances.measure_distances`, `add_references`), `human` are SHARES,
+    `ranked` is from `distances.rank_items`, `toward` and `away` are cultures. Returns the answerer's columns, `question`, `reading`
+    ('nearer': nearer distribution; 'mode': the same modal answer as `toward`), `aligned` (bool; ties count as no), `shared` (bool: both
+    countries have the same modal answer).
     """
     names = [column for column in distances.columns if column not in {"question", "to", *DISTANCE_MEASURES}]
     chosen = set(ranked.loc[ranked["chosen"], "question"])
@@ -158,14 +148,9 @@ def list_panels(
 def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     """Mean of every training seed, and the spread over seeds, of all that is tuned.
 
-    `shifts` are those of `shifts.measure_shifts` and `judged` is of `judge_items`, both with `seed`.
-
-    Returns
-    -------
-    DataFrame
-        `measure` ('shift toward target', 'contrast', 'shift above <control>', 'aligned by nearer', 'aligned by mode'; shares for
-        the last two), CELL, a column a seed, `mean, sd, seeds` (`stats.spread_seeds`), `note` (that there is one seed; that the two
-        sides of a difference have not as many).
+    `shifts` are those of `shifts.measure_shifts` and `judged` is of `judge_items`. Returns `measure` ('shift toward target', 'contrast',
+    'shift above <control>', 'aligned by nearer', 'aligned by mode'; shares for the last two), CELL, a column a seed, `mean, sd, seeds`
+    (`stats.spread_seeds`), `note` (that there is one seed; that the two sides of a difference have not as many).
     """
     tuned = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
     parts = [tuned[tuned["toward"] == toward].assign(measure=measure, value=tuned["shift"]) for toward, measure in TOLD.items()]

@@ -228,15 +228,10 @@ def compare_debiasing(answers: pd.DataFrame, *, share: float, seed: int) -> pd.D
     """Position bias of every answerer before and after PriDe, on the items that did not give the prior.
 
     A `share` of the items of one read-out, drawn per number of options and rounded up, gives the prior; Zheng et al. use 0.05 of far
-    longer tests.
-
-    Returns
-    -------
-    DataFrame
-        ANSWERER; `spread, spread PriDe`: standard deviation over the places of their mean share over all orders, times the number of
-        options (0 = no liking); `first order to average, PriDe to average`: mean total variation distance between the answer in the
-        first order and the average over the orders, in [0, 1]; `n` (questions); `same mode`: share of them in which PriDe in the
-        first order and the average have the same most probable option.
+    longer tests. Returns ANSWERER; `spread, spread PriDe`: standard deviation over the places of their mean share over all orders, times the
+    number of options (0 = no liking); `first order to average, PriDe to average`: mean total variation distance between the answer in
+    the first order and the average over the orders, in [0, 1]; `n` (questions); `same mode`: share of them in which PriDe in the first
+    order and the average have the same most probable option.
     """
     rng = np.random.default_rng(seed)
     sizes = answers.groupby("question")["place"].max().sort_index()

@@ -49,44 +49,25 @@ BLOCK = 4 << 20  # bytes read at a time: rows of other countries are gone before
 
 
 class Respondents(NamedTuple):
-    """People with a weight and their answers.
+    """People with a weight and their answers."""
 
-    Attributes
-    ----------
-    answers : DataFrame
-        `country` (as in the file), `weight` (above 0), `unit` (number of what a bootstrap draws: a primary sampling unit or the
-        respondent), and a column a question with the file's codes; missing codes (below 0) are NaN.
-    units : dict
-        Country: what `unit` numbers there, in words.
-    repairs : list of str
-        What was put right or left out, counted.
-    refused : dict
-        Question: why its answers cannot be read.
-    """
-
+    # `country` (as in the file), `weight` (above 0), `unit` (number of what a bootstrap draws: a primary sampling unit or the
+    # respondent), and a column a question with the file's codes; missing codes (below 0) are NaN.
     answers: pd.DataFrame
-    units: dict[str, str]
-    repairs: list[str]
-    refused: dict[str, str]
+    units: dict[str, str]  # by country: what `unit` numbers there, in words
+    repairs: list[str]  # what was put right or left out, counted
+    refused: dict[str, str]  # by question: why its answers cannot be read
 
 
 @dataclass(frozen=True)
 class Human:
-    """What people of the run's cultures answered.
+    """What people of the run's cultures answered."""
 
-    Attributes
-    ----------
-    shares : DataFrame
-        SHARES.
-    respondents : Respondents or None
-        The people behind the shares, their codes repaired like the shares'; None where the file has shares alone.
-    rejected : DataFrame
-        `question, reason` of items that cannot be used: not in the file, or damaged in it. Repairs of the file as a whole stand
-        there too, counted, as the question '(file)'.
-    """
-
-    shares: pd.DataFrame
+    shares: pd.DataFrame  # SHARES
+    # The people behind the shares, their codes repaired like the shares'; None where the file has shares alone.
     respondents: Respondents | None = None
+    # `question, reason` of items that cannot be used: not in the file, or damaged in it. Repairs of the file as a whole stand there
+    # too, counted, as the question '(file)'.
     rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def take(self, items: pd.DataFrame) -> Human:
@@ -312,18 +293,10 @@ def _parse(path: Path, row: pd.Series, column: str):
 def read_respondents(
     paths: Sequence[Path], countries: Mapping[str, str], questions: Sequence[str], labels: Mapping[str, dict]
 ) -> Respondents:
-    """Read the answers of some countries, and of each file only the columns needed.
+    """Read the answers of some countries: of the cross-national file, or of one file a country, only the columns needed.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        The cross-national file, or one file a country; comma, semicolon or TAB; plain or `.gz`.
-    countries : dict
-        Code in `B_COUNTRY_ALPHA`: the country's name in the name of a one-country file. Empty: all of the cross-national file.
-    questions : sequence of str
-        Wave-7 numbers; those that no file holds are left out.
-    labels : dict
-        Question: folded label to code (`items.read_options`), for files that hold labels in place of codes; may be empty.
+    `countries` are codes in B_COUNTRY_ALPHA with the name in the name of a one-country file (none: all of the cross-national file);
+    of `questions` those that no file holds are left out; `labels` (`items.read_options`) are for files with labels in place of codes.
     """
     parts, notes, unread, seen = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
     frame = pd.concat(parts, ignore_index=True)
@@ -554,7 +527,7 @@ def draw_halves(cfg: Config, human: Human) -> pd.DataFrame:
     codes = human.shares.groupby("question", sort=False)["code"].unique()
     parts = [
         pd.DataFrame({"question": one, "culture": culture, "half": half, "code": codes[one], "share": shares[one][0]})
-        for culture, *halves in split_people(cfg, human, repeats=1)
+        for culture, *halves in draw_people(cfg, human, draws=1, halves=True)
         for one in halves[0]
         for half, shares in enumerate(halves, start=1)
     ]
@@ -596,40 +569,30 @@ def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, first: str,
 
 def draw_shares(cfg: Config, human: Human, *, draws: int) -> dict[tuple[str, str], np.ndarray]:
     """By question and culture: distributions drawn anew, shape (draws, k), NaN in a draw without an answer; a respondent's stay together."""
-    drawn = {}
-    for culture, rng, items in _list_cultures(cfg, human):
-        if human.respondents is None:
-            for question, part in items.items():
-                drawn[question, culture] = rng.multinomial(_size(cfg, part), part["share"], size=draws) / _size(cfg, part)
-            continue
-        totals, places = _total_units(cfg, human, culture, items)
-        # Rao, Wu and Yue: units less one, with replacement.
-        often = rng.multinomial(len(totals) - 1, np.full(len(totals), 1 / len(totals)), size=draws)
-        sums = often.astype(float) @ totals
-        drawn |= {(question, culture): _normalise(sums[:, place]) for question, place in places.items()}
-    return drawn
+    drawn = draw_people(cfg, human, draws=draws)
+    return {(question, culture): shares for culture, whole in drawn for question, shares in whole.items()}
 
 
-def split_people(cfg: Config, human: Human, *, repeats: int) -> Iterator[tuple[str, dict, dict]]:
-    """Culture and the shares of two random halves of its people, by question arrays of shape (repeats, k)."""
-    for culture, rng, items in _list_cultures(cfg, human):
+def draw_people(cfg: Config, human: Human, *, draws: int, halves: bool = False) -> Iterator[tuple]:
+    """Culture and the shares of its people drawn anew, or of two random halves of them: by question arrays of shape (draws, k)."""
+    for number, (culture, part) in enumerate(human.shares.groupby("culture", sort=False)):
+        rng, items = np.random.default_rng([cfg.profile.seed, number]), dict(tuple(part.groupby("question", sort=False)))
         if human.respondents is None:
-            halves = [
-                {one: _normalise(rng.multinomial((_size(cfg, part) + extra) // 2, part["share"], size=repeats)) for one, part in items.items()}
-                for extra in (0, 1)
-            ]  # fmt: skip
+            sizes = [lambda n: n // 2, lambda n: (n + 1) // 2] if halves else [lambda n: n]
+            sides = [
+                {q: rng.multinomial(cut(_size(cfg, own)), own["share"], size=draws) for q, own in items.items()}
+                for cut in sizes
+            ]
         else:
             totals, places = _total_units(cfg, human, culture, items)
-            picked = rng.permuted(np.tile(np.arange(len(totals)) % 2, (repeats, 1)), axis=1).astype(float)
-            sides = (picked @ totals, (1 - picked) @ totals)
-            halves = [{question: _normalise(side[:, place]) for question, place in places.items()} for side in sides]
-        yield culture, *halves
-
-
-def _list_cultures(cfg: Config, human: Human) -> Iterator[tuple[str, np.random.Generator, dict[str, pd.DataFrame]]]:
-    """Culture, its generator, and its shares by question."""
-    for number, (culture, part) in enumerate(human.shares.groupby("culture", sort=False)):
-        yield culture, np.random.default_rng([cfg.profile.seed, number]), dict(tuple(part.groupby("question", sort=False)))
+            n = len(totals)
+            if halves:
+                picked = rng.permuted(np.tile(np.arange(n) % 2, (draws, 1)), axis=1).astype(float)
+            else:  # Rao, Wu and Yue: units less one, with replacement
+                picked = rng.multinomial(n - 1, np.full(n, 1 / n), size=draws).astype(float)
+            sums = [often @ totals for often in ([picked, 1 - picked] if halves else [picked])]
+            sides = [{question: side[:, place] for question, place in places.items()} for side in sums]
+        yield culture, *({question: _normalise(given) for question, given in side.items()} for side in sides)
 
 
 def _total_units(cfg: Config, human: Human, culture: str, items: dict) -> tuple[np.ndarray, dict[str, slice]]:

@@ -19,38 +19,21 @@ from align_utils.survey.items import load_items
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of the map.
-
-    Attributes
-    ----------
-    name, lower, upper : str
-        Name, and what its two ends stand for.
-    weights : DataFrame
-        `component, question, code, weight`: weight in [0, 1] of every answer, 0 at the lower end and 1 at the upper one.
-    variables : dict
-        Component: its variable in the published trend file, in the file's order.
-    scale, shift : float
-        Of the published factor scores: score * scale + shift.
-    """
+    """An axis of the map."""
 
     name: str
-    lower: str
+    lower: str  # what its two ends stand for
     upper: str
-    weights: pd.DataFrame
-    variables: dict[str, str]
-    scale: float
+    weights: (
+        pd.DataFrame
+    )  # `component, question, code, weight` in [0, 1] of every answer: 0 at the lower end, 1 at the upper one
+    variables: dict[str, str]  # component: its variable in the published trend file, in the file's order
+    scale: float  # of the published factor scores: score * scale + shift
     shift: float
 
 
 def load_axes(folder: Path) -> tuple[Axis, Axis]:
-    """Read `map.yaml`, whose head explains the fields, beside the instrument whose items it names (`data/survey`).
-
-    Raises
-    ------
-    DataError
-        Not two axes, a field missing or unknown, an item unknown or twice on an axis, a weight that is neither a sign nor scores
-        in [0, 1] of the item's codes, a component without its published variable.
-    """
+    """Read `map.yaml`, whose head explains the fields, beside the items it names (`data/survey`); a DataError names what is not sound."""
     path, items = folder / "map.yaml", load_items(folder, choice="all", nominal=True)
     axes, codes = read_yaml(path), dict(zip(items["question"], items["codes"], strict=True))
     if len(axes) != 2:
@@ -149,30 +132,15 @@ def describe_axes(axes: tuple[Axis, Axis], scored: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Atlas:
-    """The fitted map. An indicator is a complete component of `map.yaml`, 0 at the lower end of its axis and 1 at the upper one.
-
-    Attributes
-    ----------
-    axes : tuple of Axis
-    centre, spread : Series
-        Weighted mean and standard deviation of every indicator over all respondents.
-    correlations : DataFrame, shape (indicators, indicators)
-        Weighted, of respondents who have both.
-    loadings : DataFrame, shape (indicators, axes)
-        Rotated, matched to the axes.
-    means : DataFrame, shape (countries, indicators)
-        Weighted mean of every country; NaN where it was not asked.
-    notes : list of str
-        What was left out, counted.
-    """
+    """The fitted map. An indicator is a complete component of `map.yaml`, 0 at the lower end of its axis and 1 at the upper one."""
 
     axes: tuple[Axis, Axis]
-    centre: pd.Series
-    spread: pd.Series
-    correlations: pd.DataFrame
-    loadings: pd.DataFrame
-    means: pd.DataFrame
-    notes: list[str]
+    centre: pd.Series  # weighted mean of every indicator over all respondents
+    spread: pd.Series  # and its standard deviation
+    correlations: pd.DataFrame  # (indicators, indicators): weighted, of respondents who have both
+    loadings: pd.DataFrame  # (indicators, axes): rotated, matched to the axes
+    means: pd.DataFrame  # (countries, indicators): weighted; NaN where a country was not asked
+    notes: list[str]  # what was left out, counted
 
 
 def load_atlas(cfg: Config, axes: tuple[Axis, Axis]) -> Atlas | None:
@@ -190,13 +158,8 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
     """Weighted pairwise correlations of the indicators, two principal components, varimax, matched to the axes.
 
     A factor belongs to the axis, and is turned to the end, on whose indicators it loads most. Source: World Values Survey Association,
-    syntax of the scores 'tradrat' and 'survself'; Inglehart and Welzel (2005), table 2.1.
-
-    Raises
-    ------
-    DataError
-        A question that is no column; fewer than two indicators on an axis; two that nobody answered together, or correlations
-        that no answers can have together.
+    syntax of the scores 'tradrat' and 'survself'; Inglehart and Welzel (2005), table 2.1. A DataError: a question that is
+    no column; fewer than two indicators on an axis; two that nobody answered together, or correlations that no answers can have together.
     """
     answers = people.answers
     if lacking := [question for question in items["question"] if question not in answers]:

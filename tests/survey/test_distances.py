@@ -54,18 +54,16 @@ def test_unweighted_answers_lie_as_far_apart_as_worldvaluesbench_says(k, data):
     assert distances.wasserstein(*shares) == pytest.approx(benchmark, abs=1e-9)
 
 
+# Q56 is coded 1, 3, 2 in the scale's order.
+GIVEN = {
+    ("Q1", "us"): {1: 0.9, 2: 0.1},
+    ("Q1", "cn"): {1: 0.1, 2: 0.9},
+    ("Q56", "us"): {1: 1, 3: 0, 2: 0},
+    ("Q56", "cn"): {1: 0, 3: 1, 2: 0},
+}
 HUMAN = pd.DataFrame(
-    [("Q1", "us", 1, 0.9), ("Q1", "us", 2, 0.1), ("Q1", "cn", 1, 0.1), ("Q1", "cn", 2, 0.9)]
-    # Q56 is coded 1, 3, 2 in the scale's order
-    + [
-        ("Q56", c, code, share)
-        for c, shares in (("us", [1, 0, 0]), ("cn", [0, 1, 0]))
-        for code, share in zip([1, 3, 2], shares, strict=True)
-    ],
-    columns=["question", "culture", "code", "share"],
+    [(*key, *pair) for key, by in GIVEN.items() for pair in by.items()], columns=["question", "culture", "code", "share"]
 )
-
-
 HALVES = pd.concat([HUMAN.assign(half=1), HUMAN.assign(half=2)])
 NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en", "persona": "none", "seed": 0}
 
@@ -96,17 +94,7 @@ def test_what_is_no_distribution_is_refused(bad):
 
 @pytest.mark.parametrize(
     ("available", "wanted", "size"),
-    [
-        (36, 50, 18),
-        (55, 50, 18),
-        (60, 50, 20),
-        (233, 50, 50),
-        (150, 50, 50),
-        (149, 50, 49),
-        (20, 50, 10),
-        (1, 50, 0),
-        (60, 5, 5),
-    ],
-)
+    [(36, 50, 18), (55, 50, 18), (60, 50, 20), (233, 50, 50), (150, 50, 50), (149, 50, 49), (20, 50, 10), (1, 50, 0), (60, 5, 5)],
+)  # fmt: skip
 def test_the_set_is_a_third_or_eighteen_and_never_over_half(available, wanted, size):
     assert distances.choose_size(available, wanted) == size

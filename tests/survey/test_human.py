@@ -21,9 +21,9 @@ from align_utils.survey.human import (
     describe_people,
     draw_choice,
     draw_halves,
+    draw_people,
     load_human,
     measure_effective,
-    split_people,
 )  # fmt: skip
 
 NAME = "WVS_Cross-National_Wave_7_csv_v6_0.csv"
@@ -475,7 +475,7 @@ def test_halves_lie_as_far_apart_as_the_formula_says(tmp_path):
     people = make_people(TWO, sizes=SIZES, seed=4, missing=0).assign(W_WEIGHT=1)
     cfg, human = load_people(tmp_path, people, TWO)
     for source in (human, Human(human.shares)):
-        for culture, first, second in split_people(cfg, source, repeats=2000):
+        for culture, first, second in draw_people(cfg, source, draws=2000, halves=True):
             part = human.shares[human.shares["culture"] == culture]
             p, n = part["share"].iloc[0], part["n"].iloc[0]
             apart = np.abs(first["Q57"] - second["Q57"])[:, 0].mean()

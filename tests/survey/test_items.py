@@ -125,10 +125,6 @@ def test_choices_keep_the_core_and_the_nominal_items_apart(items):
     core, everything = survey_items.load_items(FOLDER), survey_items.load_items(FOLDER, choice="all")
     assert set(core["kind"]) == set(everything["kind"]) == {"ordered"}
     assert core["core"].all() and set(core["question"]) < set(everything["question"])
-    asked = {name: len(survey_items.choose_items(config.load(name))) for name in ("smoke", "cpu")}
-    assert asked == {"smoke": 60, "cpu": 60}
-    for name in ("cpu_real", "colab", "paper"):
-        assert config.read_profile(name, root=ROOT).survey.items == "all"
 
 
 def test_the_sample_has_shares_for_the_core_and_reports_the_rest(cfg):
@@ -139,16 +135,10 @@ def test_the_sample_has_shares_for_the_core_and_reports_the_rest(cfg):
     assert set(human.rejected["reason"]) == {"not in distributions.sample.csv"}
 
 
-def break_items(folder, old, new):
-    path = folder / "items.csv"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("\nQ1,", "\nQX1,", "line 2: question 'QX1' is not Q and the survey's number"),
         ("Q3,", "Q2,", r"items\.csv, line 4: Q2 stands twice in column question"),
         ("Q2,social values,ordered,yes,important4", "Q2,social values,ordered,yes,imporant4", "line 3: scale 'imporant4' is none of"),
         ("Q2,social values,ordered", "Q2,social values,orderd", "line 3: kind 'orderd' is none of ordered, nominal"),
@@ -159,7 +149,9 @@ def break_items(folder, old, new):
 )  # fmt: skip
 def test_a_broken_item_names_line_and_column(tmp_path, old, new, message):
     folder = copy_project(tmp_path) / "data" / "survey"
-    break_items(folder, old, new)
+    text = (folder / "items.csv").read_text(encoding="utf-8")
+    assert old in text
+    (folder / "items.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(DataError, match=message):
         survey_items.load_items(folder)
 
@@ -185,31 +177,6 @@ def test_a_broken_scale_is_named(tmp_path, change, message):
     path.write_text(yaml.safe_dump(scales, allow_unicode=True))
     with pytest.raises(DataError, match=message):
         survey_items.load_items(path.parent)
-
-
-def test_an_item_is_known_by_the_surveys_number(tmp_path):
-    path = copy_project(tmp_path) / "data" / "survey" / "items.csv"
-    path.write_text(path.read_text(encoding="utf-8").replace("\nQ1,", "\nQX1,", 1), encoding="utf-8")
-    with pytest.raises(DataError, match=r"items\.csv, line 2: question 'QX1' is not Q and the survey's number"):
-        survey_items.load_items(path.parent)
-
-
-def test_repairs_are_applied_to_shares(tmp_path):
-    (tmp_path / "swow").mkdir()
-    (tmp_path / "wvs").mkdir()
-    rows = ["question,country,answer,share"]
-    for country in ("USA", "CHN"):
-        rows += [f"Q119,{country},{code},{share}" for code, share in {0: 0.4, 1: 0.3, 2: 0.1, 3: 0.1, 4: 0.1}.items()]
-        rows += [f"Q254,{country},{code},{share}" for code, share in {1: 0.4, 2: 0.2, 3: 0.1, 4: 0.1, 5: 0.2}.items()]
-        rows += [f"Q248,{country},{code},{share}" for code, share in {0: 0.2, **dict.fromkeys(range(1, 9), 0.1)}.items()]
-        rows += [f"Q248,{country},{code},0" for code in (9, 10)]
-    (tmp_path / "wvs" / "distributions.csv").write_text("\n".join(rows))
-    cfg = config.load("cpu_real", data_dir=tmp_path)
-    human = load_human(cfg, survey_items.choose_items(cfg)).shares
-    shares = human[human["culture"] == "cn"].groupby("question")["share"].agg(list)
-    assert shares["Q119"] == pytest.approx([0.3, 0.1, 0.4, 0.1, 0.1])  # "hard to say" in the middle
-    assert shares["Q254"] == pytest.approx([0.5, 0.25, 0.125, 0.125])  # without the people who are not nationals
-    assert shares["Q248"] == pytest.approx([0.3, *[0.1] * 7, 0, 0])  # against democracy counts as not essential
 
 
 def fold(text):
@@ -250,13 +217,8 @@ def pair(question, en="Is it so?", zh="是这样吗？", en_options=AGREE, zh_op
 
 
 def test_sound_rows_replace_sentence_and_labels_in_scale_order(tmp_path, ordered):
-    better = "1. Better | 2. Worse | 3. Same"
-    ends = "1. Bad | 10. Good"
-    rows = (
-        pair("Q27")
-        + pair("Q56", "How?", "怎样？", better, "1. 更好 | 2. 更糟 | 3. 一样")
-        + pair("Q49", "So?", "满意吗？", ends, "1. 坏 | 10. 好")
-    )
+    rows = pair("Q27") + pair("Q49", "So?", "满意吗？", "1. Bad | 10. Good", "1. 坏 | 10. 好")
+    rows += pair("Q56", "How?", "怎样？", "1. Better | 2. Worse | 3. Same", "1. 更好 | 2. 更糟 | 3. 一样")
     rows += pair("Q254", "Proud?", "自豪吗？", AGREE + " | 5. No citizen", ZH_AGREE + " | 5. 不是公民")
     result = survey_items.read_wording(write(tmp_path, rows), ordered).set_index("question")
     assert set(result.index[result["wording"] == "file"]) == {"Q27", "Q56", "Q49", "Q254"}
@@ -357,8 +319,3 @@ def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, re
     assert result["Q176"] == "ours: zh has options that are not the scale's codes" and result["Q2"] == "file"
     translated = [[*row[:4], "machine" if row[1] == "zh" else "own"] for row in rows]
     assert not (survey_items.read_wording(write(tmp_path, translated), ordered)["wording"] == "file").any()
-
-
-def test_runs_with_official_files_ask_in_their_words_but_the_measured_one():
-    found = {name: config.read_profile(name, root=ROOT).survey.wording for name in ("cpu", "cpu_real", "colab", "paper")}
-    assert found == {"cpu": "ours", "cpu_real": "ours", "colab": "file", "paper": "file"}
