@@ -8,7 +8,9 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +24,16 @@ from align_utils.store.ledger import note_read
 SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
 # More bytes than a row can have.
 MOST = 2**20
+# What a table's name ends in, and what else lies beside it in people's folders.
+ENDINGS = (".csv", ".tsv", ".txt")
+UNREAD = {
+    (".zip", ".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz"): "an archive; unpack it",
+    (".crdownload", ".part", ".partial", ".download", ".tmp"): "an unfinished download; fetch it again",
+    (".bak", "~", ".old", ".orig", ".swp"): "a backup",
+    (".sav", ".zsav", ".por", ".dta", ".rds", ".rda", ".rdata", ".sas7bdat", ".xls", ".xlsx", ".ods", ".parquet"): (
+        "another program's format; take or export the CSV"
+    ),
+}
 
 
 class DataError(ValueError):
@@ -34,6 +46,75 @@ def find_file(folder: Path, patterns: Sequence[str]) -> Path | None:
         if found := sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")}):
             return found[-1]
     return None
+
+
+def find_data_file(
+    folder: Path, patterns: Sequence[str], *, endings: Sequence[str] = ENDINGS, never: Mapping[str, str] | None = None
+) -> tuple[Path | None, str]:
+    """The file of a folder that fits the first of the ordered patterns, and what to say of it.
+
+    Parameters
+    ----------
+    patterns : sequence of str
+        Names in any case, each also with `.gz`; one that ends in `*` takes the endings of `endings` alone. Folders, hidden files, backups
+        and archives fit none. Several files of one pattern: the last by name, numbers compared as numbers.
+    endings : sequence of str
+        Default `.csv`, `.tsv`, `.txt`.
+    never : dict, optional
+        Pattern of a file that is not meant, though it may fit: why.
+
+    Returns
+    -------
+    path : Path or None
+    note : str
+        With a path: which other files fit and why this one is read ('' where none does). Without: what is there, and why it does not count.
+    """
+    there, judge = _list_folder(folder), partial(_judge_file, patterns=patterns, endings=tuple(endings), never=never or {})
+    fits = [[path for path in there if judge(path, patterns=[pattern]) == ""] for pattern in patterns]
+    path = next((found[-1] for found in fits if found), None)
+    if path:
+        others = dict.fromkeys(one.name for found in fits for one in found if one != path)
+        told = "the first in the order of preference, then the last by name"
+        return path, f"{path.name} is read, not {', '.join(others)}, which would do too: {told}" if others else ""
+    reasons = {one.name: judge(one) for one in there}
+    near = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
+    far = [name for name, reason in reasons.items() if reason is None]
+    more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+    parts = [f"do not count: {', '.join(near)}"] * bool(near) + [f"of another name: {', '.join(far[:5])}{more}"] * bool(far)
+    return None, f"in {folder} {'; '.join(parts)}" if parts else f"{folder} is empty, or no folder that can be read"
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """Its files and folders but hidden ones and Excel's locks: by name, numbers as numbers, a file behind its packed copy."""
+
+    def order(path: Path) -> tuple:
+        parts = re.split(r"(\d+)", path.name.casefold().removesuffix(".gz"))
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.suffix != ".gz", path.name
+
+    try:
+        return sorted((path for path in folder.iterdir() if not path.name.startswith((".", "~$"))), key=order)
+    except OSError:
+        return []
+
+
+def _judge_file(path: Path, *, patterns: Sequence[str], endings: tuple[str, ...], never: Mapping[str, str]) -> str | None:
+    """Why a file fits none of the patterns: '' where it does fit, None where its name is another one altogether."""
+    name = path.name.casefold()
+    if path.is_dir():
+        inside = (one.name for one in _list_folder(path) if one.is_file())
+        fits = [one for one in inside if _judge_file(Path(one), patterns=patterns, endings=endings, never=never) == ""]
+        return f"a folder; move {fits[-1]} out of it" if fits else None
+    if why := next((why for pattern, why in never.items() if fnmatchcase(name, pattern.casefold())), ""):
+        return why
+    plain = name.removesuffix(".gz")
+    for pattern in map(str.casefold, patterns):
+        if fnmatchcase(plain, pattern) and (not pattern.endswith("*") or plain.endswith(endings)):
+            return ""
+    # What was meant and is not the table: data.csv.bak, data.zip.
+    stems = [re.sub(r"\.\w+$", "", pattern.casefold()).rstrip("*") for pattern in patterns]
+    if not any(stem and fnmatchcase(plain, f"{stem}*") for stem in stems):
+        return None
+    return next((why for ends, why in UNREAD.items() if name.endswith(ends)), "it ends otherwise; rename it if it is the table")
 
 
 def read_header(path: Path, separator: str | None = None) -> list[str]:

@@ -75,3 +75,51 @@ def test_the_first_pattern_wins_and_of_its_files_the_last(tmp_path):
     assert textfiles.find_file(tmp_path, ["none*"]) is None
     with pytest.raises(DataError, match=r"damaged gzip \(it is empty\); fetch it again"):
         textfiles.read_table(tmp_path / "b.2024.csv.gz", ["cue"])
+
+
+def find(folder, *names, patterns=("none*", "norms.*", "b.csv"), **options):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    path, note = textfiles.find_data_file(folder, patterns, **options)
+    return path and path.name, note
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "aside"),
+    [
+        (["norms.2018.csv", "b.csv.bak", "norms.2018.csv~", "norms.2018.zip", "norms.2018.rds", "._norms.3.csv"], "norms.2018.csv", ""),
+        (["norms.9.csv", "norms.10.csv.gz", "b.csv"], "norms.10.csv.gz", "norms.9.csv, b.csv"),
+        (["norms.9.csv", "norms.9.csv.gz"], "norms.9.csv", "norms.9.csv.gz"),
+        (["NORMS.1.CSV", "norms.csv/README"], "NORMS.1.CSV", ""),
+        (["B.csv", "norms.1.tsv.crdownload"], "B.csv", ""),
+    ],
+)  # fmt: skip
+def test_a_table_is_found_beside_what_is_none_and_what_is_left_aside_is_said(tmp_path, names, found, aside):
+    path, note = find(tmp_path, *names)
+    assert path == found and (f"{found} is read, not {aside}, which would do too" in note if aside else note == "")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("norms.1.csv.zip", "norms.1.csv.zip (an archive; unpack it)"),
+        ("norms.1.xlsx", "norms.1.xlsx (another program's format; take or export the CSV)"),
+        ("norms.1.csv.bak", "norms.1.csv.bak (a backup)"),
+        ("norms.1.csv.crdownload", "(an unfinished download; fetch it again)"),
+        ("b.csv.txt", "b.csv.txt (it ends otherwise; rename it if it is the table)"),
+        ("norms/norms.1.csv", "norms (a folder; move norms.1.csv out of it)"),
+        ("norms.R123.csv", "norms.R123.csv (of all countries)"),
+        ("other.csv", "of another name: other.csv"),
+    ],
+)
+def test_where_none_fits_what_is_there_is_named_and_why_it_does_not_count(tmp_path, name, said):
+    path, note = find(tmp_path, name, never={"*.R123.*": "of all countries"})
+    assert path is None and said in note
+
+
+def test_an_empty_folder_and_none_are_said(tmp_path):
+    assert "is empty, or no folder" in find(tmp_path)[1] and "is empty, or no folder" in find(tmp_path / "none")[1]
+    names = [f"{number}.csv" for number in range(9)]
+    assert find(tmp_path, *names)[1] == f"in {tmp_path} of another name: {', '.join(names[:5])} and 4 more"
+    assert find(tmp_path, "norms.x.xlsx", endings=[".xlsx"])[0] == "norms.x.xlsx"
