@@ -463,8 +463,6 @@ class Format(Strict):
     label: str
     recognised: Recognition
     columns: Columns
-    # Only where the header cannot tell it; TAB and comma are seen.
-    separator: str | None = None
     numeric_participant: bool = True
     # Besides the language's own markers: no response, an unknown cue, and marks that earlier steps of the pipeline left.
     missing: list[str] = []

@@ -17,6 +17,10 @@ from align_utils.store.textfiles import DataError, find_file, parse_numbers, rea
 
 # SWOW-ZH replaces politically sensitive responses by a 32-digit hash.
 REDACTED = re.compile(r"[0-9a-f]{32}")
+# What a spreadsheet makes of words: errors of '-ing' and '=', dates of 'march 2' and '1-12'.
+ERROR = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|N/A)")
+_MONTH = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,13 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
         `cue, response, count, n, strength, rank`; strength = count / n in (0, 1]; rank 1 is the strongest, ties in the order
         of the response's code points. Sorted by cue and rank.
     repairs : dict
-        How many rows were identical doubles, markers, or merged forms.
+        How many rows were identical doubles, markers, merged forms or parts of one pair; how many responses look like dates.
 
     Raises
     ------
     DataError
-        See `read_table`; also a count or N that is not a positive number, a count above N, or one pair with two counts.
+        See `read_table`; also a count or N that is not a positive whole number, a count above N, a cue with two N, one pair with two counts
+        that do not belong together, or words that a spreadsheet made errors or dates of.
 
     Source
     ------
@@ -97,19 +102,28 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     """
     raw = read_table(path, ["cue", "response", responses, "N"])
     numbers = {
-        new: parse_numbers(raw, name, path, low=1, high=1e9).astype(int) for new, name in (("count", responses), ("n", "N"))
+        new: parse_numbers(raw, name, path, low=1, high=1e9, whole=True) for new, name in (("count", responses), ("n", "N"))
     }
     raw = raw[["cue", "response"]].assign(**numbers)
-    over, empty = raw.index[raw["count"] > raw["n"]], raw.index[raw["cue"] == ""]
+    _require_words(path, raw, ["response"])
+    over, several = raw.index[raw["count"] > raw["n"]], raw.index[raw.groupby("cue")["n"].transform("nunique") > 1]
     if len(over):
         raise DataError(f"{path}, line {over[0]}: count {raw.loc[over[0], 'count']} is above N {raw.loc[over[0], 'n']}")
-    if len(empty):
-        raise DataError(f"{path}, line {empty[0]}: empty cue; the columns may be shifted")
-    frame = raw.drop_duplicates()
-    twice = frame.index[frame.duplicated(["cue", "response"])]
-    if len(twice):
-        cue, response = frame.loc[twice[0], ["cue", "response"]]
-        raise DataError(f"{path}, line {twice[0]}: '{cue}' - '{response}' stands twice with different counts; keep one row")
+    if len(several):
+        raise DataError(
+            f"{path}, line {several[0]}: cue '{raw.loc[several[0], 'cue']}' has more than one N; take the file as published"
+        )
+    # A pair may stand in two rows that both belong to N (Edinburgh Associative Thesaurus); else its double is a repeated row.
+    whole = raw.groupby("cue")["count"].transform("sum") == raw["n"]
+    frame = raw[whole | ~raw.duplicated(["cue", "response", "count"])]
+    twice = frame.duplicated(["cue", "response"])
+    wrong = frame.index[twice & ~whole[frame.index]]
+    if len(wrong):
+        cue, response = frame.loc[wrong[0], ["cue", "response"]]
+        raise DataError(
+            f"{path}, line {wrong[0]}: '{cue}' - '{response}' stands twice with different counts, and the cue's counts do not sum to N with "
+            "both; keep the right row"
+        )
     marker = find_missing(frame["response"], language)
     # A marker that stood as a response was counted in N: what is left is the number of real responses.
     lost = frame["count"].where(marker, 0).groupby(frame["cue"]).transform("sum")
@@ -117,9 +131,11 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     norms = _rank_forms(given, language)
     repairs = {
         "identical rows dropped": len(raw) - len(frame), "missing markers dropped": int(marker.sum()),
-        "spellings merged": len(given) - len(norms),
+        "spellings merged": len(given) - len(norms) - int((twice & ~marker).sum()),
     }  # fmt: skip
-    return norms, repairs
+    if twice.any():
+        repairs["rows of one pair summed"] = int(twice.sum())
+    return norms, repairs | _count_dates(given["response"])
 
 
 def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
@@ -177,18 +193,20 @@ def read_trials(path: Path, form: Format, column: str | None, language: Language
     is no number where the format says numbers (shifted columns), a missing participant file.
     """
     names = form.columns.model_dump(exclude_none=True)
-    joined = column and form.join and column.lower() not in _lower(read_header(path, form.separator))
+    joined = column and form.join and column.lower() not in _lower(read_header(path))
     extra = [column] if column and not joined else []
-    raw = read_table(path, [*dict.fromkeys([*names.values(), *extra])], separator=form.separator)
+    raw = read_table(path, [*dict.fromkeys([*names.values(), *extra])])
     frame = pd.DataFrame(
         {"participant": raw.index.astype(str), "native": "", **{key: raw[name] for key, name in names.items()}}, raw.index
     )
     if form.numeric_participant and "participant" in names:
         parse_numbers(raw, names["participant"], path, low=0, high=1e12)
-    for key in ("cue", "participant"):
-        empty = frame.index[frame[key] == ""]
-        if len(empty):
-            raise DataError(f"{path}, line {empty[0]}: empty {key} (column '{names[key]}'); the columns may be shifted")
+    empty = frame.index[frame["participant"] == ""]
+    if len(empty):
+        raise DataError(
+            f"{path}, line {empty[0]}: empty participant (column '{names['participant']}'); the columns may be shifted"
+        )
+    _require_words(path, frame, RESPONSES)
     frame["speaker"] = _join_participants(path, form, column, frame["participant"]) if joined else raw[column] if column else ""
     markers = dict.fromkeys([*language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
     markers = {word: stands for word, stands in markers.items() if word not in form.marks}
@@ -226,7 +244,37 @@ def choose_trials(
         "missing responses": int(own[RESPONSES].isin(["", UNKNOWN]).to_numpy().sum()), "trials cleaned away": len(own) - len(clean),
         "cleaning steps skipped for want of a list": int(report["what"].str.contains(" skipped: ").sum()),
     }  # fmt: skip
-    return clean, repairs, report
+    return clean, repairs | _count_dates(own[RESPONSES].stack()), report
+
+
+def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) -> None:
+    """What cannot be the author's: an empty cue, an error or a date of a spreadsheet, letters of another encoding."""
+    remedy = "take the file as published, not saved by a spreadsheet"
+    for column in ("cue", *responses):
+        for word in frame[column].unique():
+            reason = None
+            if ERROR.fullmatch(word) or (column == "cue" and DATE.fullmatch(word)):
+                reason = f"'{word}' is what a spreadsheet made of a word"
+            elif column == "cue" and not word:
+                reason, remedy = "empty cue", "the columns may be shifted"
+            elif column == "cue" and (not word.strip("?") or "\ufffd" in word or _is_misread(word)):
+                reason = f"the letters of '{word}' were lost in another encoding"
+            if reason:
+                raise DataError(f"{path}, line {frame.index[frame[column] == word][0]}, column {column}: {reason}; {remedy}")
+
+
+def _count_dates(words: pd.Series) -> dict[str, int]:
+    """Responses may be dates, as people write them: they are counted where there are any, and stay."""
+    found = int(words.str.fullmatch(DATE).sum())
+    return {"responses that look like a spreadsheet's dates": found} if found else {}
+
+
+def _is_misread(word: str) -> bool:
+    """Whether a word is UTF-8 that was read as Windows-1252, such as 'cafÃ©'."""
+    try:
+        return not word.isascii() and bool(word.encode("cp1252").decode())
+    except UnicodeError:
+        return False
 
 
 def _rank_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
@@ -251,7 +299,7 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
             f"{path}: column {column} is not in it, and the participant file {' or '.join(form.join.files)} is not beside it; "
             "put it there, or take norms.native out of the culture"
         )
-    table = read_table(other, [form.join.key, column], separator=form.separator)
+    table = read_table(other, [form.join.key, column])
     twice = table.index[table.duplicated(form.join.key)]
     if len(twice):
         who = table.loc[twice[0], form.join.key]
@@ -268,7 +316,7 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
 
 def _list_gaps(path: Path, form: Format) -> list[str]:
     """What a file lacks to be of a format."""
-    header, told, name = _lower(read_header(path, form.separator)), form.recognised, path.name.removesuffix(".gz").lower()
+    header, told, name = _lower(read_header(path)), form.recognised, path.name.removesuffix(".gz").lower()
     gaps = [f"column {column} is missing" for column in told.has if column.lower() not in header]
     gaps += [f"column {column} is there" for column in told.lacks if column.lower() in header]
     if told.files and not any(fnmatch(name, pattern.lower()) for pattern in told.files):

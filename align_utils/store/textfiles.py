@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +20,13 @@ import pyarrow.csv as arrow
 
 from align_utils.store.ledger import note_read
 
-SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon"}
-# More bytes than a row can have.
-MOST = 2**20
+SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon", "|": "bar"}
+# More bytes than a row can have, and enough for a header.
+MOST, HEAD = 2**20, 2**16
+# Where the sheets of a spreadsheet end, today's and those of .xls: what lay below is lost when it saves a text file.
+SHEETS = (2**20, 2**16)
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+QUOTED = re.compile(rb'"(?:[^"\\]|""|\\.)*"')
 # What a table's name ends in, and what else lies beside it in people's folders.
 ENDINGS = (".csv", ".tsv", ".txt")
 UNREAD = {
@@ -119,24 +122,22 @@ def _judge_file(path: Path, *, patterns: Sequence[str], endings: tuple[str, ...]
 
 def read_header(path: Path, separator: str | None = None) -> list[str]:
     """Column names of a delimited file, stripped (separator and errors as in `read_table`)."""
-    return [name.strip() for name in _split(_read(path, lines=1), separator)[0]]
+    return [name.strip() for name in _split(path, _read(path, head=True).split(b"\n"), separator)[0]]
 
 
-def read_table(
-    path: Path, columns: Sequence[str], *, optional: Sequence[str] = (), separator: str | None = None
-) -> pd.DataFrame:
-    """Read a TAB- or comma-separated file as text, by column names in any case.
+def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a delimited file as text, by column names in any case, as R, pandas, SPSS and spreadsheets write them.
 
-    TAB files are read without quoting (Small World of Words never quotes them); `null`, `nan` and `none` stay words.
+    Fields between TABs stand as they are (Small World of Words never quotes them) unless the file itself is quoted: its header, every row, or
+    quotation marks doubled within quoted fields. `null`, `nan` and `none` stay words. Row names of R and empty rows at the end are left out.
 
     Parameters
     ----------
     path : Path
-        Plain or `.gz`; UTF-8, with or without a byte-order mark.
+        Plain or gzip; UTF-8 with or without a byte-order mark, or UTF-16 with one; line ends of any system. TAB, comma, semicolon or bar: the
+        one with which the header holds the columns.
     columns, optional : sequence of str
         Columns that must, or may, be there; the result has them under these names.
-    separator : str, optional
-        Where the header cannot tell it; default TAB if the header holds one, else comma.
 
     Returns
     -------
@@ -146,49 +147,85 @@ def read_table(
     Raises
     ------
     DataError
-        Missing or damaged file, another encoding, a column that is missing or there twice, a row with too few or too many fields.
+        Missing or damaged file, another encoding, a column that is missing or there twice, a row with too few or too many fields, a
+        quotation mark that is not closed, a file that ends where a spreadsheet's sheet ends.
     """
-    raw = _read(path).rstrip(b"\r\n")
-    names, separator = _split(raw, separator)
+    rows = _read(path).split(b"\n")
+    while rows and not rows[-1].strip(b'\t,;|" \x1a'):
+        rows.pop()
+    longest = max(rows, key=len, default=b"")
+    if len(longest) > MOST:
+        raise DataError(
+            f"{path}: line {rows.index(longest) + 1} has {len(longest):,} characters, which no row of this format has: "
+            "fetch the file again"
+        )
+    if len(rows) in SHEETS:
+        raise DataError(
+            f"{path}: ends at line {len(rows):,}, where a spreadsheet's sheet ends, so that rows are missing; take the file as published, "
+            "not saved by a spreadsheet"
+        )
+    lines = len(rows)
+    names, separator, rows = _split(path, rows, None, columns)
+    _require_columns(path, columns, names, separator)
+    first = lines - len(rows) + 2  # line of the first row below the header
+    header, rows = rows[0], rows[1:]
+    quoted = separator != "\t" or _is_quoted(path, header, rows, first)
+    odd = [line for line, row in enumerate(rows, start=first) if row.count(b'"') % 2] if quoted else []
+    # R's write.table marks a quotation mark within a field by a backslash, all others by doubling it.
+    bare = [row.replace(b'\\"', b"") for row in rows if b'\\"' in row] if quoted else []
+    escaped = bool(bare) and not any(row.count(b'"') % 2 for row in bare)
+    if odd and not escaped:
+        raise DataError(f"{path}, line {odd[0]}: a quotation mark is opened and not closed in its line; fetch the file again")
+    if header.startswith(b'"') and rows and all(re.match(rb'"\d+"', row) for row in rows):  # row names, which R gives no header
+        few = [name for name in names if name]
+        if rows[0].count(separator.encode()) == len(few) == len(names):
+            names = ["", *names]
     found = [name.strip().lower() for name in names]
-    if raw:
-        _require_columns(path, columns, names, separator)
-    wanted = {name: names[found.index(name.lower())] for name in [*columns, *optional] if name.lower() in found}
-    _require_rows(path, raw.split(b"\n"), quoted=separator != "\t")
+    wanted = {name: str(found.index(name.lower())) for name in [*columns, *optional] if name.lower() in found}
+    if not rows:
+        raise DataError(f"{path}: no row below the header; fetch the file again")
     try:
         frame = arrow.read_csv(
-            io.BytesIO(raw),
+            io.BytesIO(b"\n".join(rows)),
             # With threads, or in several blocks, the error would not name the row.
-            read_options=arrow.ReadOptions(use_threads=False, block_size=len(raw) + 1),
+            read_options=arrow.ReadOptions(
+                use_threads=False, block_size=sum(map(len, rows)) + len(rows) + 1, column_names=[*map(str, range(len(names)))]
+            ),
             parse_options=arrow.ParseOptions(
-                delimiter=separator, quote_char=False if separator == "\t" else '"', ignore_empty_lines=False
+                delimiter=separator, quote_char='"' if quoted else False, escape_char="\\" if escaped else False, ignore_empty_lines=False
             ),
             convert_options=arrow.ConvertOptions(
-                include_columns=[*dict.fromkeys(wanted.values())], column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=False,
+                include_columns=[*dict.fromkeys(wanted.values())], strings_can_be_null=False,
+                column_types={str(place): pa.string() for place in range(len(names))},
             ),
         ).to_pandas()  # fmt: skip
     except pa.ArrowInvalid as error:
-        reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split())) or "empty file"
+        reason = re.sub(r"Row #(\d+)", lambda row: f"line {int(row[1]) + first - 1}", " ".join(str(error).split()))
         raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
-    frame = pd.DataFrame({name: frame[column].str.strip() for name, column in wanted.items()})
-    frame.index = frame.index + 2
+    frame = pd.DataFrame({name: frame[place].str.strip() for name, place in wanted.items()})
+    frame.index = frame.index + first
     return frame
 
 
 def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]]:
-    """A word list of one or two columns (TAB without quoting, or comma), in the order of the file.
+    """A word list of one or two columns (quoting as in `read_table`), in the order of the file.
 
     A DataError names a line with another number of fields, or what is wrong with the file (as in `read_table`).
     """
-    text = _read(path).decode()
-    separator = "\t" if "\t" in text else ","
-    if columns == 1 and not header:
-        rows = [[line] for line in text.splitlines()]
-    else:
-        quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-        rows = csv.reader(io.StringIO(text), delimiter=separator, quoting=quoting)
-    stripped = ([field.strip() for field in row] for row in rows)
+    raw = _read(path)
+    plain = columns == 1 and not header  # one word a line, whatever it holds
+    separator = "\t" if plain else next((one for one in SEPARATORS if one.encode() in raw), ",")
+    lines = raw.split(b"\n")
+    quoted = separator != "\t" or _is_quoted(path, lines[0], [line for line in lines[1:] if line.strip()], 2)
+    texts = [line.decode() for line in lines]
+    try:
+        given = [[text] for text in texts]
+        if not plain or quoted:
+            quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+            given = [next(csv.reader([text], delimiter=separator, quoting=quoting), []) for text in texts]
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}; take the list as published") from error
+    stripped = ([field.strip() for field in row] for row in given)
     rows = [(number, row) for number, row in enumerate(stripped, start=1) if any(row)][header:]
     for number, row in rows:
         if len(row) < columns or (columns == 2 and len(row) > 2):
@@ -199,26 +236,56 @@ def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]
     return [tuple(row[:columns]) for _, row in rows]
 
 
-def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, high: float) -> pd.Series:
-    """A text column as numbers; a DataError names the line and the value of what is none within [low, high]."""
+def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, high: float, whole: bool = False) -> pd.Series:
+    """A text column as numbers, `whole` ones as integers; a DataError names the line and the value of what is none within [low, high]."""
     try:
         numbers = pd.Series(pc.cast(pa.array(frame[column]), pa.float64()).to_numpy(zero_copy_only=False), frame.index)
     except pa.ArrowInvalid:  # slower, and finds which
         numbers = pd.to_numeric(frame[column], errors="coerce")
-    bad = frame.index[~numbers.between(low, high)]
+    bad = frame.index[~numbers.between(low, high) | (whole & (numbers % 1 != 0))]
     if len(bad):
         raise DataError(
-            f"{path}, line {bad[0]}, column '{column}': expected a number from {low:g} to {high:g}, "
-            f"found {frame.loc[bad[0], column]!r}; {len(bad)} such row{'s' if len(bad) > 1 else ''}"
+            f"{path}, line {bad[0]}, column '{column}': expected a {'whole ' * whole}number from {low:g} to {high:g}, "
+            f"found {frame.loc[bad[0], column]!r}; {len(bad)} such row{'s' if len(bad) > 1 else ''}: take the file as published"
         )
-    return numbers
+    return numbers.astype(int) if whole else numbers
 
 
-def _split(raw: bytes, separator: str | None) -> tuple[list[str], str]:
-    """Fields of the first line, and the separator that it is read with."""
-    line = raw.split(b"\n", 1)[0].decode().rstrip("\r")
-    separator = separator or ("\t" if "\t" in line else ",")
-    return next(csv.reader([line], delimiter=separator), [""]), separator
+def _split(
+    path: Path, rows: list[bytes], separator: str | None, columns: Sequence[str] = ()
+) -> tuple[list[str], str, list[bytes]]:
+    """Column names, the separator they are read with, and the rows from the header on; Excel's own first line (`sep=;`) is obeyed."""
+    told = re.fullmatch(rb'"?sep=(.)"?', rows[0]) if rows else None
+    if told:
+        separator, rows = told[1].decode("latin-1"), rows[1:]
+    if not rows:
+        raise DataError(f"{path}: empty file; fetch it again")
+    try:
+        kinds = [separator] if separator else [*SEPARATORS]
+        splits = {kind: next(csv.reader([rows[0].decode()], delimiter=kind), [""]) for kind in kinds}
+    except (csv.Error, ValueError, TypeError) as error:
+        raise DataError(f"{path}, line 1: no header of a text table ({error}); take the file as published") from error
+    wanted = {name.lower() for name in columns}
+    separator = max(splits, key=lambda kind: (len(wanted & {name.strip().lower() for name in splits[kind]}), len(splits[kind])))
+    return splits[separator], separator, rows
+
+
+def _is_quoted(path: Path, header: bytes, rows: list[bytes], first: int) -> bool:
+    """Whether the fields between TABs stand in quotation marks; a DataError where some do and others cannot."""
+    marked = [(line, row.split(b"\t")) for line, row in enumerate(rows, start=first) if b'"' in row]
+    fields = [(line, field.strip()) for line, row in marked for field in row if b'"' in field]
+    broken = [(line, field) for line, field in fields if not QUOTED.fullmatch(field)]
+    named = [field for field in header.split(b"\t") if field.strip()]
+    sure = bool(named) and all(QUOTED.fullmatch(field.strip()) for field in named)
+    sure |= len(marked) == len(rows) > 0 and not broken
+    sure |= any(re.search(rb'""|\\"', field[1:-1]) for _, field in fields if QUOTED.fullmatch(field))
+    if sure and broken:
+        line, field = broken[0]
+        raise DataError(
+            f"{path}, line {line}: the file stands in quotation marks, but the field {field.decode()[:40]} does not close its own; take the file "
+            "as published, or write it without quoting"
+        )
+    return sure
 
 
 def _require_columns(path: Path, columns: Sequence[str], names: list[str], separator: str) -> None:
@@ -235,36 +302,40 @@ def _require_columns(path: Path, columns: Sequence[str], names: list[str], separ
         raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
 
 
-def _require_rows(path: Path, rows: list[bytes], *, quoted: bool) -> None:
-    """What the parser would take: a row without an end, and a quotation mark that makes one field of all that follows."""
-    longest = max(rows, key=len)
-    if len(longest) > MOST:
-        raise DataError(
-            f"{path}: line {rows.index(longest) + 1} has {len(longest):,} characters, which no row of this format has: "
-            "fetch the file again"
-        )
-    odd = [line for line, row in enumerate(rows, start=1) if row.count(b'"') % 2] if quoted else []
-    if len(odd) % 2:
-        raise DataError(f"{path}, line {odd[0]}: a quotation mark is opened and not closed; fetch the file again")
-
-
-def _read(path: Path, lines: int | None = None) -> bytes:
-    """Content of a plain or gzipped file, or its first lines: UTF-8 without a byte-order mark."""
+def _read(path: Path, *, head: bool = False) -> bytes:
+    """Content of a plain or gzipped text file, or its beginning, as UTF-8 with line feeds alone."""
     try:
-        if path.suffix == ".gz" and path.stat().st_size == 0:
+        with path.open("rb") as file:
+            zipped = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
+        if zipped and path.stat().st_size == 0:
             raise EOFError("it is empty")
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read() if lines is None else b"".join(islice(file, lines))
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            raw = file.read(HEAD if head else -1)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; data/README.md says where each file comes from") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip ({error}); fetch it again") from error
-    if lines is None:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); a file of text was expected") from error
+    if not head:
         note_read(path)
-    raw = raw.removeprefix(codecs.BOM_UTF8)
+    elif raw[:2] not in UTF_16:
+        raw = b"\n".join(re.split(rb"\r\r\n|\r\n|\n|\r", raw)[: 1 + (b"sep=" in raw[:5])])  # below may stand anything
+    if raw.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path}: a ZIP archive or a workbook, not text; unpack it, or save its sheet as CSV (UTF-8)")
+    wide = raw[:2] in UTF_16
     try:
-        raw.decode()
+        text = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")().decode(raw, final=not head)
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; take the file as published or re-save it as UTF-8") from error
+        line, kind = raw[: error.start].count(b"\n") + 1, "UTF-16" if wide else "UTF-8"
+        raise DataError(f"{path}, line {line}: not {kind}; take the file as published or re-save it as UTF-8") from error
+    raw = (text.encode(errors="surrogatepass") if wide else raw).removeprefix(codecs.BOM_UTF8)
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
+        if b"\n" not in raw:
+            raw = raw.replace(b"\r", b"\n")
+    for mark, what in ((b"\r", "a carriage return within a line"), (b"\0", "a NUL byte, which no text has")):
+        if mark in raw:
+            line = raw[: raw.index(mark)].count(b"\n") + 1
+            raise DataError(f"{path}, line {line}: {what}; take the file as published or re-save it as UTF-8")
     return raw

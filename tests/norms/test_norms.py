@@ -49,6 +49,35 @@ def test_identical_rows_are_dropped_and_spellings_merged_and_both_counted(tmp_pa
     assert repairs == {"identical rows dropped": 1, "missing markers dropped": 0, "spellings merged": 1}
 
 
+@pytest.mark.parametrize(
+    ("counts", "n", "expected", "counted"),
+    [  # kid twice and goat once, as in the Edinburgh Associative Thesaurus
+        ((5, 3, 2), 10, [["kid", 8, 10], ["goat", 2, 10]], {"identical rows dropped": 0, "rows of one pair summed": 1}),
+        ((1, 1, 2), 4, [["goat", 2, 4], ["kid", 2, 4]], {"identical rows dropped": 0, "rows of one pair summed": 1}),
+        ((1, 1, 3), 4, [["goat", 3, 4], ["kid", 1, 4]], {"identical rows dropped": 1}),
+        ((5, 3, 2), 11, None, "line 3: 'Billy' - 'kid' stands twice with different counts, and .* do not sum to N with both"),
+    ],
+)
+def test_rows_of_one_pair_are_summed_only_where_n_needs_both(tmp_path, english, counts, n, expected, counted):
+    rows = zip(("kid", "kid", "goat"), counts, strict=True)
+    path = write(
+        tmp_path / "eat.csv", "cue\tresponse\tR1\tN\n" + "".join(f"Billy\t{word}\t{count}\t{n}\n" for word, count in rows)
+    )
+    if expected is None:
+        with pytest.raises(DataError, match=counted):
+            strengths.load_strengths(path, english, "R1")
+        return
+    frame, repairs = strengths.load_strengths(path, english, "R1")
+    assert frame[["response", "count", "n"]].values.tolist() == expected
+    assert repairs == {"missing markers dropped": 0, "spellings merged": 0, **counted}
+
+
+def test_responses_that_look_like_dates_stay_and_are_counted(tmp_path, english):
+    text = ENGLISH + "dog\t2-Mar\t4\t20\t0.2\ndog\tcat\t6\t20\t0.3\n"
+    frame, repairs = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
+    assert len(frame) == 2 and repairs["responses that look like a spreadsheet's dates"] == 1
+
+
 def test_ties_are_ordered_by_code_points(tmp_path, english):
     text = ENGLISH + "dog\tzebra\t2\t9\t0.2\ndog\tant\t2\t9\t0.2\n"
     frame, _ = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
@@ -58,7 +87,6 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ENGLISH.replace("\t", ";") + "dog;cat;1;2;0.5\n", ["line 1", "cue", "header"]),
         ("cue\tresponse\tN\n" + "dog\tcat\t2\n", ["line 1", "R123"]),
         (ENGLISH + "dog\tcat\t1\n", ["line 2", "Expected 5 columns, got 3"]),
         (ENGLISH + "dog\tcat\t1\t2\t0.5\textra\tmore\n", ["line 2", "got 7"]),
@@ -67,9 +95,15 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
         (ENGLISH + "dog\tcat\t0\t2\t0.5\n", ["line 2", "'0'"]),
         (ENGLISH + "dog\tcat\t3\t2\t1.5\n", ["line 2", "above N"]),
         (ENGLISH + "\tcat\t1\t2\t0.5\n", ["line 2", "empty cue"]),
+        (ENGLISH + "dog\tcat\t5.7\t20\t0.5\n", ["line 2", "'R123'", "expected a whole number", "'5.7'"]),
+        (ENGLISH + "dog\tcat\t1\t2\t0.5\ndog\t#NAME?\t1\t2\t0.5\n", ["line 3", "column response", "'#NAME?'", "spreadsheet"]),
+        (ENGLISH + "Mar-02\tcat\t1\t2\t0.5\n", ["line 2", "column cue", "'Mar-02'", "spreadsheet"]),
+        (ENGLISH + "cafÃ©\tcat\t1\t2\t0.5\n", ["line 2", "column cue", "'cafÃ©'", "another encoding"]),
+        (ENGLISH + "??\tcat\t1\t2\t0.5\n", ["line 2", "column cue", "'??'", "another encoding"]),
+        (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tbone\t1\t8\t0.1\n", ["line 2", "cue 'dog' has more than one N"]),
         (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tcat\t2\t9\t0.2\n", ["line 3", "twice"]),
         (ENGLISH + "dog\tcat\t1\t2\t0.5\n" + "dog\t" + "a" * 3_000_000 + "\t1\t2\t0.5\n", ["line 3", "3,000,012 characters"]),
-        ("", ["Empty CSV file"]),
+        ("", ["empty file"]),
         (ENGLISH.split("\n")[0] + "\n\ndog\tcat\t1\t2\t0.5\n", ["line 2"]),
     ],
 )
@@ -111,9 +145,9 @@ def test_what_is_written_is_read_back(tmp_path, english, table):
 
 
 BASE = [("dog", "cat", 6, 20), ("dog", "bone", 4, 20), ("null", "nan", 3, 9), ("sun", "moon", 2, 5)]
-HARMLESS = {"bom", "crlf", "gzip", "no line break at the end", "comma", "repeated row"}
+HARMLESS = {"bom", "crlf", "gzip", "no line break at the end", "comma", "semicolon", "repeated row"}
 BREAKS = {
-    "semicolon", "lost column", "shifted fields", "latin-1", "zero", "negative", "above n", "not a number", "empty cue",
+    "lost column", "shifted fields", "latin-1", "zero", "negative", "above n", "not a number", "empty cue",
     "second count", "cut gzip", "huge line",
 }  # fmt: skip
 
@@ -157,7 +191,7 @@ def test_a_changed_file_is_refused_with_its_place_or_read_as_before(tmp_path, en
     with pytest.raises(DataError) as error:
         strengths.load_strengths(path, english, "R123")
     message = str(error.value)
-    place = {"cut gzip": "damaged gzip", "semicolon": "line 1", "lost column": "R123", "second count": f"line {len(BASE) + 2}"}
+    place = {"cut gzip": "damaged gzip", "lost column": "R123", "second count": f"line {len(BASE) + 2}"}
     assert path.name in message and place.get(kind, f"line {row + 2}") in message
     assert len(message) < 600, "one sentence, not the file"
 

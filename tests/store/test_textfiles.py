@@ -1,6 +1,12 @@
 """Delimited files of others: what is read, and where a mistake is."""
 
+import csv
+import gzip
+
+import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from align_utils.store import textfiles
 from align_utils.store.ledger import list_read, open_ledger
@@ -29,13 +35,134 @@ def test_words_stay_words_and_lines_are_those_of_the_file(write):
     assert textfiles.read_table(quoted, ["response"])["response"].tolist() == ['"cat'], "no quoting between TABs"
 
 
+TABLE = pd.DataFrame({"cue": ["dog", "null", "café"], "response": ['"oh', "a cat", "x"], "n": ["3", "2", "1"]})
+PLAIN = 'cue\tresponse\tn\ndog\t"oh\t3\nnull\ta cat\t2\ncafé\tx\t1\n'
+DRESSES = {  # one table as programs write it
+    "published": PLAIN,
+    "R write.table": '"cue"\t"response"\t"n"\n"1"\t"dog"\t"\\"oh"\t3\n"2"\t"null"\t"a cat"\t2\n"17"\t"café"\t"x"\t1\n',
+    "R write.csv": '"","cue","response","n"\n"1","dog","""oh",3\n"2","null","a cat",2\n"3","café","x",1\n',
+    "R write.csv2": '"";"cue";"response";"n"\n"1";"dog";"""oh";3\n"2";"null";"a cat";2\n"3";"café";"x";1\n',
+    "words quoted, header not": 'cue\tresponse\tn\n"dog"\t"""oh"\t3\n"null"\t"a cat"\t2\n"café"\t"x"\t1\n',
+    "pandas": TABLE.to_csv(sep="\t"),
+    "pandas, all quoted": TABLE.to_csv(sep="\t", index=False, quoting=csv.QUOTE_ALL),
+    "pandas, bar": TABLE.to_csv(sep="|", index=False),
+    "SPSS": ("\ufeff" + PLAIN).replace("\n", "\r\n"),
+    "Excel, Unicode text": PLAIN.replace("\n", "\r\n").encode("utf-16"),
+    "Excel, separator named": "sep=;\r\n" + TABLE.to_csv(sep=";", index=False).replace("\n", "\r\n"),
+    "Excel, empty rows at the end": TABLE.to_csv(index=False) + ",,\n,,\n",
+    "old Mac": PLAIN.replace("\n", "\r"),
+    "line ends turned twice": PLAIN.replace("\n", "\r\r\n"),
+    "DOS": PLAIN + "\x1a",
+    "gzip without its ending": gzip.compress(PLAIN.encode()),
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_what_programs_write_is_one_table(tmp_path, dress):
+    path, content = tmp_path / "file.txt", DRESSES[dress]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    frame = textfiles.read_table(path, ["cue", "response", "n"])
+    assert frame.to_dict("list") == TABLE.to_dict("list")
+    assert frame.index.tolist() == [line + dress.endswith("named") for line in (2, 3, 4)]
+    assert {"cue", "response", "n"} <= set(textfiles.read_header(path))
+
+
+def test_quoting_is_seen_in_lists_too(write):
+    for text in (
+        '"recieve"\t"receive"\n"a\\b"\t"b"\n',
+        "recieve\treceive\na\\b\tb\n",
+        "recieve,receive\r\na\\b,b\r\n",
+        "recieve;receive\ra\\b;b",
+    ):
+        assert textfiles.read_list(write(text), columns=2, header=False) == [("recieve", "receive"), ("a\\b", "b")]
+    assert textfiles.read_list(write('"colour"\n"tyre"\n'), columns=1, header=False) == [("colour",), ("tyre",)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'"cue"\t"R1"\n"dog"\t"ca"t\n', 'line 2: the file stands in quotation marks, but the field "ca"t does not close its own'),
+        (b'cue,R1\ndog,"oh\nsun,x\nmoon,"o\n', "line 2: a quotation mark is opened and not closed in its line"),  # two: no rows are lost
+        (b"cue\tR1\ndog\tca\rt\n", "line 2: a carriage return within a line"),
+        ("cue\tR1\ndog\tcat\n".encode("utf-16-le"), "line 1: a NUL byte"),
+        ("cue\tR1\n狗\t猫\n".encode("gb18030"), "line 2: not UTF-8; take the file as published or re-save it as UTF-8"),
+        (b"PK\x03\x04" + b"x" * 99, "a ZIP archive or a workbook, not text; unpack it"),
+        (b"cue,R1\n", "no row below the header"),
+        (b"", "empty file"),
+        (b"cue,R1\n" + b"dog,cat\n" * (2**16 - 1), "ends at line 65,536, where a spreadsheet's sheet ends"),
+        (b"cue,R1\r\n" + b"dog,cat\r\n" * (2**20 - 1), "ends at line 1,048,576, where a spreadsheet's sheet ends"),
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_one_sentence(tmp_path, raw, message):
+    (tmp_path / "file.csv").write_bytes(raw)
+    with pytest.raises(DataError) as error:
+        textfiles.read_table(tmp_path / "file.csv", ["cue", "R1"])
+    assert f"file.csv{',' if message.startswith('line') else ':'} {message}" in str(error.value)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match=r"folder\.csv: cannot be read \(Is a directory\)"):
+        textfiles.read_table(tmp_path / "folder.csv", ["cue"])
+
+
+PARTS = [
+    "cue",
+    "R1",
+    "dog",
+    "cat",
+    '"',
+    '""',
+    "\\",
+    "\t",
+    ",",
+    ";",
+    "|",
+    "\n",
+    "\r",
+    "\r\n",
+    "\ufeff",
+    "\0",
+    "sep=;",
+    "é",
+    "1",
+    "5.7",
+    "NA",
+]
+texts = st.lists(st.sampled_from(PARTS), max_size=30).map("".join)
+files = st.one_of(
+    st.binary(max_size=120), texts.map(str.encode), texts.map(lambda text: f"cue\tR1\n{text}".encode()),
+    texts.map(lambda text: f'"cue","R1"\n{text}'.encode()), texts.map(lambda text: text.encode("utf-16")),
+    texts.map(lambda text: gzip.compress(text.encode())), st.binary(max_size=60).map(lambda raw: b"\x1f\x8b" + raw),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files, st.sampled_from(["f.csv", "f.csv.gz"]))
+def test_whatever_bytes_a_valid_frame_or_one_sentence(tmp_path, raw, name):
+    path = tmp_path / name
+    path.write_bytes(raw)
+    readers = {
+        "table": lambda: textfiles.read_table(path, ["cue", "R1"]),
+        **{str(how): lambda how=how: textfiles.read_list(path, columns=how[0], header=how[1]) for how in ((1, False), (1, True), (2, False))},
+    }  # fmt: skip
+    for what, read in readers.items():
+        try:
+            found = read()
+        except DataError as error:
+            assert name in str(error)
+            continue
+        if what == "table":
+            assert list(found.columns) == ["cue", "R1"] and found.notna().all(axis=None) and found.index.is_monotonic_increasing
+            assert found.map(lambda word: isinstance(word, str)).all(axis=None)
+        else:
+            assert all(len(row) <= int(what[1]) and all(isinstance(word, str) for word in row) for row in found)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('cue,R1\ndog,"cat\n' + "dog,cat\n" * 300_000, r"file\.csv, line 2: a quotation mark is opened and not closed"),
         ("cue,R1\n" + "dog,cat\n" * 300_000 + "dog\n", r"file\.csv: .*line 300002: Expected 2 columns, got 1"),
         ("cue,R1\ndog,cat\n" + "x" * 2**21 + ",cat\n", r"line 3 has 2,097,156 characters, which no row of this format has"),
-        ("cue;R1\ndog;cat\n", r"line 1: columns? R1, cue not found; the header, read with comma as separator, holds: cue;R1"),
+        ("cue R1\ndog cat\n", r"line 1: columns? R1, cue not found; the header, read with TAB as separator, holds: cue R1"),
         ("cue,R1,r1\ndog,cat,cat\n", "line 1: column R1 stands twice in the header; keep one"),
     ],
 )
@@ -64,6 +191,9 @@ def test_word_lists_keep_their_order(write):
         ("teh", "the"),
         ("a, b", "ab"),
     ]
+    path = write("n\n3\n5.7\n")
+    with pytest.raises(DataError, match=r"line 3, column 'n': expected a whole number from 1 to 9, found '5\.7'"):
+        textfiles.parse_numbers(textfiles.read_table(path, ["n"]), "n", path, low=1, high=9, whole=True)
     with pytest.raises(DataError, match=r"line 2: expected 2 fields separated by TAB, found 1: \['the'\]"):
         textfiles.read_list(write("teh\tthe\nthe\n"), columns=2, header=False)
 

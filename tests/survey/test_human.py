@@ -105,7 +105,7 @@ HARMLESS = {
     "no interview number": lambda frame: write(frame.drop(columns="D_INTERVIEW")),
 }
 FATAL = {  # the change at a row, and what the error says besides the file
-    "other separator": (lambda frame, row: write(frame, "|"), "line 1: one column"),
+    "other separator": (lambda frame, row: write(frame, "~"), "line 1: one column"),
     "no weights": (lambda frame, row: write(frame.drop(columns="W_WEIGHT")), "line 1: no column W_WEIGHT"),
     "weights twice": (lambda frame, row: write(frame).replace("N_TOWN", "W_WEIGHT", 1), "W_WEIGHT stands twice"),
     "label": (lambda frame, row: write(change(frame, row, Q2="Very important")), "line {line}, column 'Q2': .*'Very important'"),
@@ -234,7 +234,6 @@ AGGREGATED = pd.DataFrame(
     columns=["question", "country", "answer", "share", "n"],
 )
 SHARES = {  # what is done to a row's file, and the error, or the reason to reject Q2
-    "semicolon": (lambda f, r: write(f, ";"), "line 1: columns question"),
     "label": (lambda f, r: write(change(f, r, answer="Very")), "line {line}, column 'answer'.*'Very'"),
     "no share": (lambda f, r: write(change(f, r, share="")), "line {line}, column 'share'"),
     "NaN": (lambda f, r: write(change(f, r, share="nan")), "line {line}, column 'share'"),
