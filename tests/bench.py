@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -395,13 +396,12 @@ def race_sft_step(side: str, **changes) -> dict:
 
     from align_utils.norms import strengths
     from align_utils.training import sft
-    from align_utils.training.loss import FusedTrainer
 
     cfg, model, tokenizer = _load_model()
     frame = strengths.load_norms(cfg)["us"].norms
     cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
     examples = sft.build_examples(frame, cues, cfg.languages["en"], rows=64, length=length, order="sampled", seed=1)
-    kind = {"ours": FusedTrainer, "baseline": SFTTrainer}[side]
+    kind = {"ours": sft.FusedTrainer, "baseline": SFTTrainer}[side]
     times, losses, loaded = _train_steps(cfg, kind, model, tokenizer, examples, steps=4, **changes)
     # The first step warms up; memory is what training adds to the loaded model.
     return {"seconds": sum(times[1:]) / 3, "result": losses, "mb": _measure_memory() - loaded}
@@ -416,7 +416,6 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
     from datasets import Dataset
     from transformers import TrainerCallback, set_seed
 
-    from align_utils.models import adapters
     from align_utils.training import sft
 
     tokenizer.padding_side, times = "right", []
@@ -430,10 +429,11 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
 
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
+        plan = sft.configure_sft(cfg, Path(folder), steps=steps, seed=cfg.profile.seed)
+        plan = dataclasses.replace(plan, eval_strategy="no", save_strategy="no", disable_tqdm=True, **changes)
         trainer = kind(
-            model=model, args=sft.configure_sft(cfg, Path(folder), max_steps=steps, eval_strategy="no", save_strategy="no", disable_tqdm=True, **changes),
-            processing_class=tokenizer, train_dataset=Dataset.from_list(examples), peft_config=adapters.configure_lora(cfg),
-            callbacks=[Clock()],
+            model=model, args=plan, processing_class=tokenizer, train_dataset=Dataset.from_list(examples),
+            peft_config=sft.configure_lora(cfg), callbacks=[Clock()],
         )  # fmt: skip
         loaded = _measure_memory()
         trainer.train()
@@ -442,17 +442,17 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
 
 
 def race_ppo_update(side: str) -> dict:
-    """The same trainer, adapter and critic on both sides; the baseline leaves out `passes.SharedBackbone`'s sharing."""
+    """The same trainer, adapter and critic on both sides; the baseline leaves out `preference.SharedBackbone`'s sharing."""
     from datasets import Dataset
+    from peft import PeftModel
     from transformers import TrainerCallback, set_seed
     from trl.experimental.ppo import PPOTrainer, ppo_trainer
 
     from align_utils.lexical import precision as lexical_precision
     from align_utils.models import adapters
-    from align_utils.models import load as models
     from align_utils.models import prompts as models_prompts
     from align_utils.norms import strengths
-    from align_utils.training import preference, reward
+    from align_utils.training import job, preference, reward, sft
 
     cfg, model, tokenizer = _load_model()
     vars(cfg)["profile"] = cfg.profile.model_copy(update={"ppo": cfg.profile.ppo.model_copy(update={"updates": 2})})
@@ -488,19 +488,19 @@ def race_ppo_update(side: str) -> dict:
     ppo_trainer.masked_whiten = closing("scoring", ppo_trainer.masked_whiten)
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
-        start = models.PeftModel(model, adapters.configure_lora(cfg), adapter_name="start")
+        start = PeftModel(model, sft.configure_lora(cfg), adapter_name="start")
         start.save_pretrained(folder)
-        policy = models.attach_adapter(start.unload(), Path(folder) / "start", "policy", trainable=True)
-        reference = preference._load_reference(cfg, "gemma-3-270m", policy, Path(folder) / "start", 1)
-        policy.set_adapter("policy")
-        critic = reward.Critic(policy)
+        policy = adapters.attach_adapter(start.unload(), Path(folder) / "start", job.POLICY, trainable=True)
+        adapters.attach_adapter(policy, Path(folder) / "start", "reference")
+        policy.set_adapter(job.POLICY)
+        critic = preference.Critic(policy)
         if side == "baseline":
             del policy.get_base_model().forward
             critic.backbone._shared = False
+        rated = reward.ListReward(lexical_precision.map_strengths(frame, language), language, cfg.profile.ppo.reward)
         trainer = PPOTrainer(
-            args=preference._configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy,
-            ref_model=reference, value_model=critic, callbacks=[Clock()],
-            reward_model=reward.NormReward(tokenizer, asked, lexical_precision.map_strengths(frame, language), cfg, language),
+            args=preference.configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy, ref_model=None,
+            reward_model=preference.NormReward(tokenizer, asked, rated), value_model=critic, callbacks=[Clock()],
             train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
         )  # fmt: skip
         loaded = _measure_memory()

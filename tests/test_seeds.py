@@ -11,9 +11,10 @@ from peft import PeftModel, get_peft_model
 
 from align_utils.config import profiles as config
 from align_utils.models import load as models
-from align_utils.models.adapters import configure_lora, find_adapter
+from align_utils.models.adapters import find_adapter
 from align_utils.survey import answers, ask
 from align_utils.survey import items as survey_items
+from align_utils.training.sft import configure_lora
 
 SECOND = 7
 

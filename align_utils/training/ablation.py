@@ -17,8 +17,8 @@ from align_utils.config.settings import Ablation, ConfigError
 from align_utils.config.stages import PREFERENCE, count_lists, list_trained
 from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
 from align_utils.lexical.precision import score_lists
-from align_utils.models.adapters import describe_step, find_adapter
-from align_utils.models.load import attach_adapter, check_adapters, load_base
+from align_utils.models.adapters import attach_adapter, check_adapters, describe_step, find_adapter
+from align_utils.models.load import load_base
 from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import compare, summarise
 from align_utils.store.ledger import note_read
@@ -35,8 +35,7 @@ from align_utils.store.steps import (
     save_frame,
 )  # fmt: skip
 from align_utils.training.job import PPO_VERSION, SFT_VERSION, Job
-from align_utils.training.loss import measure_loss
-from align_utils.training.sft import build_held_out, count_passes, plan_steps
+from align_utils.training.sft import build_held_out, count_passes, measure_loss, plan_steps
 from align_utils.training.train import train_stage
 
 # Bumped when the judging below changes its result for the same adapter.

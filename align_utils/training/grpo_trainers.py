@@ -14,9 +14,9 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.store.steps import TrainingError
-from align_utils.training.loss import has_plain_head, refuse_rewritten, score_tokens
+from align_utils.training.job import POLICY
 from align_utils.training.reward import ListReward
-from align_utils.training.validation import POLICY
+from align_utils.training.sft import has_plain_head, refuse_rewritten, score_tokens
 
 refuse_rewritten(GRPOTrainer, RLOOTrainer)
 

@@ -1,20 +1,56 @@
-"""One adapter to train: what it learns from, all that it depends on, where it is kept."""
+"""One adapter to train: what it depends on, how processes share it, what a trainer is told and watched for, whole checkpoints."""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.notebook import NotebookProgressCallback
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import CriticFree, Decoding, Language, Ppo, Sft
 from align_utils.config.stages import PREFERENCE
 from align_utils.models.adapters import find_adapter
-from align_utils.models.load import hash_base
+from align_utils.models.load import hash_base, pick_device
 from align_utils.norms.split import CultureNorms
-from align_utils.store.steps import hash_file, hash_settings, require
+from align_utils.store.steps import (
+    TrainingError,
+    explain,
+    hash_file,
+    hash_settings,
+    make_step,
+    name_work,
+    progress,
+    require,
+    require_space,
+    write_atomic,
+)  # fmt: skip
 
 # Bumped when a stage's result changes for the same settings.
 SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 3, 1
+# The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.
+POLICY = "default"
+# What must stay finite, by its key in the trainer's log.
+WATCHED = {
+    "sft": {"loss": "loss", "eval_loss": "validation loss"},
+    "ppo": {
+        "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
+        "loss/value_avg": "value loss",
+    },
+    "critic_free": {"reward": "reward", "kl": "KL", "entropy": "entropy", "loss": "loss"},
+}  # fmt: skip
+# While one checkpoint is written and sealed, the one before it must still be there.
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -96,3 +132,180 @@ class Job:
             "version": [SFT_VERSION, CRITIC_FREE_VERSION], "method": self.stage, "critic_free": free,
             "reward": profile.ppo.reward.model_dump(),
         }  # fmt: skip
+
+
+def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
+    """Rows a process takes at once, `device_batch` at most, and accumulation steps: all processes together take `batch` rows a step.
+
+    Examples
+    --------
+    >>> share_batch("sft.batch", 16, 4), share_batch("sft.batch", 12, 8)  # one process
+    ((4, 4), (6, 2))
+    """
+    processes = PartialState().num_processes
+    if pick_device()[0].type == "cuda" and processes == 1 and torch.cuda.device_count() > 1:
+        # transformers would take a batch on each GPU: other steps than the profile's, stored under its name.
+        raise TrainingError(
+            f"one process sees {torch.cuda.device_count()} GPUs: start one a GPU (`accelerate launch --config_file "
+            "notebooks/settings/launch/ddp.yaml --num_processes N -m align_utils.training --profile P`; the notebooks then find the adapters), "
+            "or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
+    if batch % processes:
+        raise TrainingError(f"{setting} = {batch} cannot be dealt out evenly to {processes} processes")
+    share = batch // processes
+    size = max(rows for rows in range(1, min(device_batch, share) + 1) if share % rows == 0)
+    return size, share // size
+
+
+@contextmanager
+def share_step(folder: Path, settings: dict, *, remedy: str):
+    """`store.make_step` for all processes of a launcher: the first one makes and finishes the step, the others wait."""
+    state = PartialState()
+    if state.is_main_process:
+        with make_step(folder, settings, remedy=remedy, kind=TrainingError) as work:
+            state.wait_for_everyone()
+            yield work
+            state.wait_for_everyone()
+    else:
+        state.wait_for_everyone()
+        with explain(f"process {state.process_index}", folder=folder.parent, remedy=remedy, kind=TrainingError):
+            yield name_work(folder, settings)
+        state.wait_for_everyone()
+    state.wait_for_everyone()
+
+
+@contextmanager
+def scale_gradients():
+    """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
+
+    Unscaled, small gradients of a 16-bit model underflow to 0 on their way to the adapter. trl's PPO takes no setting for it, and
+    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
+    launcher always sets it, to `no` where the launch file names nothing else.
+    """
+    name = "ACCELERATE_MIXED_PRECISION"
+    given = os.environ.get(name)
+    if pick_device()[1] != torch.float16 or (given or "no") != "no":
+        yield
+        return
+    os.environ[name] = "fp16"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        os.environ.update({name: given} if given else {})
+
+
+@contextmanager
+def keep_adapter(model: PeftModel):
+    """An adapter that is handed to a trainer inside the block stays as it was loaded, float32.
+
+    trl's GRPO and RLOO round that of a quantised model to bfloat16 on any card, after its copy for the KL was made. They scale
+    no gradients, so nothing refuses it; but the policy would no longer be the SFT model, the optimiser's small steps would be
+    lost in 8 bits, and a card without bfloat16 emulates it. trl's PPO rounds only an adapter that it has made itself.
+    """
+    loaded = {name: weights.data for name, weights in model.named_parameters() if weights.requires_grad}
+    yield
+    for name, weights in model.named_parameters():
+        if name in loaded:
+            weights.data = loaded[name].to(weights.device)
+
+
+def widen_adapter(trainer) -> None:
+    """Make the adapter of a 4-bit model float32.
+
+    trl makes it bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has fallen to 1e-5 most of them),
+    and where training is in float16 (a T4) the gradient scaler refuses such gradients. Other adapters are left as trl made them:
+    float32, or under ZeRO-3, which cannot gather two types, the model's own type.
+    """
+    if getattr(trainer.model, "is_loaded_in_4bit", False):
+        for weights in trainer.model.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.float()
+
+
+def guard(trainer, job: Job) -> None:
+    """Watch a trainer's numbers, see that its checkpoints have room, and show its progress as a plain bar.
+
+    transformers' own HTML bars cannot be seen in a headless run.
+    """
+    trainer.add_callback(Watch(job))
+    # Weights and two moments of Adam for each checkpoint, and the result.
+    tuned = sum(weights.numel() * 4 for weights in trainer.model.parameters() if weights.requires_grad)
+    require_space(job.name, job.folder.parent, tuned * (3 * (KEPT + 1) + 1), kind=TrainingError)
+    trainer.remove_callback(NotebookProgressCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar)
+
+
+class Watch(TrainerCallback):
+    """Stops the training at the step whose log or weights are no longer finite, before anything of it is saved."""
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def on_log(self, args, state, control, logs=None, model=None, **_):
+        """transformers and trl call this on every process with each line of the log, before they save."""
+        names = WATCHED[self.job.section]
+        wrong = [f"{name} ({logs[key]})" for key, name in names.items() if not math.isfinite(logs.get(key, 0.0))]
+        # A gradient that is not finite leaves this step's loss as it was, and a list is decoded from any weights.
+        tuned = [weights.detach().isfinite().all() for weights in model.parameters() if weights.requires_grad]
+        if not wrong and torch.stack(tuned).all():
+            return
+        remedy = "before any training: the base model itself gives it (weights or dtype)"
+        if state.global_step:
+            setting = f"{self.job.section}.learning_rate (now {self.job.settings.learning_rate:g})"
+            remedy = f"lower {setting} in the profile. Whole checkpoints and finished steps are kept"
+        found = ", ".join(wrong) or "adapter's weights"
+        raise TrainingError(f"{self.job.name}: not finite at step {state.global_step}: {found}; {remedy}")
+
+
+class _Bar(TrainerCallback):
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = progress(
+            total=state.max_steps, initial=state.global_step, desc="training", unit="step",
+            disable=not state.is_world_process_zero,
+        )  # fmt: skip
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()
+
+
+class Seal(TrainerCallback):
+    """Writes the hash of a checkpoint's files beside it once all are written: without that mark it does not count."""
+
+    def on_save(self, args, state, control, **_):
+        """transformers calls this on every process after its part of a checkpoint."""
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            with write_atomic(_find_mark(folder)) as temporary:
+                temporary.write_text(hash_file(folder), encoding="utf-8")
+
+
+def _find_mark(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"whole-{checkpoint.name}.txt")
+
+
+def find_checkpoint(folder: Path) -> str | None:
+    """The last whole checkpoint of a folder, or None; what a kill, a full disk or a deletion left in pieces is removed."""
+    if not folder.is_dir():
+        return None
+    if PartialState().is_main_process:
+        for path in folder.glob("checkpoint-*"):
+            mark = _find_mark(path)
+            if not mark.is_file() or mark.read_text(encoding="utf-8") != hash_file(path):
+                shutil.rmtree(path)
+    PartialState().wait_for_everyone()
+    return get_last_checkpoint(str(folder))
+
+
+def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
+    """A trainer's history (`trainer.state.log_history`) as one row a step: `step` and the columns that `names` gives its keys."""
+    rows: dict[int, dict] = {}
+    for entry in history:
+        if kept := {new: entry[old] for old, new in names.items() if old in entry}:
+            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(kept)
+    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=["step", *names.values()])

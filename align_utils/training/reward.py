@@ -1,18 +1,26 @@
-"""The reward of a list, the same for every preference method, and the signs of a reward that is gamed."""
+"""The reward of a list, the same for every preference method, the signs that it is gamed, and its mean on validation cues in training."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
+import torch
+from accelerate.utils import broadcast_object_list
+from peft import PeftModel
+from transformers import TrainerCallback
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
+from align_utils.lexical.lists import generate_lists
 from align_utils.lexical.precision import map_strengths, score_reward, split_reward
 from align_utils.models.prompts import draw_lists, parse_list, split_parts
 from align_utils.norms.split import CultureNorms
-from align_utils.store.steps import TrainingError
+from align_utils.store.steps import TrainingError, explain
+from align_utils.training.job import POLICY, Job
 
 # What a list's reward is made of, and where a gamed one shows: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "duplicates", "copies", "listed", "frequent")
@@ -75,6 +83,86 @@ def find_common(strengths: dict[str, dict[str, float]], *, k: int) -> set[str]:
     for table in strengths.values():
         totals.update(table)
     return set(sorted(totals, key=lambda word: (-totals[word], word))[:k])
+
+
+class ValidationReward(TrainerCallback):
+    """Every `eval_every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept in `work`.
+
+    Decoding and reward are those of the profile's `ppo`, whatever the method, so that methods can be compared. With `patience` the
+    trainer is told to stop after so many measurements in a row without a better reward. Of the cues `train` and `valid` are read.
+    """
+
+    def __init__(self, job: Job, policy: PeftModel, tokenizer, work: Path):
+        self.job, self.policy, self.tokenizer, self.work = job, policy, tokenizer, work
+        self.cues = job.own.cues["valid"]
+        strengths, taught = (
+            map_strengths(job.own.norms[job.own.norms["cue"].isin(set(cues))], job.language) for cues in (self.cues, job.cues)
+        )
+        self.reward = ListReward(strengths, job.language, job.cfg.profile.ppo.reward, taught=taught)
+        self.history: list[dict] = []
+        self.times: list[dict] = []
+        self.best: int | None = None
+        self.started = time.perf_counter()
+
+    def measure(self, update: int) -> float:
+        """Mean reward on the validation cues, in [0, 1]; stored under the update's number."""
+        job, was_training = self.job, self.policy.training
+        self.policy.eval()
+        # The random stream is left as it was: validation must not change the training that follows.
+        with (
+            torch.random.fork_rng(),
+            explain("validation", folder=self.work, remedy="lower lexical.batch in the profile", kind=TrainingError),
+        ):
+            lists = generate_lists(
+                job.cfg, self.policy, self.tokenizer, job.language, self.cues, [job.decoding], label="validation"
+            )
+        self.policy.train(was_training)
+        described = [self.reward.describe(row.cue, row.text, row.responses) for row in lists.itertuples()]
+        parts, settings = pd.DataFrame(described).mean(), self.reward.settings
+        reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
+        # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
+        words = [job.language.normalise(word) for words in lists["responses"] for word in words]
+        variety = len(set(words)) / len(words) if words else math.nan
+        shown = {"update": update, "reward_valid": reward, **parts.add_suffix("_valid"), "variety_valid": variety}
+        self.history.append(shown)
+        return reward
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """The SFT model's own reward, as update 0, and the clock of the first update.
+
+        Not before: a trainer may put autocast around the policy (float16 cards), and all measurements are to be made alike.
+        """
+        self.measure(0)
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """trl calls this after each update."""
+        update, settings = state.global_step, self.job.settings
+        self.times.append({"update": update, "seconds": round(time.perf_counter() - self.started, 3)})
+        if update % settings.eval_every == 0 or update == state.max_steps:
+            self._judge(update, save=state.is_world_process_zero)
+            since = sum(row["update"] > self.best for row in self.history)
+            control.should_training_stop |= settings.patience is not None and since >= settings.patience
+        self.started = time.perf_counter()
+
+    def _judge(self, update: int, *, save: bool) -> None:
+        best = max((row["reward_valid"] for row in self.history if row["update"] > 0), default=-math.inf)
+        # Every process measures; the first one's word counts, so that all stop at the same update.
+        (reward,) = broadcast_object_list([self.measure(update)])
+        self.history[-1]["reward_valid"] = reward
+        if reward > best:
+            self.best = update
+            if save:
+                self.policy.save_pretrained(self.work, selected_adapters=[POLICY], safe_serialization=True)
+
+    def tabulate(self) -> pd.DataFrame:
+        """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`; one row a measurement."""
+        frame = pd.DataFrame(self.history)
+        return frame.assign(chosen=frame["update"] == self.best)
+
+    def tabulate_times(self) -> pd.DataFrame:
+        """`update, seconds` of each update, validation left out; a file of its own, since it is never the same twice."""
+        return pd.DataFrame(self.times, columns=["update", "seconds"])
 
 
 def show_rewards(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:

@@ -16,15 +16,6 @@ NO_GAIN = "no gain over SFT on validation"
 SIGNS = ("length", "duplicates", "copies", "listed", "frequent", "variety")
 
 
-def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
-    """A trainer's history (`trainer.state.log_history`) as one row a step: `step` and the columns that `names` gives its keys."""
-    rows: dict[int, dict] = {}
-    for entry in history:
-        if kept := {new: entry[old] for old, new in names.items() if old in entry}:
-            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(kept)
-    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=["step", *names.values()])
-
-
 def read_logs(folders: Folders) -> pd.DataFrame:
     """Logs of finished trainings, one below the other: `log.csv`'s columns, `model, culture, stage`."""
     parts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -15,13 +16,12 @@ from transformers import set_seed
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.config.stages import PREFERENCE, list_trained
-from align_utils.models.adapters import refuse_shards, share_step
 from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
 from align_utils.store.ledger import note_made
 from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, save_frame
-from align_utils.training.job import Job
+from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
 from align_utils.training.sft import count_passes, fine_tune
 
@@ -65,7 +65,13 @@ def _train(job: Job, key: dict) -> None:
     train, settings, remedy = fine_tune, job.settings, ""
     if job.stage in PREFERENCE:
         train = prefer
-        refuse_shards(job.stage)
+        if any(
+            os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+        ):
+            raise TrainingError(
+                f"{job.stage} draws lists from whole models and cannot shard their weights: launch this stage with "
+                "notebooks/settings/launch/ddp.yaml (`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
+            )
         # trl would loop for ever.
         name = {"ppo": "episodes", "critic_free": "cues"}[job.section]
         if len(job.cues) < (asked := getattr(settings, name)):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from align_utils import config, store
 from align_utils.config import settings
 from align_utils.config.profiles import read_settings
-from align_utils.models import decode, export, prompts
+from align_utils.models import adapters, decode, export, prompts
 from align_utils.models import load as models
 from align_utils.store import steps
 from align_utils.training import train
@@ -35,7 +35,7 @@ def test_plain_transformers_give_the_same_greedy_text(exported):
     asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in stage["us"].cues["test"][:4]]
     base, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     untuned = decode.generate_texts(base, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
-    tuned = models.attach_adapter(base, adapter, "sft").eval()
+    tuned = adapters.attach_adapter(base, adapter, "sft").eval()
     expected = decode.generate_texts(tuned, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
     plain, reader = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = []
@@ -78,7 +78,7 @@ def notices(exported, monkeypatch, tmp_path):
     def find(loader, source):
         found = settings.ModelSource(name="other", loader=loader, source=source, licence="its own")
         monkeypatch.setitem(cfg.models, "other", found)
-        return [path.name for path in export._find_notices(cfg, "other")]
+        return [path.name for path in export._find_notices(found)]
 
     return find
 

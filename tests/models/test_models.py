@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from align_utils.config import settings
-from align_utils.models import gemma_gguf
+from align_utils.models import adapters
 from align_utils.models import load as models
 from align_utils.store import steps
 
@@ -22,11 +22,11 @@ def test_gemma_tokenizer_gives_the_known_ids():
         fields = reader.GGUFReader(package.assemble(Path(folder) / "model.gguf")).fields
         parts = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
         del fields
-    tokenizer = gemma_gguf.build_bpe_tokenizer(*parts)
-    assert tokenizer.encode("The capital of France is").ids == [2, 818, 5279, 529, 7001, 563]
-    assert tokenizer.encode(" 1").ids[1:] == [236743, 236770], "space and digit are two tokens"
+    tokenizer = models.build_bpe_tokenizer(*parts)
+    assert tokenizer.encode("The capital of France is") == [2, 818, 5279, 529, 7001, 563]
+    assert tokenizer.encode(" 1")[1:] == [236743, 236770], "space and digit are two tokens"
     for text in ("hello world", "人们听到“苹果”", "a\n\nb 🙂"):
-        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+        assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_swapping_adapters_changes_the_output_and_none_is_the_base(cfg, tmp_path
             LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False),
         )
         wrapped.save_pretrained(tmp_path / name)
-    model = models.attach_adapter(models.attach_adapter(base, tmp_path / "a", "a"), tmp_path / "b", "b").eval()
+    model = adapters.attach_adapter(adapters.attach_adapter(base, tmp_path / "a", "a"), tmp_path / "b", "b").eval()
     outputs = {}
     for name in ("a", "b", None, "a"):
-        with models.use_adapter(model, name), torch.no_grad():
+        with adapters.use_adapter(model, name), torch.no_grad():
             outputs.setdefault(name, []).append(model(**inputs).logits)
     assert torch.allclose(outputs[None][0], plain, atol=1e-6)
     assert torch.equal(*outputs["a"])
@@ -102,13 +102,13 @@ def test_an_adapter_that_changes_nothing_is_found_when_it_is_loaded(cfg, tmp_pat
     save_adapter(cfg, tmp_path / "b", seed=1, trained=trained)
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     for name in ("a", "b"):
-        model = models.attach_adapter(model, tmp_path / name, name)
+        model = adapters.attach_adapter(model, tmp_path / name, name)
     folders = {name: tmp_path / name for name in ("a", "b")}
     if trained:
-        models.check_adapters(model.eval(), tokenizer, folders)
+        adapters.check_adapters(model.eval(), tokenizer, folders)
         return
     with pytest.raises(steps.ModelError, match="adapter 'b' .* changes nothing"):
-        models.check_adapters(model.eval(), tokenizer, folders)
+        adapters.check_adapters(model.eval(), tokenizer, folders)
 
 
 def test_a_swap_without_effect_is_found(cfg, tmp_path):
@@ -116,8 +116,8 @@ def test_a_swap_without_effect_is_found(cfg, tmp_path):
         save_adapter(cfg, tmp_path / name, seed=seed, trained=True)
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
     for name in ("a", "b"):
-        model = models.attach_adapter(model, tmp_path / "a", name)
+        model = adapters.attach_adapter(model, tmp_path / "a", name)
     # PPO may keep the SFT adapter as it was: the same weights under two names are no error.
-    models.check_adapters(model.eval(), tokenizer, {"a": tmp_path / "a", "b": tmp_path / "a"})
+    adapters.check_adapters(model.eval(), tokenizer, {"a": tmp_path / "a", "b": tmp_path / "a"})
     with pytest.raises(steps.ModelError, match="'a' and 'b' hold different weights .* exactly alike"):
-        models.check_adapters(model, tokenizer, {"a": tmp_path / "a", "b": tmp_path / "b"})
+        adapters.check_adapters(model, tokenizer, {"a": tmp_path / "a", "b": tmp_path / "b"})

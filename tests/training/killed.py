@@ -133,7 +133,7 @@ SFT = {
     "half the state of a checkpoint": kill_at(
         "transformers.trainer_callback:TrainerState.save_to_json", 2, after=lambda _, path: cut(path)
     ),
-    "before a checkpoint is sealed": kill_at("align_utils.training.validation:Seal.on_save", 2),
+    "before a checkpoint is sealed": kill_at("align_utils.training.job:Seal.on_save", 2),
     "while an old checkpoint is deleted": kill_at("transformers.trainer:rotate_checkpoints", 3),
     "before the adapter is saved": kill_at(PEFT, 4),
     "half the adapter": kill_at(PEFT, 4, after=lambda _, folder: cut(folder / ADAPTER)),

@@ -7,11 +7,11 @@ from conftest import copy_project, prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
+from align_utils.models import adapters, prompts
 from align_utils.models import load as models
-from align_utils.models import prompts
 from align_utils.norms import split
 from align_utils.store import steps
-from align_utils.training import ablation, job, loss, sft, train
+from align_utils.training import ablation, job, sft, train
 
 SHORT = {"sft": {"steps": 3, "eval_every": 2}}
 
@@ -117,11 +117,11 @@ def test_held_out_loss_is_that_of_the_trainer(project):
     log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
-    model = models.attach_adapter(model, folder, "x").eval()
+    model = adapters.attach_adapter(model, folder, "x").eval()
     cues, length = data.cues["valid"], cfg.profile.sft.list_length
     rows = sft.build_examples(data.norms, cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
     assert len(rows) == cfg.profile.sft.device_batch, "one batch: the trainer's mean over batches is the mean over tokens"
-    losses = [loss.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
+    losses = [sft.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
     assert losses == pytest.approx([log["eval_loss"].iloc[-1]] * 2, abs=1e-5)
 
 

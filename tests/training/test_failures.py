@@ -22,9 +22,9 @@ from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
 from align_utils.store import steps
 from align_utils.survey import ask
-from align_utils.training import reward, train
-from align_utils.training.loss import FusedTrainer
-from align_utils.training.validation import find_checkpoint
+from align_utils.training import job, reward, train
+from align_utils.training.job import find_checkpoint
+from align_utils.training.sft import FusedTrainer
 
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 Usage = namedtuple("Usage", "total used free")
@@ -168,8 +168,8 @@ def test_what_is_finished_stays_finished_when_a_device_takes_fewer_rows(project,
 
 
 def test_one_process_that_sees_several_gpus_is_told_to_start_one_each(monkeypatch):
-    assert adapters.share_batch("sft.batch", 12, 8) == (6, 2)
-    monkeypatch.setattr(adapters, "pick_device", lambda: (torch.device("cuda"), torch.bfloat16, "a card"))
+    assert job.share_batch("sft.batch", 12, 8) == (6, 2)
+    monkeypatch.setattr(job, "pick_device", lambda: (torch.device("cuda"), torch.bfloat16, "a card"))
     for cards, refused in ((1, False), (2, True)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
         with (
@@ -177,7 +177,7 @@ def test_one_process_that_sees_several_gpus_is_told_to_start_one_each(monkeypatc
             if refused
             else nullcontext()
         ):
-            adapters.share_batch("sft.batch", 12, 8)
+            job.share_batch("sft.batch", 12, 8)
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
@@ -220,8 +220,8 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
 @pytest.mark.parametrize(
     ("place", "error", "shown"),
     [
-        ("ppo_trainer.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
-        ("validation.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
+        ("preference.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
+        ("reward.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
         ("train.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
         ("train.save_frame", KeyboardInterrupt(), None),
     ],

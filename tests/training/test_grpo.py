@@ -29,7 +29,7 @@ from align_utils.plots import common as common_plots
 from align_utils.plots import training as training_plots
 from align_utils.store import steps
 from align_utils.store.steps import TrainingError
-from align_utils.training import grpo_trainers, job, loss, ppo_trainer, preference, tables, train, validation
+from align_utils.training import grpo_trainers, job, preference, sft, tables, train
 from align_utils.training import reward as training_reward
 
 METHODS = ("rloo", "grpo")
@@ -119,7 +119,7 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
 
     @contextmanager
     def keep(model):
-        with adapters.keep_adapter(model):
+        with job.keep_adapter(model):
             yield
             rounded.append({weights.dtype for weights in model.parameters() if weights.requires_grad})
 
@@ -137,7 +137,7 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
         hashes.append(steps.hash_file(path))
     assert hashes[0] == hashes[1]
     expected = [] if method == "ppo" else [{torch.float32}, {torch.bfloat16}]
-    assert rounded == expected, "trl rounds it no longer: adapters.keep_adapter can go"
+    assert rounded == expected, "trl rounds it no longer: job.keep_adapter can go"
 
 
 def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatch):
@@ -168,7 +168,7 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
     held = set(cues["test"])
     norms = people["us"].norms
     data = {"us": replace(people["us"], cues=cues, norms=norms[~norms["cue"].isin(held)])}
-    judge, seen = validation.ValidationReward._judge, []
+    judge, seen = training_reward.ValidationReward._judge, []
 
     def stop_at_the_second(self, update, **kwargs):
         judge(self, update, **kwargs)
@@ -176,7 +176,7 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(validation.ValidationReward, "_judge", stop_at_the_second)
+    monkeypatch.setattr(training_reward.ValidationReward, "_judge", stop_at_the_second)
     Seen.read.clear()
     monkeypatch.setattr(job.Job, "describe", lambda _: settings)
     with pytest.raises(KeyboardInterrupt):
@@ -203,7 +203,7 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
         narrowed.append(kinds)
         return lists
 
-    monkeypatch.setattr(validation, "generate_lists", note)
+    monkeypatch.setattr(training_reward, "generate_lists", note)
     monkeypatch.setattr(
         job, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
     )  # fmt: skip
@@ -222,7 +222,7 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, monkeypatch, method):
     cfg, people = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
-    policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
+    policy = adapters.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     reward = training_reward.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
     rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
     warm = change(cfg, critic_free={"temperature": 0.7})
@@ -277,7 +277,7 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     # Two cues, and words that are right for one of them alone: a group compared with the other's lists would show.
     cfg, _ = project
     model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
-    policy = models.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
+    policy = adapters.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     language, parts = cfg.languages["en"], cfg.profile.ppo.reward.model_copy(update={"k": 3, "precision": 0.5, "strength": 0.5})
     strengths = {"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}, "sun": {"moon": 0.4, "day": 0.1}}
     reward = training_reward.ListReward(strengths, language, parts)
@@ -366,19 +366,19 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
 
 
 def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
-    monkeypatch.setattr(loss, "ROWS", 30)
+    monkeypatch.setattr(sft, "ROWS", 30)
     torch.manual_seed(3)
     weight, targets, pull = torch.randn(100, 16) * 2, torch.randint(100, (7,)), torch.randn(7)
     hidden = torch.randn(7, 16).mul(3).requires_grad_()
     logs = torch.log_softmax(hidden @ weight.T, dim=-1)
     expected, entropy = logs.gather(1, targets[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
     (slope,) = torch.autograd.grad((expected * pull).sum(), hidden)
-    found, entropies = loss.score_tokens(hidden, weight, targets, entropy=True)
+    found, entropies = sft.score_tokens(hidden, weight, targets, entropy=True)
     (found * pull).sum().backward()
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(entropies, entropy)
     torch.testing.assert_close(hidden.grad, slope, rtol=1e-4, atol=1e-4)
-    assert loss.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
+    assert sft.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
 
 
 def test_the_reward_is_that_of_ppo(project):
@@ -389,7 +389,7 @@ def test_the_reward_is_that_of_ppo(project):
     text = " cat, dog, moon\nbone"
     asked = {(2, 3): "dog"}
     noted = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
-    module = ppo_trainer.NormReward(tokenizer, asked, noted)
+    module = preference.NormReward(tokenizer, asked, noted)
     ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     score = reward.score("dog", text)
     assert (

@@ -4,17 +4,17 @@ import inspect
 
 import pytest
 import torch
+from peft import PeftModel
 from trl.experimental.ppo.ppo_trainer import PolicyAndValueWrapper, forward
 
-from align_utils.models import adapters
 from align_utils.models import load as models
-from align_utils.training import ppo_trainer
+from align_utils.training import preference, sft
 
 
 @pytest.fixture
 def policy(cfg):
     model, _ = models.load_base(cfg.models["tiny"], seed=4)
-    policy = models.PeftModel(model, adapters.configure_lora(cfg), adapter_name="policy")
+    policy = PeftModel(model, sft.configure_lora(cfg), adapter_name="policy")
     torch.manual_seed(1)
     for name, weights in policy.named_parameters():
         if "lora_B" in name:
@@ -36,7 +36,7 @@ def test_scoring_equals_that_of_the_plain_model_and_reads_the_backbone_once(poli
     torch.manual_seed(2)
     ids = torch.randint(5, 90, (3, 9))
     ids[0, :2] = 0  # padding on the left
-    critic, core = ppo_trainer.Critic(policy), policy.get_base_model()
+    critic, core = preference.Critic(policy), policy.get_base_model()
     wrapper = PolicyAndValueWrapper(policy, critic)
     seen, positions = [], []
     core.base_model.register_forward_hook(lambda *_: seen.append(1))
@@ -62,7 +62,7 @@ def test_scoring_equals_that_of_the_plain_model_and_reads_the_backbone_once(poli
 
 
 def test_the_value_loss_does_not_move_the_policy_and_nothing_is_registered_twice(policy):
-    critic = ppo_trainer.Critic(policy)
+    critic = preference.Critic(policy)
     assert {name for name, _ in critic.named_parameters()} == {"score.weight", "score.bias"}
     ids = torch.randint(5, 90, (2, 6))
     _, values = forward(PolicyAndValueWrapper(policy, critic), ids, 0)
@@ -73,11 +73,11 @@ def test_the_value_loss_does_not_move_the_policy_and_nothing_is_registered_twice
 def test_generation_and_models_with_another_head_are_left_as_they_are(policy):
     core, ids = policy.get_base_model(), torch.randint(5, 90, (2, 6))
     before = policy(input_ids=ids).logits
-    backbone = ppo_trainer.SharedBackbone(policy)
+    backbone = preference.SharedBackbone(policy)
     assert torch.equal(policy(input_ids=ids).logits, before) and "forward" in vars(core)
     del core.forward
     core.config.final_logit_softcapping = 30.0
-    backbone = ppo_trainer.SharedBackbone(policy)
+    backbone = preference.SharedBackbone(policy)
     assert not backbone._shared and inspect.signature(core.forward) == inspect.signature(type(core).forward.__get__(core))
     hidden = backbone(ids, torch.ones_like(ids), torch.arange(6).expand(2, 6)).hidden_states[-1]
     assert not hidden.requires_grad and backbone._last is None

@@ -18,7 +18,7 @@ from align_utils.lexical import precision
 from align_utils.models import adapters, decode, prompts
 from align_utils.models import load as models
 from align_utils.store import steps
-from align_utils.training import job, loss, ppo_trainer, reward, sft, tables, train, validation
+from align_utils.training import job, preference, reward, sft, tables, train
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(proj
 def test_an_example_that_would_be_cut_is_an_error(project):
     _, tokenizer = models.load_base(project[0].models["tiny"], seed=0)
     with pytest.raises(steps.TrainingError, match="sft.max_tokens"):
-        sft._check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
+        sft.check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
 
 
 def test_the_reward_module_finds_prompt_and_list_through_padding(project):
@@ -116,7 +116,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
-    module = ppo_trainer.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
+    module = preference.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
     lists = {"dog": " cat, moon", "sunset": " blue"}
     texts = [
         list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
@@ -151,10 +151,10 @@ def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapt
     cfg, people = project
     # A stage that is stored already is none to be trained again, whatever the device takes at once.
     shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"), ignore_errors=True)
-    steps, widths, step, score = [], [], torch.optim.AdamW.step, ppo_trainer.NormReward._reward_rows
+    steps, widths, step, score = [], [], torch.optim.AdamW.step, preference.NormReward._reward_rows
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
     monkeypatch.setattr(
-        ppo_trainer.NormReward, "_reward_rows", lambda self, ids, mask: (widths.append(len(ids)), score(self, ids, mask))[1]
+        preference.NormReward, "_reward_rows", lambda self, ids, mask: (widths.append(len(ids)), score(self, ids, mask))[1]
     )
     folder = train.train_stage(change(cfg, ppo={"device_batch": 2}), "tiny", "us", "ppo", people)
     log, ppo = pd.read_csv(folder / "log.csv"), cfg.profile.ppo
@@ -178,16 +178,16 @@ def test_a_stage_ends_once_validation_has_not_risen_for_long_enough(project, ada
     cfg, people = project
     part = "ppo" if stage_name == "ppo" else "critic_free"
     cfg = change(cfg, **{part: {"updates": 6, "eval_every": 1, "patience": 2}})
-    rising, measure = iter([0.1, 0.2, 0.3, 0.3, 0.1]), validation.ValidationReward.measure
+    rising, measure = iter([0.1, 0.2, 0.3, 0.3, 0.1]), reward.ValidationReward.measure
 
     def pretend(self, update):
         measure(self, update)
         self.history[-1]["reward_valid"] = next(rising)
         return self.history[-1]["reward_valid"]
 
-    monkeypatch.setattr(validation.ValidationReward, "measure", pretend)
+    monkeypatch.setattr(reward.ValidationReward, "measure", pretend)
     ended = []
-    monkeypatch.setattr(adapters._Bar, "on_train_end", lambda self, *_, **__: ended.append(self.bar.n))
+    monkeypatch.setattr(job._Bar, "on_train_end", lambda self, *_, **__: ended.append(self.bar.n))
     folder = train.train_stage(cfg, "tiny", "us", stage_name, people)
     assert ended == [4], "the bar is closed at the last update"
     log = pd.read_csv(folder / "log.csv")
@@ -222,13 +222,13 @@ def test_batched_lists_equal_single_ones(project):
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])
 def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
-    monkeypatch.setattr(loss, "ROWS", 30)  # 100 rows of vocabulary: four blocks, the last one short
+    monkeypatch.setattr(sft, "ROWS", 30)  # 100 rows of vocabulary: four blocks, the last one short
     torch.manual_seed(tokens)
     weight, targets = torch.randn(100, 16) * 3, torch.randint(100, (tokens,))
     hidden = torch.randn(tokens, 16).mul(4).requires_grad_()
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     (slope,) = torch.autograd.grad(expected / 7, hidden)
-    fused = loss.sum_token_losses(hidden, weight, targets)
+    fused = sft.sum_token_losses(hidden, weight, targets)
     (fused / 7).backward()
     torch.testing.assert_close(fused, expected)
     torch.testing.assert_close(hidden.grad, slope)
@@ -237,7 +237,7 @@ def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
 def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
     cfg, people = project
     logs = []
-    for number, trainer in enumerate((loss.FusedTrainer, SFTTrainer)):
+    for number, trainer in enumerate((sft.FusedTrainer, SFTTrainer)):
         monkeypatch.setattr(sft, "pick_trainer", lambda _, trainer=trainer: trainer)
         monkeypatch.setattr(job, "find_adapter", lambda *_, number=number: tmp_path / str(number))
         logs.append(pd.read_csv(train.train_stage(cfg, "tiny", "us", "sft", people) / "log.csv"))
@@ -246,22 +246,22 @@ def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
 
 def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl(project, monkeypatch):
     model, _ = models.load_base(project[0].models["tiny"], seed=1)
-    assert loss.pick_trainer(model) is loss.FusedTrainer
-    monkeypatch.setattr(loss, "PartialState", lambda: SimpleNamespace(num_processes=2))
-    assert loss.pick_trainer(model) is SFTTrainer
+    assert sft.pick_trainer(model) is sft.FusedTrainer
+    monkeypatch.setattr(sft, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    assert sft.pick_trainer(model) is SFTTrainer
     monkeypatch.undo()
     model.config.final_logit_softcapping = 30.0
-    assert loss.pick_trainer(model) is SFTTrainer
+    assert sft.pick_trainer(model) is SFTTrainer
 
 
-@pytest.mark.parametrize(("scale", "trainer"), [(8.0, SFTTrainer), (1.0, loss.FusedTrainer)])
+@pytest.mark.parametrize(("scale", "trainer"), [(8.0, SFTTrainer), (1.0, sft.FusedTrainer)])
 def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
     settings = GraniteConfig(
         vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_dropout=0.5, logits_scaling=scale,
     )  # fmt: skip
     model, stream = GraniteForCausalLM(settings).train(), torch.get_rng_state()
-    assert loss.pick_trainer(model) is trainer
+    assert sft.pick_trainer(model) is trainer
     assert model.training and torch.equal(torch.get_rng_state(), stream), "the training that follows is the same"
 
 
