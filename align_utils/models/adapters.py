@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 
 from align_utils.config.profiles import Config
+from align_utils.config.settings import ConfigError
 from align_utils.config.stages import list_trained, name_notebook
 from align_utils.models.load import hash_base, load_base
 from align_utils.store.steps import ModelError, find_step, hash_file, make_step, progress, require
@@ -88,6 +89,14 @@ def load_states(cfg: Config, name: str, seed: int | None = None):
         model = attach_adapter(model, folder, adapter)
     check_adapters(model.eval(), tokenizer, folders)
     return model, tokenizer, cells
+
+
+def choose(cfg: Config, kind: str, given: Sequence[str]) -> list[str]:
+    """Models, cultures or stages named on a command line, by default all of the run; ConfigError where the run has no such name."""
+    there = {"model": cfg.models, "culture": cfg.cultures, "stage": list_trained(cfg)}[kind]
+    if unknown := sorted(set(given) - set(there)):
+        raise ConfigError(f"--{kind} {', '.join(unknown)}: profile '{cfg.profile.name}' has {', '.join(there)}")
+    return list(given or there)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from align_utils.config.profiles import Config, load, read_settings
 from align_utils.config.settings import ConfigError, ModelSource
 from align_utils.config.stages import name_notebook
-from align_utils.models.adapters import attach_adapter, find_adapter
+from align_utils.models.adapters import attach_adapter, choose, find_adapter
 from align_utils.models.load import load_base
 from align_utils.store.page import load_metrics, name_path
 from align_utils.store.steps import MissingInput, ModelError, StepError, make_step, read_frame, require
@@ -153,14 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m align_utils.models.export --profile P [--model M] [--culture C] [--stage ppo]`; default: all models and cultures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", required=True)
-    parser.add_argument("--model", action="append")
-    parser.add_argument("--culture", action="append")
+    for kind in ("model", "culture"):
+        parser.add_argument(f"--{kind}", action="append", default=[])
     parser.add_argument("--stage", default="ppo")
     options = parser.parse_args(arguments)
     try:
         cfg = load(options.profile)
-        for model, culture in product(options.model or cfg.models, options.culture or cfg.cultures):
-            print(name_path(cfg, export_model(cfg, model, culture, options.stage)))
+        chosen = [choose(cfg, kind, getattr(options, kind)) for kind in ("model", "culture")]
+        for cell in product(*chosen, choose(cfg, "stage", [options.stage])):
+            print(name_path(cfg, export_model(cfg, *cell)))
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(f"\n{error}")
 

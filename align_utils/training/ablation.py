@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from align_utils.config.settings import Ablation, ConfigError
 from align_utils.config.stages import PREFERENCE, count_lists, list_trained
 from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
 from align_utils.lexical.precision import score_lists
-from align_utils.models.adapters import attach_adapter, check_adapters, describe_step, find_adapter
+from align_utils.models.adapters import attach_adapter, check_adapters, choose, describe_step, find_adapter
 from align_utils.models.load import load_base
 from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import compare, summarise
@@ -46,8 +47,7 @@ JUDGED_K = 5
 
 
 class Case(NamedTuple):
-    """One variant of one model and culture: its stage, its overlay, the configuration that this gives, and how many responses a
-    list holds on which its loss is measured (alike for all)."""
+    """One variant of one model and culture: its stage and overlay, the configuration that this gives, responses of a held-out list."""
 
     variant: str
     model: str
@@ -57,9 +57,10 @@ class Case(NamedTuple):
     cfg: Config
     length: int
 
-    def find_adapter(self, stage: str | None = None) -> Path:
-        """Folder of the variant's own adapter."""
-        return find_adapter(self.cfg, self.model, self.culture, stage or self.stage)
+    @property
+    def judged(self) -> Path:
+        """Where its lists and its loss lie."""
+        return self.cfg.runs / "judged" / self.model / self.culture
 
 
 def run_ablation(
@@ -73,17 +74,13 @@ def run_ablation(
     """
     plan = read_settings(Ablation, name, root=cfg.root)
     people, families = load_run(cfg), map_families(cfg)
+    models, cultures = choose(cfg, "model", models), choose(cfg, "culture", cultures)
+    if unknown := sorted(set(variants) - set(plan.variants)):
+        raise ConfigError(f"--variant {', '.join(unknown)}: ablation '{name}' has {', '.join(plan.variants)}")
     every = list_cases(cfg, plan)
-    wanted = {"model": (models, cfg.models), "culture": (cultures, cfg.cultures), "variant": (variants, plan.variants)}
-    for kind, (chosen, names) in wanted.items():
-        if unknown := sorted(set(chosen) - set(names)):
-            there = f"ablation '{name}' of profile '{cfg.profile.name}' has {', '.join(names)}"
-            raise ConfigError(f"--{kind} {', '.join(unknown)}: {there}")
-    judged = [case for case in every if find_step(*_describe(cfg, case, people))]
-    missing = [
-        case for case in every
-        if case not in judged and all(getattr(case, kind) in (chosen or names) for kind, (chosen, names) in wanted.items())
-    ]  # fmt: skip
+    judged = [case for case in every if find_step(case.judged, _describe(cfg, case, people))]
+    asked = set(product(variants or plan.variants, models, cultures))
+    missing = [case for case in every if case not in judged and (case.variant, case.model, case.culture) in asked]
     minutes = sum(estimate_minutes(cfg, case, len(people[case.culture].cues["train"])) for case in missing)
     print(
         f"ablation {name}: {len(missing)} of {len(every)} to train, about {minutes:.0f} min by the profile's budget, and to judge",
@@ -112,8 +109,7 @@ def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
         if stage not in (there := list_trained(changed)):
             raise ConfigError(f"{source}: stage '{stage}' is not trained with these settings; there are {', '.join(there)}")
         length = cases[0].length if cases else changed.profile.sft.list_length
-        cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
-        cases += [Case(name, *cell, stage, variant.overlay, changed, length) for cell in cells]
+        cases += [Case(name, *cell, stage, variant.overlay, changed, length) for cell in product(cfg.models, cfg.cultures)]
     return cases
 
 
@@ -141,8 +137,9 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> P
     cell = (case.model, case.culture)
     if not case.stage.startswith("control"):
         own, base = (Job(one, *cell, "sft", people[case.culture], cfg.profile.seed).describe() for one in (case.cfg, cfg))
-        if own == base and not find_step(case.find_adapter("sft"), own):
-            with make_step(case.find_adapter("sft"), own) as work:
+        place = find_adapter(case.cfg, *cell, "sft")
+        if own == base and not find_step(place, own):
+            with make_step(place, own) as work:
                 # A copy and no link: runs may lie on a drive that knows none.
                 shutil.copytree(train_stage(cfg, *cell, "sft", people), work, dirs_exist_ok=True)
                 (work / NOTE).write_text("brought from the profile's own adapters", encoding="utf-8")
@@ -156,12 +153,9 @@ def judge_variant(cfg: Config, case: Case, folder: Path, people: dict[str, Cultu
     The loss is that of the validation cues' strongest responses in order, as many as the reference's lists hold, so that variants
     with shorter and longer lists are asked the same. `lists.parquet` is of the decoding with the best mean P@5 (attested).
     """
-    target, key = _describe(cfg, case, people)
-    if find_step(target, key):
-        return
     own, language = people[case.culture], cfg.language_of(case.culture)
     cues = own.cues["valid"]
-    with make_step(target, key) as work:
+    with make_step(case.judged, _describe(cfg, case, people)) as work:
         model, tokenizer = load_base(cfg.models[case.model], seed=cfg.profile.seed)
         model = attach_adapter(model, folder, "variant").eval()
         check_adapters(model, tokenizer, {"variant": folder})
@@ -185,14 +179,14 @@ def tabulate_variants(
     """
     parts, rows = [], []
     for case in cases:
-        judged, cues = _find_judged(case), len(people[case.culture].cues["train"])
-        lists = pd.read_parquet(judged / "lists.parquet")[["cue", "responses"]]
+        cues, trained = len(people[case.culture].cues["train"]), find_adapter(case.cfg, case.model, case.culture, case.stage)
+        lists = pd.read_parquet(case.judged / "lists.parquet")[["cue", "responses"]]
         parts.append(lists.assign(model=case.model, culture=case.culture, variant=case.variant))
-        cost = json.loads((case.find_adapter() / "step.json").read_text(encoding="utf-8"))["cost"]
+        cost = json.loads((trained / "step.json").read_text(encoding="utf-8"))["cost"]
         rows.append({
             "model": case.model, "culture": case.culture, "variant": case.variant, "stage": case.stage,
             "changes": _name_changes(case.overlay) or "none", "steps": plan_steps(case.cfg.profile.sft, cues),
-            "passes": count_passes(case.cfg.profile.sft, cues), **pd.read_csv(judged / "run.csv").iloc[0],
+            "passes": count_passes(case.cfg.profile.sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
             "seconds": None if "note" in cost else cost["seconds"], "reason": plan.variants[case.variant].reason,
         })  # fmt: skip
     compared = compare_variants(cfg, pd.concat(parts, ignore_index=True), people, families, plan.reference)
@@ -244,13 +238,9 @@ def read_ablation_table(cfg: Config, name: str) -> pd.DataFrame:
     return pd.DataFrame([{"variant": "none tried in this run", "how": f"{command}, then this notebook again"}])
 
 
-def _find_judged(case: Case) -> Path:
-    return case.cfg.runs / "judged" / case.model / case.culture
-
-
-def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> tuple[Path, dict]:
+def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> dict:
     own, language = people[case.culture], cfg.language_of(case.culture)
-    step = describe_step(
+    return describe_step(
         case.cfg, case.model, "judged", (case.culture, case.stage),
         version=[ABLATION_VERSION, LISTS_VERSION, SFT_VERSION, PPO_VERSION], stage=case.stage,
         settings=case.cfg.profile.model_dump(include={"sft", "ppo", "lora", *case.overlay}, exclude_defaults=True),
@@ -258,8 +248,7 @@ def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> tuple
         # The profile's own: an overlay, read again, writes its numbers in another way.
         lexical=cfg.profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
         language=language.model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
-    )  # fmt: skip
-    return _find_judged(case), step.settings
+    ).settings  # fmt: skip
 
 
 def _name_changes(overlay: dict, prefix: str = "") -> str:
@@ -274,16 +263,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m align_utils.training.ablation NAME --profile P [--model M] [--culture C] [--variant V]`; default: all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", nargs="?", default="sft", help="a file of notebooks/settings/ablations (default: sft)")
-    parser.add_argument(
-        "--profile", required=True, help="a file of notebooks/settings/profiles; notebook 01 must have run with it"
-    )
+    parser.add_argument("--profile", required=True, help="a file of notebooks/settings/profiles; notebook 01 has run with it")
     for kind in ("model", "culture", "variant"):
         parser.add_argument(f"--{kind}", action="append", default=[], help="default: all")
     options = parser.parse_args(arguments)
     try:
         cfg = load(options.profile)
-        chosen = {"models": options.model, "cultures": options.culture, "variants": options.variant}
-        table = run_ablation(cfg, options.name, **chosen)
+        table = run_ablation(cfg, options.name, models=options.model, cultures=options.culture, variants=options.variant)
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(str(error))
     print(table.to_string(index=False, float_format="%.3f", na_rep=""))

@@ -96,21 +96,12 @@ def _make_critic_free(job: Job, policy: PeftModel, tokenizer, reward: ListReward
     asked = [{"prompt": build_list_prompt(job.language, cue), "cue": cue} for cue in job.cues]
     with keep_adapter(policy):
         trainer = choose_trainer(job.stage, credit=job.settings.credit)(
-            model=policy, reward_funcs=wrap_reward(reward), args=configure_critic_free(job.cfg, job.stage, folder, job.seed),
+            model=policy, reward_funcs=reward.score_all, args=configure_critic_free(job.cfg, job.stage, folder, job.seed),
             processing_class=tokenizer, train_dataset=Dataset.from_list(asked),
         )  # fmt: skip
     if isinstance(trainer, CreditedGRPO):
         trainer.reward, trainer.boundary = reward, find_boundary(tokenizer, job.language)
     return trainer
-
-
-def wrap_reward(reward: ListReward):
-    """The reward as a function of trl's columns."""
-
-    def score(completions: list[str], cue: list[str], **_) -> list[float]:
-        return [reward.score(*pair) for pair in zip(cue, completions, strict=True)]
-
-    return score
 
 
 def configure_ppo(cfg: Config, folder: Path, seed: int) -> PPOConfig:
@@ -150,7 +141,7 @@ class SharedBackbone(nn.Module):
     trl asks the critic first and the policy right after it, with the same tensors. It reads the logits of a scoring pass by
     slices of positions alone, so the output layer waits for the slice: the prompt's logits are never computed.
     The features reach the critic without gradient, so that the value loss never moves the policy's adapter.
-    The policy's `forward` is changed for scoring passes; generation is left as it is. Where not `loss.has_plain_head`, the passes are
+    The policy's `forward` is changed for scoring passes; generation is left as it is. Where not `sft.has_plain_head`, the passes are
     the model's own and their logits float32: from 16 bits the ratios and the KL of trl would be rounded too.
     """
 

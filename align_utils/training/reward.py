@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,10 @@ class ListReward:
         """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`; noted for the log."""
         self.scored.append(self.describe(cue, text, parse_list(self.language, text, cue=cue)))
         return self.rate(cue, text)
+
+    def score_all(self, completions: Sequence[str], cue: Sequence[str], **_) -> list[float]:
+        """`score` as trl's critic-free trainers ask for it: by their columns."""
+        return [self.score(*pair) for pair in zip(cue, completions, strict=True)]
 
     def rate(self, cue: str, text: str) -> float:
         """As `score`, and nothing is noted: for parts of a text."""

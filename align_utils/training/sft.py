@@ -28,7 +28,7 @@ from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, sh
 
 # Vocabulary rows a block of the fused loss holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
 ROWS = 16384
-# Models that `_probe_head` was asked about, and what it found.
+# Models that `has_plain_head` has asked, and what it found.
 _PROBED: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -167,22 +167,15 @@ def check_lengths(tokenizer, examples: list[dict[str, str]], limit: int) -> None
         raise TrainingError(f"the example {longest!r} has {size} tokens, above sft.max_tokens = {limit}: raise it")
 
 
-def sum_token_losses(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed negative log-likelihood (nats) of the target ids under `softmax(hidden @ weight.T)`.
-
-    `hidden` has shape (tokens, width), `weight` (vocabulary, width): frozen, it receives no gradient. The vocabulary is walked once in
-    blocks with a running maximum, as in online softmax (Milakov & Gimelshein 2018); the gradient with respect to `hidden` is gathered
-    in the same walk, so the logits are neither kept nor computed again.
-    """
-    return _TokenLoss.apply(hidden, weight, targets, False)[0].sum()
-
-
 def score_tokens(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, entropy: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-likelihood of every target, and with `entropy` that of its distribution (nats, without gradient; else None).
+    """Log-likelihood (nats) of every target under `softmax(hidden @ weight.T)`, and with `entropy` that of its distribution (without
+    gradient; else None).
 
-    As `sum_token_losses`, in the same walk; for a temperature divide `hidden` by it.
+    `hidden` has shape (tokens, width), `weight` (vocabulary, width): frozen, it receives no gradient. The vocabulary is walked once in
+    blocks with a running maximum, as in online softmax (Milakov & Gimelshein 2018); the gradient with respect to `hidden` is gathered
+    in the same walk, so the logits are neither kept nor computed again. For a temperature divide `hidden` by it.
     """
     losses, entropies = _TokenLoss.apply(hidden, weight, targets, entropy)
     return -losses, entropies if entropy else None
@@ -262,7 +255,7 @@ refuse_rewritten(SFTTrainer)
 
 
 class FusedTrainer(SFTTrainer):
-    """trl's SFTTrainer with `sum_token_losses` in the place of its chunked loss: the same loss without recomputation."""
+    """trl's SFTTrainer with `score_tokens` in the place of its chunked loss: the same loss without recomputation."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean loss over the completion tokens of the batch (of the whole global batch where the trainer counts it)."""
@@ -272,8 +265,8 @@ class FusedTrainer(SFTTrainer):
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
         ).last_hidden_state
         kept = labels != -100
-        loss = sum_token_losses(hidden[:, :-1][kept], core.get_output_embeddings().weight, labels[kept])
-        loss = loss / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
+        logs, _ = score_tokens(hidden[:, :-1][kept], core.get_output_embeddings().weight, labels[kept])
+        loss = -logs.sum() / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
@@ -299,17 +292,13 @@ def has_plain_head(model) -> bool:
     if getattr(settings, "final_logit_softcapping", None):
         return False
     if model not in _PROBED:
-        _PROBED[model] = _probe_head(model)
+        # In evaluation mode: dropout would make two passes differ, and draw from the random stream of the training.
+        ids, was_training = torch.arange(4)[None], model.training
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+        model.eval()
+        with torch.no_grad():
+            logits, hidden = model(**given).logits, model.base_model(**given).last_hidden_state
+            plain = hidden @ head.weight.T
+        model.train(was_training)
+        _PROBED[model] = torch.allclose(logits, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
     return _PROBED[model]
-
-
-@torch.no_grad()
-def _probe_head(model) -> bool:
-    # In evaluation mode: dropout would make two passes differ, and draw from the random stream of the training.
-    ids, was_training = torch.arange(4)[None], model.training
-    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    model.eval()
-    logits, hidden = model(**given).logits, model.base_model(**given).last_hidden_state
-    model.train(was_training)
-    plain = hidden @ model.get_output_embeddings().weight.T
-    return torch.allclose(logits, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))

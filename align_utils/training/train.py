@@ -16,6 +16,7 @@ from transformers import set_seed
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.config.stages import PREFERENCE, list_trained
+from align_utils.models.adapters import choose
 from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
 from align_utils.store.ledger import note_made
@@ -65,16 +66,14 @@ def _train(job: Job, key: dict) -> None:
     train, settings, remedy = fine_tune, job.settings, ""
     if job.stage in PREFERENCE:
         train = prefer
-        if any(
-            os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-        ):
+        sharding = (os.environ.get(f"ACCELERATE_USE_{name}", "").lower() for name in ("FSDP", "DEEPSPEED"))
+        if {"1", "true"} & set(sharding):
             raise TrainingError(
                 f"{job.stage} draws lists from whole models and cannot shard their weights: launch this stage with "
                 "notebooks/settings/launch/ddp.yaml (`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
             )
-        # trl would loop for ever.
         name = {"ppo": "episodes", "critic_free": "cues"}[job.section]
-        if len(job.cues) < (asked := getattr(settings, name)):
+        if len(job.cues) < (asked := getattr(settings, name)):  # trl would loop for ever
             there = f"{len(job.cues)} training cues, fewer than {job.section}.{name} = {asked}"
             raise TrainingError(f"culture '{job.culture}': {there}")
         if job.section == "critic_free":
@@ -143,20 +142,14 @@ def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFra
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m align_utils.training --profile P [--model M] [--culture C] [--stage S] [--seed N]`; default: all of the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--profile", required=True, help="a file of notebooks/settings/profiles; notebook 01 must have run with it"
-    )
-    parser.add_argument("--model", action="append", help="default: every model of the profile")
-    parser.add_argument("--culture", action="append", help="default: every culture of the profile")
-    parser.add_argument("--stage", action="append", help="sft, ppo, rloo, grpo or a control; default: all of the profile")
+    parser.add_argument("--profile", required=True, help="a file of notebooks/settings/profiles; notebook 01 has run with it")
+    for kind, of in (("model", ""), ("culture", ""), ("stage", "sft, ppo, rloo, grpo or a control; ")):
+        parser.add_argument(f"--{kind}", action="append", default=[], help=f"{of}default: all of the profile")
     parser.add_argument("--seed", type=int, action="append", help="default: the profile's seeds")
     options = parser.parse_args(arguments)
     try:
         cfg = load(options.profile)
-        known = {"model": list(cfg.models), "culture": list(cfg.cultures), "stage": list(list_trained(cfg))}
-        for name, values in known.items():
-            if unknown := sorted(set(getattr(options, name) or []) - set(values)):
-                raise ConfigError(f"--{name} {', '.join(unknown)}: profile '{options.profile}' has {', '.join(values)}")
+        chosen = [choose(cfg, kind, getattr(options, kind)) for kind in ("model", "culture", "stage")]
     except ConfigError as error:
         parser.error(str(error))
     # Without being told of the processor, accelerate takes a launcher's processes on a machine without GPU for strangers.
@@ -164,7 +157,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
     try:
         people = load_run(cfg)
-        chosen = [getattr(options, name) or values for name, values in known.items()]
         for model, culture, stage, seed in product(*chosen, options.seed or cfg.seeds):
             state.print(name_path(cfg, train_stage(cfg, model, culture, stage, people, seed=seed)))
     except (StepError, MissingInput, ControlError) as error:
