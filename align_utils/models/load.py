@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +25,7 @@ FEW_ROWS = 128
 # Rows of an output layer that are made float32 at once.
 HEAD_ROWS = 16384
 SPACE = "▁"
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 # Token types of the GGUF format (llama.cpp `llama_token_type`): 3 control, 4 user-defined.
 CONTROL, USER_DEFINED = 3, 4
 
@@ -63,7 +65,8 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     Raises
     ------
     ModelError
-        The package is not installed, its checksum differs, the hub id or folder cannot be read, or memory or disk do not suffice.
+        The package is not installed, its checksum differs, the hub id or folder cannot be read, its architecture is none that can be trained and asked,
+        or memory or disk do not suffice.
     """
     named, hub = f"model '{source.name}'", Path(constants.HF_HUB_CACHE)
     # The hub's own check before a download only warns, and goes on until the disk is full.
@@ -84,8 +87,10 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-            except OSError as error:
-                raise ModelError(f"{named}: {folder} cannot be loaded as safetensors: {error}") from error
+            except (OSError, ValueError, ImportError) as error:
+                reason = str(error).strip().split("\n")[0]
+                raise ModelError(f"{named}: {folder} cannot be loaded as a language model in safetensors: {reason}") from error
+        _check_layers(model, named)
         if source.pad_token:
             tokenizer.pad_token = source.pad_token
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -99,6 +104,23 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
         return model.to(device).eval(), tokenizer
 
 
+def _check_layers(model, named: str) -> None:
+    """Refuse what would train or answer wrongly: lists are padded amid their rows, which a state reads; critic and loss read the head."""
+    settings, head = model.config.get_text_config(), model.get_output_embeddings()
+    other = set(getattr(settings, "layer_types", None) or ()) - ATTENTION
+    wrong = ""
+    if model._is_stateful or other:
+        wrong = f"layers other than attention ({', '.join(sorted(other)) or 'they hand on a state'})"
+    elif head is None or head.in_features != settings.hidden_size:
+        wide = "no output layer" if head is None else f"an output layer of width {head.in_features}"
+        wrong = f"{wide} on hidden states of width {settings.hidden_size}"
+    if wrong:
+        raise ModelError(
+            f"{named}: {type(model).__name__} has {wrong}, which is not supported: take a model that attends in every layer and whose "
+            "output layer reads its hidden states (Gemma, Llama, Qwen, Mistral, GPT-2, Pythia, BLOOM)"
+        )
+
+
 def hash_base(source: ModelSource, *, seed: int) -> str:
     """Identity of a base model for step keys: the source's checksum, the conversion and, for `tiny`, the seed."""
     if source.loader == "tiny":
@@ -106,7 +128,16 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
     if source.loader == "gguf":
         return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
     folder = Path(source.source)
-    return hash_file(folder) if folder.is_dir() else f"{source.source}-{source.backend}-{source.load_in_4bit}"
+    if not folder.is_dir():
+        return f"{source.source}-{source.backend}-{source.load_in_4bit}"
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    return _hash_folder(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
+
+
+@cache
+def _hash_folder(folder: Path, stamp: tuple) -> str:
+    # Once a process, and again where a name, a size or a time in `stamp` differs.
+    return hash_file(folder)
 
 
 def _make_tiny(seed: int):

@@ -223,6 +223,12 @@ def widen_adapter(trainer) -> None:
                 weights.data = weights.data.float()
 
 
+def save_adapter(model: PeftModel, folder: Path, *, weights: dict | None = None) -> None:
+    """Equal adapters as equal files: peft writes the names of the adapted layers in their order in memory, another in every process."""
+    model.peft_config[POLICY].target_modules = sorted(model.peft_config[POLICY].target_modules)
+    model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True, state_dict=weights)
+
+
 def guard(trainer, job: Job) -> None:
     """Watch a trainer's numbers, see that its checkpoints have room, and show its progress as a plain bar.
 

@@ -21,7 +21,7 @@ from align_utils.lexical.precision import map_strengths, score_reward, split_rew
 from align_utils.models.prompts import draw_lists, parse_list, split_parts
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import TrainingError, explain
-from align_utils.training.job import POLICY, Job
+from align_utils.training.job import Job, save_adapter
 
 # What a list's reward is made of, and where a gamed one shows: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "duplicates", "copies", "listed", "frequent")
@@ -158,7 +158,7 @@ class ValidationReward(TrainerCallback):
         if reward > best:
             self.best = update
             if save:
-                self.policy.save_pretrained(self.work, selected_adapters=[POLICY], safe_serialization=True)
+                save_adapter(self.policy, self.work)
 
     def tabulate(self) -> pd.DataFrame:
         """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`; one row a measurement."""

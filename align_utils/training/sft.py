@@ -24,7 +24,17 @@ from align_utils.models.load import pick_device
 from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import NOTE, TrainingError
-from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, share_batch, tabulate_log, widen_adapter
+from align_utils.training.job import (
+    KEPT,
+    Job,
+    Seal,
+    find_checkpoint,
+    guard,
+    save_adapter,
+    share_batch,
+    tabulate_log,
+    widen_adapter,
+)
 
 # Vocabulary rows a block of the fused loss holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
 ROWS = 16384
@@ -129,8 +139,7 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
         trainer.evaluate()
     weights = trainer.accelerator.get_state_dict(trainer.model) if PartialState().num_processes > 1 else None
     if main:
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        trained.save_pretrained(work, safe_serialization=True, state_dict=weights)
+        save_adapter(trainer.accelerator.unwrap_model(trainer.model), work, weights=weights)
     return tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
 
 

@@ -1,8 +1,12 @@
 """Models: the tokenizer trap of the GGUF, adapters that are swapped, and errors with a remedy."""
 
+import os
+from contextlib import nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from align_utils.config import settings
 from align_utils.models import adapters
@@ -88,6 +92,43 @@ def test_a_local_folder_loads(tmp_path, tiny):
     loaded, reader = models.load_base(source, seed=0)
     assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
     assert reader("dog")["input_ids"] == tokenizer("dog")["input_ids"] and reader.padding_side == "left"
+
+
+KINDS = {
+    "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}, r"layers other than attention \(linear_attention\)"),
+    "rwkv": ({"hidden_size": 32, "num_hidden_layers": 2, "context_length": 64}, r"layers other than attention \(they hand on a state\)"),
+    "opt": ({"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+            "an output layer of width 16 on hidden states of width 32"),
+    "t5": ({"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}, "cannot be loaded as a language model .*T5Config"),
+    "gpt2": ({"n_embd": 32, "n_layer": 1, "n_head": 2}, ""),
+    "bloom": ({"hidden_size": 32, "n_layer": 1, "n_head": 2}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_architectures_that_cannot_be_adapted_and_asked_are_refused_in_one_sentence(tmp_path, tiny, kind):
+    (fields, refused), (_, tokenizer) = KINDS[kind], tiny
+    settings_of = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, bos_token_id=2, **fields
+    )
+    (AutoModelForSeq2SeqLM if kind == "t5" else AutoModelForCausalLM).from_config(settings_of).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    source = settings.ModelSource(name="other", loader="transformers", source=str(tmp_path), licence="none")
+    with pytest.raises(steps.ModelError, match=f"model 'other': .*{refused}") if refused else nullcontext() as caught:
+        models.load_base(source, seed=0)
+    assert not refused or "\n" not in str(caught.value)
+
+
+def test_a_folder_is_read_once_for_its_identity_and_again_when_it_changes(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_text("weights")
+    source = settings.ModelSource(name="x", loader="transformers", source=str(tmp_path), licence="x")
+    read, hash_file = [], models.hash_file
+    monkeypatch.setattr(models, "hash_file", lambda path: read.append(path) or hash_file(path))
+    first = [models.hash_base(source, seed=seed) for seed in (0, 0, 1)]
+    assert read == [tmp_path] and first == [hash_file(tmp_path)] * 3
+    (tmp_path / "model.safetensors").write_text("widened")
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))  # a copy may bring the time with it
+    assert models.hash_base(source, seed=0) == hash_file(tmp_path) != first[0]
 
 
 def save_adapter(cfg, folder, *, seed, trained):

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from calls import find_calls, unknown
-from conftest import ROOT, change, copy_project, prepare
+from calls import find_calls
+from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
 from trl import GRPOTrainer, RLOOTrainer
 
@@ -21,7 +21,6 @@ from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
 from align_utils.lexical import lists as lexical_lists
-from align_utils.lexical import precision
 from align_utils.models import adapters, decode, prompts
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
@@ -29,7 +28,7 @@ from align_utils.plots import common as common_plots
 from align_utils.plots import training as training_plots
 from align_utils.store import steps
 from align_utils.store.steps import TrainingError
-from align_utils.training import grpo_trainers, job, preference, sft, tables, train
+from align_utils.training import grpo_trainers, job, preference, tables, train
 from align_utils.training import reward as training_reward
 
 METHODS = ("rloo", "grpo")
@@ -308,15 +307,9 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     assert trainer._is_over(drawn[0], set()) and not trainer._is_over(drawn[0][:-1], set()), "ends after the third response"
     first, second = (cat + 0 + bone) / 3, (0 + paw) / 2
     apart = [
-        [cat - first, 0 - second, bone],
-        [cat - first, 0 - second, -bone],
-        [0 - (2 * cat + bone) / 3, paw],
-        [bone - 2 * cat / 3],
-        [moon - (day + moon) / 3, 0 - day, 0],
-        [day - 2 * moon / 3],
-        [moon - (moon + day) / 3, day],
-        [0 - (2 * moon + day) / 3],
-    ]
+        [cat - first, 0 - second, bone], [cat - first, 0 - second, -bone], [0 - (2 * cat + bone) / 3, paw], [bone - 2 * cat / 3],
+        [moon - (day + moon) / 3, 0 - day, 0], [day - 2 * moon / 3], [moon - (moon + day) / 3, day], [0 - (2 * moon + day) / 3],
+    ]  # fmt: skip
     monkeypatch.setattr(trainer, "_draw_groups", lambda asked: drawn)
     trainer._drawn = [0.0] * sum(map(len, drawn))
     output = trainer._generate_and_score_completions([{"prompt": f"{cue}:", "cue": cue} for cue in cues])
@@ -365,42 +358,6 @@ def test_credit_by_response_trains_another_adapter_and_needs_one_process(project
         grpo_trainers.choose_trainer("grpo", credit="response")
 
 
-def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
-    monkeypatch.setattr(sft, "ROWS", 30)
-    torch.manual_seed(3)
-    weight, targets, pull = torch.randn(100, 16) * 2, torch.randint(100, (7,)), torch.randn(7)
-    hidden = torch.randn(7, 16).mul(3).requires_grad_()
-    logs = torch.log_softmax(hidden @ weight.T, dim=-1)
-    expected, entropy = logs.gather(1, targets[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
-    (slope,) = torch.autograd.grad((expected * pull).sum(), hidden)
-    found, entropies = sft.score_tokens(hidden, weight, targets, entropy=True)
-    (found * pull).sum().backward()
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(entropies, entropy)
-    torch.testing.assert_close(hidden.grad, slope, rtol=1e-4, atol=1e-4)
-    assert sft.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
-
-
-def test_the_reward_is_that_of_ppo(project):
-    cfg, _ = project
-    english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
-    strengths = {"dog": {"cat": 0.5, "bone": 0.2}}
-    reward = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
-    text = " cat, dog, moon\nbone"
-    asked = {(2, 3): "dog"}
-    noted = training_reward.ListReward(strengths, english, cfg.profile.ppo.reward)
-    module = preference.NormReward(tokenizer, asked, noted)
-    ids = [2, 3, *tokenizer(text, add_special_tokens=False)["input_ids"]]
-    score = reward.score("dog", text)
-    assert (
-        score
-        == module._reward_one(ids)
-        == precision.score_reward(["cat", "moon"], strengths["dog"], english, reward.settings)
-        > 0
-    )
-    assert reward.scored == noted.scored
-
-
 def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
     cfg, english = project[0], project[0].languages["en"]
     human = {"dog": {"cat": 0.5, "bone": 0.25}}
@@ -419,15 +376,10 @@ def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
     assert set(wasteful) == set(training_reward.PARTS)
 
 
-def test_the_profile_names_the_methods_and_everything_carries_them(project):
+def test_methods_of_the_settings_are_those_that_run_and_what_they_lack_is_named(project):
     cfg, people = project
-    assert stages.list_trained(cfg)[:4] == ("sft", "ppo", "rloo", "grpo")
-    assert {name for name in stages.list_trained(cfg) if stages.name_notebook(name) == "03_ppo"} == {"ppo", "rloo", "grpo"}
-    allowed = (
-        config_settings.Profile.model_fields["critic_free"].annotation.model_fields["methods"].annotation.__args__[0].__args__
-    )
+    allowed = config_settings.CriticFree.model_fields["methods"].annotation.__args__[0].__args__
     assert {*allowed, "ppo"} == set(stages.PREFERENCE)
-    assert config.read_profile("cpu", root=ROOT).critic_free.methods == []
     with pytest.raises(steps.MissingInput, match="02_sft"):
         train.train_stage(cfg, "tiny", "cn", "grpo", people)
     few = {"us": replace(people["us"], cues=people["us"].cues | {"train": people["us"].cues["train"][:1]})}
@@ -435,15 +387,8 @@ def test_the_profile_names_the_methods_and_everything_carries_them(project):
         train.train_stage(cfg, "tiny", "us", "grpo", few)
 
 
-def test_trl_still_has_what_is_called_and_overridden():
-    calls = [call for call in find_calls({"trl"}) if call.where.startswith(("preference.py", "grpo_trainers.py"))]
-    assert {"trl.GRPOConfig", "trl.RLOOConfig", "trl.GRPOTrainer"} <= {call.target for call in calls}
-    assert {"beta", "num_generations", "disable_dropout", "max_steps"} <= set(
-        next(call for call in calls if call.target == "trl.RLOOConfig").keywords
-    )
-    for call in calls:
-        assert not unknown(call)
-    (call,) = [call for call in calls if call.target == "trl.GRPOTrainer"]
+def test_trl_still_has_what_is_overridden():
+    (call,) = [call for call in find_calls({"trl"}) if call.target == "trl.GRPOTrainer"]
     assert set(call.keywords) <= set(inspect.signature(RLOOTrainer.__init__).parameters), "both trainers are called alike"
     for ours, theirs in ((grpo_trainers.GroupedGRPO, GRPOTrainer), (grpo_trainers.GroupedRLOO, RLOOTrainer)):
         for name in ("_generate_single_turn", "_get_per_token_logps_and_entropies"):
@@ -451,10 +396,8 @@ def test_trl_still_has_what_is_called_and_overridden():
             assert own[: len(other)][:7] == other[:7], f"{theirs.__name__}.{name} takes other arguments now"
         # The reference: a copy of `default` under the name `ref`.
         source = inspect.getsource(inspect.getmodule(theirs))
-        assert (
-            'model.add_adapter("ref", default_config)' in source
-            and 'adapter_name="ref" if "ref" in model.peft_config' in source
-        )
+        assert 'model.add_adapter("ref", default_config)' in source
+        assert 'adapter_name="ref" if "ref" in model.peft_config' in source
 
 
 def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
@@ -465,21 +408,14 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
         "copies_valid": [0.0, 0.0, 0.0], "listed_valid": [1.0, 1.0, 1.0], "frequent_valid": [0.2, 0.5, 0.3],
         "variety_valid": [0.8, 0.7, 0.6],
     }  # fmt: skip
-    rloo = ppo | {
-        "reward_valid": [0.3, 0.3, 0.5],
-        "chosen": [False, False, True],
-    }
+    rloo = ppo | {"reward_valid": [0.3, 0.3, 0.5], "chosen": [False, False, True]}
     logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
     logs = logs.assign(model="m", culture="us")
     table = tables.compare_methods(logs).set_index("stage")
     assert table.index.tolist() == ["sft", "ppo", "rloo"] and table["gain"].round(9).tolist() == [0, 0.1, 0.2]
     # PPO's own KL is that of the lists sampled after the chosen update; RLOO's last update has none after it.
     assert table["KL"].tolist() == [0, 0.4, 0.4] and table["length"].tolist() == [7, 5, 6]
-    assert (
-        table["frequent"].tolist() == [0.2, 0.5, 0.3]
-        and table["variety"].tolist() == [0.8, 0.7, 0.6]
-        and table["duplicates"].tolist() == [0.1, 0.0, 0.0]
-    )
+    assert table[["frequent", "variety", "duplicates"]].values.T.tolist() == [[0.2, 0.5, 0.3], [0.8, 0.7, 0.6], [0.1, 0.0, 0.0]]
     assert table["note"].tolist() == ["", "", ""]
     level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))
     assert tables.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
@@ -494,18 +430,11 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     assert rings == [[1], [2]] and len(figure.axes) == 2
 
 
-def test_contrasts_name_the_methods_of_the_profile(project):
-    cfg, _ = project
-    assert stages.list_contrasts(cfg)[3:6] == [("rloo", "few_shot"), ("rloo", "sft"), ("rloo", "ppo")]
-    assert stages.list_contrasts(config.load("cpu", root=cfg.root)) == [
-        ("sft", "few_shot"),
-        ("ppo", "few_shot"),
-        ("ppo", "sft"),
-    ]
-
-
-def test_contrasts_set_every_control_of_the_profile_beside_sft(project, monkeypatch):
+def test_contrasts_name_the_methods_and_controls_of_the_profile(project):
     cfg, controls = project[0], ["control_shuffled", "control_other_culture", "control_foreign"]
-    monkeypatch.setitem(vars(cfg), "profile", cfg.profile.model_copy(update={"controls": controls}))
-    wrong = [("control_other_culture", "few_shot"), ("control_foreign", "few_shot")]
-    assert stages.list_contrasts(cfg)[-5:] == [*(("sft", name) for name in controls), *wrong]
+    assert stages.list_contrasts(cfg)[3:6] == [("rloo", "few_shot"), ("rloo", "sft"), ("rloo", "ppo")]
+    plain = change(cfg, controls=controls, critic_free={"methods": []})
+    assert stages.list_contrasts(plain) == [
+        ("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft"), *(("sft", name) for name in controls),
+        ("control_other_culture", "few_shot"), ("control_foreign", "few_shot"),
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The command line and the launcher: the same training in one process and in two, on any machine."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,25 @@ from align_utils.models.adapters import find_adapter
 from align_utils.norms import split
 from align_utils.store import steps
 from align_utils.training import train
+
+# A stand-in for unsloth, which puts trainers of its own in the place of trl's when it is imported.
+UNSLOTH = """
+import sys
+names = ("trl.trainer.sft_trainer", "trl.trainer.grpo_trainer", "trl.trainer.rloo_trainer", "trl.experimental.ppo")
+before = [name in sys.modules for name in names]
+import trl
+trl.SFTTrainer = type("UnslothSFTTrainer", (trl.SFTTrainer,), {"__module__": "UnslothSFTTrainer"})
+class FastLanguageModel:
+    @staticmethod
+    def from_pretrained(**_):
+        sys.exit(f"trl was there: {before}, the trainer is of {sys.modules['align_utils.training.sft'].SFTTrainer.__module__}")
+"""
+AS_THE_NOTEBOOK = """
+from align_utils import config, norms, training
+cfg = config.load("smoke")
+cfg.models["tiny"] = cfg.models["tiny"].model_copy(update={"backend": "unsloth"})
+training.train_stage(cfg, "tiny", "us", "sft", norms.load_run(cfg))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +68,38 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
         updates = (cfg.profile.ppo if name == "ppo" else cfg.profile.critic_free).updates
         assert log["update"].tolist() == list(range(updates + 1)), name
         assert log["reward"].iloc[1:].notna().all() and log["chosen"].sum() == 1, name
+
+
+@pytest.mark.parametrize(("first", "said"), [
+    ("", "trl was there: [True, True, True, True], the trainer is of trl.trainer.sft_trainer"),
+    ("import unsloth\n", "SFTTrainer comes from UnslothSFTTrainer in the place of trl: unsloth was imported before. Restart Python"),
+], ids=["trl-first", "unsloth-first"])  # fmt: skip
+def test_trl_is_imported_before_unsloth_or_training_is_refused(run, tmp_path, first, said):
+    (tmp_path / "unsloth.py").write_text(UNSLOTH)
+    environment = {**os.environ, "ALIGN_ROOT": str(run[0].root), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", first + AS_THE_NOTEBOOK]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and said in done.stderr, done.stderr[-2000:]
+
+
+def test_adapters_are_equal_file_for_file_whatever_the_hash_seed(run, tmp_path):
+    hashes, code = [], AS_THE_NOTEBOOK.split("cfg.models")[0] + (
+        "from align_utils.store.steps import hash_file\nfolders = training.train_stages(cfg, norms.load_run(cfg), ['sft', 'ppo', 'grpo'])\n"
+        "print(*(hash_file(path) for (_, culture, _), path in folders.items() if culture == 'us'))"
+    )  # fmt: skip
+    for seed in "12":
+        shutil.copytree(run[0].runs / "norms", tmp_path / seed / "runs" / "smoke" / "norms")
+        environment = {
+            **os.environ,
+            "ALIGN_ROOT": str(run[0].root),
+            "ALIGN_OUTPUT": str(tmp_path / seed),
+            "PYTHONPATH": str(ROOT),
+        }
+        environment |= {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        hashes.append(done.stdout.split()[-3:])
+    assert hashes[0] == hashes[1] and len(set(hashes[0])) == 3
 
 
 def test_command_line_says_that_notebook_01_has_not_run(run, monkeypatch, tmp_path):

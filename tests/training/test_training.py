@@ -12,6 +12,7 @@ from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
+from trl.experimental.ppo import ppo_trainer as trl_ppo
 
 from align_utils import config
 from align_utils.lexical import precision
@@ -33,41 +34,10 @@ def adapter(project):
     return train.train_stage(cfg, "tiny", "us", "sft", people)
 
 
-def test_trl_still_has_what_we_call():
-    from trl import SFTConfig
-    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
-
-    names = set(inspect.signature(PPOTrainer.__init__).parameters)
-    assert {
-        "args",
-        "processing_class",
-        "model",
-        "ref_model",
-        "reward_model",
-        "train_dataset",
-        "value_model",
-        "callbacks",
-    } <= names
-    assert {"model_adapter_name", "ref_adapter_name", "response_length", "kl_coef", "stop_token"} <= set(
-        PPOConfig.__dataclass_fields__
-    )
-    assert {"max_length", "max_steps", "warmup_steps", "gradient_checkpointing"} <= set(SFTConfig.__dataclass_fields__)
-    # The reward and the critic rely on these lines of trl.
-    source = inspect.getsource(ppo_trainer)
-    assert (
-        "getattr(value_model, value_model.base_model_prefix)" in source
-        and "self.value_model.score(output.hidden_states[-1])" in source
-    )
-
-
-def test_examples_are_fresh_in_each_pass_and_of_training_cues_only(project):
-    cfg, people = project
-    data, english = people["us"], cfg.languages["en"]
-    cues = data.cues["train"][:10]
-    rows = sft.build_examples(data.norms, cues, english, rows=20, length=4, order="sampled", seed=1)
-    first, second = ({r["prompt"]: r["completion"] for r in part} for part in (rows[:10], rows[10:]))
-    assert set(first) == set(second) == {prompts.build_list_prompt(english, cue) for cue in cues}
-    assert sum(first[p] != second[p] for p in first) >= 5 and all(r["completion"].startswith(" ") for r in rows)
+def test_ppo_of_trl_still_asks_reward_and_critic_as_it_did():
+    source = inspect.getsource(trl_ppo)
+    assert "getattr(value_model, value_model.base_model_prefix)" in source
+    assert "self.value_model.score(output.hidden_states[-1])" in source
 
 
 def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
@@ -78,29 +48,6 @@ def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
     train.train_stage(cfg, "tiny", "us", "sft", people)
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == before
     assert not (adapter / "trainer").exists()
-
-
-def test_an_interrupted_sft_goes_on_from_its_checkpoint_to_the_same_adapter(project, adapter, tmp_path, monkeypatch):
-    cfg, people = project
-    whole = steps.hash_file(adapter / "adapter_model.safetensors")
-    shutil.move(adapter, tmp_path / "kept")
-    wait = SFTTrainer.training_step
-    seen = []
-
-    def stop_at_the_fourth(self, *args, **kwargs):
-        seen.append(self.state.global_step)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        return wait(self, *args, **kwargs)
-
-    monkeypatch.setattr(SFTTrainer, "training_step", stop_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        train.train_stage(cfg, "tiny", "us", "sft", people)
-    assert not adapter.exists()
-    seen[:] = [-1] * 4
-    train.train_stage(cfg, "tiny", "us", "sft", people)
-    assert seen[4:] == [2, 3], "steps 1 and 2 were in the checkpoint"
-    assert steps.hash_file(adapter / "adapter_model.safetensors") == whole
 
 
 def test_an_example_that_would_be_cut_is_an_error(project):
@@ -117,7 +64,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
     module = preference.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
-    lists = {"dog": " cat, moon", "sunset": " blue"}
+    lists = {"dog": " cat, dog, moon\nbone", "sunset": " blue"}
     texts = [
         list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         for ids, cue in asked.items()
@@ -129,6 +76,11 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     _, scores, _ = get_reward(module, batch, 0, width)
     expected = [precision.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
     assert scores.tolist() == pytest.approx(expected) and scores[0] > 0
+    alike = reward.ListReward(strengths, english, cfg.profile.ppo.reward)
+    assert alike.score_all(completions=list(lists.values()), cue=list(lists)) == pytest.approx(expected), (
+        "as critic-free trainers ask"
+    )
+    assert alike.scored == module.reward.scored
     with pytest.raises(reward.RewardError, match="not recognised"):
         get_reward(module, batch[:, width - 3 :], 0, 3)
 
@@ -221,17 +173,20 @@ def test_batched_lists_equal_single_ones(project):
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])
-def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
+def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch, tokens):
     monkeypatch.setattr(sft, "ROWS", 30)  # 100 rows of vocabulary: four blocks, the last one short
     torch.manual_seed(tokens)
-    weight, targets = torch.randn(100, 16) * 3, torch.randint(100, (tokens,))
+    weight, targets, pull = torch.randn(100, 16) * 3, torch.randint(100, (tokens,)), torch.randn(tokens)
     hidden = torch.randn(tokens, 16).mul(4).requires_grad_()
-    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
-    (slope,) = torch.autograd.grad(expected / 7, hidden)
-    fused = -sft.score_tokens(hidden, weight, targets)[0].sum()
-    (fused / 7).backward()
-    torch.testing.assert_close(fused, expected)
-    torch.testing.assert_close(hidden.grad, slope)
+    logs = torch.log_softmax(hidden @ weight.T, dim=-1)
+    expected, entropy = logs.gather(1, targets[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
+    (slope,) = torch.autograd.grad((expected * pull).sum(), hidden)
+    found, entropies = sft.score_tokens(hidden, weight, targets, entropy=True)
+    (found * pull).sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(entropies, entropy)
+    torch.testing.assert_close(hidden.grad, slope, rtol=1e-4, atol=1e-4)
+    assert sft.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
 
 
 def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
