@@ -171,7 +171,7 @@ LOWEST, INF = -3.4028234663852886e38, float("inf")
     [
         ({"token_id:16": -0.4, "token_id:17": -1.3}, "ids"),
         ({"16": -0.4, "17": -1.3, "9": -6.0, "3": -7.0}, "ids"),
-        ({" 2": 0.0, "!": LOWEST, '"': LOWEST}, "sampling|temperature"),  # of sampling at temperature 0
+        ({" 2": 0.0, "!": LOWEST, '"': LOWEST}, "temperature"),  # of sampling at temperature 0
         ({" 2": 0.0, "!": -9999.0}, "temperature"),
         ({" 2": -0.6931472, " 1": -0.6931472, "x": -INF, "y": None}, "temperature"),  # cut by top_k
         ({" 2": 0.0}, "temperature"),
@@ -179,9 +179,9 @@ LOWEST, INF = -3.4028234663852886e38, float("inf")
     ],
 )
 def test_lists_that_cannot_be_the_models_stop_the_run(tmp_path, top, words):
-    with serve(lambda *_: complete(top)) as (_, seen, _), pytest.raises(servers.ServerError, match=words):
-        servers.ask_next(SOURCE, [f"p{i}" for i in range(40)], tmp_path / "c", spare=10)
-    assert len(seen) <= 2 * SOURCE.concurrency + 1
+    with serve(lambda *_: time.sleep(0.02) or complete(top)) as (_, seen, _), pytest.raises(servers.ServerError, match=words):
+        servers.ask_next(SOURCE, [f"p{i}" for i in range(100)], tmp_path / "c", spare=10)
+    assert len(seen) < 50
 
 
 def test_padding_leaves_its_share_open():
@@ -450,13 +450,13 @@ def test_no_label_seen_anywhere_is_an_error_and_one_unseen_presentation_is_count
     assert scores[3] / scores[3].sum() == pytest.approx(np.full(len(asked[3].order), 1 / len(asked[3].order)))
 
 
-def test_a_wrong_name_of_a_baseline_names_the_file(tmp_path):
+@pytest.mark.parametrize(("name", "words"), [("nobody", "nobody.yaml: no such file"), ("tiny", "tiny.yaml: field 'loader'")])
+def test_a_wrong_name_of_a_baseline_names_the_file(tmp_path, name, words):
     root = copy_project(tmp_path)
-    profiles = root / "notebooks" / "settings" / "profiles"
-    for name, words in {"nobody": "nobody.yaml: no such file", "tiny": "tiny.yaml: field 'loader'"}.items():
-        (profiles / "far.yaml").write_text(yaml.safe_dump({"extends": "smoke", "baselines": [name]}))
-        with pytest.raises(ConfigError, match=words):
-            config.load("far", root=root)
+    profile = root / "notebooks" / "settings" / "profiles" / "far.yaml"
+    profile.write_text(yaml.safe_dump({"extends": "smoke", "baselines": [name]}))
+    with pytest.raises(ConfigError, match=words):
+        config.load("far", root=root)
 
 
 def test_every_server_of_notebooks_models_reads_its_key_from_a_variable_of_its_own():
