@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
 from align_utils.store.ledger import note_read
-from align_utils.store.textfiles import SEPARATORS, DataError, find_file, parse_numbers, read_header, read_table
+from align_utils.store.textfiles import SEPARATORS, DataError, find_data_file, parse_numbers, read_header, read_table
 from align_utils.survey.distances import FEWEST, choose_size, rank_items, wasserstein
 from align_utils.survey.items import fold_label, read_label, read_options
 
@@ -34,10 +35,14 @@ SHARES = schema.DataFrameSchema({
 })  # fmt: skip
 # Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (a copy that was damaged on the way).
 SUM_LOW, SUM_HIGH = 0.97, 1.03
-CROSS_NATIONAL = ["*WVS_Cross-National_Wave_7*.csv"]
-AGGREGATED = ["distributions*.csv"]
-GLOBAL_OPINIONS = ["global_opinions*.csv"]
-OTHERS = ["*Joint*.csv", "*Trend*.csv", "*TimeSeries*.csv", "*Time_Series*.csv", "*WV[1-6]*.csv", "*Wave_[1-6]*.csv"]
+# What the survey's files are named, in order of preference (a file a country comes after the first), and what they hold.
+KINDS = {"respondents": "*WVS_Cross-National_Wave_7*.csv", "shares": "distributions*.csv", "opinions": "global_opinions*.csv"}
+TURNED = "the release with inverted scales; take the CSV without 'inverted' in its name"
+OTHER_WAVES = "a joint EVS/WVS, trend or other wave's file: its question codes are not those of wave 7"
+NEVER = {
+    "*inverted*": TURNED,
+    **dict.fromkeys(["*joint*", "*trend*", "*time*series*", "*wv[1-6]*", "*wave_[1-6]*"], OTHER_WAVES),
+}
 # A country's respondents may stand under its name alone or marked as the current national sample; other samples are not the country's.
 NATIONAL = " (Current national sample)"
 COUNTRY, WEIGHT, NUMBER, UNIT = "B_COUNTRY_ALPHA", "W_WEIGHT", "D_INTERVIEW", "I_PSU"
@@ -82,12 +87,13 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     joint or trend file, no usable item, and what `read_respondents` and `read_global_opinions` raise.
     """
     names = _name_countries(cfg)
+    # By culture: two may share a country.
     cultures = sorted((culture.survey_country, name) for name, culture in cfg.cultures.items())
-    paths, kind = _find_source(cfg)
-    people, refused, notes = None, {}, []
+    paths, kind, notes = _find_source(cfg)
+    people, refused = None, {}
     if kind == "respondents":
         people = read_respondents(paths, names, items["question"].tolist(), _list_labels(cfg))
-        shares, refused, notes = count_answers(people, items), people.refused, people.repairs
+        shares, refused, notes = count_answers(people, items), people.refused, notes + people.repairs
         for item in items.itertuples():
             if item.recode and item.question in people.answers:
                 people.answers[item.question] = people.answers[item.question].replace(item.recode)
@@ -96,7 +102,8 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
         options = options[options["question"].isin(items["question"])]
         shares, refused = read_global_opinions(paths[0], names, options)
     else:
-        shares, notes = _read_aggregated(paths[0])
+        shares, repairs = _read_aggregated(paths[0])
+        notes += repairs
     shares = shares.reindex(columns=["question", "country", "answer", "share", "n", "n_effective"])
     given = {key: list(part.itertuples()) for key, part in shares.groupby(["question", "country"], sort=False)}
     kept, rejected = [], [("(file)", note) for note in notes]
@@ -124,39 +131,36 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
 
 def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:
     """Respondents of all countries of the cross-national file, in the file's codes; None where there is no such file."""
-    path = find_file(cfg.data_dir / "wvs", CROSS_NATIONAL)
+    path, _ = find_data_file(cfg.data_dir / "wvs", [KINDS["respondents"]], never=NEVER)
     return read_respondents([path], {}, items["question"].tolist(), _list_labels(cfg)) if path else None
 
 
-def _find_source(cfg: Config) -> tuple[list[Path], str]:
-    """Files of the human side in order of preference, and what they hold: respondents, shares or opinions."""
-    folder = cfg.data_dir / "wvs"
-    if path := find_file(folder, CROSS_NATIONAL):
-        return [path], "respondents"
-    names = [name.replace(" ", "_") for name in _name_countries(cfg).values()]
-    if any(paths := [find_file(folder, [f"*Wave_7_{name}_*.csv"]) for name in names]):
-        if None in paths:
-            there, lacking = ", ".join(path.name for path in paths if path), names[paths.index(None)]
-            raise DataError(f"{folder}: {there} but no *Wave_7_{lacking}_*.csv: every country, please")
-        return paths, "respondents"
-    for kind, patterns in {"shares": AGGREGATED, "opinions": GLOBAL_OPINIONS}.items():
-        if path := find_file(folder, patterns):
-            return [path], kind
-    known = ", ".join([*CROSS_NATIONAL, "*Wave_7_<Country>_*.csv", *AGGREGATED, *GLOBAL_OPINIONS])
-    if path := find_file(folder, OTHERS):
-        raise DataError(
-            f"{path}: a joint EVS/WVS, trend or other wave's file: its question codes are not those of wave 7 and it cannot be used; "
-            f"expected {known}"
-        )
+def _find_source(cfg: Config) -> tuple[list[Path], str, list[str]]:
+    """Files of the human side in order of preference, what they hold (of KINDS), and what was left aside."""
+    folder, names = cfg.data_dir / "wvs", [name.replace(" ", "_") for name in _name_countries(cfg).values()]
+    find = partial(find_data_file, folder, never=NEVER)
+    kind = next((kind for kind, pattern in KINDS.items() if find([pattern])[0]), "")
+    parts = [find([f"*Wave_7_{name}_*.csv"]) for name in names]
+    there = [path.name for path, _ in parts if path]
+    if there and kind != "respondents":
+        if len(there) < len(names):
+            lacking = next(name for name, (path, _) in zip(names, parts, strict=True) if path is None)
+            raise DataError(f"{folder}: {', '.join(there)} but no *Wave_7_{lacking}_*.csv: every country, please")
+        return [path for path, _ in parts], "respondents", [note for _, note in parts if note]
+    path, note = find([*KINDS.values()])
+    if path:
+        return [path], kind, [note] if note else []
     raise DataError(
-        f"{folder}: no survey file; expected {known}. Source: worldvaluessurvey.org, wave 7 (free registration); set "
-        "ALIGN_DATA=<folder>"
+        f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv; {note}. Source: "
+        "worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
     )
 
 
 def _name_countries(cfg: Config) -> dict[str, str]:
-    """Code in the survey: the country's name in it."""
-    return {culture.survey_country: culture.survey_name or culture.label for culture in cfg.cultures.values()}
+    """Code in the survey: the country's name in it, as the first of its cultures with a `survey_name` has it."""
+    cultures = list(cfg.cultures.values())
+    named = {culture.survey_country: culture.survey_name for culture in reversed(cultures) if culture.survey_name}
+    return {culture.survey_country: named.get(culture.survey_country, culture.label) for culture in cultures}
 
 
 def _find_wording(cfg: Config) -> Path:
@@ -396,15 +400,13 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
     """Key (variable name without a label behind it, upper case) to the column's name in the file."""
     keys = [re.match(r"\w*", name)[0].upper() for name in header]
     names = dict(zip(keys, header, strict=True))
+    if turned := [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]:
+        found = f"column {turned[0]} without {turned[0][:-1]}, and {len(turned) - 1} more of its kind"
+        raise DataError(f"{path}, line 1: {found}: {TURNED}")
     if not set(questions) & set(keys):
-        if any(f"{question}P" in keys for question in questions):
-            raise DataError(
-                f"{path}: columns Q1P ...: the release with inverted scales; take the CSV without 'inverted' in its name"
-            )
         if JOINT & set(keys):
             raise DataError(
-                f"{path}: a joint EVS/WVS or trend file ({', '.join(sorted(JOINT & set(keys)))}): its question codes are not those "
-                "of wave 7 and it cannot be used. Take the cross-national CSV of wave 7"
+                f"{path}: {OTHER_WAVES} ({', '.join(sorted(JOINT & set(keys)))}). Take the cross-national CSV of wave 7"
             )
         raise DataError(f"{path}, line 1: none of our questions ({questions[0]} ...) is a column: no file of wave 7")
     if WEIGHT not in keys:

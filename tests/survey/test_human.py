@@ -1,7 +1,10 @@
 """People's files and their mutations: the same shares, a clear error, or a counted repair; GlobalOpinionQA; how firm the shares are."""
 
+import copy
 import functools
 import gzip
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -46,13 +49,17 @@ def folder(tmp_path_factory):
     return path
 
 
-def load(folder, content, *, items=ITEMS, name=NAME, wording=""):
-    for file in (folder / "wvs").iterdir():
-        file.unlink()
-    (folder / "wvs" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    if wording:
-        (folder / "wvs" / "questions.csv").write_text(wording)
-    human = load_human(configure(folder), items)
+def load(folder, content, *, items=ITEMS, name=NAME, beside=None, cultures=None):
+    shutil.rmtree(folder / "wvs")
+    for file, held in {name: content, **(beside or {})}.items():
+        path = folder / "wvs" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(held if isinstance(held, bytes) else held.encode())
+    cfg = configure(folder)
+    if cultures:
+        cfg = copy.copy(cfg)
+        vars(cfg)["cultures"] = cultures
+    human = load_human(cfg, items)
     return human.shares, human.rejected
 
 
@@ -120,8 +127,9 @@ FATAL = {  # the change at a row, and what the error says besides the file
     "no weights in a country": (
         lambda frame, row: write(frame.assign(W_WEIGHT=frame["W_WEIGHT"].where(frame["B_COUNTRY_ALPHA"] != "USA"))), "no respondent of USA",
     ),
-    "joint file": (lambda frame, row: "cntry_AN,gwght,F120\nUS,1,3\n", "joint EVS/WVS or trend"),
-    "inverted scales": (lambda frame, row: write(frame.rename(columns=lambda c: c + "P" if c[0] == "Q" else c)), "inverted"),
+    "joint file": (lambda frame, row: "cntry_AN,gwght,F120\nUS,1,3\n", "joint EVS/WVS, trend"),
+    # Of the release with inverted scales only the items that are turned have another name.
+    "turned": (lambda frame, row: write(frame.rename(columns={"Q2": "Q2P", "Q247": "Q247P"})), "column Q2P without Q2, and 1 more .*'inverted'"),
     "another wave": (lambda frame, row: write(frame.rename(columns=lambda c: c.replace("Q", "V"))), "no file of wave 7"),
     "nothing": (lambda frame, row: "", "line 1"),
     "only a header": (lambda frame, row: write(frame[:0]), "no respondent below it"),
@@ -195,8 +203,52 @@ def test_effective_n_is_worked_by_hand_and_other_releases_and_gzip_are_read(fold
     assert sizes.loc["us"].tolist() == [2, pytest.approx(16 / 10)] and sizes.loc["cn"].tolist() == [2, 2]
     with pytest.raises(DataError, match=r"v5_0.csv.gz: damaged gzip|v5_0.csv.gz: .*fetch"):
         load(folder, gzip.compress(write(PEOPLE).encode())[:-30], name="WVS_Cross-National_Wave_7_csv_v5_0.csv.gz")
-    with pytest.raises(DataError, match="joint EVS/WVS, trend or other wave"):
-        load(folder, text, name="EVS_WVS_Joint_Csv_v5_0.csv")
+
+
+TURNED = "WVS_Cross-National_Wave_7_inverted_csv_v6_0.csv"
+
+
+@pytest.mark.parametrize("other", [TURNED, f"{NAME}.bak", f"{NAME}~", NAME.replace(".csv", ".zip"), "unpacked/" + NAME])
+def test_the_right_file_is_read_whatever_lies_beside_it(folder, other):
+    shares, rejected = load(folder, write(PEOPLE), beside={other: "PK\x03"})
+    agree(shares, PEOPLE)
+    assert rejected.empty
+
+
+def test_of_several_files_the_newest_release_is_read_and_the_others_are_named(folder):
+    old, other = NAME.replace("v6", "v5"), NAME.replace("v6", "v10")
+    shares, rejected = load(
+        folder, write(PEOPLE.assign(Q2=1)), name=old, beside={other: write(PEOPLE), "distributions.csv": ""}
+    )
+    agree(shares, PEOPLE)
+    assert f"{other} is read, not {old}, distributions.csv" in rejected["reason"].item()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("EVS_WVS_Joint_Csv_v5_0.csv", "joint EVS/WVS, trend or other wave's file: its question codes"),
+        (TURNED, "the release with inverted scales; take the CSV without 'inverted'"),
+        ("WVS_Cross-National_Wave_7_stata_v6_0.dta", "another program's format; take or export the CSV"),
+        ("WVS_Cross-National_Wave_7_csv_v6_0/" + NAME, f"a folder; move {NAME} out of it"),
+        ("global_opinions.csv.zip", "an archive; unpack it"),
+        ("answers.csv", "of another name: answers.csv"),
+    ],
+)
+def test_where_no_file_is_the_surveys_what_is_there_is_named(folder, name, said):
+    with pytest.raises(DataError, match=f"no survey file; expected .*{re.escape(said)}"):
+        load(folder, write(PEOPLE), name=name)
+
+
+@pytest.mark.parametrize("kind", ["respondents", "shares"])
+def test_cultures_of_one_country_have_their_answers_each(folder, kind):
+    found = configure(folder).cultures
+    other = found["us"].model_copy(update={"name": "us2", "label": "US, other norms", "survey_name": ""})
+    text, name = (write(PEOPLE), NAME) if kind == "respondents" else (write(AGGREGATED), "distributions.csv")
+    shares, rejected = load(folder, text, name=name, items=ITEMS.head(1), cultures={"us2": other, **found})
+    wide = shares.pivot(index="code", columns="culture", values="share")
+    assert set(wide) == {"us", "us2", "cn"} and (wide["us"] == wide["us2"]).all()
+    assert rejected.empty
 
 
 OFFICIAL = (
@@ -363,7 +415,9 @@ def pick(**shares):
 
 def load_opinions(folder, rows, wording=WORDING):
     text = pd.DataFrame(rows, columns=["question", "selections", "options", "source"]).to_csv(index=False)
-    return load(folder, text, items=OPINION_ITEMS, name="global_opinions.csv", wording=wording)
+    return load(
+        folder, text, items=OPINION_ITEMS, name="global_opinions.csv", beside={"questions.csv": wording} if wording else None
+    )
 
 
 FOUR = "['Very', 'Rather', 'Not very', 'Not at all', \"Don't know\", 'Missing; Unknown']"
