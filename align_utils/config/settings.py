@@ -297,6 +297,8 @@ class NormFiles(Strict):
 
     strengths: dict[Literal["R1", "R123"], list[str]]
     trials: list[str] = []
+    # Files that people take for the culture's and that are not: pattern to the reason, which is told where no other file is there.
+    never: dict[str, str] = {}
     native: Native | None = None
     # Name of a file in notebooks/settings/formats, needed only where a participant file fits several.
     format: str | None = None

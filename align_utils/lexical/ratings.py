@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from align_utils.lexical.precision import RATED, add_families
 from align_utils.norms.split import CultureNorms, fold_words
 from align_utils.stats import compare, summarise
 from align_utils.store.ledger import note_read
-from align_utils.store.textfiles import DataError, find_file, parse_numbers, read_table
+from align_utils.store.textfiles import ENDINGS, DataError, find_data_file, parse_numbers, read_table
 
 EXTRA = "pip install -c constraints.txt -e '.[ratings]'"
 # Fewer anchors than this at either end show nothing.
@@ -65,15 +66,18 @@ def load_ratings(cfg: Config, language: Language) -> tuple[dict[str, pd.Series],
     """All ratings of a language that the run's data folder holds, and a row (`RATING_COLUMNS`) for each, found or 'not measured'."""
     found, rows, absent = {}, [], []
     for name, rating in language.ratings.items():
-        given = ((find_file(cfg.data_dir / "ratings", source.files), source) for source in rating.sources)
-        path, source = next((pair for pair in given if pair[0]), (None, None))
+        find = partial(find_data_file, cfg.data_dir / "ratings", endings=(*ENDINGS, ".xlsx"))
+        given = ((*find(source.files), source) for source in rating.sources)
+        path, told, source = next((one for one in given if one[0]), (None, "", None))
         where = {"language": language.name, "rating": name}
         if path is None:
-            wanted = ", ".join(file for source in rating.sources for file in source.files)
-            absent.append({**where, "file": f"not measured: none of {wanted}"})
+            wanted = [file for source in rating.sources for file in source.files]
+            near = re.search(r"do not count: .*?(?=; of another name|$)", find(wanted)[1])
+            absent.append({**where, "file": f"not measured: none of {', '.join(wanted)}" + (f"; {near[0]}" if near else "")})
         else:
             found[name], report = load_rating(path, source, rating, language, name=name)
-            rows.append({**where, "file": path.name, **report})
+            note = "; ".join(part for part in (report["note"], told) if part)
+            rows.append({**where, "file": path.name, **report, "note": note})
     return found, rows + absent
 
 
@@ -101,7 +105,7 @@ def load_rating(
     FORMATS: Brysbaert et al. 2014, Warriner et al. 2013, Xu & Li 2020, Xu et al. 2022, Lee et al. 2022 (Chinese EmoBank).
     """
     columns, field = [source.word, source.value], f"notebooks/settings/languages/{language.name}.yaml, ratings.{name}.sources"
-    if path.suffix == ".xlsx":
+    if path.suffix.lower() == ".xlsx":
         frame = _read_sheet(path, columns, source.sheet)
     else:
         frame = _read_dictionary(path, columns) if path.suffix in {".yaml", ".yml"} else read_table(path, columns)
@@ -179,7 +183,9 @@ def _read_sheet(path: Path, columns: list[str], sheet: str | None) -> pd.DataFra
             if sheet is not None and sheet not in book.sheet_names:
                 raise DataError(f"{path}: sheet '{sheet}' not found; the workbook holds: {', '.join(book.sheet_names)}")
             frame = pd.read_excel(book, book.sheet_names[0] if sheet is None else sheet, dtype=str, keep_default_na=False)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged workbook ends in whatever openpyxl stumbles over
         raise DataError(f"{path}: no workbook, or a damaged one ({error}); fetch it again") from error
     names = {str(column).strip().lower(): column for column in frame.columns}
     missing = [column for column in columns if column.lower() not in names]
@@ -205,8 +211,12 @@ def _read_dictionary(path: Path, columns: list[str]) -> pd.DataFrame:
         raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except (StopIteration, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: expected 'Dictionary: {{word: {{{value}: number}}}}', found another structure") from error
-    lines, words, values = zip(*rows, strict=True)
-    return pd.DataFrame({word: words, value: values}, index=list(lines)).apply(lambda column: column.str.strip())
+    frame = pd.DataFrame(rows, columns=["line", word, value]).set_index("line")
+    if frame.empty or not frame.map(lambda text: isinstance(text, str)).all(axis=None):
+        raise DataError(
+            f"{path}: expected 'Dictionary: {{word: {{{value}: number}}}}', found no such entry or a list in its place"
+        )
+    return frame.apply(lambda column: column.str.strip())
 
 
 def match_words(words: Iterable[str], scale: pd.Series, language: Language) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from align_utils.config import settings
 from align_utils.config.settings import RESPONSES, UNKNOWN, WordList
-from align_utils.store.textfiles import find_file, read_list
+from align_utils.store.textfiles import find_data_file, read_list
 
 # Lists the reader gave, by file name: rows of one or two columns.
 Lists = dict[str, list[tuple[str, ...]]]
@@ -30,7 +30,7 @@ def load_lists(steps: Sequence[settings.Step], folder: Path) -> Lists:
         for words, columns in [*((words, 1) for words in single), own]:
             if words:
                 used[words] = max(columns, used.get(words, 1))
-    found = {words: find_file(folder, [words.file]) for words in used}
+    found = {words: find_data_file(folder, [words.file])[0] for words in used}
     return {words.file: read_list(path, columns=used[words], header=words.header) for words, path in found.items() if path}
 
 

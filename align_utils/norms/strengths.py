@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import RESPONSES, UNKNOWN, Culture, DropCues, Format, Language
 from align_utils.norms.cleaning import clean_trials, load_lists
-from align_utils.store.textfiles import DataError, find_file, parse_numbers, read_header, read_table
+from align_utils.store.textfiles import DataError, find_data_file, parse_numbers, read_header, read_table
 
 # SWOW-ZH replaces politically sensitive responses by a 32-digit hash.
 REDACTED = re.compile(r"[0-9a-f]{32}")
@@ -45,17 +46,21 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
     """
     folder, kind, read, loaded = cfg.data_dir / "swow", cfg.profile.norms.responses, {}, {}
     for name, culture in cfg.cultures.items():
-        language, patterns = cfg.language_of(name), culture.norms.strengths.get(kind, [])
-        published, participants = find_file(folder, patterns), find_file(folder, culture.norms.trials)
+        language, given = cfg.language_of(name), culture.norms
+        find = partial(find_data_file, folder, never=given.never)
+        wanted = given.strengths.get(kind, []), given.trials
+        (published, first), (participants, second) = map(find, wanted)
         if published is None and participants is None:
+            patterns = [*wanted[0], *wanted[1]]
             raise DataError(
-                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join([*patterns, *culture.norms.trials])}. Source: "
+                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join(patterns)}; found {find(patterns)[1]}. Source: "
                 "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
             )
+        found = [("find", note, 1) for path, note in ((published, first), (participants, second)) if path and note]
         trials, repairs, reports = None, {}, []
         if participants is not None:
-            form = find_format(participants, cfg.formats, culture.norms.format)
-            key = participants, form.name, culture.norms.native and culture.norms.native.column, language.name
+            form = find_format(participants, cfg.formats, given.format)
+            key = participants, form.name, given.native and given.native.column, language.name
             if key not in read:
                 read[key] = read_trials(participants, form, key[2], language)
             trials, repairs[participants.name], report = choose_trials(read[key], participants, form, culture)
@@ -64,7 +69,7 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
             frame, repairs[published.name] = load_strengths(published, language, kind)
         else:
             frame = build_strengths(trials, language, kind)
-        rows = [(f"read {file}", what, count) for file, counts in repairs.items() for what, count in counts.items()]
+        rows = found + [(f"read {file}", what, count) for file, counts in repairs.items() for what, count in counts.items()]
         report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), *reports], ignore_index=True)
         loaded[name] = ReadNorms(frame, published is not None, trials, report)
     return loaded
@@ -293,10 +298,10 @@ def _rank_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
 
 
 def _join_participants(path: Path, form: Format, column: str, participants: pd.Series) -> pd.Series:
-    other = find_file(path.parent, form.join.files)
+    other, told = find_data_file(path.parent, form.join.files)
     if other is None:
         raise DataError(
-            f"{path}: column {column} is not in it, and the participant file {' or '.join(form.join.files)} is not beside it; "
+            f"{path}: column {column} is not in it, and the participant file {' or '.join(form.join.files)} is not beside it (found {told}); "
             "put it there, or take norms.native out of the culture"
         )
     table = read_table(other, [form.join.key, column])

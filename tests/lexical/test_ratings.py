@@ -1,10 +1,13 @@
 """Word ratings: the published forms read, mistakes of scale, column and script caught, matches counted, means over shared cues."""
 
+import gzip
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from align_utils.config import profiles as config
 from align_utils.lexical import ratings
@@ -73,6 +76,85 @@ def test_english_files_as_published(cfg, tmp_path, english):
     assert found["concreteness"]["zebra crossing"] == 4.8 and found["concreteness"]["null"] == 1.9
     assert found["concreteness"]["apple"] == pytest.approx(4.55) and found["arousal"]["sleep"] == pytest.approx(1.95)
     assert sources["anchors"].str.startswith("in order: 10 of 10 high and 10 of 10 low").all()
+
+
+@pytest.mark.parametrize(
+    ("name", "sep"),
+    [("BRM-emot-submit.csv", ","), ("Ratings_Warriner_et_al (1).csv", ";"), ("ratings_warriner_et_al.CSV.gz", "\t")],
+)
+def test_the_names_that_people_have_after_unpacking(cfg, tmp_path, english, name, sep):
+    rows = [
+        [i, f'"{word}"' if sep == "\t" else word, mean, 1, 9, 3, 2, 4]
+        for i, (word, mean) in enumerate(words_of(english, "valence"))
+    ]
+    header = [f'"{column}"' for column in WARRINER] if sep == "\t" else WARRINER
+    (tmp_path / "ratings").mkdir()
+    raw = table(header, rows, sep).encode()
+    (tmp_path / "ratings" / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    english = english.model_copy(update={"ratings": {"valence": english.ratings["valence"]}})
+    found, sources = load_tables(cfg, tmp_path, english)
+    assert found["valence"]["happy"] == 4.5 and sources["file"].tolist() == [name]
+
+
+def test_what_is_no_ratings_file_is_left_aside_or_named(cfg, tmp_path, english):
+    rows = [[word, 0, mean, 1, 0, 20, 1, 0, 0] for word, mean in words_of(english, "concreteness")]
+    text, name = table(BRYSBAERT, rows, "\t"), "Concreteness_ratings_Brysbaert_et_al_BRM.txt"
+    (tmp_path / "ratings/13428_2012_314_MOESM1_ESM.zip").parent.mkdir()
+    (tmp_path / "ratings/13428_2012_314_MOESM1_ESM.zip").touch()
+    found, sources = load(cfg, tmp_path, english, {name: text, f"{name}.bak": "", "Concreteness_ratings_Brysbaert 2.txt": text})
+    assert sources["file"].tolist() == [name] and "is read, not Concreteness_ratings_Brysbaert 2.txt" in sources["note"][0]
+    _, rows = ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), english)
+    absent = {row["rating"]: row["file"] for row in rows if row["rating"] not in found}
+    assert absent["valence"].endswith("do not count: 13428_2012_314_MOESM1_ESM.zip (an archive; unpack it)")
+
+
+parts = st.lists(
+    st.sampled_from(
+        [
+            "Word",
+            "V.Mean.Sum",
+            "happy",
+            "5",
+            "1,5",
+            '"',
+            "\t",
+            ",",
+            ";",
+            "\n",
+            "\r",
+            ": ",
+            "{",
+            "}",
+            "[",
+            "Dictionary",
+            "valence",
+        ]
+    ),
+    max_size=25,
+)
+files = st.one_of(
+    st.binary(max_size=100), parts.map("".join).map(str.encode), parts.map(lambda text: ("Word,V.Mean.Sum\n" + "".join(text)).encode()),
+    parts.map(lambda text: ("Dictionary:\n  happy: {V.Mean.Sum: 5}\n" + "".join(text)).encode()),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files, st.sampled_from(["r.csv", "r.csv.gz", "r.xlsx", "r.yaml"]), st.integers(0, 5000))
+def test_whatever_bytes_sound_ratings_or_one_sentence(tmp_path, english, raw, name, spoilt):
+    path = tmp_path / name
+    if name == "r.xlsx" and len(raw) % 2:  # a true workbook with one byte changed
+        pd.DataFrame({"Word": ["happy"], "V.Mean.Sum": [5]}).to_excel(path, index=False)
+        whole = bytearray(path.read_bytes())
+        whole[spoilt % len(whole)] ^= 255
+        raw = bytes(whole)
+    path.write_bytes(raw)
+    rating = english.ratings["valence"]
+    try:
+        values, _ = ratings.load_rating(path, rating.sources[0], rating, english, name="valence")
+    except DataError as error:
+        assert name in str(error)
+        return
+    assert values.between(1, 9).all() and values.index.is_unique and "" not in values.index
 
 
 def test_the_journals_workbook_reads_like_the_text(cfg, tmp_path, english):

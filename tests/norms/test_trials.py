@@ -223,6 +223,74 @@ def test_a_changed_file_is_an_error_with_its_place_or_a_counted_repair(tmp_path,
     assert kind == "shift" and repairs != counted, "numbers changed in silence"
 
 
+BALANCED, STRENGTHS = FILES["swow-balanced"][1], "cue\tresponse\tR123\tN\ndog\tcat\t2\t3\n"
+
+
+def load_us(folder, files):
+    (folder / "swow").mkdir(exist_ok=True)
+    for name, text in files.items():
+        path = folder / "swow" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    cfg = config.load("smoke")
+    vars(cfg).update(data_dir=folder, cultures={"us": cfg.cultures["us"]})
+    return strengths.load_norms(cfg)["us"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["strength.SWOW-EN.R123.20180827.csv"], "R123.20180827.csv (all countries together, which never stand for the US; take SWOW-EN.R100"),
+        (["SWOW-EN18/SWOW-EN.R100.20180827.csv"], "SWOW-EN18 (a folder; move SWOW-EN.R100.20180827.csv out of it)"),
+        (["SWOW-EN.R100.20180827.csv.zip"], "SWOW-EN.R100.20180827.csv.zip (an archive; unpack it)"),
+        (["SWOW-EN.R100.20180827.csv.bak", "SWOW-EN.R100.20180827.xlsx"], "csv.bak (a backup), SWOW-EN.R100.20180827.xlsx (another program's format"),
+        (["SWOWEN.spellchecked.27-06-2022.csv"], "of another name: SWOWEN.spellchecked.27-06-2022.csv"),
+        ([], "is empty"),
+    ],
+)  # fmt: skip
+def test_where_no_norms_are_what_is_there_is_named(tmp_path, names, said):
+    with pytest.raises(DataError) as error:
+        load_us(tmp_path, dict.fromkeys(names, BALANCED))
+    assert said in str(error.value) and "no norms for culture 'us'; expected one of: strength.SWOW-EN-US*.R123*" in str(
+        error.value
+    )
+
+
+def test_norms_are_found_beside_what_is_none_and_what_is_left_aside_is_said(tmp_path):
+    names = [
+        "SWOW-EN.R100.20180827.csv",
+        "SWOW-EN.R100.20180827.csv.bak",
+        "SWOW-EN.R100.20180827.csv~",
+        "SWOW-EN.R100.20180827.rds",
+    ]
+    part = load_us(
+        tmp_path, {name: BALANCED if name.endswith(".csv") else "" for name in [*names, "strength.SWOW-EN.R123.csv"]}
+    )
+    assert part.norms["response"].tolist() == ["nan", "none", "null"] and "find" not in set(part.report["step"])
+    part = load_us(tmp_path, {"SWOW-EN.R100.2019.csv": BALANCED, "strength.SWOW-EN-US.R123.csv": STRENGTHS})
+    assert part.published and len(part.trials) == 1
+    (told,) = part.report.loc[part.report["step"] == "find", "what"]
+    assert told.startswith("SWOW-EN.R100.20180827.csv is read, not SWOW-EN.R100.2019.csv, which would do too")
+    assert "SWOW-EN.R100.2019" not in describe.describe_norms({"us": part})["repairs"][0]
+
+
+def test_cultures_of_one_file_read_it_once(tmp_path, monkeypatch):
+    rows = "".join(
+        f"{n},{land},dog,{word},NA,NA\n" for n, (land, word) in enumerate([("United States", "cat"), ("Canada", "bone")])
+    )
+    (tmp_path / "swow").mkdir()
+    (tmp_path / "swow/SWOW-EN.R100.csv").write_text("participantID,nativeLanguage,cue,R1,R2,R3\n" + rows)
+    cfg, read = config.load("smoke"), []
+    us = cfg.cultures["us"]
+    native = us.norms.native.model_copy(update={"values": ["Canada"]})
+    canada = us.model_copy(update={"name": "ca", "norms": us.norms.model_copy(update={"native": native})})
+    vars(cfg).update(data_dir=tmp_path, cultures={"us": us, "ca": canada})
+    plain = strengths.read_trials
+    monkeypatch.setattr(strengths, "read_trials", lambda *given: read.append(given[0].name) or plain(*given))
+    found = {name: part.norms["response"].tolist() for name, part in strengths.load_norms(cfg).items()}
+    assert found == {"us": ["cat"], "ca": ["bone"]} and read == ["SWOW-EN.R100.csv"]
+
+
 def test_a_culture_and_a_format_of_its_own_are_yaml_only(tmp_path):
     """A file in no known format, for a culture that nobody described: two YAML files and a profile."""
     root, data = copy_project(tmp_path / "project"), tmp_path / "mine"
