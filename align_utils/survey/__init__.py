@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "human": ["draw_halves", "load_human"],
         "answers": ["average_orders", "describe_readouts", "load_answers"],
         "ask": ["ask_survey"],
-        "distances": ["add_references", "measure_distances", "rank_items"],
+        "distances": ["add_references", "measure_distances", "pick_pair", "rank_items"],
         "shifts": ["measure_shifts", "state_claims", "summarise_shifts"],
         "aligned": ["count_aligned"],
         "paper": ["compare_with_paper"],

@@ -18,29 +18,35 @@ from align_utils.stats import (
     wilson_interval,
 )  # fmt: skip
 from align_utils.survey.answers import ANSWERER
-from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, name_answerer
+from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, Pair, name_answerer
 from align_utils.survey.shifts import CELL, REFERENCE_SHIFTS, list_pairs
 
 # What is not tuned, and so not tested.
 UNTESTED = ("zero_shot", *REFERENCES)
 # Share of an answer by which the first option must lead to be the modal answer; below lies rounding.
 LEAD = 1e-9
+COUNTS = [
+    "label", "reading", "model", "culture", "stage", "language", "persona", "value", "low", "high", "count", "n", "shared", "gained", "lost", "p",
+]  # fmt: skip
 # What is told of every seed, and its name in the table.
 TOLD = {"target": "shift toward target", "contrast": "contrast"}
 
 
 def judge_items(
-    distances: pd.DataFrame, answers: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame, *, toward: str, away: str
+    distances: pd.DataFrame, answers: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame, pair: Pair
 ) -> pd.DataFrame:
-    """For every chosen item and answerer: is it on the side of `toward`, by two readings?
+    """For every chosen item and answerer: is it on the side of the second of a pair of cultures, by two readings?
 
     `distances` and `answers` are of the same models and references (`distances.measure_distances`, `add_references`), `human` are SHARES,
-    `ranked` is from `distances.rank_items`, `toward` and `away` are cultures. Returns the answerer's columns, `question`, `reading`
-    ('nearer': nearer distribution; 'mode': the same modal answer as `toward`), `aligned` (bool; ties count as no), `shared` (bool: both
+    `ranked` is from `distances.rank_items`. Returns the answerer's columns, `question`, `reading`
+    ('nearer': nearer distribution; 'mode': the same modal answer), `aligned` (bool; ties count as no), `shared` (bool: both
     countries have the same modal answer).
     """
     names = [column for column in distances.columns if column not in {"question", "to", *DISTANCE_MEASURES}]
     chosen = set(ranked.loc[ranked["chosen"], "question"])
+    if pair is None:
+        return pd.DataFrame(columns=[*names, "question", "reading", "aligned", "shared"])
+    away, toward = pair
     wide = distances[distances["question"].isin(chosen)].pivot(index=[*names, "question"], columns="to", values="wasserstein")
     wide = wide.fillna(0.0)  # only a whole country lacks a distance: that to itself
     nearer = (wide[toward] < wide[away]).rename("aligned").reset_index().assign(reading="nearer")
@@ -90,7 +96,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
                 "model": model, "culture": culture, "stage": stage, "language": language, "persona": persona,
                 **_count(mine, None if stage in UNTESTED else base, flips, settings),
             })  # fmt: skip
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=COUNTS)
     return table.assign(p_holm=table.groupby("reading", sort=False)["p"].transform(adjust_holm))
 
 
@@ -119,7 +125,7 @@ def find_chance(counts: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame)
     drawn by chance, which is the mean of 1 / k over the items."""
     even = counts[(counts["stage"] == "uniform") & (counts["reading"] == "nearer")]
     options = human[human["question"].isin(ranked.loc[ranked["chosen"], "question"])].groupby("question")["code"].nunique()
-    return {"nearer": float(even["value"].iloc[0]), "mode": float((1 / options).mean())}
+    return {"nearer": even["value"].mean(), "mode": float((1 / options).mean())}
 
 
 def list_panels(

@@ -17,6 +17,9 @@ REFERENCES = ("human", "human_half", "uniform")
 REFERENCE_MODEL = "baseline"
 # A high-tension set below it could show next to nothing; of 55 items it is a third.
 FEWEST = 18
+# The country of which the paper counts answers, and two cultures to compare: (away, toward).
+CHINA = "CHN"
+Pair = tuple[str, str] | None
 _LEAST, _MOST = -1e-9, 1 + 1e-9  # ends of a distance, up to rounding
 
 DISTANCES = pa.DataFrameSchema({
@@ -125,15 +128,29 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
     return table.merge(others, on=by)
 
 
-def rank_items(human: pd.DataFrame, first: str, second: str, *, wanted: int) -> pd.DataFrame:
+def pick_pair(cfg: Config) -> Pair:
+    """The two cultures of the sections that compare two countries: (away, toward).
+
+    `toward` is China's, wherever it stands, else the first of another country than the run's first; `away` is the first of another
+    country than `toward`. None where all of the run's cultures are of one country.
+    """
+    countries = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    start = next(iter(countries.values()))
+    toward = next((name for name, country in countries.items() if country == CHINA), None)
+    toward = toward or next((name for name, country in countries.items() if country != start), None)
+    away = next((name for name, country in countries.items() if toward and country != countries[toward]), None)
+    return (away, toward) if away else None
+
+
+def rank_items(human: pd.DataFrame, pair: Pair, *, wanted: int) -> pd.DataFrame:
     """Items by the distance between two countries (their tension), largest first; `chosen` marks the high-tension set.
 
-    `human` are SHARES, `first` and `second` cultures, `wanted` the size of the set (`choose_size`). Returns `question, tension`
-    (Wasserstein), `chosen`; ties in the order of the question.
+    `human` are SHARES, `wanted` is the size of the set (`choose_size`). Returns `question, tension` (Wasserstein), `chosen`; ties in the
+    order of the question; no items without a pair.
     """
     shares = {key: part["share"].to_numpy() for key, part in human.groupby(["question", "culture"], sort=False)}
-    questions = human["question"].unique()
-    tension = [wasserstein(shares[question, first], shares[question, second]) for question in questions]
+    questions = human["question"].unique() if pair else []
+    tension = [wasserstein(*(shares[question, culture] for culture in pair)) for question in questions]
     frame = pd.DataFrame({"question": questions, "tension": tension})
     frame = frame.sort_values(["tension", "question"], ascending=[False, True], ignore_index=True)
     return frame.assign(chosen=frame.index < choose_size(len(frame), wanted))

@@ -20,7 +20,7 @@ import pyarrow.csv as arrow
 from align_utils.config.profiles import Config
 from align_utils.store.ledger import note_read
 from align_utils.store.textfiles import SEPARATORS, DataError, find_data_file, parse_numbers, read_header, read_table
-from align_utils.survey.distances import FEWEST, choose_size, rank_items, wasserstein
+from align_utils.survey.distances import FEWEST, Pair, choose_size, rank_items, wasserstein
 from align_utils.survey.items import fold_label, read_label, read_options
 
 # Per question and culture the codes of the item in scale order; shares sum to 1. Without n a file has shares alone; `n_effective`
@@ -536,16 +536,18 @@ def draw_halves(cfg: Config, human: Human) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def draw_choice(cfg: Config, human: Human, first: str, second: str, *, draws: int = 200) -> pd.DataFrame:
+def draw_choice(cfg: Config, human: Human, pair: Pair, *, draws: int = 200) -> pd.DataFrame:
     """Choose the items on which two cultures differ most again from answers drawn anew, the weights kept.
 
     Returns whether a question is chosen in a draw, shape (draws, questions); the columns by falling distance in the data themselves, so
     that the first are the original choice. The mean of a column is how often that item is chosen.
     """
-    frame = rank_items(human.shares, first, second, wanted=cfg.profile.survey.high_tension)
+    frame = rank_items(human.shares, pair, wanted=cfg.profile.survey.high_tension)
+    if pair is None:
+        return pd.DataFrame(columns=frame["question"])
     ranked, size = frame["question"], int(frame["chosen"].sum())
     drawn = draw_shares(cfg, human, draws=draws)
-    tension = np.column_stack([wasserstein(drawn[one, first], drawn[one, second]) for one in ranked])
+    tension = np.column_stack([wasserstein(*(drawn[one, culture] for culture in pair)) for one in ranked])
     # A draw without any answer to a question says nothing for choosing it.
     places = np.argsort(-np.nan_to_num(tension, nan=-1.0), axis=1, kind="stable")[:, :size]
     chosen = np.zeros(tension.shape, dtype=bool)
@@ -553,14 +555,16 @@ def draw_choice(cfg: Config, human: Human, first: str, second: str, *, draws: in
     return pd.DataFrame(chosen, columns=ranked.tolist())
 
 
-def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, first: str, second: str) -> str:
+def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, pair: Pair) -> str:
     """One sentence on `draw_choice`: how many of the chosen items stay chosen; a second where they are fewer than wanted."""
+    if pair is None:
+        return "Sections 8 to 11 compare the people of two countries; this run's cultures are of one, so that these sections are empty."
     wanted = cfg.profile.survey.high_tension
     size = choose_size(chosen.shape[1], wanted)
     kept = chosen.iloc[:, :size].sum(axis=1)
     low, high = np.quantile(kept, [0.025, 0.975])
     own = dict(tuple(human.shares.groupby("culture")))
-    drawn = "; ".join(f"{one}: {_name_draws(cfg, human, own[one])}" for one in (first, second))
+    drawn = "; ".join(f"{one}: {_name_draws(cfg, human, own[one])}" for one in pair)
     return (
         f"{size} of {chosen.shape[1]} items are chosen (the profile asks for {wanted}; at most a third of the items there are, or "
         f"{FEWEST} where these are no more than half); {kept.mean():.1f} of them stay on average when both countries' answers are drawn anew {len(kept)} times "

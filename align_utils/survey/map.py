@@ -261,7 +261,8 @@ def list_countries(cfg: Config, atlas: Atlas | None) -> pd.DataFrame:
     """
     if atlas is None:
         return pd.DataFrame()
-    cultures = {culture.survey_country: name for name, culture in cfg.cultures.items()}
+    # Of cultures that share a country the first stands for it.
+    cultures = {culture.survey_country: name for name, culture in reversed(cfg.cultures.items())}
     counts = atlas.means.notna().sum(axis=1)
     frame = place(atlas, atlas.means).assign(indicators=counts, whole=counts == atlas.means.shape[1])
     frame.insert(0, "culture", [cultures.get(country, "") for country in frame.index])

@@ -10,12 +10,14 @@ from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN
 from align_utils.stats import fisher_exact, mcnemar_exact, wilson_interval
 from align_utils.store.page import list_records
+from align_utils.survey.distances import CHINA, pick_pair
 from align_utils.survey.shifts import REFERENCE_SHIFTS
 
-# Claim, the paper's words, and what the run must reach to say 'reproduced' (relative gain, or scale points).
+USA = "USA"
+# Claim, the paper's words, the country, and what the run must reach to say 'reproduced' (relative gain, or scale points).
 GAINS = (
-    ("P@5 gain over the vanilla model, English", "+16 to +20 %", "us", 0.16),
-    ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", "cn", 0.43),
+    ("P@5 gain over the vanilla model, English", "+16 to +20 %", USA, 0.16),
+    ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", CHINA, 0.43),
 )
 CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
 COUNTS = {"Qwen2.5-7B": "answers aligned with China", "Llama-3.1-8B": "answers aligned with China (US bias falls)"}
@@ -36,15 +38,15 @@ def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFram
     """Metric records of the values' analysis.
 
     The frames are from `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`. Gives `shift_toward_target`,
-    `shift_contrast`, `shift_over_control` (the comparison as its method); where the second culture is China `aligned_with_china`
-    (nearer), `..._mode`, and their p after Holm (`method`: the test).
+    `shift_contrast`, `shift_over_control` (the comparison as its method); where China is compared `aligned_with_china` (nearer), `..._mode`, and their p after Holm (`method`: the test).
     """
     trained = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
     records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
     records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
     over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
     records += list_records(over, "shift_over_control", unit="distance")
-    if cfg.cultures[list(cfg.cultures)[1]].survey_country != "CHN":
+    pair = pick_pair(cfg)
+    if not pair or cfg.cultures[pair[1]].survey_country != CHINA:
         return records
     method = "exact McNemar" if len(cfg.seeds) == 1 else "random signs"
     for reading, part in counts.groupby("reading", sort=False):
@@ -68,19 +70,21 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     """
     rows, counts = [], describe_paper().set_index("model")
     large = metrics[metrics["model"].str.contains(LARGE)]
+    ours = {culture.survey_country: name for name, culture in reversed(cfg.cultures.items())}
+    china, language = ours.get(CHINA), cfg.language_of(ours[CHINA]).name if CHINA in ours else None
     for model in cfg.models:
         if LARGE.search(model):
             continue  # what the others are held against, not tuned itself
         mine = metrics[metrics["model"] == model]
-        found = [(claim, paper, _find_gain(mine, culture, goal)) for claim, paper, culture, goal in GAINS]
-        found.append((*CONCRETENESS[:2], _find_concreteness(mine, CONCRETENESS[2])))
+        found = [(claim, paper, _find_gain(mine, ours.get(country), goal)) for claim, paper, country, goal in GAINS]
+        found.append((*CONCRETENESS[:2], _find_concreteness(mine, ours.get(USA), CONCRETENESS[2])))
         found.append(("valence and arousal at human level", "at human level", _find_level(mine)))
         for tuned, claim in COUNTS.items():
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
             if cfg.models[model].in_paper in {None, tuned}:
                 row = counts.loc[tuned]
-                found.append((f"{claim}, {tuned}", _tell_counts(row), _find_aligned(mine, row)))
-        found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", _find_size(mine, large)))
+                found.append((f"{claim}, {tuned}", _tell_counts(row), _find_aligned(mine, row, china, language)))
+        found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", _find_size(mine, large, china)))
         # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
         reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
         for claim, paper, finding in found:
@@ -94,7 +98,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=PAPER_COLUMNS)
 
 
-def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> dict:
+def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:
     part = metrics[(metrics["culture"] == culture) & (metrics["subset"] == "all")]
     level = part[part["metric"] == PRECISION].set_index("stage")
     gap = part[(part["metric"] == f"{PRECISION}_difference") & (part["method"] == "ppo - few_shot")]
@@ -111,9 +115,9 @@ def _find_gain(metrics: pd.DataFrame, culture: str, goal: float) -> dict:
     return _judge(text, gap, gain, goal)
 
 
-def _find_concreteness(metrics: pd.DataFrame, goal: float) -> dict:
+def _find_concreteness(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:
     # Both over the cues which the two stages have; the stages' own medians are over different cues.
-    part = metrics[(metrics["culture"] == "us") & (metrics["method"] == "ppo - few_shot")].set_index("metric")
+    part = metrics[(metrics["culture"] == culture) & (metrics["method"] == "ppo - few_shot")].set_index("metric")
     if not {"concreteness_median_difference", "concreteness_difference"} <= set(part.index):
         return NOT_MEASURED
     change, gap = part.loc["concreteness_median_difference", "value"], part.loc["concreteness_difference"]
@@ -136,12 +140,12 @@ def _find_level(metrics: pd.DataFrame) -> dict:
     return {"ours": f"equivalence (TOST): {text}", "n": part["n"].min(), "verdict": verdict}
 
 
-def _find_aligned(metrics: pd.DataFrame, paper: pd.Series) -> dict:
-    asked = metrics[metrics["language"] == "zh"]
+def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, language: str | None) -> dict:
+    asked = metrics[metrics["language"] == language]
     # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
-    foreign = (asked["stage"] == "sft") & (asked["culture"] != "cn")
+    foreign = (asked["stage"] == "sft") & (asked["culture"] != china)
     asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN))
-    asked = asked[(asked["culture"] == "cn") | asked["stage"].isin(["zero_shot", FOREIGN])]
+    asked = asked[(asked["culture"] == china) | asked["stage"].isin(["zero_shot", FOREIGN])]
     if "persona" in asked:
         asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
     nearer, mode = _read_counts(asked, ALIGNED), _read_counts(asked, f"{ALIGNED}_mode")
@@ -173,14 +177,14 @@ def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return part[["low", "high", "n"]].assign(count=(part["value"] * part["n"]).round(1)).join(tests)
 
 
-def _find_size(mine: pd.DataFrame, large: pd.DataFrame) -> dict:
+def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> dict:
     """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
     if large.empty:
         return {"ours": "no 70B baseline in this run"}
     pairs = []
     for metric, stage, where in ((PRECISION, "few_shot", "culture"), (ALIGNED, "zero_shot", "language")):
         ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
-        ours = ours[ours["culture"] == "cn"] if metric == ALIGNED else ours
+        ours = ours[ours["culture"] == china] if metric == ALIGNED else ours
         theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
         keys = [key for key in (where, "subset", "persona") if key in mine]
         pair = ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large"))

@@ -37,9 +37,9 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     Returns
     -------
     DataFrame
-        SHIFT_KEYS (`culture` is that of the norms), `question, topic, seed, to` (country), `shift` in [-1, 1].
-        `toward` is 'target' where `to` is the culture, 'other' elsewhere, and 'contrast' for target minus other on the same item
-        (the mean of the others, if several), which takes out what moves the answers toward every country alike. Flatter answers
+        SHIFT_KEYS (`culture` is that of the norms), `question, topic, seed, shift` in [-1, 1]. `toward` is 'target' for the country of
+        the culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
+        moves the answers toward every country alike; a run of one culture has the first alone. Flatter answers
         are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
         stages stand the foreign control where the profile names it (the other language's SFT adapter, seen from here), and what
         the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the
@@ -52,9 +52,10 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     tuned = models[models["adapter"] != "none"].rename(columns={"adapter": "culture"})
     rows = distances[is_reference].drop(columns=["model", "language", "persona"])
     rows = rows.merge(pd.DataFrame({"culture": tuned["culture"].unique()}), how="cross")
-    # Half of a country stands beside its other half alone; a whole country is a reference for the other one alone.
-    own = rows["adapter"] == rows["culture"]
-    rows = rows[(rows["stage"] == "uniform") | (own == (rows["stage"] == "human_half"))]
+    # Half of a country stands beside its other half alone; a whole country is a reference for other countries' cultures.
+    country = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    own, abroad = rows["adapter"] == rows["culture"], rows["adapter"].map(country) != rows["culture"].map(country)
+    rows = rows[(rows["stage"] == "uniform") | (rows["stage"] == "human_half") & own | (rows["stage"] == "human") & abroad]
     rows = rows.assign(stage=rows["stage"].map(REFERENCE_SHIFTS))
     parts = [
         tuned.merge(base, on=keys, suffixes=("", "_base")),
@@ -65,13 +66,14 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
         foreign = parts[0][(parts[0]["stage"] == stage) & (parts[0]["culture"] == other)]
         parts.append(foreign.assign(culture=culture, stage=FOREIGN))
     both = pd.concat(parts, ignore_index=True)
+    both = both[(both["to"] == both["culture"]) | (both["to"].map(country) != both["culture"].map(country))]
     both["shift"] = both["wasserstein_base"] - both["wasserstein"]
     both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
-    keys = [*CELL, "question", "seed"]
-    means = both.groupby([*keys, "toward"], sort=False)["shift"].mean().unstack("toward")
-    contrast = (means["target"] - means["other"]).rename("shift").dropna().reset_index().assign(toward="contrast")
-    shifts = pd.concat([both[[*keys, "toward", "to", "shift"]], contrast], ignore_index=True)
-    return shifts.merge(items[["question", "topic"]])
+    # One row an item: of several other countries the mean.
+    means = both.groupby([*CELL, "question", "seed", "toward"], sort=False)["shift"].mean()
+    wide = means.unstack("toward").reindex(columns=["target", "other"])
+    contrast = (wide["target"] - wide["other"]).rename("shift").dropna().reset_index().assign(toward="contrast")
+    return pd.concat([means.reset_index(), contrast], ignore_index=True).merge(items[["question", "topic"]])
 
 
 def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
     stages = controls["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])
     controls = controls.assign(stage=stages[0], control=stages[1])
     for key, part in table[table["stage"].isin(TARGETS)].groupby(CELL, sort=False):
-        cell, means = dict(zip(CELL, key, strict=True)), part.set_index("toward")
+        cell, means = dict(zip(CELL, key, strict=True)), part.set_index("toward").reindex(TOWARD)
         against = controls.merge(pd.DataFrame([cell]))
         names, beaten = against["control"], (against["low"] > 0) & (against["p_holm"] < alpha)
         target, contrast = (
@@ -176,16 +178,15 @@ def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = 
         reasons = []
         if not means.loc["target", "low"] > 0:
             reasons.append(f"the shift {target} is not above 0")
-        if not means.loc["contrast", "low"] > 0:
+        alone = bool(np.isnan(means.loc["contrast", "value"]))
+        if not alone and not means.loc["contrast", "low"] > 0:
             reasons.append(f"no more toward the target than toward the other country, {contrast}")
         if not beaten.all():
             reasons.append(f"not above {', '.join(names[~beaten])}")
         shown, why = f"move the answers: {target}, above {', '.join(names)}", "; ".join(reasons)
-        if not set(names) - {FOREIGN}:
-            claimed = "cannot be claimed"
-            text = (
-                "that these norms move the answers cannot be claimed, as this run has no adapter trained alike on wrong norms"
-            )
+        if alone or not set(names) - {FOREIGN}:
+            claimed, lacking = "cannot be claimed", "other country" if alone else "adapter trained alike on wrong norms"
+            text = f"that these norms move the answers cannot be claimed, as this run has no {lacking}"
             text += f" (besides: {why})" if why else ""
         elif reasons:
             claimed, text = "no", f"not shown that these norms move the answers: {why}"

@@ -42,7 +42,7 @@ def read(figure):
 
 def test_items_are_drawn_page_by_page(made):
     items, human, _, averaged, _ = made
-    ranked = survey_distances.rank_items(human, "us", "cn", wanted=20).assign(chosen=lambda frame: frame.index < 20)
+    ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=20).assign(chosen=lambda frame: frame.index < 20)
     frame = aligned.list_panels(averaged, human, items, ranked, culture="cn", language="zh")
     assert frame["question"].unique().tolist() == ranked["question"].head(20).tolist()
     assert set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
@@ -63,8 +63,8 @@ def test_items_are_drawn_page_by_page(made):
 def test_counts_and_styles_stand_beside_even_answers(cfg, made):
     items, human, halves, _, everyone = made
     distances = survey_distances.measure_distances(everyone, human, halves)
-    ranked = survey_distances.rank_items(human, "us", "cn", wanted=18)
-    judged = aligned.judge_items(distances, everyone, human, ranked, toward="cn", away="us")
+    ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=18)
+    judged = aligned.judge_items(distances, everyone, human, ranked, ("us", "cn"))
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
     chance = aligned.find_chance(counts, human, ranked)
     figure = plots.plot_counts(counts, chance=chance, title="Counts")

@@ -69,7 +69,7 @@ NAMES = {"model": "m", "adapter": "none", "stage": "zero_shot", "language": "en"
 
 
 def test_items_are_ranked_by_the_countries_distance():
-    ranked = distances.rank_items(HUMAN, "us", "cn", wanted=1)
+    ranked = distances.rank_items(HUMAN, ("us", "cn"), wanted=1)
     assert ranked["question"].tolist() == ["Q1", "Q56"] and ranked["tension"].tolist() == pytest.approx([0.8, 0.5])
     assert ranked["chosen"].tolist() == [True, False]
 

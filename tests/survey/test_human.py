@@ -550,22 +550,22 @@ def test_the_choice_is_stable_where_it_is_clear_and_keeps_the_weights(tmp_path):
         far = 0.8 if number < 2 else 0.5
         people[question] = 2 - (rng.random(len(people)) < np.where(is_us, 0.2, far))
     cfg, human = load_people(tmp_path, people, items)
-    fifty = draw_choice(cfg, human, "us", "cn")
+    fifty = draw_choice(cfg, human, ("us", "cn"))
     assert (fifty.sum(axis=1) == 4).all(), "half of nine"
-    said = describe_choice(cfg, fifty, human, "us", "cn")
+    said = describe_choice(cfg, fifty, human, ("us", "cn"))
     assert "4 of 9 items" in said and said.endswith(" Fifty need the official cross-national file.")
     cfg = want(cfg, 3)
-    chosen = draw_choice(cfg, human, "us", "cn")
+    chosen = draw_choice(cfg, human, ("us", "cn"))
     assert (chosen.sum(axis=1) == 3).all()
     assert set(chosen.columns[:2]) == set(items["question"][:2]) and chosen.iloc[:, :2].all(axis=None)
     assert 0.2 < chosen.iloc[:, 2].mean() < 1, "a choice among equals is not stable"
     assert chosen.mean().sum() == pytest.approx(3)
-    said = describe_choice(cfg, chosen, human, "us", "cn")
+    said = describe_choice(cfg, chosen, human, ("us", "cn"))
     assert "3 of 9 items" in said and "bootstrap over respondents, weighted" in said and "Fifty" not in said
     # One heavy respondent a country is the whole country, draw or not: the choice moves about much more.
     heavy = people.assign(W_WEIGHT=np.where(people.groupby("B_COUNTRY_ALPHA").cumcount() < 3, 5000.0, 1.0))
     cfg, human = load_people(tmp_path, heavy, items)
-    assert draw_choice(want(cfg, 3), human, "us", "cn").iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(axis=None)
+    assert draw_choice(want(cfg, 3), human, ("us", "cn")).iloc[:, :3].mean(axis=None) < chosen.iloc[:, :3].mean(axis=None)
 
 
 def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(tmp_path):
@@ -573,5 +573,5 @@ def test_equally_weighted_respondents_and_their_shares_give_the_same_stability(t
     cfg, human = load_people(
         tmp_path, make_people(items, sizes={"USA": 300, "CHN": 300}, seed=8, missing=0).assign(W_WEIGHT=1), items
     )
-    rates = [draw_choice(cfg, source, "us", "cn", draws=1500).mean() for source in (human, Human(human.shares))]
+    rates = [draw_choice(cfg, source, ("us", "cn"), draws=1500).mean() for source in (human, Human(human.shares))]
     assert np.abs(rates[0] - rates[1].reindex(rates[0].index)).max() < 0.06

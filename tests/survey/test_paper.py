@@ -94,6 +94,18 @@ def test_the_other_cultures_adapter_is_a_control_but_not_the_only_one(foreign, s
     assert f"foreign {foreign}" in row["ours"]
 
 
+def test_china_is_known_by_its_country_whatever_its_name_and_place():
+    cfg = config.load("smoke")
+    found = {"prc": cfg.cultures["cn"], "us": cfg.cultures["us"]}
+    vars(cfg)["cultures"] = found
+    base = ("aligned_with_china", "none", "zero_shot", "zh", 0.2, 0.1, 0.4, 20, None, None)
+    frame = pd.DataFrame([base, *count("ppo", 10, 0.03, culture="prc")], columns=NAMES).assign(model="tiny")
+    gain = list_gain(0.2, 0.15, 0.3, 0.05, culture="prc")
+    table = paper.compare_with_paper(cfg, pd.concat([frame, gain])).set_index("claim")["ours"]
+    assert table["P@5 gain over the vanilla model, Mandarin"] == "0.20 -> 0.30 (+50%)"
+    assert table[table.index.str.contains("Qwen")].item().startswith("4 -> 10 of 20, asked in Mandarin")
+
+
 def test_all_claims_have_a_row_and_no_70b_is_said():
     table = paper.compare_with_paper(config.load("smoke"), list_gain(0.2, 0.15, 0.3, 0.05))
     assert len(table) == 7 and table.iloc[-1][["ours", "verdict"]].tolist() == [

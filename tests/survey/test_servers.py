@@ -425,8 +425,8 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     halves = survey.draw_halves(cfg, survey.load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)
-    ranked = distances.rank_items(human, "us", "cn", wanted=1)
-    judged = aligned.judge_items(measured, everyone, human, ranked, toward="cn", away="us")
+    ranked = distances.rank_items(human, ("us", "cn"), wanted=1)
+    judged = aligned.judge_items(measured, everyone, human, ranked, ("us", "cn"))
     moved = shifts.measure_shifts(cfg, measured, items)
     tables = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
     metrics = pd.DataFrame(paper.list_survey_metrics(cfg, *tables, aligned.count_aligned(judged, **cfg.bootstrap))).assign(

@@ -10,7 +10,7 @@ from align_utils.config import stages
 from align_utils.survey import aligned, distances, paper, shifts, styles
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
-from align_utils.survey.human import Human, draw_halves, load_human
+from align_utils.survey.human import Human, describe_choice, draw_choice, draw_halves, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
@@ -45,13 +45,13 @@ def answer(adapter, stage, shares, **names):
     )
 
 
-def measure(cfg, *given, human=HUMAN, ranked=RANKED):
+def measure(cfg, *given, human=HUMAN, ranked=RANKED, pair=("us", "cn")):
     """As notebook 06: shifts and judged items."""
     halves = draw_halves(cfg, Human(human))
     everyone = distances.add_references(pd.concat(given), human, halves)
     far = distances.measure_distances(everyone, human, halves)
     topics = TOPICS[TOPICS["question"].isin(human["question"])]
-    judged = aligned.judge_items(far, everyone, human, ranked, toward="cn", away="us")
+    judged = aligned.judge_items(far, everyone, human, ranked, pair)
     return shifts.measure_shifts(cfg, far, topics), judged
 
 
@@ -178,6 +178,64 @@ def test_power_agrees_with_published_figures_and_with_simulation(run):
     assert row["smallest"] == pytest.approx(shifts.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]
 
 
+# Other cultures than two.
+
+
+def among(cfg, **countries):
+    """The run with cultures of these survey countries."""
+    some = next(iter(cfg.cultures.values()))
+    vars(cfg)["cultures"] = {n: some.model_copy(update={"name": n, "survey_country": c}) for n, c in countries.items()}
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("countries", "pair"),
+    [
+        ({"us": "USA", "cn": "CHN"}, ("us", "cn")),
+        ({"cn": "CHN", "us": "USA"}, ("us", "cn")),
+        ({"us": "USA", "us2": "USA", "uk": "GBR", "cn": "CHN"}, ("us", "cn")),
+        ({"rp": "ARG", "rp2": "ARG", "uk": "GBR"}, ("rp", "uk")),
+        ({"us": "USA", "us2": "USA"}, None),
+        ({"cn": "CHN"}, None),
+    ],
+)
+def test_china_is_compared_wherever_it_stands(run, countries, pair):
+    assert distances.pick_pair(among(run(), **countries)) == pair
+
+
+def test_of_several_other_countries_an_item_counts_once(run):
+    cfg = among(run(), us="USA", cn="CHN", uk="GBR", us2="USA")
+    people = {"us": 0.9, "cn": 0.2, "uk": 0.6, "us2": 0.9}
+    human = list_people({q: {name: [share, 1 - share] for name, share in people.items()} for q in ITEMS})
+    given = [answer("none", "zero_shot", 0.5), answer("us", "sft", 0.7), answer("us", "control_shuffled", 0.5)]
+    found, _ = measure(cfg, *given, human=human)
+    table, controls = shifts.summarise_shifts(found, **cfg.bootstrap), shifts.compare_controls(found, **cfg.bootstrap)
+    assert set(table["n"]) == set(controls["n"]) == {40}
+    # Away from cn by 0.2, at uk's 0.6 as far beyond as before below it; us2 asked the same people, so it is no other country.
+    sft = table[table["stage"] == "sft"].set_index("toward")["value"]
+    assert sft[["target", "other", "contrast"]].tolist() == pytest.approx([0.2, -0.1, 0.3])
+    assert controls.set_index("toward")["value"].to_dict() == pytest.approx({"target": 0.2, "other": -0.1, "contrast": 0.3})
+    other = table[(table["stage"] == "other_country") & (table["toward"] == "target")]["value"]
+    assert other.tolist() == pytest.approx([((0.4 - 0.7) + (0.4 - 0.3)) / 2])
+
+
+def test_one_culture_has_shifts_and_no_comparison_of_countries(run):
+    cfg = among(run(), us="USA")
+    human, given = HUMAN[HUMAN["culture"] == "us"], [answer("us", "sft", 0.7), answer("us", "control_other_culture", 0.5)]
+    ranked = distances.rank_items(human, None, wanted=50)
+    found, judged = measure(cfg, answer("none", "zero_shot", 0.5), *given, human=human, ranked=ranked, pair=None)
+    table, controls = shifts.summarise_shifts(found, **cfg.bootstrap), shifts.compare_controls(found, **cfg.bootstrap)
+    assert set(table["toward"]) == {"target"} and len(controls) == 1 and len(ranked) == len(judged) == 0
+    claims = shifts.state_claims(table, controls)
+    assert claims["claimed"].tolist() == ["cannot be claimed"] and "no other country" in claims["sentence"].item()
+    counts = aligned.count_aligned(judged, **cfg.bootstrap)
+    assert counts.empty and {"count", "p_holm"} <= set(counts) and len(aligned.summarise_seeds(found, judged))
+    names = {record["metric"] for record in paper.list_survey_metrics(cfg, table, controls, counts)}
+    assert names == {"shift_toward_target", "shift_over_control"}
+    assert not shifts.summarise_power(found, size=0).empty
+    assert "are empty" in describe_choice(cfg, draw_choice(cfg, Human(human), None), Human(human), None)
+
+
 # Counts. Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
 
 THREE = list_people({
@@ -289,7 +347,7 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
     ]
     given = [make_answers(a, s, one, language="zh", seed=seed) for (a, s, seed), one in zip(states, drawn, strict=True)]
     axes = culture_map.load_axes(cfg.root / "data" / "survey")
-    ranked = distances.rank_items(human, "us", "cn", wanted=5)
+    ranked = distances.rank_items(human, ("us", "cn"), wanted=5)
     made = {
         "style": lambda frame: styles.summarise_styles(styles.score_styles(frame, items), **cfg.bootstrap),
         "axis": lambda frame: culture_map.summarise_map(culture_map.score_components(axes, frame), **cfg.bootstrap),
