@@ -183,9 +183,10 @@ def tabulate_variants(
         lists = pd.read_parquet(case.judged / "lists.parquet")[["cue", "responses"]]
         parts.append(lists.assign(model=case.model, culture=case.culture, variant=case.variant))
         cost = json.loads((trained / "step.json").read_text(encoding="utf-8"))["cost"]
+        changes = pd.json_normalize(case.overlay).to_dict("records")[0]
         rows.append({
             "model": case.model, "culture": case.culture, "variant": case.variant, "stage": case.stage,
-            "changes": _name_changes(case.overlay) or "none", "steps": plan_steps(case.cfg.profile.sft, cues),
+            "changes": ", ".join(f"{name}={value}" for name, value in changes.items()) or "none", "steps": plan_steps(case.cfg.profile.sft, cues),
             "passes": count_passes(case.cfg.profile.sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
             "seconds": None if "note" in cost else cost["seconds"], "reason": plan.variants[case.variant].reason,
         })  # fmt: skip
@@ -249,14 +250,6 @@ def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> dict:
         lexical=cfg.profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
         language=language.model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
     ).settings  # fmt: skip
-
-
-def _name_changes(overlay: dict, prefix: str = "") -> str:
-    parts = [
-        _name_changes(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key}={value}"
-        for key, value in overlay.items()
-    ]
-    return ", ".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

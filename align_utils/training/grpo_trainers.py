@@ -132,7 +132,9 @@ class CreditedGRPO(GroupedGRPO):
         gains = [self.measure_gains(example["cue"], row) for example, row in zip(inputs, lists, strict=True)]
         advantages = torch.zeros(ids.shape)
         for place, (row, own) in enumerate(zip(lists, compare_places(gains, self.num_generations), strict=True)):
-            advantages[place, : len(row)] = torch.from_numpy(own).float()[number_tokens(row, self.boundary)]
+            # A boundary token belongs to the response that it ends.
+            response = np.cumsum([0, *(token == self.boundary for token in row[:-1])])
+            advantages[place, : len(row)] = torch.from_numpy(own).float()[response]
         output["advantages"] = advantages.to(ids.device)
         return output
 
@@ -146,31 +148,11 @@ class CreditedGRPO(GroupedGRPO):
         return [after - before for before, after in itertools.pairwise(rewards)]
 
 
-def number_tokens(tokens: list[int], boundary: int) -> list[int]:
-    """The response that each token belongs to, from 0; a boundary token belongs to the response that it ends.
-
-    Examples
-    --------
-    >>> number_tokens([7, 1, 8, 8, 1, 9], boundary=1)
-    [0, 0, 1, 1, 1, 2]
-    """
-    return [tokens[:place].count(boundary) for place in range(len(tokens))]
-
-
 def compare_places(gains: list[list[float]], size: int) -> np.ndarray:
     """Each response's gain less the mean gain of the group's other lists at its place, over the root mean square of all these.
 
-    Parameters
-    ----------
-    gains : list of list of float
-        One list a row, the rows of a group together.
-    size : int
-        Rows of a group.
-
-    Returns
-    -------
-    ndarray, shape (rows, longest list)
-        0 where a list has no response, where no other list of the group reaches the place, and where all gains are alike.
+    `gains`: one list a row, the `size` rows of a group together. The result has the shape (rows, longest list), 0 where a list has no
+    response, where no other list of the group reaches the place, and where all gains are alike.
 
     Examples
     --------
@@ -189,13 +171,7 @@ def compare_places(gains: list[list[float]], size: int) -> np.ndarray:
 
 
 def choose_trainer(method: str, *, credit: str = "list") -> type[GRPOTrainer]:
-    """The trainer of a method (`grpo`, `rloo`); several processes take trl's own, which gathers weights before it generates.
-
-    Raises
-    ------
-    TrainingError
-        Several processes and `credit='response'`.
-    """
+    """The trainer of a method (`grpo`, `rloo`); several processes take trl's own, which gathers weights before it generates."""
     shared = PartialState().num_processes > 1
     if method == "rloo":
         return RLOOTrainer if shared else GroupedRLOO

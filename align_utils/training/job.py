@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,55 +171,6 @@ def share_step(folder: Path, settings: dict, *, remedy: str):
             yield name_work(folder, settings)
         state.wait_for_everyone()
     state.wait_for_everyone()
-
-
-@contextmanager
-def scale_gradients():
-    """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
-
-    Unscaled, small gradients of a 16-bit model underflow to 0 on their way to the adapter. trl's PPO takes no setting for it, and
-    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
-    launcher always sets it, to `no` where the launch file names nothing else.
-    """
-    name = "ACCELERATE_MIXED_PRECISION"
-    given = os.environ.get(name)
-    if pick_device()[1] != torch.float16 or (given or "no") != "no":
-        yield
-        return
-    os.environ[name] = "fp16"
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        os.environ.update({name: given} if given else {})
-
-
-@contextmanager
-def keep_adapter(model: PeftModel):
-    """An adapter that is handed to a trainer inside the block stays as it was loaded, float32.
-
-    trl's GRPO and RLOO round that of a quantised model to bfloat16 on any card, after its copy for the KL was made. They scale
-    no gradients, so nothing refuses it; but the policy would no longer be the SFT model, the optimiser's small steps would be
-    lost in 8 bits, and a card without bfloat16 emulates it. trl's PPO rounds only an adapter that it has made itself.
-    """
-    loaded = {name: weights.data for name, weights in model.named_parameters() if weights.requires_grad}
-    yield
-    for name, weights in model.named_parameters():
-        if name in loaded:
-            weights.data = loaded[name].to(weights.device)
-
-
-def widen_adapter(trainer) -> None:
-    """Make the adapter of a 4-bit model float32.
-
-    trl makes it bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has fallen to 1e-5 most of them),
-    and where training is in float16 (a T4) the gradient scaler refuses such gradients. Other adapters are left as trl made them:
-    float32, or under ZeRO-3, which cannot gather two types, the model's own type.
-    """
-    if getattr(trainer.model, "is_loaded_in_4bit", False):
-        for weights in trainer.model.parameters():
-            if weights.requires_grad:
-                weights.data = weights.data.float()
 
 
 def save_adapter(model: PeftModel, folder: Path, *, weights: dict | None = None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +26,10 @@ from align_utils.models.adapters import attach_adapter
 from align_utils.models.decode import find_boundary
 from align_utils.models.load import load_base, pick_device
 from align_utils.models.prompts import build_list_prompt
-from align_utils.store.steps import save_frame
+from align_utils.store.steps import TrainingError, save_frame
 from align_utils.training.grpo_trainers import CreditedGRPO, choose_trainer
-from align_utils.training.job import POLICY, Job, guard, keep_adapter, scale_gradients, share_batch, tabulate_log
-from align_utils.training.reward import ListReward, RewardError, ValidationReward
+from align_utils.training.job import POLICY, Job, guard, share_batch, tabulate_log
+from align_utils.training.reward import ListReward, ValidationReward
 from align_utils.training.sft import has_plain_head, refuse_rewritten
 
 refuse_rewritten(PPOTrainer)
@@ -66,12 +68,49 @@ def prefer(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
         # trl's KL is a mean over tokens: times the mean length that of a list. Of grpo nearly so, as trl takes the mean of its device
         # batches' means. With credit by response lists end at their k-th separator: it is the KL of less text than PPO's.
         log = log.assign(kl=log["kl"] * log["tokens"])
-    log = log.merge(judge.tabulate(), on="update", how="outer").sort_values("update", ignore_index=True)
+    measured = pd.DataFrame(judge.history).assign(chosen=lambda frame: frame["update"] == judge.best)
+    log = log.merge(measured, on="update", how="outer").sort_values("update", ignore_index=True)
     if PartialState().is_main_process:
-        save_frame(judge.tabulate_times(), work / "times.csv")
+        save_frame(pd.DataFrame(judge.times, columns=["update", "seconds"]), work / "times.csv")
         shutil.rmtree(work / "trainer", ignore_errors=True)
     lists = count_lists(job.cfg.profile, job.stage) // job.settings.updates // PartialState().num_processes
     return log.merge(reward.tabulate_parts(lists), on="update", how="left")
+
+
+@contextmanager
+def scale_gradients():
+    """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
+
+    Unscaled, small gradients of a 16-bit model underflow to 0 on their way to the adapter. trl's PPO takes no setting for it, and
+    the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
+    launcher always sets it, to `no` where the launch file names nothing else.
+    """
+    name = "ACCELERATE_MIXED_PRECISION"
+    given = os.environ.get(name)
+    if pick_device()[1] != torch.float16 or (given or "no") != "no":
+        yield
+        return
+    os.environ[name] = "fp16"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        os.environ.update({name: given} if given else {})
+
+
+@contextmanager
+def keep_adapter(model: PeftModel):
+    """An adapter that is handed to a trainer inside the block stays as it was loaded, float32.
+
+    trl's GRPO and RLOO round that of a quantised model to bfloat16 on any card, after its copy for the KL was made. They scale
+    no gradients, so nothing refuses it; but the policy would no longer be the SFT model, the optimiser's small steps would be
+    lost in 8 bits, and a card without bfloat16 emulates it. trl's PPO rounds only an adapter that it has made itself.
+    """
+    loaded = {name: weights.data for name, weights in model.named_parameters() if weights.requires_grad}
+    yield
+    for name, weights in model.named_parameters():
+        if name in loaded:
+            weights.data = loaded[name].to(weights.device)
 
 
 def _make_ppo(job: Job, policy: PeftModel, tokenizer, reward: ListReward, folder: Path) -> PPOTrainer:
@@ -209,18 +248,19 @@ class NormReward(nn.Module):
         super().__init__()
         self.tokenizer, self.asked, self.reward = tokenizer, asked, reward
         self.lengths = sorted({len(ids) for ids in asked}, reverse=True)
-        self.backbone = _Readout(self._reward_rows)
         self.score = nn.Identity()
 
     @torch.no_grad()
-    def _reward_rows(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def backbone(self, input_ids, attention_mask, **_):
+        """The rewards in the place of hidden states."""
         rewards = [self._reward_one(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        return torch.tensor(rewards, device=input_ids.device).view(-1, 1, 1).expand(-1, input_ids.shape[1], 1)
+        rewards = torch.tensor(rewards, device=input_ids.device).view(-1, 1, 1).expand(-1, input_ids.shape[1], 1)
+        return SimpleNamespace(hidden_states=(rewards,))
 
     def _reward_one(self, ids: list[int]) -> float:
         length = next((n for n in self.lengths if tuple(ids[:n]) in self.asked), None)
         if length is None:
-            raise RewardError("PPO: a prompt was not recognised; prompts must be padded on the left and not truncated")
+            raise TrainingError("PPO: a prompt was not recognised; prompts must be padded on the left and not truncated")
         text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
         return self.reward.score(self.asked[tuple(ids[:length])], text)
 
@@ -236,17 +276,6 @@ class Critic(nn.Module):
         self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.score.bias)
         nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))
-
-
-class _Readout(nn.Module):
-    """A function in the place of a backbone. It holds no parameters, so nothing is registered, moved or saved twice."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, input_ids, attention_mask, **_):
-        return SimpleNamespace(hidden_states=(self.function(input_ids, attention_mask),))
 
 
 class _EarlyStop(Exception):

@@ -27,10 +27,6 @@ from align_utils.training.job import Job, save_adapter
 PARTS = ("precision", "strength", "length", "duplicates", "copies", "listed", "frequent")
 
 
-class RewardError(TrainingError):
-    """A prompt came back from trl in a form that the reward does not know, or the norms give no finite reward."""
-
-
 class ListReward:
     """The reward of generated lists; what the rewards were made of is kept for the log (`PARTS`).
 
@@ -40,12 +36,16 @@ class ListReward:
 
     def __init__(self, strengths: dict, language: Language, settings: Reward, *, taught: dict | None = None):
         self.strengths, self.language, self.settings = strengths, language, settings
-        self.common = find_common(strengths if taught is None else taught, k=settings.k)
+        totals: Counter[str] = Counter()
+        for table in (strengths if taught is None else taught).values():
+            totals.update(table)
+        # The frequency baseline's answer to everything.
+        self.common = set(sorted(totals, key=lambda word: (-totals[word], word))[: settings.k])
         self.scored: list[dict] = []
 
     def score(self, cue: str, text: str) -> float:
         """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`; noted for the log."""
-        self.scored.append(self.describe(cue, text, parse_list(self.language, text, cue=cue)))
+        self.scored.append(self.describe(cue, text))
         return self.rate(cue, text)
 
     def score_all(self, completions: Sequence[str], cue: Sequence[str], **_) -> list[float]:
@@ -57,16 +57,15 @@ class ListReward:
         words = parse_list(self.language, text, cue=cue)
         reward = score_reward(words, self.strengths[cue], self.language, self.settings)
         if not math.isfinite(reward):
-            raise RewardError(
-                f"the reward of {words} for the cue '{cue}' is {reward}: its strengths in the norms are not numbers"
-            )
+            there = f"the reward of {words} for the cue '{cue}' is {reward}"
+            raise TrainingError(f"{there}: its strengths in the norms are not numbers")
         return reward
 
-    def describe(self, cue: str, text: str, words: list[str]) -> dict[str, float]:
+    def describe(self, cue: str, text: str) -> dict[str, float]:
         """PARTS of one list: `precision, strength` (`lexical.split_reward`), `length` (distinct responses), `duplicates` and `copies`
         (shares of the parts that repeat a response, or the cue), `listed` (1 where the text is a list of two parts or more),
         `frequent` (share of the responses that are common to everything); shares of an empty list are NaN."""
-        normalise, parts = self.language.normalise, split_parts(text)
+        normalise, parts, words = self.language.normalise, split_parts(text), parse_list(self.language, text, cue=cue)
         precision, strength = split_reward(words, self.strengths[cue], self.language, k=self.settings.k)
         copies = sum(normalise(part) == normalise(cue) for part in parts)
         return {
@@ -80,14 +79,6 @@ class ListReward:
         """`update` (from 1) and the mean of each of PARTS over the `lists` that this process scored in it."""
         frame = pd.DataFrame(self.scored, columns=PARTS)
         return frame.groupby(frame.index // lists + 1).mean().rename_axis("update").reset_index()
-
-
-def find_common(strengths: dict[str, dict[str, float]], *, k: int) -> set[str]:
-    """The k responses with the largest sum of strengths over all cues: the frequency baseline's answer to everything."""
-    totals: Counter[str] = Counter()
-    for table in strengths.values():
-        totals.update(table)
-    return set(sorted(totals, key=lambda word: (-totals[word], word))[:k])
 
 
 class ValidationReward(TrainerCallback):
@@ -104,6 +95,7 @@ class ValidationReward(TrainerCallback):
             map_strengths(job.own.norms[job.own.norms["cue"].isin(set(cues))], job.language) for cues in (self.cues, job.cues)
         )
         self.reward = ListReward(strengths, job.language, job.cfg.profile.ppo.reward, taught=taught)
+        # `update, reward_valid`, PARTS and `variety` of the lists of each measurement; seconds of each update without them.
         self.history: list[dict] = []
         self.times: list[dict] = []
         self.best: int | None = None
@@ -122,14 +114,13 @@ class ValidationReward(TrainerCallback):
                 job.cfg, self.policy, self.tokenizer, job.language, self.cues, [job.decoding], label="validation"
             )
         self.policy.train(was_training)
-        described = [self.reward.describe(row.cue, row.text, row.responses) for row in lists.itertuples()]
+        described = map(self.reward.describe, lists["cue"], lists["text"])
         parts, settings = pd.DataFrame(described).mean(), self.reward.settings
         reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
         # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
         words = [job.language.normalise(word) for words in lists["responses"] for word in words]
         variety = len(set(words)) / len(words) if words else math.nan
-        shown = {"update": update, "reward_valid": reward, **parts.add_suffix("_valid"), "variety_valid": variety}
-        self.history.append(shown)
+        self.history.append({"update": update, "reward_valid": reward, **parts.add_suffix("_valid"), "variety_valid": variety})
         return reward
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -159,15 +150,6 @@ class ValidationReward(TrainerCallback):
             self.best = update
             if save:
                 save_adapter(self.policy, self.work)
-
-    def tabulate(self) -> pd.DataFrame:
-        """`update, reward_valid`, PARTS and `variety` of the validation lists, `chosen`; one row a measurement."""
-        frame = pd.DataFrame(self.history)
-        return frame.assign(chosen=frame["update"] == self.best)
-
-    def tabulate_times(self) -> pd.DataFrame:
-        """`update, seconds` of each update, validation left out; a file of its own, since it is never the same twice."""
-        return pd.DataFrame(self.times, columns=["update", "seconds"])
 
 
 def show_rewards(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:

@@ -24,17 +24,7 @@ from align_utils.models.load import pick_device
 from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import NOTE, TrainingError
-from align_utils.training.job import (
-    KEPT,
-    Job,
-    Seal,
-    find_checkpoint,
-    guard,
-    save_adapter,
-    share_batch,
-    tabulate_log,
-    widen_adapter,
-)
+from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, save_adapter, share_batch, tabulate_log
 
 # Vocabulary rows a block of the fused loss holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
 ROWS = 16384
@@ -141,6 +131,19 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     if main:
         save_adapter(trainer.accelerator.unwrap_model(trainer.model), work, weights=weights)
     return tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
+
+
+def widen_adapter(trainer) -> None:
+    """Make the adapter of a 4-bit model float32.
+
+    trl makes it bfloat16. Its 8 bits lose the small steps at the end of a training (at a rate that has fallen to 1e-5 most of them),
+    and where training is in float16 (a T4) the gradient scaler refuses such gradients. Other adapters are left as trl made them:
+    float32, or under ZeRO-3, which cannot gather two types, the model's own type.
+    """
+    if getattr(trainer.model, "is_loaded_in_4bit", False):
+        for weights in trainer.model.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.float()
 
 
 def configure_lora(cfg: Config) -> LoraConfig:

@@ -16,7 +16,7 @@ from trl import SFTTrainer
 
 from align_utils.models import decode, logprobs
 from align_utils.models import load as models
-from align_utils.training import grpo_trainers, job, preference, sft
+from align_utils.training import preference, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
 
@@ -143,12 +143,6 @@ def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-4, atol=1e-4)
 
 
-def test_trainers_that_another_package_has_rewritten_are_refused():
-    sft.refuse_rewritten(SFTTrainer, grpo_trainers.GRPOTrainer, grpo_trainers.RLOOTrainer)
-    with pytest.raises(ImportError, match="import align_utils first"):
-        sft.refuse_rewritten(type("UnslothSFTTrainer", (SFTTrainer,), {"__module__": "UnslothSFTTrainer"}))
-
-
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
     model, _ = models.load_base(cfg.models["tiny"], seed=0)
     preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg)))
@@ -158,13 +152,13 @@ def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
 @pytest.mark.parametrize(("dtype", "scaled"), [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)])
 def test_preference_stages_scale_their_gradients_in_float16(cfg, tmp_path, monkeypatch, dtype, scaled):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    monkeypatch.setattr(job, "pick_device", lambda: (torch.device("cuda"), dtype, "a card"))
-    with job.scale_gradients():
+    monkeypatch.setattr(preference, "pick_device", lambda: (torch.device("cuda"), dtype, "a card"))
+    with preference.scale_gradients():
         assert os.environ.get("ACCELERATE_MIXED_PRECISION") == ("fp16" if scaled else None)
     assert "ACCELERATE_MIXED_PRECISION" not in os.environ
     for given, inside in (("no", "fp16" if scaled else "no"), ("bf16", "bf16")):  # accelerate's launcher always sets it
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", given)
-        with job.scale_gradients():
+        with preference.scale_gradients():
             assert os.environ["ACCELERATE_MIXED_PRECISION"] == inside
         assert os.environ["ACCELERATE_MIXED_PRECISION"] == given
 
@@ -192,10 +186,10 @@ def test_the_adapter_of_a_4_bit_model_is_float32(cfg, tmp_path):
     def dtypes():
         return {weights.dtype for weights in trainer.model.parameters() if weights.requires_grad}
 
-    assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: job.widen_adapter can go"
+    assert dtypes() == {torch.bfloat16}, "trl no longer narrows the adapter: sft.widen_adapter can go"
     model.is_loaded_in_4bit = False
-    job.widen_adapter(trainer)
+    sft.widen_adapter(trainer)
     assert dtypes() == {torch.bfloat16}, "an adapter that trl made 16-bit for ZeRO-3 stays so"
     model.is_loaded_in_4bit = True
-    job.widen_adapter(trainer)
+    sft.widen_adapter(trainer)
     assert dtypes() == {torch.float32}

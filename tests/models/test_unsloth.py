@@ -152,13 +152,13 @@ def test_unsloth_models_take_what_we_hand_to_a_model(wheels):
     for call in find_model_calls():
         if call.target == "forward":
             assert set(call.keywords) <= (whole if "logits_to_keep" in call.keywords else backbone), call.where
-    # `prefix` makes a cache of the plain tuples that come back, and hands a cache in.
+    # `decode` makes a cache of the plain tuples that come back, and hands a cache in.
     assert "next_decoder_cache = () if use_cache else None" in ast.unparse(functions["LlamaModel_fast_forward"])
     assert "_cache_as_legacy_tuple(past_key_values)" in ast.unparse(functions["_CausalLM_fast_forward"])
     # A single token is read against buffers that are filled from the cache handed in only where there are none (`place_inputs`).
     single = ast.unparse(functions["_LlamaModel_fast_forward_inference"])
     assert "assert q_len == 1" in single and "do_prefill=not hasattr(decoder_layer.self_attn, 'paged_attention')" in single
-    # Left padding (PPO) keeps its mask in training only where no labels are given, or where the backbone is told to (`passes`).
+    # Left padding (PPO) keeps its mask in training only where no labels are given, or where the backbone is told to (`preference`).
     padded = ast.unparse(functions["LlamaModel_fast_forward"])
     assert "_is_left_padded(attention_mask)" in padded and "_unsloth_keep_padding_mask" in padded
 

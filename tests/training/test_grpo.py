@@ -21,7 +21,7 @@ from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
 from align_utils.lexical import lists as lexical_lists
-from align_utils.models import adapters, decode, prompts
+from align_utils.models import adapters, decode
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
 from align_utils.plots import common as common_plots
@@ -114,11 +114,11 @@ def test_a_stage_starts_at_the_sft_model_and_keeps_it_as_reference(project, live
 def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(project, lively, monkeypatch, method):
     # The mark of a 4-bit model alone, on float32 weights: what trl does because of it must leave no trace.
     cfg, people = project
-    rounded, hashes = [], []
+    rounded, hashes, kept = [], [], preference.keep_adapter
 
     @contextmanager
     def keep(model):
-        with job.keep_adapter(model):
+        with kept(model):
             yield
             rounded.append({weights.dtype for weights in model.parameters() if weights.requires_grad})
 
@@ -136,7 +136,7 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
         hashes.append(steps.hash_file(path))
     assert hashes[0] == hashes[1]
     expected = [] if method == "ppo" else [{torch.float32}, {torch.bfloat16}]
-    assert rounded == expected, "trl rounds it no longer: job.keep_adapter can go"
+    assert rounded == expected, "trl rounds it no longer: preference.keep_adapter can go"
 
 
 def test_the_kl_is_that_to_the_sft_model_and_not_to_the_base(project, monkeypatch):
@@ -364,8 +364,7 @@ def test_parts_of_a_list_tell_duplicates_copies_and_prose_apart(project):
     reward = training_reward.ListReward(human, english, cfg.profile.ppo.reward, taught={"dog": {"cat": 0.5}})
 
     def describe(text):
-        words = prompts.parse_list(english, text, cue="dog")
-        return reward.describe("dog", text, words)
+        return reward.describe("dog", text)
 
     wasteful = describe(" cat, Cat, dog, bone\nmore, words")
     assert {name: wasteful[name] for name in ("length", "duplicates", "copies", "listed", "frequent")} == {

@@ -12,7 +12,6 @@ from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
-from trl.experimental.ppo import ppo_trainer as trl_ppo
 
 from align_utils import config
 from align_utils.lexical import precision
@@ -35,6 +34,8 @@ def adapter(project):
 
 
 def test_ppo_of_trl_still_asks_reward_and_critic_as_it_did():
+    from trl.experimental.ppo import ppo_trainer as trl_ppo
+
     source = inspect.getsource(trl_ppo)
     assert "getattr(value_model, value_model.base_model_prefix)" in source
     assert "self.value_model.score(output.hidden_states[-1])" in source
@@ -81,7 +82,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
         "as critic-free trainers ask"
     )
     assert alike.scored == module.reward.scored
-    with pytest.raises(reward.RewardError, match="not recognised"):
+    with pytest.raises(steps.TrainingError, match="not recognised"):
         get_reward(module, batch[:, width - 3 :], 0, 3)
 
 
@@ -103,10 +104,12 @@ def test_ppo_in_parts_takes_the_same_steps_with_the_same_episodes(project, adapt
     cfg, people = project
     # A stage that is stored already is none to be trained again, whatever the device takes at once.
     shutil.rmtree(adapters.find_adapter(cfg, "tiny", "us", "ppo"), ignore_errors=True)
-    steps, widths, step, score = [], [], torch.optim.AdamW.step, preference.NormReward._reward_rows
+    steps, widths, step, score = [], [], torch.optim.AdamW.step, preference.NormReward.backbone
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), step(self, *args))[1])
     monkeypatch.setattr(
-        preference.NormReward, "_reward_rows", lambda self, ids, mask: (widths.append(len(ids)), score(self, ids, mask))[1]
+        preference.NormReward,
+        "backbone",
+        lambda self, input_ids, **given: widths.append(len(input_ids)) or score(self, input_ids, **given),
     )
     folder = train.train_stage(change(cfg, ppo={"device_batch": 2}), "tiny", "us", "ppo", people)
     log, ppo = pd.read_csv(folder / "log.csv"), cfg.profile.ppo
@@ -173,11 +176,24 @@ def test_batched_lists_equal_single_ones(project):
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])
-def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch, tokens):
+def test_fused_loss_equals_cross_entropy_with_its_gradient(monkeypatch, tokens):
     monkeypatch.setattr(sft, "ROWS", 30)  # 100 rows of vocabulary: four blocks, the last one short
     torch.manual_seed(tokens)
-    weight, targets, pull = torch.randn(100, 16) * 3, torch.randint(100, (tokens,)), torch.randn(tokens)
+    weight, targets = torch.randn(100, 16) * 3, torch.randint(100, (tokens,))
     hidden = torch.randn(tokens, 16).mul(4).requires_grad_()
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    (slope,) = torch.autograd.grad(expected / 7, hidden)
+    fused = -sft.score_tokens(hidden, weight, targets)[0].sum()
+    (fused / 7).backward()
+    torch.testing.assert_close(fused, expected)
+    torch.testing.assert_close(hidden.grad, slope)
+
+
+def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
+    monkeypatch.setattr(sft, "ROWS", 30)
+    torch.manual_seed(3)
+    weight, targets, pull = torch.randn(100, 16) * 2, torch.randint(100, (7,)), torch.randn(7)
+    hidden = torch.randn(7, 16).mul(3).requires_grad_()
     logs = torch.log_softmax(hidden @ weight.T, dim=-1)
     expected, entropy = logs.gather(1, targets[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
     (slope,) = torch.autograd.grad((expected * pull).sum(), hidden)
