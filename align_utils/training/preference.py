@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 from accelerate import PartialState
+from accelerate.utils import patch_environment
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
@@ -77,7 +78,6 @@ def prefer(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     return log.merge(reward.tabulate_parts(lists), on="update", how="left")
 
 
-@contextmanager
 def scale_gradients():
     """While a trainer of a preference stage is made: where the card's type is float16 (a T4), accelerate is told to scale losses.
 
@@ -85,17 +85,8 @@ def scale_gradients():
     the other two are told in the same way, so that they differ in nothing. accelerate reads the variable when a trainer is made; its
     launcher always sets it, to `no` where the launch file names nothing else.
     """
-    name = "ACCELERATE_MIXED_PRECISION"
-    given = os.environ.get(name)
-    if pick_device()[1] != torch.float16 or (given or "no") != "no":
-        yield
-        return
-    os.environ[name] = "fp16"
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        os.environ.update({name: given} if given else {})
+    narrow = pick_device()[1] == torch.float16 and os.environ.get("ACCELERATE_MIXED_PRECISION") in (None, "", "no")
+    return patch_environment(accelerate_mixed_precision="fp16") if narrow else nullcontext()
 
 
 @contextmanager

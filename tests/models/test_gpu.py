@@ -24,7 +24,6 @@ from align_utils.config import settings as config_settings
 from align_utils.models import decode, logprobs
 from align_utils.models import load as models
 from align_utils.store.steps import TrainingError
-from align_utils.training import sft
 from align_utils.training import train as training
 
 pytestmark = [
@@ -101,7 +100,7 @@ def describe(folder, backend):
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def project(request, tmp_path, monkeypatch):
+def project(request, tmp_path):
     """(settings of a run, its data, the log of what training took): the model `random` has the architecture's shape."""
     backend, kept = find_backend(), os.environ.get("ALIGN_GPU_MODELS")
     folder = save_random(Path(kept or tmp_path) / f"{request.param}-{LAYERS}", ARCHITECTURES[request.param])
@@ -112,7 +111,6 @@ def project(request, tmp_path, monkeypatch):
     vars(cfg)["profile"] = cfg.profile.model_copy(
         update={"lora": config.load("cpu", root=cfg.root).profile.lora}
     )  # the rank of colab too
-    monkeypatch.setattr(sft, "hash_base", lambda *_, **__: "random")
     torch.cuda.set_per_process_memory_fraction(MEMORY * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     yield cfg, prepare(cfg), f"{request.param}, {LAYERS} layers, {backend}, {torch.cuda.get_device_name()}"
     torch.cuda.set_per_process_memory_fraction(1.0)
