@@ -3,26 +3,31 @@ PROFILE ?= cpu
 PYTHON3 ?= python3
 # Processes that share the tests, one thread each.
 WORKERS ?= 2
+# Both folders are resolved once, against this one, `~` too; every command gets them as they are, make itself goes by `link`.
+quote = '$(subst ','\'',$(1))'
+resolve = $(shell p=$(call quote,$(1)); case "$$p" in ('~'|'~/'*) p=$$HOME$$(printf %s "$$p" | cut -c2-);; (/*) ;; (*) p=$$PWD/$$p;; esac; printf %s "$$p")
+# A folder whose name make would take apart (a space, an apostrophe, Chinese) gets a second name without.
+link = $(shell export LC_ALL=C; p=$(call quote,$(1)); case "$$p" in (*[!A-Za-z0-9/._-]*) l=/tmp/align-$$(id -u)-$$(printf %s "$$p" | cksum | tr ' ' -); mkdir -p "$$p" && ln -sfn "$$p" "$$l" && p=$$l;; esac; printf %s "$$p")
+override ALIGN_OUTPUT := $(if $(ALIGN_OUTPUT),$(call resolve,$(ALIGN_OUTPUT)))
+override ALIGN_DATA := $(call resolve,$(or $(ALIGN_DATA),data/raw))
+export ALIGN_OUTPUT ALIGN_DATA
 # Results lie here, or in the folder that ALIGN_OUTPUT names.
-RUN := $(if $(ALIGN_OUTPUT),$(ALIGN_OUTPUT)/)runs/$(PROFILE)
+RUN := $(if $(ALIGN_OUTPUT),$(call link,$(ALIGN_OUTPUT))/)runs/$(PROFILE)
 STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
 NUMBERS := $(foreach stem,$(STEMS),$(firstword $(subst _, ,$(stem))))
-# "02_sft@01_norms" and so on: each notebook with the one before it.
-LINKS := $(join $(addsuffix @,$(wordlist 2,99,$(STEMS))),$(wordlist 1,$(words $(wordlist 2,99,$(STEMS))),$(STEMS)))
-previous = $(patsubst $(1)@%,$(RUN)/done/%,$(filter $(1)@%,$(LINKS)))
-# Whatever lies how deep: a moved module or setting makes its notebooks stale too.
-PACKAGE := $(shell find align_utils -name "*.py" -o -name "*.mplstyle")
-SETTINGS := $(shell find notebooks/settings -name "*.yaml" -not -path "*/ablations/*")
-export ALIGN_DATA ?= data/raw
-DATA := $(shell find data -type f -not -path "data/raw/*")
-# A profile on real files depends on them too, and on which folder ALIGN_DATA names: the file below changes with that alone.
+FIRST := $(RUN)/done/$(firstword $(STEMS))
+# A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below changes with that alone.
 ifneq ($(shell grep -s '^data: real' notebooks/settings/profiles/$(PROFILE).yaml),)
-DATA += $(wildcard $(ALIGN_DATA)/swow/* $(ALIGN_DATA)/ratings/* $(ALIGN_DATA)/wvs/*)
+REAL := $(foreach part,swow ratings wvs,$(call quote,$(ALIGN_DATA)/$(part)))
 ifneq ($(filter reproduce ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
-$(shell mkdir -p $(RUN)/done; echo '$(ALIGN_DATA)' | cmp -s - $(FOLDER) || echo '$(ALIGN_DATA)' > $(FOLDER))
+$(shell mkdir -p $(RUN)/done; p=$(call quote,$(ALIGN_DATA)); echo "$$p" | cmp -s - $(FOLDER) || echo "$$p" > $(FOLDER))
 endif
 endif
+# What every notebook depends on makes the first one stale, which makes the others so: whatever lies how deep and is called what.
+CHANGED := $(if $(wildcard $(FIRST)),$(shell \
+	find align_utils notebooks/settings data -type f -newer $(FIRST) ! -path 'data/raw/*' ! -path '*/ablations/*' ! -name '*.pyc' ! -name '.*' | head -1; \
+	$(if $(REAL),find -L $(REAL) -newer $(FIRST) 2>/dev/null | head -1)))
 
 # USE_ENV=1 takes the Python that is active (conda, Colab) as it is and installs nothing.
 ifdef USE_ENV
@@ -30,16 +35,19 @@ PY := python
 LINT_IMPORTS := lint-imports
 READY :=
 else
+# Nor has what a person has set for another Python a say in this one; where pip's index is, it may say.
+unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_DEPS PIP_DRY_RUN
+export PIP_USER := 0
 PY := .venv/bin/python
 LINT_IMPORTS := .venv/bin/lint-imports
 READY := .venv/ready
 endif
+export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.SECONDEXPANSION:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke ablation test test-extra test-gpu bench lint export publish clean $(NUMBERS)
+.PHONY: help reproduce plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
@@ -89,20 +97,29 @@ publish: $(READY) ## rewrite the numbers of README.md from figures/cpu, and of R
 clean: ## remove what runs made (the environment and the model cache stay)
 	rm -rf runs $(filter-out figures/cpu,$(wildcard figures/*))
 
-$(NUMBERS): $$(addprefix $(RUN)/done/,$$(filter $$@_%,$(STEMS)))
+# make 3.81 follows no pattern rule that leads to itself: every notebook has its own line here, with the one before it.
+previous :=
+$(foreach stem,$(STEMS),\
+	$(eval $(firstword $(subst _, ,$(stem))): $(RUN)/done/$(stem))\
+	$(eval $(RUN)/done/$(stem): notebooks/$(stem).ipynb $(previous) | $(READY))\
+	$(eval previous := $(RUN)/done/$(stem)))
+$(FIRST): $(FOLDER) $(if $(CHANGED),changed)
 
 # Notebooks 02 and 03 show the tables of `make ablation`, where there are any.
 $(RUN)/done/02_sft: $(wildcard $(RUN)/ablation/sft.csv)
 $(RUN)/done/03_ppo: $(wildcard $(RUN)/ablation/ppo.csv)
 
-# One rule runs every notebook: it needs the notebook, the package, the settings, the data and the stage before.
-$(RUN)/done/%: notebooks/%.ipynb $(PACKAGE) $(SETTINGS) $(DATA) $(FOLDER) \
-		$$(call previous,$$*) | $(READY)
-	$(PY) -m align_utils.run $* --profile $(PROFILE)
+$(addprefix $(RUN)/done/,$(STEMS)):
+	$(PY) -m align_utils.run $(@F) --profile $(PROFILE)
 	@mkdir -p $(@D) && touch $@
 
+# An environment of another Python than PYTHON3, or without pip, is made anew; where no PYTHON3 is given, any that the pins allow stays.
 .venv/ready: constraints.txt pyproject.toml
-	@echo "Setting up .venv (about five minutes; torch is the large part) ..."
-	$(PYTHON3) -m venv .venv
+	@say='import sys; print("%d.%d" % sys.version_info[:2])'; new=$$($(PYTHON3) -c "$$say"); old=$$(.venv/bin/python -c "import pip; $$say" 2>/dev/null); \
+	case "$(origin PYTHON3) $$old" in ('file 3.1'[1-4]) new=$$old;; esac; \
+	case "$$new" in (3.1[1-4]) ;; (*) echo "$(PYTHON3) is Python $${new:-of no version}, expected 3.11 to 3.14: add PYTHON3=python3.11 or whichever of these is" \
+		"installed, or in an active conda environment USE_ENV=1" >&2; exit 1;; esac; \
+	[ -w . ] || { echo "This folder cannot be written to: copy it, or activate an environment and add USE_ENV=1 ALIGN_OUTPUT=<a folder of your own>" >&2; exit 1; }; \
+	[ "$$new" = "$$old" ] || { echo "Setting up .venv (about five minutes; torch is the large part) ..."; rm -rf .venv && $(PYTHON3) -m venv .venv; }
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[cpu,fonts,test]"
 	@touch $@

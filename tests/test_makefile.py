@@ -11,13 +11,11 @@ import pytest
 from conftest import ROOT, copy_project
 
 
-def make(root, *arguments):
-    environment = {**os.environ, "ALIGN_DATA": "data/raw"}
-    done = subprocess.run(
-        ["make", *arguments, "USE_ENV=1"], cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def make(root, *arguments, code=0, **environment):
+    own = {**os.environ, "ALIGN_DATA": "data/raw", **environment}
+    done = subprocess.run(["make", *arguments], cwd=root, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
 
 def project(tmp_path):
@@ -32,7 +30,7 @@ def planned(output):
 
 
 def test_help_lists_every_command(tmp_path):
-    text = make(project(tmp_path))
+    text = make(project(tmp_path), "USE_ENV=1")
     for command in ("reproduce", "smoke", "test", "lint", "publish", "clean", "PROFILE=cpu_real", "USE_ENV=1"):
         assert command in text
 
@@ -52,27 +50,127 @@ def test_every_module_that_is_run_by_its_name_does_something():
 
 def test_one_notebook_brings_what_it_needs_in_order(tmp_path):
     root = project(tmp_path)
-    assert planned(make(root, "-n", "04", "PROFILE=smoke")) == ["01", "02", "03", "04"]
-    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["01", "02", "03", "04", "05", "06"]
+    for number in range(1, 7):
+        output = make(root, "-n", f"{number:02d}", "PROFILE=smoke", "USE_ENV=1", f"ALIGN_OUTPUT={tmp_path / 'none'}")
+        assert planned(output) == [f"{n:02d}" for n in range(1, number + 1)]
+    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == ["01", "02", "03", "04", "05", "06"]
+
+
+def test_nothing_is_used_that_make_of_a_mac_has_not():
+    # 3.81 follows no pattern rule to itself; these came later, or are GNU's sed and find alone.
+    text = (ROOT / "Makefile").read_text()
+    rules = [line for line in text.splitlines() if re.match(r"[^\t#:=]*:(?!=)", line)]
+    assert len(rules) > 20 and not [rule for rule in rules if "%" in rule or "&:" in rule]
+    assert not re.search(
+        r"\.ONESHELL|\.EXTRA_PREREQS|\$\((file|let|intcmp|guile) |!=|::=|sed -[iEr]|find .*-printf|readlink|realpath", text
+    )
+
+
+NAMES = ["with a space", "l'\u00e9t\u00e9 (1), 2", "\u6570\u636e"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_may_be_called_anything(tmp_path, name):
+    root, output, data = project(tmp_path / name / "c"), tmp_path / name / "out", tmp_path / name / "data"
+    (data / "swow").mkdir(parents=True)
+    file = data / "swow" / "a copy.csv"
+    file.write_text("")
+    os.utime(file, (2**30, 2**30))
+    folders = f"ALIGN_OUTPUT={output}", f"ALIGN_DATA={data}", "USE_ENV=1", "PROFILE=cpu_real"
+    assert planned(make(root, "-n", "02", *folders)) == ["01", "02"]
+    done = output / "runs" / "cpu_real" / "done"
+    assert (done / "data-folder").read_text() == f"{data}\n"
+    for stem in ("01_norms", "02_sft"):
+        (done / stem).touch()
+    assert planned(make(root, "-n", "02", *folders)) == []
+    os.utime(file, (2**31, 2**31))
+    assert planned(make(root, "-n", "02", *folders)) == ["01", "02"]
+
+
+@pytest.mark.parametrize("written", ["out", "~/out", "../my out", "/"])
+def test_the_folders_are_resolved_once_for_make_and_for_what_it_runs(tmp_path, written):
+    root, home, tools = project(tmp_path / "c"), tmp_path / "home", tmp_path / "tools"
+    wanted = {"out": root / "out", "~/out": home / "out", "../my out": tmp_path / "my out", "/": tmp_path / "absolute"}[written]
+    written = str(wanted) if written == "/" else written
+    tools.mkdir()
+    (tools / "python").write_text('#!/bin/sh\necho "got $ALIGN_OUTPUT and $ALIGN_DATA"\n')
+    (tools / "python").chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home), "ALIGN_DATA": written}
+    for arguments, more in (([f"ALIGN_OUTPUT={written}"], {}), ([], {"ALIGN_OUTPUT": written})):
+        said = make(root, "01", "PROFILE=smoke", "USE_ENV=1", *arguments, **environment, **more)
+        (got,) = set(re.findall(r"got (.*) and (.*)", said)) or {None}
+        if not more:
+            assert [os.path.normpath(path) for path in got] == [str(wanted)] * 2
+        else:
+            assert (got is None and "up to date" in said) or "Nothing to be done" in said
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("01_norms")] == [
+        (wanted / "runs/smoke/done/01_norms").relative_to(tmp_path)
+    ]
+
+
+# Stands for a Python: tells its version, makes an environment of itself, and notes what else it is asked.
+PYTHON = """#!/bin/sh
+case "$*" in
+(-c*) echo {version};;
+("-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo made {version} >> log;;
+(*) echo "$1 $2 $3 by {version} $PYTHONPATH$PIP_TARGET$PIP_USER" >> log;;
+esac
+"""
+
+
+def test_a_python_that_the_pins_do_not_allow_is_refused_and_its_environment_made_anew(tmp_path):
+    root = project(tmp_path / "my project")
+    for name in ("constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    for version in ("3.10", "3.11", "3.13", "3.15"):
+        path = root / f"python{version}"
+        path.write_text(PYTHON.format(version=version))
+        path.chmod(0o755)
+    personal = {"PYTHONPATH": "/theirs", "PIP_TARGET": "/theirs", "PIP_USER": "1"}
+
+    def set_up(version, code=0, **more):
+        shutil.rmtree(root / "log", ignore_errors=True)
+        (root / "log").write_text("")
+        asked = [f"PYTHON3=./python{version}"] if version else []
+        said = make(root, ".venv/ready", *asked, code=code, **personal, **more)
+        return said, (root / "log").read_text().splitlines()
+
+    for version in ("3.10", "3.15"):
+        said, log = set_up(version, code=2)
+        assert f"./python{version} is Python {version}, expected 3.11 to 3.14: add PYTHON3=python3.11" in said and not log
+    assert set_up("9", code=2)[1] == []
+    # What an older make left behind.
+    shutil.copy(root / "python3.10", root / ".venv-python")
+    (root / ".venv" / "bin").mkdir(parents=True)
+    shutil.move(root / ".venv-python", root / ".venv" / "bin" / "python")
+    assert set_up("3.11")[1] == ["made 3.11", "-m pip install by 3.11 0"]
+    os.utime(root / "constraints.txt", (2**31, 2**31))
+    assert set_up("3.11")[1] == ["-m pip install by 3.11 0"], "kept: pip brings it up to date"
+    assert set_up("3.13")[1] == ["made 3.13", "-m pip install by 3.13 0"]
+    # None is asked for: python3 may be too old, the environment will do.
+    (root / "python3").write_text(PYTHON.format(version="3.10"))
+    (root / "python3").chmod(0o755)
+    assert set_up("", PATH=f"{root}:{os.environ['PATH']}")[1] == ["-m pip install by 3.13 0"]
 
 
 def test_only_what_is_stale_runs_again(tmp_path):
     root = project(tmp_path)
     done = root / "runs" / "smoke" / "done"
     done.mkdir(parents=True)
-    (done / "data-folder").write_text("data/raw\n")
     for path in sorted((root / "notebooks").glob("0*.ipynb")):
         (done / path.stem).touch()
-    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == []
+    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == []
     (root / "runs" / "smoke" / "ablation").mkdir()
     for name, first in (("ppo", 3), ("sft", 2)):
         table = root / "runs" / "smoke" / "ablation" / f"{name}.csv"
         table.touch()
         os.utime(table, (2**31, 2**31))
-        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == [f"{number:02d}" for number in range(first, 7)]
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == [
+            f"{number:02d}" for number in range(first, 7)
+        ]
         table.unlink()
     os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**31, 2**31))
-    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["05", "06"]
+    assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == ["05", "06"]
     os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**30, 2**30))
     # Whatever the run is made of, however deep it lies.
     for part in (
@@ -82,9 +180,11 @@ def test_only_what_is_stale_runs_again(tmp_path):
         "data/sample/README.md",
     ):
         os.utime(root / part, (2**31, 2**31))
-        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == ["01", "02", "03", "04", "05", "06"], part
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == ["01", "02", "03", "04", "05", "06"], (
+            part
+        )
         os.utime(root / part, (2**30, 2**30))
-        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke")) == [], part
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == [], part
 
 
 class Recorder:
@@ -100,7 +200,7 @@ def test_every_test_is_run_by_one_make_target(tmp_path):
     targets = re.findall(r"^(test[a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     chosen = {}
     for target in targets:
-        (arguments,) = re.findall(r"-m pytest\b(.*)", make(root, "-n", target))
+        (arguments,) = re.findall(r"-m pytest\b(.*)", make(root, "-n", target, "USE_ENV=1"))
         words = shlex.split(settings["addopts"] + arguments)
         chosen[target] = words[len(words) - words[::-1].index("-m")]  # the last -m counts
     folders = [str(ROOT / name) for name in settings["testpaths"]]

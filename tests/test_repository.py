@@ -2,22 +2,19 @@
 
 import ast
 import inspect
-import os
 import re
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from conftest import ROOT, copy_project
 
-from align_utils.config import profiles as config
 from align_utils.plots import common as common_plots
-from align_utils.run import colab, publish
+from align_utils.run import publish
 
 PLACES = ["config", "store", "norms", "models", "training", "lexical", "survey", "plots", "run"]
 MODULES = sorted(
@@ -132,44 +129,6 @@ def test_setup_cell_is_the_same_everywhere_short_and_names_the_address():
     assert f"https://colab.research.google.com/github/{slug}/" in (ROOT / "README.md").read_text()
     others = {p: p.read_text() for p in [ROOT / "README.md", *(ROOT / "align_utils").rglob("*.py")]}
     assert not [p for p, text in others.items() if address in text and f"/{slug}/blob" not in text]
-
-
-def test_setup_cell_does_nothing_elsewhere(monkeypatch):
-    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
-    (setup,) = cell_text(nbformat.read(NOTEBOOKS[0], 4), "setup")
-    before = set(__import__("sys").modules)
-    exec(setup, {})
-    assert set(__import__("sys").modules) == before
-
-
-def test_setup_cell_on_colab_says_what_to_set_while_unpublished(monkeypatch, tmp_path):
-    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
-    monkeypatch.delenv("ALIGN_REPOSITORY", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (setup,) = cell_text(nbformat.read(NOTEBOOKS[0], 4), "setup")
-    with pytest.raises(SystemExit, match="ALIGN_REPOSITORY"):
-        exec(setup, {})
-
-
-def test_on_colab_results_lie_on_drive_where_the_next_notebook_finds_them(monkeypatch, tmp_path, capsys):
-    import torch
-
-    mounted = []
-    drive = SimpleNamespace(mount=mounted.append)
-    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(drive=drive))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    for name in ("ALIGN_OUTPUT", "ALIGN_DATA"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)  # set by `setup`, and taken back after the test
-    data = tmp_path / "data"
-    data.mkdir()
-    monkeypatch.setattr(colab, "FOLDER", data)
-    monkeypatch.setattr(colab, "OUTPUT", tmp_path / "output")
-    colab.setup()
-    assert mounted == [str(colab.DRIVE)] and os.environ["ALIGN_DATA"] == str(data)
-    assert config.load("smoke").runs == tmp_path / "output" / "runs" / "smoke"
-    assert f"results: {tmp_path / 'output'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -56,7 +56,7 @@ class Config:
         known = sorted(path.stem for path in _settings(root, "formats", "*").parent.glob("*.yaml"))
         # A frozen dataclass lets nobody set a field, its own __post_init__ neither.
         vars(self).update(
-            output=Path(os.environ.get("ALIGN_OUTPUT") or root).resolve(), cultures=cultures,
+            output=Path(os.environ.get("ALIGN_OUTPUT") or root).expanduser().resolve(), cultures=cultures,
             languages=read(Language, dict.fromkeys(culture.language for culture in cultures.values())),
             formats=[*read(Format, known).values()], models=read(ModelSource, profile.models),
             baselines=read(ServerModel, profile.baselines),
@@ -142,7 +142,7 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
     settings = read_profile(profile, root=root)
     if settings.data == "sample":
         return Config(settings, root, root / "data" / "sample")
-    folder = Path(data_dir or os.environ.get("ALIGN_DATA") or root / "data" / "raw").resolve()
+    folder = Path(data_dir or os.environ.get("ALIGN_DATA") or root / "data" / "raw").expanduser().resolve()
     if not (folder / "swow").is_dir():
         raise ConfigError(
             f"profile '{profile}' reads real files, but {folder}/swow does not exist. Put the Small World of Words files "

@@ -13,21 +13,32 @@ from pathlib import Path
 import pandas as pd
 import papermill
 import yaml
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.inspection import inspect_notebook
 from tabulate import tabulate
 from traitlets.config import Config as KernelConfig
 
-from align_utils.config.profiles import Config, load
+from align_utils.config.profiles import PACKAGE_ROOT, Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.store.page import load_manifest, load_metrics
 
 # Ends what the kernel shows.
 _END = b"\0"
+# Variables by which a person's own Python and figures would reach into a run.
+PERSONAL = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "MPLBACKEND")
 
 
 class RunError(RuntimeError):
     """A notebook cannot be run as asked, or one of its cells failed."""
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this interpreter, whatever kernel of the same name a person has registered."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
 def list_notebooks(root: Path) -> list[str]:
@@ -54,7 +65,8 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     Raises
     ------
     RunError
-        No such notebook; a parameter it does not declare (before anything runs); a failing cell (the copy so far stays).
+        No such notebook; a parameter it does not declare, a folder that cannot be written to (before anything runs); a failing cell
+        (the copy so far stays).
     """
     known = {key: found for found in list_notebooks(cfg.root) for key in (found, found[:2])}
     if name not in known:
@@ -65,27 +77,44 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     if unknown := sorted(set(parameters) - set(declared)):
         raise RunError(f"{source.name} does not declare {', '.join(unknown)}; it declares: {', '.join(declared) or 'nothing'}")
     target = cfg.runs / "notebooks" / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise RunError(
+            f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
+        ) from error
     print(f"{name}: profile {cfg.profile.name}, about {cfg.estimate(name):g} min when nothing is stored yet", flush=True)
-    # The data folder was resolved against the caller's folder; the kernel starts in notebooks/ and must not resolve it again.
-    os.environ.update(ALIGN_ROOT=str(cfg.root), TOKENIZERS_PARALLELISM="false")
-    # Large pages for large tensors: a fifth less time for generation on a CPU with a vocabulary this large.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if not cfg.is_sample:
-        os.environ["ALIGN_DATA"] = str(cfg.data_dir)
     try:
         with tempfile.TemporaryDirectory(prefix="align-") as folder, _show_progress(Path(folder)):
+            _set_environment(cfg, folder)
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
             papermill.execute_notebook(
                 str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
-                progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}),
+                progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}), kernel_manager_class=OwnKernel,
             )  # fmt: skip
     except PapermillExecutionError as error:
         raise RunError(
             f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{error.ename}: {error.evalue}\n\nThe notebook so far: {target}"
         ) from error
     return target
+
+
+def _set_environment(cfg: Config, folder: str) -> None:
+    """What the kernel inherits: this package, the run's folders (resolved, as it starts in another one), nothing personal."""
+    for name in PERSONAL:
+        os.environ.pop(name, None)
+    paths = dict.fromkeys([str(PACKAGE_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    os.environ.update(
+        ALIGN_ROOT=str(cfg.root), ALIGN_OUTPUT=str(cfg.output), TOKENIZERS_PARALLELISM="false",
+        PYTHONPATH=os.pathsep.join(paths), PYTHONUTF8="1", IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder,
+        MATPLOTLIBRC=str(PACKAGE_ROOT / "align_utils" / "plots" / "companion.mplstyle"),
+    )  # fmt: skip
+    # Large pages for large tensors: a fifth less time for generation on a CPU with a vocabulary this large.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if not cfg.is_sample:
+        os.environ["ALIGN_DATA"] = str(cfg.data_dir)
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""The runner: its own interpreter, package and folders, whatever a person's machine has set."""
+
+import sys
+
+import nbformat
+from conftest import ROOT, copy_project, run_notebooks
+
+from align_utils.run import list_notebooks
+
+LOOK = """
+import os, sys, matplotlib
+import align_utils
+from align_utils import config
+print(sys.executable, align_utils.__file__, config.load(PROFILE).runs, sys.flags.optimize, matplotlib.rcParams["text.usetex"], sep="|")
+open("text", "w").write("\u6570") and os.remove("text")
+"""
+
+
+def test_a_run_is_of_this_interpreter_whatever_a_person_has_set(tmp_path):
+    root, home = copy_project(tmp_path / "c d"), tmp_path / "home"
+    parameters = nbformat.v4.new_code_cell('PROFILE = "cpu"', metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(LOOK)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, root / "notebooks" / "01_norms.ipynb")
+    kernel = '{"argv": ["false", "{connection_file}"], "display_name": "another", "language": "python"}'
+    for path, text in {
+        home / "jupyter/kernels/python3/kernel.json": kernel,
+        home / ".local/share/jupyter/kernels/python3/kernel.json": kernel,
+        home / ".ipython/profile_default/startup/00.py": "exit(1)",
+        home / "start.py": "exit(1)",
+        home / "matplotlibrc": "text.usetex: True",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    done = run_notebooks(
+        root, "01", "--profile", "smoke", HOME=str(home), JUPYTER_PATH=str(home / "jupyter"), PYTHONSTARTUP=str(home / "start.py"),
+        IPYTHONDIR=str(home / ".ipython"), MATPLOTLIBRC=str(home / "matplotlibrc"), MPLBACKEND="TkAgg", PYTHONOPTIMIZE="2",
+        LC_ALL="C", ALIGN_OUTPUT="~/My Drive/l'\u00e9t\u00e9 \u6570", ALIGN_DATA="",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = home / "My Drive" / "l'\u00e9t\u00e9 \u6570" / "runs" / "smoke"
+    (output,) = nbformat.read(runs / "notebooks" / "01_norms.ipynb", 4).cells[-1].outputs
+    assert output.text.strip().split("|") == [
+        sys.executable,
+        str(ROOT / "align_utils" / "__init__.py"),
+        str(runs),
+        "0",
+        "False",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_remedy(tmp_path):
+    root = copy_project(tmp_path)
+    (tmp_path / "full").write_text("")
+    done = run_notebooks(root, "01", "--profile", "smoke", ALIGN_OUTPUT=str(tmp_path / "full"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{tmp_path / 'full' / 'runs' / 'smoke'} (Not a directory): set ALIGN_OUTPUT=<" in done.stderr
+    assert list_notebooks(root)[0] == "01_norms"
