@@ -66,6 +66,18 @@ class Config:
                 f"profile '{profile.name}': field 'models': {', '.join(f'{n} ({m.backend})' for n, m in self.models.items())}: one "
                 "backend a profile, as unsloth rewrites the architectures that transformers would run beside it; make a profile of each"
             )
+        foreign = [name for name in profile.controls if name != "control_shuffled"]
+        if foreign and len(self.languages) < 2:
+            raise ConfigError(
+                f"profile '{profile.name}': field 'controls': {' and '.join(foreign)} cross languages, and {', '.join(cultures)} all speak "
+                f"'{next(iter(self.languages))}'; take them off, or name a culture of another language"
+            )
+        for name, culture in cultures.items():
+            if culture.norms.format not in (None, *known):
+                raise ConfigError(
+                    f"{_settings(root, 'cultures', name)}: field 'norms.format': '{culture.norms.format}' is no file of "
+                    f"{_settings(root, 'formats', '*').parent}; there are {', '.join(known)}"
+                )
         for name, language in self.languages.items():
             if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
                 raise ConfigError(

@@ -46,7 +46,7 @@ class Profile(Strict):
     models: list[str] = Field(min_length=1)
     # Untuned models behind a URL, asked in notebook 05 alone.
     baselines: list[str] = []
-    cultures: list[str] = Field(min_length=1)
+    cultures: list[str]
     seed: int
     # More seeds to train and judge beside `seed`.
     seeds: list[int] = []
@@ -63,6 +63,15 @@ class Profile(Strict):
     ratings: RatingRules
     survey: Survey
     stats: Stats
+
+    @field_validator("cultures")
+    @classmethod
+    def _two_cultures(cls, cultures: list[str]) -> list[str]:
+        if len(cultures) < 2 or len(set(cultures)) < len(cultures):
+            raise ValueError(
+                "every notebook compares cultures: name two or more, each once (data/README.md makes the British one out of the US file)"
+            )
+        return cultures
 
     @model_validator(mode="after")
     def _known_decoding(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import ConfigError, Profile
+from align_utils.config.settings import Profile
 
 UNTUNED = ("zero_shot", "few_shot")
 # The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
@@ -56,18 +56,14 @@ def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
 
 
 def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:
-    """(Culture, stage) of the adapter with which a stage answers; None for the untuned model.
-
-    Raises
-    ------
-    ConfigError
-        The foreign adapter is wanted and the run has one culture only.
-    """
+    """(Culture, stage) of the adapter with which a stage answers; None for the untuned model."""
     if stage in UNTUNED:
         return None
     if stage != FOREIGN:
         return culture, stage
-    others = [name for name in cfg.cultures if cfg.cultures[name].language != cfg.cultures[culture].language]
-    if not others:
-        raise ConfigError(f"{FOREIGN}: the run has no culture of another language than '{culture}'; take it off `controls`")
-    return others[0], "sft"
+    return find_foreign(cfg, culture), "sft"
+
+
+def find_foreign(cfg: Config, culture: str) -> str:
+    """The first culture of another language than a culture's (a profile whose controls cross languages has one: see `load`)."""
+    return next(name for name, other in cfg.cultures.items() if other.language != cfg.cultures[culture].language)

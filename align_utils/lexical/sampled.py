@@ -383,7 +383,11 @@ def score_panels(
         conditions |= {(model, "frequency"): common for model in cfg.models}
         tables = {
             key: compare_populations(
-                build_strengths(trials, language, "R123"), panel.strengths, cues, language, min_count=lexical.min_count
+                build_strengths(trials, language, cfg.profile.norms.responses),
+                panel.strengths,
+                cues,
+                language,
+                min_count=lexical.min_count,
             )
             for key, trials in conditions.items()
         }

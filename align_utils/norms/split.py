@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
+from align_utils.config.stages import find_foreign
 from align_utils.norms.strengths import ReadNorms
 from align_utils.stats import wilson_interval
 from align_utils.store.steps import hash_settings, read_frame, save_frame
@@ -133,12 +134,17 @@ def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame
 
 
 def load_run(cfg: Config) -> dict[str, CultureNorms]:
-    """What notebook 01 left for the later ones, by culture; the splits are proved disjoint. MissingInput where 01 has not run."""
+    """What notebook 01 left for the later ones, by culture: trials hold the responses that the norms count, the splits are proved disjoint.
+
+    MissingInput where 01 has not run.
+    """
     splits, people = load_splits(cfg), {}
     for name in cfg.cultures:
         path = cfg.runs / "norms" / f"{name}.parquet"
         frame = NORMS.validate(read_frame(path, made_by="01_norms"))
         trials = read_frame(cfg.runs / "norms" / f"{name}_trials.parquet", made_by="01_norms")
+        if cfg.profile.norms.responses == "R1":
+            trials = trials.assign(R2="", R3="")  # what stands beside the norms counts the responses that they count
         cues = split_cues(frame, splits, cfg.language_of(name))
         people[name] = CultureNorms(frame, cues, path, trials if len(trials) else None)
     return people
@@ -350,7 +356,7 @@ def translate_norms(
 def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, control: str) -> CultureNorms:
     """What a control of a culture is taught: wrong training norms, the culture's own validation cues (`control_shuffled` or `control_other_culture`).
 
-    ControlError where the run has no second culture, or too few of its associations can be translated.
+    ControlError where too few associations of the other culture can be translated.
     """
     own = people[culture]
     if control == "control_shuffled":
@@ -365,10 +371,8 @@ def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, co
 
 
 def _translate(cfg: Config, people: dict[str, CultureNorms], culture: str) -> pd.DataFrame:
-    others = [name for name in people if cfg.cultures[name].language != cfg.cultures[culture].language]
-    if not others:
-        raise ControlError(f"control_other_culture: the run has no culture of another language than '{culture}'")
-    other, norms, language, splits = others[0], people[others[0]].norms, cfg.language_of(others[0]), load_splits(cfg)
+    other, splits = find_foreign(cfg, culture), load_splits(cfg)
+    norms, language = people[other].norms, cfg.language_of(other)
     concepts = splits[f"cue_{language.name}"]
     numbers = {language.normalise(cue): number for number, cue in enumerate(concepts)}
     known = {word: numbers.get(language.normalise(word)) for word in norms["response"].unique()}

@@ -74,7 +74,11 @@ def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
         ({"sft": {"steps": "many"}}, ["broken.yaml", "sft.steps", "'many'"]),
         ({"sft": {"batch": 10, "device_batch": 4}}, ["broken.yaml", "sft", "multiple"]),
         ({"lora": {"dropout": 2.0}}, ["broken.yaml", "lora.dropout"]),
-        ({"cultures": ["us", "atlantis"]}, ["atlantis.yaml", "cn, us"]),
+        ({"cultures": ["us", "atlantis"]}, ["atlantis.yaml", "cn, odd, uk, us"]),
+        ({"cultures": ["us"]}, ["broken.yaml", "field 'cultures'", "name two or more", "found ['us']"]),
+        ({"cultures": ["us", "us"]}, ["field 'cultures'", "each once"]),
+        ({"cultures": ["us", "uk"]}, ["field 'controls': control_foreign cross", "us, uk all speak 'en'; take them off"]),
+        ({"cultures": ["us", "odd"]}, ["odd.yaml: field 'norms.format': 'none' is no file of", "swow-balanced"]),
         ({"models": ["gpt-9"]}, ["gpt-9.yaml", "tiny"]),
         ({"models": ["tiny", "qwen2.5-7b-4bit"]}, ["tiny (transformers), qwen2.5-7b-4bit (unsloth): one backend a profile"]),
         (
@@ -89,6 +93,10 @@ def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
 def test_a_mistake_names_file_and_field(root, change, words):
     text = change if isinstance(change, str) else yaml.safe_dump({"extends": "smoke", **change})
     (root / "notebooks" / "settings" / "profiles" / "broken.yaml").write_text(text)
+    us = yaml.safe_load((root / "notebooks" / "settings" / "cultures" / "us.yaml").read_text())
+    odd = {**us, "language": "zh", "norms": {**us["norms"], "format": "none"}}
+    for name, culture in (("uk", us), ("odd", odd)):
+        (root / "notebooks" / "settings" / "cultures" / f"{name}.yaml").write_text(yaml.safe_dump(culture))
     with pytest.raises(config.ConfigError) as error:
         config.load("broken", root=root)
     for word in words:

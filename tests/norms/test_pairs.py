@@ -2,10 +2,14 @@
 
 import pandas as pd
 import pytest
+from conftest import change, copy_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from align_utils import config
+from align_utils.lexical import precision, ratings, sampled
 from align_utils.norms import split, strengths
+from align_utils.store import save_frame
 from align_utils.store.textfiles import DataError
 
 
@@ -55,6 +59,39 @@ def test_too_few_pairs_say_so(cfg):
     _, merged, concepts = load(cfg)
     with pytest.raises(DataError, match="norms.valid_pairs"):
         split.split_pairs(concepts.head(20), merged, cfg.languages, valid=8, test=16, seed=0)
+
+
+def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path):
+    """Ceiling, panels, margins, and simulated participants beside them: the same whatever second and third responses people gave."""
+    cfg = config.load("smoke", root=copy_project(tmp_path))
+    cfg = change(cfg, norms={"responses": "R1", "valid_pairs": 4, "test_pairs": 8}, participants={"n": 4})
+    loaded, found = strengths.load_norms(cfg), []
+    assert all(
+        part.norms.groupby("cue")["count"].sum().eq(part.trials.query("R1 != ''").groupby("cue").size()).all()
+        for part in loaded.values()
+    )
+    merged = split.merge_languages(cfg, loaded)
+    splits = split.split_pairs(split.load_pairs(cfg), merged, cfg.languages, valid=4, test=8, seed=1)
+    save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    for planted in ({}, {"R2": "same", "R3": "too"}):
+        for name, part in loaded.items():
+            split.save_norms(cfg, name, part.norms, part.trials.assign(**planted))
+        people, families = split.load_run(cfg), split.map_families(cfg)
+        panels = sampled.load_panels(cfg, people)
+        answers = pd.concat([
+            people[name].trials.groupby("cue").head(4).assign(culture=name, **planted) for name in panels
+        ]).assign(model="tiny", stage="few_shot")  # fmt: skip
+        frame = pd.DataFrame([
+            ["tiny", name, "valence", stage, cue, value] for name, own in people.items() for cue in own.cues["test"]
+            for stage, value in (("human", 5.0), ("few_shot", 5.1 + len(cue) / 100))
+        ], columns=["model", "culture", "rating", "stage", "cue", "value"])  # fmt: skip
+        found.append([
+            precision.summarise_ceiling(cfg, people, families), sampled.score_panels(cfg, answers, people, panels, families),
+            ratings.judge_human_level(cfg, frame, people, families, ratings.load_scales(cfg)[0]),
+        ])  # fmt: skip
+    for first, second in zip(*found, strict=True):
+        assert len(first)
+        pd.testing.assert_frame_equal(first, second)
 
 
 def test_our_pairs_are_enough_and_distinct(cfg):

@@ -300,7 +300,7 @@ def test_a_culture_and_a_format_of_its_own_are_yaml_only(tmp_path):
         "columns": {"participant": "person", "cue": "stimulus", "R1": "first", "R2": "second", "R3": "third"}, "missing": ["-"],
         "steps": [{"step": "recode_doubles"}],
     }))  # fmt: skip
-    write_profile(root, {"own": {"trials": ["own*.txt"]}})
+    write_profile(root, {name: {"trials": ["own*.txt"]} for name in ("own", "twin")})
     (data / "swow/own-1.txt").write_text("person|stimulus|first|second|third\na|dog|cat|cat|bone\nb|dog|cat|-|-\n")
     loaded = strengths.load_norms(config.load("third", root=root, data_dir=data))["own"]
     assert loaded.norms[["response", "count", "n"]].values.tolist() == [["cat", 2, 3], ["bone", 1, 3]]
@@ -337,7 +337,7 @@ def write_profile(root, cultures):
             "norms": {"strengths": {}, **files},
         }
         (root / f"notebooks/settings/cultures/{name}.yaml").write_text(yaml.safe_dump(culture))
-    profile = {"extends": "smoke", "data": "real", "cultures": list(cultures)}
+    profile = {"extends": "smoke", "data": "real", "cultures": list(cultures), "controls": []}
     (root / "notebooks/settings/profiles/third.yaml").write_text(yaml.safe_dump(profile))
 
 
