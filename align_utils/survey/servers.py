@@ -44,10 +44,6 @@ class ServerError(RuntimeError):
     """A server cannot be reached, refuses, or answers something else than log-probabilities."""
 
 
-class BadAnswer(ServerError):
-    """One answer cannot be used; the next may."""
-
-
 def ask_baselines(cfg: Config, items: pd.DataFrame) -> list[str]:
     """Ask every baseline of the profile all items in all orders into `runs/<profile>/survey/<baseline>.parquet` (ANSWERS).
 
@@ -208,10 +204,14 @@ def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path, *, spare:
         def ask(prompt: str):
             known[keys[prompt]] = {}
             try:
-                known[keys[prompt]] = top = _fetch(client, source, prompt)
+                # At temperature 1: some servers give the log-probabilities of their sampling. The token that is drawn is not used.
+                answer = client.completions.with_raw_response.create(
+                    model=source.model, prompt=prompt, max_tokens=1, temperature=1, logprobs=source.top_logprobs, extra_body=source.extra
+                )  # fmt: skip
+                known[keys[prompt]] = top = parse_top(answer.http_response.json())
             except tuple(REMEDIES) as error:
                 bad.append(f"{at}: {_explain(error, source)}")
-                if isinstance(error, LASTING) or type(error) is ServerError or len(bad) > spare:
+                if isinstance(error, LASTING) or len(bad) > spare:
                     raise ServerError(f"{bad[-1]}. Answers so far are kept: run again to go on") from error
             else:
                 with lock:
@@ -253,14 +253,6 @@ def _connect(source: ServerModel) -> tuple[openai.OpenAI, str]:
         raise ServerError(f"{at}: {error}; correct or unset these variables (expected http://<host>:<port>)") from error
 
 
-def _fetch(client: openai.OpenAI, source: ServerModel, prompt: str) -> dict[str, float]:
-    # At temperature 1: some servers give the log-probabilities of their sampling. The token that is drawn is not used.
-    answer = client.completions.with_raw_response.create(
-        model=source.model, prompt=prompt, max_tokens=1, temperature=1, logprobs=source.top_logprobs, extra_body=source.extra
-    )
-    return parse_top(answer.http_response.json())
-
-
 def parse_top(answer) -> dict[str, float]:
     """Likeliest first tokens of a completion: text to log-probability, as `check_list` takes them.
 
@@ -283,7 +275,7 @@ def parse_top(answer) -> dict[str, float]:
         texts = [bytes(list(e["bytes"])).decode("utf-8", "replace") if e.get("bytes") else e["token"] for e in first]
         return check_list(zip(texts, [entry["logprob"] for entry in first], strict=True))
     except MALFORMED as error:
-        raise BadAnswer(
+        raise ServerError(
             "the answer holds no log-probabilities of the likeliest tokens; vLLM and llama.cpp give them through /v1/completions, "
             f"chat servers and text-generation-inference do not. It said: {json.dumps(answer)[:300]}"
         ) from error
@@ -292,38 +284,32 @@ def parse_top(answer) -> dict[str, float]:
 def check_list(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     """Text to log-probability: forms of the vocabulary decoded, tokens of the same text added up, placeholders left out.
 
-    Numbers that are no log-probabilities are a BadAnswer; ids in place of texts, and lists that the server's sampling has cut or
-    sharpened, a ServerError: all its lists are like that.
+    Numbers that are no log-probabilities, ids in place of texts, and lists that the server's sampling has cut or sharpened are a
+    ServerError.
     """
     top, padded = {}, False
     for token, value in pairs:
         if value is None or float(value) <= PLACEHOLDER:
             padded = True
             continue
-        # 'Ġ1' and '▁1' of byte-level and sentencepiece vocabularies, 'bytes:\x31' of vLLM.
-        text = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), re.sub("[Ġ▁]", " ", token)).removeprefix(
-            "bytes:"
-        )
+        # 'Ġ1' and '▁1' are ' 1' in byte-level and sentencepiece vocabularies, 'bytes:\x31' is '1' of vLLM.
+        text = re.sub("[Ġ▁]", " ", token).removeprefix("bytes:")
+        text = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text)
         top[text] = float(np.logaddexp(top[text], value)) if text in top else float(value)
     shares = {text: float(np.exp(min(value, 50.0))) for text, value in top.items()}
     mass, least = sum(shares.values()), min(shares.values())  # an empty list is a ValueError
     if not mass < 1.01:  # rounding may lift the sum a little above one; logits in their place lift it far
-        raise BadAnswer(
-            f"the answer holds numbers that are no log-probabilities: as probabilities they sum to {mass:.3g}, more than one, or to nan "
-            "(not a number) where the server's model is damaged or overflows"
-        )
-    # A list of nothing but numbers, most of it on some that are no label.
+        raise ServerError(f"the answer holds numbers that are no log-probabilities: as probabilities they sum to {mass:.3g}")
+    # Nothing but numbers, most of the mass on some that are no label; all of it on what is left of a padded list; more of it elsewhere
+    # than a million tokens like the last could hold.
     above = sum(share for text, share in shares.items() if len(text) > 1 and text != "10")
-    if any(text.startswith("token_id:") for text in top) or (above > mass / 2 and all(text.isdecimal() for text in top)):
+    ids = any(text.startswith("token_id:") for text in top) or (above > mass / 2 and all(text.isdecimal() for text in top))
+    if ids or (mass > 1 - 1e-6 and (padded or len(top) == 1)) or 1 - mass > 0.02 + 1e6 * least:
         raise ServerError(
-            f"the answer holds ids ({', '.join(list(top)[:3])}) in place of texts: vLLM gives those without --return-tokens-as-token-ids"
-        )
-    # All of the mass on what is left of a padded list, or more of it outside than a million tokens like the last could hold.
-    if (mass > 1 - 1e-6 and (padded or len(top) == 1)) or 1 - mass > 0.02 + 1e6 * least:
-        raise ServerError(
-            f"the list of likeliest tokens is not the model's own: {len(top)} tokens hold {mass:.4f} of the probability, the last of "
-            f"them {least:.1e}; expected log-probabilities before temperature, top_k and top_p (vLLM: --logprobs-mode raw_logprobs)"
-        )
+            f"the list is not of the model's likeliest tokens ({', '.join(map(repr, list(top)[:3]))}, in all {mass:.4f} of the probability, the "
+            f"last {least:.1e}); expected " + ("texts, not ids (vLLM: without --return-tokens-as-token-ids)" if ids else
+            "log-probabilities before temperature, top_k and top_p (vLLM: --logprobs-mode raw_logprobs)")
+        )  # fmt: skip
     return top
 
 
