@@ -86,7 +86,9 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         ) from error
     print(f"{name}: profile {cfg.profile.name}, about {cfg.estimate(name):g} min when nothing is stored yet", flush=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="align-") as folder, _show_progress(Path(folder)):
+        # The name of a socket has a hundred letters at most.
+        short = None if len(tempfile.gettempdir()) < 70 else "/tmp"
+        with tempfile.TemporaryDirectory(prefix="align-", dir=short) as folder, _show_progress(Path(folder)):
             _set_environment(cfg, folder)
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
@@ -97,6 +99,11 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
     except PapermillExecutionError as error:
         raise RunError(
             f"{name}: cell {error.exec_count} failed\n\n{error.source}\n\n{error.ename}: {error.evalue}\n\nThe notebook so far: {target}"
+        ) from error
+    except RuntimeError as error:
+        raise RunError(
+            f"{name}: the kernel died, mostly for lack of memory: close other programs or take a smaller profile ({error}). The notebook "
+            f"so far: {target}"
         ) from error
     return target
 
