@@ -142,9 +142,9 @@ def _find_level(metrics: pd.DataFrame) -> dict:
 
 def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, language: str | None) -> dict:
     asked = metrics[metrics["language"] == language]
-    # Another culture's adapter as it is: a control of its own, whether the profile names it or not.
+    # Another culture's adapter as it is: a control of its own, whether the profile names it or not; of several that with most.
     foreign = (asked["stage"] == "sft") & (asked["culture"] != china)
-    asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN))
+    asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN)).sort_values("value", ascending=False, kind="stable")
     asked = asked[(asked["culture"] == china) | asked["stage"].isin(["zero_shot", FOREIGN])]
     if "persona" in asked:
         asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]

@@ -39,7 +39,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     DataFrame
         SHIFT_KEYS (`culture` is that of the norms), `question, topic, seed, shift` in [-1, 1]. `toward` is 'target' for the country of
         the culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
-        moves the answers toward every country alike; a run of one culture has the first alone. Flatter answers
+        moves the answers toward every country alike; cultures of one country have the first alone. Flatter answers
         are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
         stages stand the foreign control where the profile names it (the other language's SFT adapter, seen from here), and what
         the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the

@@ -89,7 +89,8 @@ def test_counts_are_judged_by_test_size_and_controls(after, p, control, verdict)
 )
 def test_the_other_cultures_adapter_is_a_control_but_not_the_only_one(foreign, shuffled, verdict):
     rows = [] if shuffled is None else [count("control_shuffled", shuffled, 1.0)]
-    row = judge_counts(count("ppo", 10, 0.03), count("sft", foreign, 1.0, culture="us"), *rows)
+    both = [count("sft", number, 1.0, culture=name) for number, name in ((2, "rp"), (foreign, "us"))]
+    row = judge_counts(count("ppo", 10, 0.03), *both, *rows)
     assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
     assert f"foreign {foreign}" in row["ours"]
 

@@ -196,7 +196,6 @@ def among(cfg, **countries):
         ({"us": "USA", "us2": "USA", "uk": "GBR", "cn": "CHN"}, ("us", "cn")),
         ({"rp": "ARG", "rp2": "ARG", "uk": "GBR"}, ("rp", "uk")),
         ({"us": "USA", "us2": "USA"}, None),
-        ({"cn": "CHN"}, None),
     ],
 )
 def test_china_is_compared_wherever_it_stands(run, countries, pair):
@@ -219,9 +218,10 @@ def test_of_several_other_countries_an_item_counts_once(run):
     assert other.tolist() == pytest.approx([((0.4 - 0.7) + (0.4 - 0.3)) / 2])
 
 
-def test_one_culture_has_shifts_and_no_comparison_of_countries(run):
-    cfg = among(run(), us="USA")
-    human, given = HUMAN[HUMAN["culture"] == "us"], [answer("us", "sft", 0.7), answer("us", "control_other_culture", 0.5)]
+def test_cultures_of_one_country_have_shifts_and_no_comparison_of_countries(run):
+    cfg = among(run(), us="USA", us2="USA")
+    human = list_people({q: dict.fromkeys(["us", "us2"], [0.9, 0.1]) for q in ITEMS})
+    given = [answer("us", "sft", 0.7), answer("us", "control_other_culture", 0.5)]
     ranked = distances.rank_items(human, None, wanted=50)
     found, judged = measure(cfg, answer("none", "zero_shot", 0.5), *given, human=human, ranked=ranked, pair=None)
     table, controls = shifts.summarise_shifts(found, **cfg.bootstrap), shifts.compare_controls(found, **cfg.bootstrap)
