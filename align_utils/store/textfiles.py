@@ -43,14 +43,6 @@ class DataError(ValueError):
     """A data file does not hold what its format promises."""
 
 
-def find_file(folder: Path, patterns: Sequence[str]) -> Path | None:
-    """First file in `folder` that matches the ordered patterns (`.gz` too); several matches of one pattern: the last by name."""
-    for pattern in patterns:
-        if found := sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")}):
-            return found[-1]
-    return None
-
-
 def find_data_file(
     folder: Path, patterns: Sequence[str], *, endings: Sequence[str] = ENDINGS, never: Mapping[str, str] | None = None
 ) -> tuple[Path | None, str]:

@@ -208,7 +208,7 @@ def test_a_strength_file_comes_out_as_a_plain_loop_makes_it(cfg):
     for name in cfg.cultures:
         language, path = (
             cfg.language_of(name),
-            textfiles.find_file(cfg.data_dir / "swow", cfg.cultures[name].norms.strengths["R123"]),
+            textfiles.find_data_file(cfg.data_dir / "swow", cfg.cultures[name].norms.strengths["R123"])[0],
         )
         lines = [re.split("[\t,]", line)[:4] for line in path.read_text().splitlines()[1:]]
         rows = []
@@ -224,6 +224,6 @@ def test_research_files_load_with_their_known_repairs(real_data, english, chines
     assert us["cue"].nunique() == 881 and repairs["identical rows dropped"] > 0
     zh, _ = strengths.load_strengths(real_data / "swow" / "strength.SWOW-ZH.R123.csv", chinese, "R123")
     assert zh["cue"].nunique() == 881
-    path = textfiles.find_file(real_data / "swow", ["strength.SWOW-EN.R1.csv"])
+    path = textfiles.find_data_file(real_data / "swow", ["strength.SWOW-EN.R1.csv"])[0]
     full, _ = strengths.load_strengths(path, english, "R1")
     assert full["cue"].nunique() == 12_217 and {"null", "nan", "none"} <= set(full["response"])

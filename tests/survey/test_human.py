@@ -466,6 +466,32 @@ def test_files_that_cannot_be_read_say_why(folder):
         load(folder, "a,selections,options,source\n", items=OPINION_ITEMS, name="global_opinions.csv")
 
 
+VALID = {
+    NAME: write(PEOPLE).encode(), NAME + ".gz": gzip.compress(write(PEOPLE).encode()), "distributions.csv": write(AGGREGATED).encode(),
+    "global_opinions.csv": pd.DataFrame([GOOD], columns=["question", "selections", "options", "source"]).to_csv(index=False).encode(),
+}  # fmt: skip
+
+
+@settings(QUICK, max_examples=150)
+@given(
+    name=st.sampled_from(sorted(VALID)),
+    at=st.floats(0, 1),
+    gone=st.integers(0, 40),
+    new=st.binary(max_size=40) | st.text(max_size=20).map(str.encode),
+)
+def test_whatever_bytes_a_file_holds_it_is_read_or_refused(folder, name, at, gone, new):
+    raw = VALID[name]
+    place = round(at * len(raw))
+    try:
+        shares, _ = load(
+            folder, raw[:place] + new + raw[place + gone :], items=OPINION_ITEMS, name=name, beside={"questions.csv": WORDING}
+        )
+    except DataError as error:
+        assert name in str(error)
+    else:
+        assert shares.groupby(["question", "culture"])["share"].sum().to_numpy() == pytest.approx(1)
+
+
 # How firm the shares are, against formulas worked out by hand.
 
 

@@ -220,7 +220,7 @@ def test_of_several_other_countries_an_item_counts_once(run):
 
 def test_cultures_of_one_country_have_shifts_and_no_comparison_of_countries(run):
     cfg = among(run(), us="USA", us2="USA")
-    human = list_people({q: dict.fromkeys(["us", "us2"], [0.9, 0.1]) for q in ITEMS})
+    human = list_people({q: {"us": [0.9, 0.1], "us2": [0.9, 0.1]} for q in ITEMS})
     given = [answer("us", "sft", 0.7), answer("us", "control_other_culture", 0.5)]
     ranked = distances.rank_items(human, None, wanted=50)
     found, judged = measure(cfg, answer("none", "zero_shot", 0.5), *given, human=human, ranked=ranked, pair=None)
