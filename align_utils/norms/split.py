@@ -44,7 +44,11 @@ def load_pairs(cfg: Config) -> pd.DataFrame:
     columns = [f"cue_{language}" for language in cfg.languages]
     frame = read_table(path, [*columns, "domain"])
     for column in columns:
-        twice = frame.index[frame.duplicated(column)]
+        empty, twice = frame.index[frame[column] == ""], frame.index[frame.duplicated(column)]
+        if len(empty):
+            raise DataError(
+                f"{path}, line {empty[0]}, column '{column}': expected a cue, found nothing; fill or remove the row"
+            )
         if len(twice):
             raise DataError(f"{path}, line {twice[0]}: '{frame.loc[twice[0], column]}' stands in two pairs; keep one")
     return frame.reset_index(drop=True)

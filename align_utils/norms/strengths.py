@@ -134,6 +134,8 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     lost = frame["count"].where(marker, 0).groupby(frame["cue"]).transform("sum")
     given = frame.assign(n=frame["n"] - lost)[~marker]
     norms = _rank_forms(given, language)
+    if norms.empty:
+        raise DataError(f"{path}: every response is a missing one; take the file as published")
     repairs = {
         "identical rows dropped": len(raw) - len(frame), "missing markers dropped": int(marker.sum()),
         "spellings merged": len(given) - len(norms) - int((twice & ~marker).sum()),
@@ -240,9 +242,9 @@ def choose_trials(
         raise DataError(f"{path}: no trial {where}; culture '{culture.name}' cannot use this file")
     steps = [*form.steps, *([DropCues(step="drop_cues", words=culture.norms.doubles)] if culture.norms.doubles else [])]
     clean, report = clean_trials(own, steps, load_lists(steps, path.parent), form.marks)
-    if clean.empty:
+    if not (clean[RESPONSES] != "").any(axis=None):
         raise DataError(
-            f"{path}: no trial of culture '{culture.name}' is left after the steps of format {form.name}; see its YAML"
+            f"{path}: no response of culture '{culture.name}' is left after the steps of format {form.name}; see its YAML"
         )
     repairs = {
         "trials of other speakers left out": len(raw) - len(own),
