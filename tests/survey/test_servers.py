@@ -276,10 +276,12 @@ def test_a_lasting_fault_is_one_clear_error(tmp_path, script, requests, words):
     assert len(seen) == requests and "\n" not in str(error.value) and KEY not in str(error.value)
 
 
-def test_redirects_that_keep_the_request_are_followed(tmp_path):
+def test_redirects_that_keep_the_request_are_followed_with_the_fields_of_the_models_own(tmp_path):
+    source = SOURCE.model_copy(update={"extra": {"logprobs": True, "top_logprobs": 3}})
     with serve(lambda n, _: (307, {}, {"Location": "/real/v1/completions"}) if n == 1 else complete(GOOD)) as (_, seen, _):
-        assert servers.ask_next(SOURCE, ["p"], tmp_path / "c")["p"] == GOOD
+        assert servers.ask_next(source, ["p"], tmp_path / "c")["p"] == GOOD
     assert [path for path, _, _ in seen] == ["/v1/completions", "/real/v1/completions"]
+    assert seen[1][2]["logprobs"] is True and seen[1][2]["top_logprobs"] == 3
 
 
 def test_a_few_unusable_answers_are_counted_and_asked_again_by_the_next_run(tmp_path):
