@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pandas as pd
 import torch
 from accelerate import PartialState
-from accelerate.utils import patch_environment
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
@@ -86,7 +86,7 @@ def scale_gradients():
     launcher always sets it, to `no` where the launch file names nothing else.
     """
     narrow = pick_device()[1] == torch.float16 and os.environ.get("ACCELERATE_MIXED_PRECISION") in (None, "", "no")
-    return patch_environment(accelerate_mixed_precision="fp16") if narrow else nullcontext()
+    return mock.patch.dict(os.environ, {"ACCELERATE_MIXED_PRECISION": "fp16"} if narrow else {})
 
 
 @contextmanager

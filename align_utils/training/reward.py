@@ -155,15 +155,7 @@ class ValidationReward(TrainerCallback):
 def show_rewards(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
     """The reward worked on three lists for one training cue of each culture: the best, the same word twice, another cue's.
 
-    Parameters
-    ----------
-    people : dict
-        Culture to its norms and cues (`norms.load_run`).
-
-    Returns
-    -------
-    DataFrame
-        `culture, cue, list, reward` (in [0, 1]).
+    `people` as `norms.load_run` gives them; the result holds `culture, cue, list, reward` (in [0, 1]).
     """
     rows, settings = [], cfg.profile.ppo.reward
     for culture, own in people.items():

@@ -71,17 +71,9 @@ def build_held_out(own: CultureNorms, language: Language, *, length: int, seed: 
 
 
 def show_examples(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
-    """The first training example of every culture, uncut.
+    """The first training example of every culture, uncut: `culture, passes` (over the training cues), `prompt, completion`.
 
-    Parameters
-    ----------
-    people : dict
-        Culture to its norms and cues (`norms.load_run`).
-
-    Returns
-    -------
-    DataFrame
-        `culture, passes` (over the training cues), `prompt, completion`.
+    `people`: culture to its norms and cues (`norms.load_run`).
     """
     sft = cfg.profile.sft
     return pd.DataFrame([
@@ -258,8 +250,8 @@ def refuse_rewritten(*classes: type) -> None:
     for owner in classes:
         if not owner.__module__.startswith("trl."):
             raise ImportError(
-                f"{owner.__name__} comes from {owner.__module__} in the place of trl: unsloth was imported before. Restart Python and "
-                "import align_utils first; it loads unsloth itself, with the first model that needs it"
+                f"{owner.__name__} comes from {owner.__module__} in the place of trl: unsloth was imported before. Restart Python, leave "
+                "`import unsloth` out and train before a model is asked: align_utils imports it itself, with the first model that needs it"
             )
 
 

@@ -28,10 +28,7 @@ def read_logs(folders: Folders) -> pd.DataFrame:
 def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
     """Validation loss (nats per token) before and after the trainings that `read_logs` gave.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, steps, valid loss before, valid loss after`.
+    Returns `model, culture, stage, steps, valid loss before, valid loss after`.
     """
     trained = logs.dropna(subset="eval_loss").groupby(["model", "culture", "stage"], sort=False)
     named = {"steps": ("step", "max"), "valid loss before": ("eval_loss", "first"), "valid loss after": ("eval_loss", "last")}
@@ -39,19 +36,9 @@ def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_losses(folders: Folders, taught: pd.DataFrame) -> pd.DataFrame:
-    """`summarise_losses` of several stages beside each other, with what each was taught.
+    """`summarise_losses` of several stages beside each other, those of a culture together, with what each was taught.
 
-    Parameters
-    ----------
-    folders : dict
-        From `train_stages`.
-    taught : DataFrame
-        From `summarise_taught`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, steps`, the columns of `taught`, `valid loss before, valid loss after`; the stages of a culture together.
+    `folders` come from `train_stages`, `taught` from `summarise_taught`; its columns stand after `steps`.
     """
     table = summarise_losses(read_logs(folders)).assign(kind=lambda frame: frame["stage"].str.split(",").str[0])
     table = table.merge(taught.rename(columns={"stage": "kind"}), on=["culture", "kind"], how="left", validate="many_to_one")
@@ -68,10 +55,7 @@ def _pick_checkpoints(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
     """What the validation lists are made of, before PPO and at the chosen checkpoint: a gamed reward would show here.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, part` (of `reward.PARTS`, and `variety`), `SFT, PPO`.
+    Returns `model, culture, part` (of `reward.PARTS`, and `variety`), `SFT, PPO`.
     """
     rows = []
     for cell, log in logs.groupby(["model", "culture"], sort=False):
@@ -84,11 +68,8 @@ def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
     """The chosen checkpoint of each model and culture beside the SFT model.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, updates, chosen update, valid reward SFT, valid reward PPO, KL` (to the SFT model, nats per list), `note` where
-        the second reward is not above the first.
+    Returns `model, culture, updates, chosen update, valid reward SFT, valid reward PPO, KL` (to the SFT model, nats per list), `note`
+    where the second reward is not above the first.
     """
     rows = []
     for (model, culture), log in logs.groupby(["model", "culture"], sort=False):
@@ -107,11 +88,8 @@ def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
 def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
     """Preference methods beside each other at their chosen checkpoints, with the signs of a gamed reward.
 
-    Returns
-    -------
-    DataFrame
-        One row a model, culture and stage, the SFT model in front: `updates`, `chosen update`, `valid reward`, `gain` over SFT,
-        `KL` (nats per list), SIGNS of the validation lists (`reward.ListReward.describe`), `note` where there is no gain.
+    One row a model, culture and stage, the SFT model in front: `updates, chosen update, valid reward, gain` over SFT, `KL` (nats per
+    list), SIGNS of the validation lists (`reward.ListReward.describe`), `note` where there is no gain.
     """
     rows = []
     for (model, culture), part in logs.groupby(["model", "culture"], sort=False):
@@ -131,10 +109,7 @@ def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
 def sum_times(folders: Folders) -> pd.DataFrame:
     """Wall time of the updates of preference stages, validation left out; for showing, since it is never the same twice.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, updates, seconds an update, minutes`.
+    Returns `model, culture, stage, updates, seconds an update, minutes`.
     """
     rows = []
     for cell, folder in folders.items():

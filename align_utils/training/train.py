@@ -97,12 +97,9 @@ def _find_taught(cfg: Config, culture: str, stage: str, people: dict[str, Cultur
 def train_stages(
     cfg: Config, people: dict[str, CultureNorms], stages: Sequence[str], *, seeds: Sequence[int | None] = (None,)
 ) -> dict[tuple[str, str, str], Path]:
-    """`train_stage` for every model and culture of the profile.
+    """`train_stage` for every model and culture of the profile: (model, culture, stage) to the adapter's folder.
 
-    Returns
-    -------
-    dict
-        (Model, culture, stage) to the adapter's folder; a stage of another seed than the profile's is named 'sft, seed 7'.
+    A stage of another seed than the profile's is named 'sft, seed 7'.
     """
     return {
         (model, culture, stage if seed is None else f"{stage}, seed {seed}"): train_stage(
@@ -125,10 +122,7 @@ def list_methods(cfg: Config) -> list[str]:
 def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
     """What SFT and the controls of the profile are taught; with equal steps fewer cues mean more passes.
 
-    Returns
-    -------
-    DataFrame
-        `culture, stage, training cues, passes` (over them), `median list` (responses that a training list holds).
+    Returns `culture, stage, training cues, passes` (over them), `median list` (responses that a training list holds).
     """
     rows, sft = [], cfg.profile.sft
     for culture, stage in product(people, list_taught(cfg)):

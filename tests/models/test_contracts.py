@@ -14,8 +14,7 @@ from peft import get_peft_model
 from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model
 from trl import SFTTrainer
 
-from align_utils.models import decode, logprobs
-from align_utils.models import load as models
+from align_utils.models import decode, load, logprobs
 from align_utils.training import preference, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
@@ -109,7 +108,7 @@ def ask_everything(model, tokenizer):
 
 
 def test_a_model_with_tuples_for_a_cache_answers_the_same(cfg, monkeypatch):
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=3)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=3)
     plain = ask_everything(model, tokenizer)
     answer_as_unsloth(model, monkeypatch)
     other = ask_everything(model, tokenizer)
@@ -119,11 +118,11 @@ def test_a_model_with_tuples_for_a_cache_answers_the_same(cfg, monkeypatch):
 
 
 def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
-    monkeypatch.setattr(models, "pick_device", lambda: (torch.device("cpu"), torch.bfloat16, "as on a card"))
-    monkeypatch.setattr(models, "HEAD_ROWS", 100)
-    tiny = models._make_tiny
-    monkeypatch.setattr(models, "_make_tiny", lambda seed: (tiny(seed)[0].bfloat16(), tiny(seed)[1]))
-    model, _ = models.load_base(cfg.models["tiny"], seed=3)
+    monkeypatch.setattr(load, "pick_device", lambda: (torch.device("cpu"), torch.bfloat16, "as on a card"))
+    monkeypatch.setattr(load, "HEAD_ROWS", 100)
+    tiny = load._make_tiny
+    monkeypatch.setattr(load, "_make_tiny", lambda seed: (tiny(seed)[0].bfloat16(), tiny(seed)[1]))
+    model, _ = load.load_base(cfg.models["tiny"], seed=3)
     model.get_output_embeddings().weight.data *= 30  # logits as large as a real model's
     ids = torch.arange(20)[None] + 300
     logits = model(input_ids=ids).logits
@@ -144,7 +143,7 @@ def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
 
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
-    model, _ = models.load_base(cfg.models["tiny"], seed=0)
+    model, _ = load.load_base(cfg.models["tiny"], seed=0)
     preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg)))
     assert model.base_model._unsloth_keep_padding_mask is True
 
@@ -171,11 +170,11 @@ def test_a_card_that_only_emulates_bfloat16_trains_in_float16(monkeypatch, major
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
     assert torch.cuda.is_bf16_supported(), "torch counts emulation unless told not to"
-    assert models.pick_device()[1] is dtype
+    assert load.pick_device()[1] is dtype
 
 
 def test_the_adapter_of_a_4_bit_model_is_float32(cfg, tmp_path):
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=0)
     model.is_loaded_in_4bit = True
     rows = Dataset.from_list([{"prompt": "a", "completion": " b"}])
     trainer = SFTTrainer(

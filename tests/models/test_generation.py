@@ -6,8 +6,7 @@ from collections import Counter
 import pytest
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from align_utils.models import decode, prompts
-from align_utils.models import load as models
+from align_utils.models import decode, load, prompts
 from align_utils.store import steps
 
 
@@ -29,7 +28,7 @@ class Rule(LogitsProcessor):
 
 @pytest.mark.parametrize("seed", [6, 7, 8])
 def test_distinct_lists_are_those_of_generate_under_the_same_rule(cfg, english, seed):
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=seed)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=seed)
     cues = ["dog", "a very long cue", "狗"]
     asked, penalties = [prompts.build_list_prompt(english, cue) for cue in cues], [1.2, 1.1, 1.0]
 
@@ -61,7 +60,7 @@ def test_distinct_lists_are_those_of_generate_under_the_same_rule(cfg, english, 
 @pytest.mark.parametrize(("name", "text"), [("en", "cat, bone"), ("zh", "猫、骨")])
 def test_the_boundary_stands_before_every_further_response(cfg, name, text):
     language = cfg.languages[name]
-    _, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    _, tokenizer = load.load_base(cfg.models["tiny"], seed=0)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     place = ids.index(decode.find_boundary(tokenizer, language))
     assert tokenizer.decode(ids[place + 1 :]) == text.split(language.separator)[1]
@@ -71,7 +70,7 @@ def test_the_boundary_stands_before_every_further_response(cfg, name, text):
 def test_prompts_beyond_the_attention_window_are_refused_beside_shorter_ones(cfg):
     from align_utils.models import logprobs
 
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=0)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=0)
     long, short = tuple(tokenizer("a" * 600)["input_ids"]), tuple(tokenizer("a" * 20)["input_ids"])
     assert model.config.sliding_window == 512
     logprobs.score_tails(model, tokenizer.pad_token_id, [(long, [(300,)])], batch_tokens=2000)

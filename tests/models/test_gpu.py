@@ -19,10 +19,9 @@ from conftest import copy_project, prepare, run_notebooks
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
 from trl import SFTTrainer
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
-from align_utils.models import decode, logprobs
-from align_utils.models import load as models
+from align_utils.models import decode, load, logprobs
 from align_utils.store.steps import TrainingError
 from align_utils.training import train as training
 
@@ -72,8 +71,8 @@ def save_random(folder, settings):
     """Random weights of an architecture as a folder of 4-bit safetensors with a tokenizer, like the hub's pre-quantised ones."""
     if (folder / "model" / "tokenizer.json").is_file():
         return folder / "model"
-    device, dtype, _ = models.pick_device()
-    _, tokenizer = models.load_base(config.load("smoke").models["tiny"], seed=0)
+    device, dtype, _ = load.pick_device()
+    _, tokenizer = load.load_base(config.load("smoke").models["tiny"], seed=0)
     torch.manual_seed(0)
     with torch.device(device):
         plain = AutoModelForCausalLM.from_config(settings, dtype=dtype)
@@ -169,7 +168,7 @@ def test_sft_in_4_bits_learns_and_ppo_and_grpo_go_on_from_it(project, monkeypatc
 @torch.inference_mode()
 def test_what_is_read_from_a_cache_is_what_is_read_at_once(project, capsys):
     cfg, _, what = project
-    model, tokenizer = models.load_base(cfg.models["random"], seed=0)
+    model, tokenizer = load.load_base(cfg.models["random"], seed=0)
     rows = [tokenizer(f"dog, {rest}")["input_ids"] for rest in ("cat", "a", "trees and birds", "c")]
     forced = torch.arange(4 * 3 * 6, device=model.device).reshape(12, 6) % 90 + 300
     seen = [[] for _ in forced]

@@ -25,7 +25,7 @@ def start(target, *arguments) -> int:
 
 def train(root: Path, stages, point: str | None, journal: Path) -> None:
     """Train the stages of the tiny model and write a line for each step of the optimiser; die at the point, if one is named."""
-    from align_utils.config import profiles as config
+    from align_utils import config
     from align_utils.norms import split
     from align_utils.training import train
 

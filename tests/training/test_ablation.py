@@ -7,8 +7,7 @@ from conftest import copy_project, prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
-from align_utils.models import adapters, prompts
-from align_utils.models import load as models
+from align_utils.models import adapters, load, prompts
 from align_utils.norms import split
 from align_utils.store import steps
 from align_utils.training import ablation, job, sft, train
@@ -62,9 +61,8 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         ablation.run_ablation(cfg, name, cultures=["us"])
-    assert ablation.read_ablation_table(cfg, name)["variant"].tolist() == ["default"], (
-        "the reference comes first, and its row is written"
-    )
+    written = ablation.read_ablation_table(cfg, name)["variant"]
+    assert written.tolist() == ["default"], "the reference comes first, and its row is written"
     before = hash_adapters(cfg, name)
     assert len(before) == 2
     monkeypatch.setattr(ablation, "judge_variant", judge)
@@ -72,10 +70,8 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     assert hash_adapters(cfg, name) == before, "what was trained is not trained again"
     assert table["variant"].tolist() == ["default", "strength"] and (table["culture"] == "us").all()
     assert table["seconds"].gt(0).all() and table["steps"].eq(3).all() and table["loss"].nunique() == 2
-    assert table["changes"].tolist() == ["none", "sft.order=strength"] and table["attested_gap"].isna().tolist() == [
-        True,
-        False,
-    ]
+    assert table["changes"].tolist() == ["none", "sft.order=strength"]
+    assert table["attested_gap"].isna().tolist() == [True, False]
     data = split.load_run(cfg)["us"]
     assert set(asked) == {*data.cues["train"], *data.cues["valid"]}
     assert (table["cues"] == len(data.cues["valid"])).all()
@@ -116,7 +112,7 @@ def test_held_out_loss_is_that_of_the_trainer(project):
     folder = train.train_stage(cfg, "tiny", "us", "sft", people)
     log = pd.read_csv(folder / "log.csv").dropna(subset="eval_loss")
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     model = adapters.attach_adapter(model, folder, "x").eval()
     cues, length = data.cues["valid"], cfg.profile.sft.list_length
     rows = sft.build_examples(data.norms, cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
@@ -129,15 +125,11 @@ def test_differences_are_paired_and_from_the_reference(project):
     cfg, human = project, ["a", "b", "c", "d", "e", "f"]
     rows = [(cue, word, 10 - rank, rank) for cue in ("one", "two") for rank, word in enumerate(human, start=1)]
     frame = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"])
-    lists = pd.DataFrame(
-        [
-            ("ref", "one", ["a", "x", "y", "z", "w"]),
-            ("ref", "two", ["a", "b", "x"]),
-            ("new", "one", ["a", "b", "f"]),
-            ("new", "two", ["a", "b", "x"]),
-        ],
-        columns=["variant", "cue", "responses"],
-    ).assign(model="tiny", culture="us")
+    given = [
+        ("ref", "one", ["a", "x", "y", "z", "w"]), ("ref", "two", ["a", "b", "x"]), ("new", "one", ["a", "b", "f"]),
+        ("new", "two", ["a", "b", "x"]),
+    ]  # fmt: skip
+    lists = pd.DataFrame(given, columns=["variant", "cue", "responses"]).assign(model="tiny", culture="us")
     people = {"us": split.CultureNorms(frame, {}, cfg.runs)}
     families = {("us", "one"): 1, ("us", "two"): 2}
     table = ablation.compare_variants(cfg, lists, people, families, "ref").set_index("variant")
@@ -179,10 +171,8 @@ def test_files_of_the_project_fit_every_profile(project):
 
 def test_no_two_variants_of_sft_teach_the_same(project):
     # As many training cues as the official files give; more responses a cue than the longest list holds.
-    cues, plan = (
-        [f"cue{number}" for number in range(671)],
-        config.read_settings(config_settings.Ablation, "sft", root=project.root),
-    )
+    cues = [f"cue{number}" for number in range(671)]
+    plan = config.read_settings(config_settings.Ablation, "sft", root=project.root)
     rows = [(cue, f"{cue} word{rank}", 2 ** (15 - rank), rank) for cue in cues for rank in range(1, 15)]
     frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
     tried = {job.variant: job.cfg.profile.sft for job in ablation.list_cases(project, plan)}
@@ -217,9 +207,7 @@ def test_new_settings_leave_the_keys_of_stored_adapters_as_they_were(project):
         cfg = config.overlay_config(project, {"sft": changes}, source="test", runs=project.runs)
         return job.Job(cfg, "tiny", "us", "sft", data, 1).describe()["sft"]
 
-    first = {
-        "steps", "batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every",
-    }  # fmt: skip
+    first = {"steps", "batch", "learning_rate", "warmup_share", "list_length", "order", "max_tokens", "eval_every"}
     assert set(key()) == first and key(device_batch=1) == key()
     for change in ({"temperature": 2.0}, {"lists": "fixed"}, {"passes": 2.0}):
         assert key(**change) == key() | change

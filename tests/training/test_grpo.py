@@ -17,12 +17,11 @@ from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
 from trl import GRPOTrainer, RLOOTrainer
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
 from align_utils.lexical import lists as lexical_lists
-from align_utils.models import adapters, decode
-from align_utils.models import load as models
+from align_utils.models import adapters, decode, load
 from align_utils.models.adapters import find_adapter
 from align_utils.plots import common as common_plots
 from align_utils.plots import training as training_plots
@@ -123,13 +122,13 @@ def test_the_adapter_of_a_quantised_model_stays_float32_and_is_trained_alike(pro
             rounded.append({weights.dtype for weights in model.parameters() if weights.requires_grad})
 
     def load_marked(*args, **kwargs):
-        model, tokenizer = models.load_base(*args, **kwargs)
+        model, tokenizer = load.load_base(*args, **kwargs)
         model.is_loaded_in_4bit = True
         return model, tokenizer
 
     monkeypatch.setattr(preference, "keep_adapter", keep)
-    for load in (models.load_base, load_marked):
-        monkeypatch.setattr(train, "load_base", load)
+    for loading in (load.load_base, load_marked):
+        monkeypatch.setattr(train, "load_base", loading)
         shutil.rmtree(find_adapter(cfg, "tiny", "us", method), ignore_errors=True)
         path = train.train_stage(cfg, "tiny", "us", method, people) / "adapter_model.safetensors"
         assert {weights.dtype for weights in load_file(path).values()} == {torch.float32}
@@ -220,7 +219,7 @@ def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_o
 @pytest.mark.parametrize("method", METHODS)
 def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, monkeypatch, method):
     cfg, people = project
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=2)
     policy = adapters.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     reward = training_reward.ListReward({"dog": {"cat": 0.5}}, cfg.languages["en"], cfg.profile.ppo.reward)
     rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
@@ -275,7 +274,7 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, mon
 def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypatch):
     # Two cues, and words that are right for one of them alone: a group compared with the other's lists would show.
     cfg, _ = project
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=2)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=2)
     policy = adapters.attach_adapter(model, find_adapter(cfg, "tiny", "us", "sft"), "default", trainable=True)
     language, parts = cfg.languages["en"], cfg.profile.ppo.reward.model_copy(update={"k": 3, "precision": 0.5, "strength": 0.5})
     strengths = {"dog": {"cat": 0.4, "bone": 0.1, "paw": 0.5}, "sun": {"moon": 0.4, "day": 0.1}}

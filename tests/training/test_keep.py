@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, copy_project, prepare
 from killed import ADAPTER, PPO, SFT, start, train
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.models.adapters import find_adapter
 
 STEPS, UPDATES = 6, 2
@@ -87,14 +87,7 @@ def test_killed_at_a_random_step_it_goes_on_from_the_command_line(project, tmp_p
         sys.executable,
         "-m",
         "align_utils.training",
-        "--profile",
-        "smoke",
-        "--culture",
-        "us",
-        "--stage",
-        "sft",
-        "--stage",
-        "ppo",
+        *["--profile", "smoke", "--culture", "us", "--stage", "sft", "--stage", "ppo"],
     ]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -10,7 +10,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT, copy_project, prepare
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import stages
 from align_utils.lexical import fluency, precision
 from align_utils.lexical import lists as lexical_lists
@@ -144,10 +144,8 @@ def test_other_culture_is_translated_by_the_pairs_alone():
     )
     concepts, words = {"狗": 0, "猫": 1, "骨头": 2}, {0: "dog", 1: "cat", 2: "bone"}
     found = split.translate_norms(table, concepts, words, words, fewest=2)
-    assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == [
-        ["dog", "cat", 5, 8, 1],
-        ["dog", "bone", 3, 8, 2],
-    ]
+    expected = [["dog", "cat", 5, 8, 1], ["dog", "bone", 3, 8, 2]]
+    assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == expected
     assert set(split.translate_norms(table, concepts, {1: "cat"}, words, fewest=1)["cue"]) == {"cat"}, "training cues only"
 
 

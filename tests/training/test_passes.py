@@ -7,13 +7,13 @@ import torch
 from peft import PeftModel
 from trl.experimental.ppo.ppo_trainer import PolicyAndValueWrapper, forward
 
-from align_utils.models import load as models
+from align_utils.models import load
 from align_utils.training import preference, sft
 
 
 @pytest.fixture
 def policy(cfg):
-    model, _ = models.load_base(cfg.models["tiny"], seed=4)
+    model, _ = load.load_base(cfg.models["tiny"], seed=4)
     policy = PeftModel(model, sft.configure_lora(cfg), adapter_name="policy")
     torch.manual_seed(1)
     for name, weights in policy.named_parameters():

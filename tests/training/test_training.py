@@ -15,8 +15,7 @@ from trl import SFTTrainer
 
 from align_utils import config
 from align_utils.lexical import precision
-from align_utils.models import adapters, decode, prompts
-from align_utils.models import load as models
+from align_utils.models import adapters, decode, load, prompts
 from align_utils.store import steps
 from align_utils.training import job, preference, reward, sft, tables, train
 
@@ -52,7 +51,7 @@ def test_sft_learns_stores_and_is_not_trained_twice(project, adapter):
 
 
 def test_an_example_that_would_be_cut_is_an_error(project):
-    _, tokenizer = models.load_base(project[0].models["tiny"], seed=0)
+    _, tokenizer = load.load_base(project[0].models["tiny"], seed=0)
     with pytest.raises(steps.TrainingError, match="sft.max_tokens"):
         sft.check_lengths(tokenizer, [{"prompt": "a" * 30, "completion": " b"}], 20)
 
@@ -61,7 +60,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     from trl.experimental.utils import get_reward
 
     cfg, people = project
-    english, (_, tokenizer) = cfg.languages["en"], models.load_base(cfg.models["tiny"], seed=0)
+    english, (_, tokenizer) = cfg.languages["en"], load.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
     module = preference.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
@@ -159,7 +158,7 @@ def test_ppo_without_sft_names_the_notebook(project):
 
 def test_batched_lists_equal_single_ones(project):
     cfg, people = project
-    model, tokenizer = models.load_base(cfg.models["tiny"], seed=5)
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=5)
     english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
     asked, penalties = asked * 3, [penalty for penalty in (1.0, 1.15, 1.3) for _ in cues]
@@ -216,7 +215,7 @@ def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
 
 
 def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl(project, monkeypatch):
-    model, _ = models.load_base(project[0].models["tiny"], seed=1)
+    model, _ = load.load_base(project[0].models["tiny"], seed=1)
     assert sft.pick_trainer(model) is sft.FusedTrainer
     monkeypatch.setattr(sft, "PartialState", lambda: SimpleNamespace(num_processes=2))
     assert sft.pick_trainer(model) is SFTTrainer
@@ -273,8 +272,8 @@ def test_losses_stand_beside_what_was_taught(tmp_path):
 
 
 def test_fast_head_is_the_output_layer(project):
-    model, _ = models.load_base(project[0].models["tiny"], seed=1)
+    model, _ = load.load_base(project[0].models["tiny"], seed=1)
     weight = model.lm_head.weight
-    for shape in ((2, 3), (models.FEW_ROWS, 2), (1, 0)):
+    for shape in ((2, 3), (load.FEW_ROWS, 2), (1, 0)):
         hidden = torch.randn(*shape, weight.shape[1])
         torch.testing.assert_close(model.lm_head(hidden), hidden @ weight.T)
