@@ -70,15 +70,27 @@ def test_two_processes_take_the_steps_of_one(run, tmp_path):
         assert log["reward"].iloc[1:].notna().all() and log["chosen"].sum() == 1, name
 
 
+def start_fresh(run, folder, code, **variables):
+    """Code in a process of its own, with the norms of the run and an output folder in which nothing is trained yet."""
+    shutil.copytree(run[0].runs / "norms", folder / "runs" / "smoke" / "norms")
+    environment = {
+        **os.environ,
+        "ALIGN_ROOT": str(run[0].root),
+        "ALIGN_OUTPUT": str(folder),
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
+    environment["PYTHONPATH"] = f"{folder}{os.pathsep}{ROOT}"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(("first", "said"), [
     ("", "trl was there: [True, True, True, True], the trainer is of trl.trainer.sft_trainer"),
     ("import unsloth\n", "SFTTrainer comes from UnslothSFTTrainer in the place of trl: unsloth was imported before. Restart Python"),
 ], ids=["trl-first", "unsloth-first"])  # fmt: skip
 def test_trl_is_imported_before_unsloth_or_training_is_refused(run, tmp_path, first, said):
     (tmp_path / "unsloth.py").write_text(UNSLOTH)
-    environment = {**os.environ, "ALIGN_ROOT": str(run[0].root), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-c", first + AS_THE_NOTEBOOK]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = start_fresh(run, tmp_path, first + AS_THE_NOTEBOOK)
     assert done.returncode == 1 and said in done.stderr, done.stderr[-2000:]
 
 
@@ -88,15 +100,7 @@ def test_adapters_are_equal_file_for_file_whatever_the_hash_seed(run, tmp_path):
         "print(*(hash_file(path) for (_, culture, _), path in folders.items() if culture == 'us'))"
     )  # fmt: skip
     for seed in "12":
-        shutil.copytree(run[0].runs / "norms", tmp_path / seed / "runs" / "smoke" / "norms")
-        environment = {
-            **os.environ,
-            "ALIGN_ROOT": str(run[0].root),
-            "ALIGN_OUTPUT": str(tmp_path / seed),
-            "PYTHONPATH": str(ROOT),
-        }
-        environment |= {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = start_fresh(run, tmp_path / seed, code, PYTHONHASHSEED=seed)
         assert done.returncode == 0, done.stderr[-2000:]
         hashes.append(done.stdout.split()[-3:])
     assert hashes[0] == hashes[1] and len(set(hashes[0])) == 3
