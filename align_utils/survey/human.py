@@ -256,7 +256,7 @@ def read_global_opinions(
 
 def _share_out(path: Path, row: pd.Series, labels: dict[str, int], countries: Mapping[str, str]) -> list[tuple] | str:
     """Country, code and share of every answer in a row of GlobalOpinionQA, or why the row cannot be used."""
-    options, given = (_parse(path, row, column) for column in ("options", "selections"))
+    options, given = _parse(path, row, "options", list), _parse(path, row, "selections", dict)
     codes = [read_label(str(option), labels) for option in options]
     if None in codes:
         return f"option '{options[codes.index(None)]}' is not in questions.csv"
@@ -268,7 +268,7 @@ def _share_out(path: Path, row: pd.Series, labels: dict[str, int], countries: Ma
         listed = given.get(name, given.get(name + NATIONAL))
         if not isinstance(listed, list) or len(listed) != len(codes):
             return f"{name} has {len(listed) if isinstance(listed, list) else 'no'} shares for {len(codes)} options"
-        shares = pd.to_numeric(pd.Series(listed), errors="coerce")
+        shares = pd.to_numeric(pd.Series([str(one) for one in listed]), errors="coerce").astype(float)
         if not shares.between(0, 1).all() or not SUM_LOW <= round(shares.sum(), 6) <= SUM_HIGH:
             return f"shares of {name} sum to {shares.sum():.2f}"
         kept = [(code, share) for code, share in zip(codes, shares, strict=True) if code >= 0]
@@ -279,16 +279,20 @@ def _share_out(path: Path, row: pd.Series, labels: dict[str, int], countries: Ma
     return result
 
 
-def _parse(path: Path, row: pd.Series, column: str):
+def _parse(path: Path, row: pd.Series, column: str, kind: type):
     text = row[column]
-    if column == "selections":  # printed as defaultdict(<class 'list'>, {...})
+    if kind is dict:  # printed as defaultdict(<class 'list'>, {...})
         text = text[text.find("{") : text.rfind("}") + 1]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, kind):
         raise DataError(
-            f"{path}, row {row.name + 1} below the header, column '{column}': no Python literal: {row[column][:60]!r}; fetch the file again"
-        ) from error
+            f"{path}, row {row.name + 1} below the header, column '{column}': expected a Python {kind.__name__}, found {row[column][:60]!r}; "
+            "fetch the file again"
+        )
+    return found
 
 
 # Respondents: the cross-national CSV of any release, or one CSV a country.

@@ -217,7 +217,7 @@ def _order_labels(text: str, item: dict) -> list[str] | None:
 
 def _list_scripts(text: str) -> list[str]:
     """Script of each letter, by the first word of its Unicode name (LATIN, CJK, HIRAGANA ...)."""
-    return [unicodedata.name(letter).split()[0] for letter in text if letter.isalpha()]
+    return [unicodedata.name(letter, "UNNAMED").split()[0] for letter in text if letter.isalpha()]
 
 
 @dataclass(frozen=True)

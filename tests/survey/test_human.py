@@ -447,6 +447,7 @@ def test_answers_are_matched_and_what_is_no_answer_left_out(folder):
         (pick(United_States=[0.5, 0.5], China=[0.1] * 6), FOUR, "United States has 2 shares for 6 options"),
         (pick(United_States=[0, 0, 0, 0, 1, 0], China=[0.1] * 6), FOUR, "nobody in United States gave an answer"),
         (pick(United_States=[40, 30, 20, 10, 0, 0], China=[0.1] * 6), FOUR, "shares of United States sum to 100.00"),
+        (FRIENDS.replace("0.4, 0.2", "2j, 1e400"), FOUR, "shares of United States sum to"),
         (FRIENDS.replace("China", "China (Non-national sample)"), FOUR, "China has no shares"),
         (FRIENDS, FOUR.replace("Rather", "So so"), "option 'So so' is not in questions.csv"),
     ],
@@ -457,9 +458,19 @@ def test_damaged_rows_are_rejected_by_name(folder, selections, options, said):
     assert said in rejected.set_index("question")["reason"]["Q2"] and set(shares["question"]) == {"Q254"}
 
 
+@pytest.mark.parametrize(
+    ("selections", "options", "column"),
+    [
+        ("defaultdict(<class 'list'>, {'China': [", FOUR, "selections"), ("{1, 2}", FOUR, "selections"), ("{[]: 1}", FOUR, "selections"),
+        (FRIENDS, "5", "options"), (FRIENDS, "(" * 5000, "options"),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_no_python_literal_is_named(folder, selections, options, column):
+    with pytest.raises(DataError, match=f"row 1 below the header, column '{column}': expected a Python "):
+        load_opinions(folder, [(GOOD[0], selections, options, "WVS")])
+
+
 def test_files_that_cannot_be_read_say_why(folder):
-    with pytest.raises(DataError, match="row 1 below the header, column 'selections': no Python literal"):
-        load_opinions(folder, [(GOOD[0], "defaultdict(<class 'list'>, {'China': [", FOUR, "WVS")])
     with pytest.raises(DataError, match=r"(?s)global_opinions.csv.*official English wording.*questions.csv"):
         load_opinions(folder, [GOOD], wording="")
     with pytest.raises(DataError, match="column question not found"):

@@ -247,6 +247,7 @@ TURNED = "names an end of its scale by numeral, which the descending order would
         ({"en": "正当化できますか"}, "en is written in another script (CJK, HIRAGANA)"),
         ({"zh": "正しいと思いますか"}, "zh is written in another script (HIRAGANA)"),
         ({"zh": "Is it so?", "zh_options": AGREE}, "zh is written in another script (LATIN)"),
+        ({"en": "\U00017000" * 20}, "en is written in another script (UNNAMED)"),
         ({"en_options": "1. Yes | 2. No"}, "en has options that are not the scale's codes"),
         ({"en_options": AGREE + " | 5. Perhaps"}, "en has options that are not the scale's codes"),
         ({"en_options": "1. Yes | 1. Yes, a bit | 2. Well | 3. Hm | 4. No"}, "en has options that are not the scale's codes"),
