@@ -37,29 +37,11 @@ def load_lists(steps: Sequence[settings.Step], folder: Path) -> Lists:
 def clean_trials(
     trials: pd.DataFrame, steps: Sequence[settings.Step], lists: Lists, marks: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Run the steps of a format over its trials.
+    """Run the steps of a format in order over its trials (`strengths.read_trials`); a step or rule whose list is not in `lists` is skipped.
 
-    Parameters
-    ----------
-    trials : DataFrame
-        As `files.load_trials` gives it.
-    steps : sequence of Step
-        Steps with their constants, in order.
-    lists : Lists
-        `load_lists`; a step or rule whose list is not in it is skipped and the report says so.
-    marks : sequence of str
-        Marks that stand for a response that was taken out; they become missing at the end.
-
-    Returns
-    -------
-    trials : DataFrame
-        `participant, cue, R1, R2, R3` in the order given; missing and unknown responses are empty strings.
-    report : DataFrame
-        `step, what, count`, one row a thing counted; a skipped step or rule has the count 1.
-
-    Source
-    ------
-    SWOWEN-2018 `preprocessData.R`, `settings.R`; SWOWZH `wordCleaning`, `participantCleaning`, `dataBalancing`.
+    Gives `participant, cue, R1, R2, R3` in the order given, with empty strings for missing and unknown responses and for `marks` of what was
+    taken out; and the report `step, what, count`, where a skipped step counts 1. Source: SWOWEN-2018 `preprocessData.R`, `settings.R`; SWOWZH
+    `wordCleaning`, `participantCleaning`, `dataBalancing`.
 
     Examples
     --------

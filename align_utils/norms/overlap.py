@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import maximum_flow
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.stats import bootstrap_interval, summarise
-from align_utils.store.textfiles import DataError, read_table
+from align_utils.store.textfiles import read_table, refuse
 
 PARTNERS = ("same concept", "same domain", "any concept")
 Both, Languages = tuple[pd.DataFrame, pd.DataFrame], tuple[Language, Language]
@@ -30,12 +30,13 @@ def load_translations(cfg: Config, first: str, second: str) -> pd.DataFrame | No
         return None
     frame = read_table(path, [first, second])
     for name in (first, second):
-        empty = frame.index[frame[name].map(cfg.languages[name].normalise) == ""]
-        if len(empty):
-            raise DataError(
-                f"{path}, line {empty[0]}, column '{name}': expected a word, found {frame.loc[empty[0], name]!r}; "
-                f"{len(empty)} such row{'s' if len(empty) > 1 else ''}: fill or remove them, one translation a row"
-            )
+        empty = frame[name].map(cfg.languages[name].normalise) == ""
+        refuse(
+            path,
+            frame,
+            empty,
+            f"column '{name}': expected a word, found '{{{name}}}'; fill or remove the row, one translation a row",
+        )
     return frame.reset_index(drop=True)
 
 

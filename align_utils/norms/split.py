@@ -21,7 +21,7 @@ from align_utils.config.stages import find_foreign
 from align_utils.norms.strengths import ReadNorms
 from align_utils.stats import wilson_interval
 from align_utils.store.steps import hash_settings, read_frame, save_frame
-from align_utils.store.textfiles import DataError, read_table
+from align_utils.store.textfiles import DataError, read_table, refuse
 
 SPLITS = ("train", "valid", "test")
 # What travels from notebook 01 to the later ones.
@@ -44,13 +44,8 @@ def load_pairs(cfg: Config) -> pd.DataFrame:
     columns = [f"cue_{language}" for language in cfg.languages]
     frame = read_table(path, [*columns, "domain"])
     for column in columns:
-        empty, twice = frame.index[frame[column] == ""], frame.index[frame.duplicated(column)]
-        if len(empty):
-            raise DataError(
-                f"{path}, line {empty[0]}, column '{column}': expected a cue, found nothing; fill or remove the row"
-            )
-        if len(twice):
-            raise DataError(f"{path}, line {twice[0]}: '{frame.loc[twice[0], column]}' stands in two pairs; keep one")
+        refuse(path, frame, frame[column] == "", f"column '{column}': expected a cue, found nothing; fill or remove the row")
+        refuse(path, frame, frame.duplicated(column), f"'{{{column}}}' stands in two pairs; keep one")
     return frame.reset_index(drop=True)
 
 

@@ -14,14 +14,14 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import RESPONSES, UNKNOWN, Culture, DropCues, Format, Language
 from align_utils.norms.cleaning import clean_trials, load_lists
-from align_utils.store.textfiles import DataError, find_data_file, parse_numbers, read_header, read_table
+from align_utils.store.textfiles import DataError, find_data_file, parse_numbers, read_header, read_table, refuse
 
 # SWOW-ZH replaces politically sensitive responses by a 32-digit hash.
 REDACTED = re.compile(r"[0-9a-f]{32}")
 # What a spreadsheet makes of words: errors of '-ing' and '=', dates of 'march 2' and '1-12'.
-ERROR = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|N/A)")
-_MONTH = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")
+ERROR = r"#(?:NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|N/A)"
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+DATE = rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}"
 
 
 @dataclass(frozen=True)
@@ -76,34 +76,12 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Read a published strength file.
+    """Read a published strength file: `cue, response, count, n, strength, rank`, sorted by cue and rank, and what was repaired.
 
-    Parameters
-    ----------
-    path : Path
-        `strength.SWOW-*.csv`, TAB or comma, plain or gzip; columns `cue, response, R1|R123, N` (strength is recomputed).
-    language : Language
-        Its markers of missing responses are dropped and N is lowered by their count; forms that normalise alike are merged.
-    responses : {'R1', 'R123'}
-        The count column to read.
-
-    Returns
-    -------
-    frame : DataFrame
-        `cue, response, count, n, strength, rank`; strength = count / n in (0, 1]; rank 1 is the strongest, ties in the order
-        of the response's code points. Sorted by cue and rank.
-    repairs : dict
-        How many rows were identical doubles, markers, merged forms or parts of one pair; how many responses look like dates.
-
-    Raises
-    ------
-    DataError
-        See `read_table`; also a count or N that is not a positive whole number, a count above N, a cue with two N, one pair with two counts
-        that do not belong together, or words that a spreadsheet made errors or dates of.
-
-    Source
-    ------
-    De Deyne et al. (2019), SWOW-EN18; Li et al. (2024), SWOW-ZH24; CC BY-NC-ND, read from the reader's own copy.
+    Of its columns `cue, response, R1|R123` (`responses`) and `N` are read; strength = count / n in (0, 1] is computed anew; ties stand in the
+    order of the response's code points. Markers of missing responses are dropped and N is lowered by their count, forms that normalise alike
+    are merged. DataError as `read_table`; a count or N that is no positive whole number or does not fit, one pair with two counts that do not
+    belong together, words that a spreadsheet spoilt. Source: De Deyne et al. (2019), SWOW-EN18; Li et al. (2024), SWOW-ZH24.
     """
     raw = read_table(path, ["cue", "response", responses, "N"])
     numbers = {
@@ -111,24 +89,15 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     }
     raw = raw[["cue", "response"]].assign(**numbers)
     _require_words(path, raw, ["response"])
-    over, several = raw.index[raw["count"] > raw["n"]], raw.index[raw.groupby("cue")["n"].transform("nunique") > 1]
-    if len(over):
-        raise DataError(f"{path}, line {over[0]}: count {raw.loc[over[0], 'count']} is above N {raw.loc[over[0], 'n']}")
-    if len(several):
-        raise DataError(
-            f"{path}, line {several[0]}: cue '{raw.loc[several[0], 'cue']}' has more than one N; take the file as published"
-        )
+    refuse(path, raw, raw["count"] > raw["n"], "count {count} is above N {n}")
+    several = raw.groupby("cue")["n"].transform("nunique") > 1
+    refuse(path, raw, several, "cue '{cue}' has more than one N; take the file as published")
     # A pair may stand in two rows that both belong to N (Edinburgh Associative Thesaurus); else its double is a repeated row.
     whole = raw.groupby("cue")["count"].transform("sum") == raw["n"]
     frame = raw[whole | ~raw.duplicated(["cue", "response", "count"])]
     twice = frame.duplicated(["cue", "response"])
-    wrong = frame.index[twice & ~whole[frame.index]]
-    if len(wrong):
-        cue, response = frame.loc[wrong[0], ["cue", "response"]]
-        raise DataError(
-            f"{path}, line {wrong[0]}: '{cue}' - '{response}' stands twice with different counts, and the cue's counts do not sum to N with "
-            "both; keep the right row"
-        )
+    said = "'{cue}' - '{response}' stands twice with different counts, and the cue's counts do not sum to N with both; keep the right row"
+    refuse(path, frame, twice & ~whole[frame.index], said)
     marker = find_missing(frame["response"], language)
     # A marker that stood as a response was counted in N: what is left is the number of real responses.
     lost = frame["count"].where(marker, 0).groupby(frame["cue"]).transform("sum")
@@ -208,11 +177,7 @@ def read_trials(path: Path, form: Format, column: str | None, language: Language
     )
     if form.numeric_participant and "participant" in names:
         parse_numbers(raw, names["participant"], path, low=0, high=1e12)
-    empty = frame.index[frame["participant"] == ""]
-    if len(empty):
-        raise DataError(
-            f"{path}, line {empty[0]}: empty participant (column '{names['participant']}'); the columns may be shifted"
-        )
+    refuse(path, frame, frame["participant"] == "", "empty participant; the columns may be shifted")
     _require_words(path, frame, RESPONSES)
     frame["speaker"] = _join_participants(path, form, column, frame["participant"]) if joined else raw[column] if column else ""
     markers = dict.fromkeys([*language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
@@ -258,16 +223,12 @@ def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) ->
     """What cannot be the author's: an empty cue, an error or a date of a spreadsheet, letters of another encoding."""
     remedy = "take the file as published, not saved by a spreadsheet"
     for column in ("cue", *responses):
-        for word in frame[column].unique():
-            reason = None
-            if ERROR.fullmatch(word) or (column == "cue" and DATE.fullmatch(word)):
-                reason = f"'{word}' is what a spreadsheet made of a word"
-            elif column == "cue" and not word:
-                reason, remedy = "empty cue", "the columns may be shifted"
-            elif column == "cue" and (not word.strip("?") or "\ufffd" in word or _is_misread(word)):
-                reason = f"the letters of '{word}' were lost in another encoding"
-            if reason:
-                raise DataError(f"{path}, line {frame.index[frame[column] == word][0]}, column {column}: {reason}; {remedy}")
+        made = frame[column].str.fullmatch(f"{ERROR}|{DATE}" if column == "cue" else ERROR)
+        refuse(path, frame, made, f"column {column}: '{{{column}}}' is what a spreadsheet made of a word; {remedy}")
+    cues = frame["cue"]
+    refuse(path, frame, cues == "", "empty cue; the columns may be shifted")
+    lost = cues.str.fullmatch(r"\?+|.*\ufffd.*") | cues.isin([word for word in cues.unique() if _is_misread(word)])
+    refuse(path, frame, lost, f"column cue: the letters of '{{cue}}' were lost in another encoding; {remedy}")
 
 
 def _count_dates(words: pd.Series) -> dict[str, int]:
@@ -307,17 +268,10 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
             "put it there, or take norms.native out of the culture"
         )
     table = read_table(other, [form.join.key, column])
-    twice = table.index[table.duplicated(form.join.key)]
-    if len(twice):
-        who = table.loc[twice[0], form.join.key]
-        raise DataError(f"{other}, line {twice[0]}: participant {who} stands twice; keep one row")
+    refuse(other, table, table.duplicated(form.join.key), f"participant {{{form.join.key}}} stands twice; keep one row")
     known = participants.map(table.set_index(form.join.key)[column])
-    lost = known.index[known.isna()]
-    if len(lost):
-        raise DataError(
-            f"{path}, line {lost[0]}: participant {participants[lost[0]]} is not in {other.name}, nor are {len(lost) - 1} other "
-            "trials' participants; take both files of one release"
-        )
+    trials = participants.to_frame("participant")
+    refuse(path, trials, known.isna(), f"participant {{participant}} is not in {other.name}; take both files of one release")
     return known
 
 

@@ -243,6 +243,14 @@ def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, h
     return numbers.astype(int) if whole else numbers
 
 
+def refuse(path: Path, frame: pd.DataFrame, wrong: pd.Series, said: str) -> None:
+    """DataError at the first line of a table for which something is wrong; `said` may name the row's columns in braces."""
+    if wrong.any():
+        line = frame.index[wrong][0]
+        more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""
+        raise DataError(f"{path}, line {line}: {said.format(**frame.loc[line])}{more}")
+
+
 def _split(
     path: Path, rows: list[bytes], separator: str | None, columns: Sequence[str] = ()
 ) -> tuple[list[str], str, list[bytes]]:

@@ -127,7 +127,7 @@ def test_the_readers_translations_are_added_to_the_concept_pairs(reader, both):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("en,zh\nbig,大\nlarge,\n", "translations.csv, line 3, column 'zh': expected a word"),
+        ("en,zh\nbig,大\nlarge,\n", "translations.csv, line 3: column 'zh': expected a word"),
         ("en,es\nbig,gran\n", "column zh not found"),
     ],
 )

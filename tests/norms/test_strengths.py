@@ -87,12 +87,8 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cue\tresponse\tN\n" + "dog\tcat\t2\n", ["line 1", "R123"]),
         (ENGLISH + "dog\tcat\t1\n", ["line 2", "Expected 5 columns, got 3"]),
         (ENGLISH + "dog\tcat\t1\t2\t0.5\textra\tmore\n", ["line 2", "got 7"]),
-        (ENGLISH + "dog\tcat\tone\t2\t0.5\n", ["line 2", "'R123'", "'one'"]),
-        (ENGLISH + "dog\tbone\t1\t2\t0.5\ndog\tcat\t-1\t2\t0.5\n", ["line 3", "'R123'", "'-1'"]),
-        (ENGLISH + "dog\tcat\t0\t2\t0.5\n", ["line 2", "'0'"]),
         (ENGLISH + "dog\tcat\t3\t2\t1.5\n", ["line 2", "above N"]),
         (ENGLISH + "\tcat\t1\t2\t0.5\n", ["line 2", "empty cue"]),
         (ENGLISH + "dog\tcat\t5.7\t20\t0.5\n", ["line 2", "'R123'", "expected a whole number", "'5.7'"]),
@@ -101,8 +97,6 @@ def test_ties_are_ordered_by_code_points(tmp_path, english):
         (ENGLISH + "cafÃ©\tcat\t1\t2\t0.5\n", ["line 2", "column cue", "'cafÃ©'", "another encoding"]),
         (ENGLISH + "??\tcat\t1\t2\t0.5\n", ["line 2", "column cue", "'??'", "another encoding"]),
         (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tbone\t1\t8\t0.1\n", ["line 2", "cue 'dog' has more than one N"]),
-        (ENGLISH + "dog\tcat\t1\t9\t0.1\ndog\tcat\t2\t9\t0.2\n", ["line 3", "twice"]),
-        (ENGLISH + "dog\tcat\t1\t2\t0.5\n" + "dog\t" + "a" * 3_000_000 + "\t1\t2\t0.5\n", ["line 3", "3,000,012 characters"]),
         ("", ["empty file"]),
         (ENGLISH.split("\n")[0] + "\n\ndog\tcat\t1\t2\t0.5\n", ["line 2"]),
     ],
@@ -113,15 +107,6 @@ def test_bad_files_are_one_error_with_the_place(tmp_path, english, text, words):
         strengths.load_strengths(path, english, "R123")
     for word in ["broken.csv", *words]:
         assert word in str(error.value)
-
-
-def test_latin_1_and_cut_gzip(tmp_path, english):
-    with pytest.raises(DataError, match="line 2: not UTF-8"):
-        strengths.load_strengths(write(tmp_path / "l.csv", ENGLISH + "café\tcup\t1\t2\t0.5\n", "latin-1"), english, "R123")
-    path = tmp_path / "cut.csv.gz"
-    path.write_bytes(gzip.compress((ENGLISH + "dog\tcat\t1\t2\t0.5\n").encode())[:-9])
-    with pytest.raises(DataError, match="damaged gzip"):
-        strengths.load_strengths(path, english, "R123")
 
 
 words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=8)
