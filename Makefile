@@ -51,7 +51,7 @@ export PYTHONUTF8 := 1
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
 	@echo "01 .. 06    one notebook and what it needs"
 	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."
 
