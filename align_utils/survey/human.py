@@ -19,7 +19,7 @@ import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
 from align_utils.store.ledger import note_read
-from align_utils.store.textfiles import SEPARATORS, DataError, find_data_file, parse_numbers, read_header, read_table
+from align_utils.store.textfiles import SEPARATORS, UTF_16, DataError, find_data_file, parse_numbers, read_header, read_table
 from align_utils.survey.distances import FEWEST, Pair, choose_size, rank_items, wasserstein
 from align_utils.survey.items import fold_label, read_label, read_options
 
@@ -228,10 +228,12 @@ def read_global_opinions(
     try:
         frame = pd.read_csv(note_read(path), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}; fetch the file again") from error
+        raise DataError(f"{path}: {' '.join(str(error).split())}; fetch the file again (UTF-8)") from error
     missing = [column for column in ("question", "selections", "options", "source") if column not in frame]
     if missing:
-        raise DataError(f"{path}, line 1: column {', '.join(missing)} not found; the header holds: {', '.join(frame.columns)}")
+        raise DataError(
+            f"{path}, line 1: column {', '.join(missing)} not found; the header holds: {', '.join(frame.columns)}. Take the file as published, separated by commas"
+        )
     frame = frame[frame["source"] == "WVS"]
     rows = {text: part for text, part in frame.groupby(frame["question"].map(fold_label), sort=False) if text}
     shares, refused, matched = [], {}, 0
@@ -425,10 +427,12 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
 def _stream(path: Path, separator: str, header: list[str], names: dict, texts: set, countries: list[str]) -> pd.DataFrame:
     """Rows of the countries wanted (none named: of all), block by block; the index is the line in the file."""
     parts, line = [], 2
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in UTF_16 else "utf8"
     try:
         reader = arrow.open_csv(
             note_read(path),
-            read_options=arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=header, skip_rows=1),
+            read_options=arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=header, skip_rows=1, encoding=encoding),
             parse_options=arrow.ParseOptions(delimiter=separator),
             convert_options=arrow.ConvertOptions(
                 include_columns=list(names.values()), null_values=["", " ", "NA", "NaN", "nan"], strings_can_be_null=True,
@@ -449,7 +453,9 @@ def _stream(path: Path, separator: str, header: list[str], names: dict, texts: s
                 "published: codes, not labels, and a decimal point"
             ) from error
         reason = re.sub(r"Row #(\d+)", r"line \1", reason)[:300]
-        raise DataError(f"{path}: {reason}; every row needs as many fields as the header: fetch the file again") from error
+        raise DataError(
+            f"{path}: {reason}; every row needs as many fields as the header: fetch the file again, or write it without row names"
+        ) from error
     if not parts:
         raise DataError(f"{path}: a header and no respondent below it: fetch the file again")
     frame = pa.Table.from_batches(parts).to_pandas()

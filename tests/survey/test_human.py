@@ -1,6 +1,7 @@
 """People's files and their mutations: the same shares, a clear error, or a counted repair; GlobalOpinionQA; how firm the shares are."""
 
 import copy
+import csv
 import functools
 import gzip
 import re
@@ -104,6 +105,8 @@ HARMLESS = {
     "byte-order mark and CRLF": lambda frame: b"\xef\xbb\xbf" + write(frame).replace("\n", "\r\n").encode(),
     "semicolon": lambda frame: write(frame, ";"),
     "TAB": lambda frame: write(frame, "\t"),
+    "all in quotation marks, with row names": lambda frame: frame.to_csv(quoting=csv.QUOTE_ALL),
+    "UTF-16": lambda frame: write(frame).encode("utf-16"),
     "columns in another order": lambda frame: write(frame[frame.columns[::-1]]),
     "rows in another order": lambda frame: write(frame.sample(frac=1, random_state=1)),
     "Latin-1 where nobody reads": lambda frame: write(frame.assign(N_TOWN="Málaga")).encode("latin-1"),
