@@ -130,7 +130,7 @@ def hash_base(source: ModelSource, *, seed: int) -> str:
     folder = Path(source.source)
     if not folder.is_dir():
         return f"{source.source}-{source.backend}-{source.load_in_4bit}"
-    found = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
     return _hash_folder(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
 
 
