@@ -52,7 +52,7 @@ def read_variable(name: str) -> int:
 def race_norms(side: str) -> dict:
     import pandas as pd
 
-    from align_utils.config import profiles as config
+    from align_utils import config
     from align_utils.norms import split, strengths
 
     rng, rows = _start_synthetic()
@@ -90,7 +90,7 @@ def race_norms_trials(side: str) -> dict:
     import numpy as np
     import pandas as pd
 
-    from align_utils.config import profiles as config
+    from align_utils import config
     from align_utils.config import settings as config_settings
     from align_utils.norms import strengths
 
@@ -514,7 +514,7 @@ def race_ppo_update(side: str) -> dict:
 
 
 def _load_model():
-    from align_utils.config import profiles as config
+    from align_utils import config
     from align_utils.models import load as models
 
     cfg = config.load("cpu")

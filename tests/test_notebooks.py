@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 from conftest import ROOT, copy_project, copy_with_aims, run_notebooks
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.run import publish, runner
 from align_utils.store import page as store_page
 from align_utils.store import steps

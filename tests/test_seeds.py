@@ -9,7 +9,7 @@ import torch
 from conftest import copy_project
 from peft import PeftModel, get_peft_model
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
 from align_utils.survey import answers, ask

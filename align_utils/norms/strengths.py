@@ -53,7 +53,7 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
         if published is None and participants is None:
             patterns = [*wanted[0], *wanted[1]]
             raise DataError(
-                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join(patterns)}; found {find(patterns)[1]}. Source: "
+                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
                 "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
             )
         found = [("find", note, 1) for path, note in ((published, first), (participants, second)) if path and note]
@@ -240,7 +240,7 @@ def _count_dates(words: pd.Series) -> dict[str, int]:
 def _is_misread(word: str) -> bool:
     """Whether a word is UTF-8 that was read as Windows-1252, such as 'cafÃ©'."""
     try:
-        return not word.isascii() and bool(word.encode("cp1252").decode())
+        return not word.isascii() and word.encode("cp1252").decode().isprintable()
     except UnicodeError:
         return False
 

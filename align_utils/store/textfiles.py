@@ -233,7 +233,13 @@ def parse_numbers(frame: pd.DataFrame, column: str, path: Path, *, low: float, h
     try:
         numbers = pd.Series(pc.cast(pa.array(frame[column]), pa.float64()).to_numpy(zero_copy_only=False), frame.index)
     except pa.ArrowInvalid:  # slower, and finds which
-        numbers = pd.to_numeric(frame[column], errors="coerce")
+        texts = frame[column]
+        thousands = pd.to_numeric(texts.str.replace(",", ""), errors="coerce")
+        if (thousands > high).any() and not texts.str.contains(
+            ".", regex=False
+        ).any():  # a decimal comma: it can mean nothing else
+            texts = texts.str.replace(",", ".")
+        numbers = pd.to_numeric(texts, errors="coerce")
     bad = frame.index[~numbers.between(low, high) | (whole & (numbers % 1 != 0))]
     if len(bad):
         raise DataError(

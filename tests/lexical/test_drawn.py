@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_participants import make_project, make_talkative
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.lexical import sampled
 from align_utils.norms import split
 from align_utils.store import steps

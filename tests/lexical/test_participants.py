@@ -9,7 +9,7 @@ import torch
 from conftest import copy_project
 from peft import LoraConfig, get_peft_model
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
 from align_utils.lexical import sampled

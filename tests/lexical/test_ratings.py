@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from align_utils.config import profiles as config
+from align_utils import config
 from align_utils.lexical import ratings
 from align_utils.norms import split, strengths
 from align_utils.plots import lexical as lexical_plots
@@ -84,7 +84,7 @@ def test_english_files_as_published(cfg, tmp_path, english):
 )
 def test_the_names_that_people_have_after_unpacking(cfg, tmp_path, english, name, sep):
     rows = [
-        [i, f'"{word}"' if sep == "\t" else word, mean, 1, 9, 3, 2, 4]
+        [i, f'"{word}"' if sep == "\t" else word, str(mean).replace(".", "," if sep == ";" else "."), 1, 9, 3, 2, 4]
         for i, (word, mean) in enumerate(words_of(english, "valence"))
     ]
     header = [f'"{column}"' for column in WARRINER] if sep == "\t" else WARRINER

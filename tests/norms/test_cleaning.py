@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from align_utils import config
-from align_utils.config import settings as config_settings
-from align_utils.config.settings import UNKNOWN
+from align_utils.config.settings import UNKNOWN, Step
 from align_utils.norms import cleaning
 from align_utils.store.textfiles import DataError
 
@@ -18,7 +17,7 @@ COLUMNS = ["participant", "cue", "R1", "R2", "R3", "native"]
 
 
 def make_step(**content):
-    return TypeAdapter(config_settings.Step).validate_python(content)
+    return TypeAdapter(Step).validate_python(content)
 
 
 def frame(*rows):
@@ -237,7 +236,7 @@ def test_a_mistake_in_a_format_names_file_and_field(tmp_path, change, words):
     root = copy_project(tmp_path)
     path = root / "notebooks" / "settings" / "formats" / "swow-en-complete.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
-    with pytest.raises(config_settings.ConfigError) as error:
+    with pytest.raises(config.ConfigError) as error:
         config.load("smoke", root=root)
     assert all(word in str(error.value) for word in ["swow-en-complete.yaml", *words]), error.value
 

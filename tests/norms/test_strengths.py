@@ -109,7 +109,9 @@ def test_bad_files_are_one_error_with_the_place(tmp_path, english, text, words):
         assert word in str(error.value)
 
 
-words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=8)
+# Without Latin-1, of which chance makes what other letters look like when they were misread.
+letters = st.characters(codec="ascii", categories=["L", "N"]) | st.characters(min_codepoint=0x250, categories=["L", "N"])
+words = st.text(letters, min_size=1, max_size=8)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -191,6 +191,10 @@ def test_word_lists_keep_their_order(write):
         ("teh", "the"),
         ("a, b", "ab"),
     ]
+    path = write("word;n\nsun;0,5\nmoon;3\n")
+    assert textfiles.parse_numbers(textfiles.read_table(path, ["n"]), "n", path, low=0, high=4).tolist() == [0.5, 3]
+    with pytest.raises(DataError, match="'0,5'"):  # or five
+        textfiles.parse_numbers(textfiles.read_table(path, ["n"]), "n", path, low=0, high=9)
     path = write("n\n3\n5.7\n")
     with pytest.raises(DataError, match=r"line 3, column 'n': expected a whole number from 1 to 9, found '5\.7'"):
         textfiles.parse_numbers(textfiles.read_table(path, ["n"]), "n", path, low=1, high=9, whole=True)
