@@ -175,11 +175,11 @@ def plot_map(frame: pd.DataFrame, axes_names: tuple, *, countries: pd.DataFrame,
     Parameters
     ----------
     frame : DataFrame
-        From `survey.factor_map.summarise_places`, of one model and persona beside the references.
+        From `survey.map.summarise_places`, of one model and persona beside the references.
     axes_names : tuple of Axis
         From `survey.map.load_axes`: the second axis runs across, the first one upward.
     countries : DataFrame
-        From `survey.factor_map.list_countries`: every country is a labelled point; empty: the two indices.
+        From `survey.map.list_countries`: every country is a labelled point; empty: the two indices.
     mark : str
         Watermark.
 

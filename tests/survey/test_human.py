@@ -332,19 +332,6 @@ def test_unsound_shares_reject_their_item_and_no_other(folder, row, how):
 # Shares by country.
 
 
-def test_damaged_items_are_rejected_with_the_reason(folder):
-    rows, good = ["question,country,answer,share"], {1: 0.5, 2: 0.3, 3: 0.1, 4: 0.1}
-    for country in ("USA", "CHN"):
-        rows += [f"Q2,{country},{code},{share}" for code, share in good.items()]
-        rows += [f"Q4,{country},{code},{share if country == 'USA' else 0.1}" for code, share in good.items()]
-    rows += [f"Q6,USA,{code},{share}" for code, share in good.items()]
-    rows += ["Q57,USA,1,0.6", "Q57,USA,3,0.4", "Q57,CHN,1,0.6", "Q57,CHN,2,0.4"]
-    shares, rejected = load(folder, "\n".join(rows), items=CORE, name="distributions.csv")
-    assert set(shares["question"]) == {"Q2"}
-    reasons = rejected.set_index("question")["reason"]
-    assert "sum to 0.40" in reasons["Q4"] and "no answers from CHN" in reasons["Q6"] and "outside the scale" in reasons["Q57"]
-
-
 def test_official_microdata_are_weighted_and_missing_codes_dropped(folder):
     text = "\ufeffB_COUNTRY_ALPHA,D_INTERVIEW,W_WEIGHT,Q2\nUSA,1,3,1\nUSA,1,1,2\nUSA,2,5,-1\nCHN,3,1,4\nCHN,4,1,4\nTWN,5,9,1\n"
     shares, _ = load(folder, text, items=CORE)
