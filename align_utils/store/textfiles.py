@@ -200,7 +200,7 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 
 
 def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]]:
-    """A word list of one or two columns (quoting as in `read_table`), in the order of the file.
+    """A word list of one or two columns, in the order of the file; between TABs it is quoted where every field is.
 
     A DataError names a line with another number of fields, or what is wrong with the file (as in `read_table`).
     """
@@ -208,7 +208,8 @@ def read_list(path: Path, *, columns: int, header: bool) -> list[tuple[str, ...]
     plain = columns == 1 and not header  # one word a line, whatever it holds
     separator = "\t" if plain else next((one for one in SEPARATORS if one.encode() in raw), ",")
     lines = raw.split(b"\n")
-    quoted = separator != "\t" or _is_quoted(path, lines[0], [line for line in lines[1:] if line.strip()], 2)
+    fields = (field.strip() for line in lines for field in line.split(b"\t"))
+    quoted = separator != "\t" or all(QUOTED.fullmatch(field) for field in fields if field)
     texts = [line.decode() for line in lines]
     try:
         given = [[text] for text in texts]
@@ -326,7 +327,7 @@ def _read(path: Path, *, head: bool = False) -> bytes:
     if not head:
         note_read(path)
     elif raw[:2] not in UTF_16:
-        raw = b"\n".join(re.split(rb"\r\r\n|\r\n|\n|\r", raw)[: 1 + (b"sep=" in raw[:5])])  # below may stand anything
+        raw = b"\n".join(re.split(rb"\r\r\n|\r\n|\n|\r", raw)[: 1 + (b"sep=" in raw[:8])])  # below may stand anything
     if raw.startswith(b"PK\x03\x04"):
         raise DataError(f"{path}: a ZIP archive or a workbook, not text; unpack it, or save its sheet as CSV (UTF-8)")
     wide = raw[:2] in UTF_16
