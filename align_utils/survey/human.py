@@ -19,7 +19,16 @@ import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
 from align_utils.store.ledger import note_read
-from align_utils.store.textfiles import SEPARATORS, UTF_16, DataError, find_data_file, parse_numbers, read_header, read_table
+from align_utils.store.textfiles import (
+    SEPARATORS,
+    UTF_16,
+    DataError,
+    find_data_file,
+    parse_numbers,
+    read_header,
+    read_table,
+    refuse,
+)
 from align_utils.survey.distances import FEWEST, Pair, choose_size, rank_items, wasserstein
 from align_utils.survey.items import fold_label, read_label, read_options
 
@@ -200,13 +209,9 @@ def _read_aggregated(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The rows of answers on a scale, and what was repaired: codes below 0 (no answer) are left out of the shares."""
     frame = read_table(path, ["question", "country", "answer", "share"], optional=["n"])
     frame["share"] = parse_numbers(frame, "share", path, low=0, high=1)
-    answers = parse_numbers(frame, "answer", path, low=-9, high=99)
-    for line in answers.index[answers % 1 != 0]:
-        raise DataError(f"{path}, line {line}, column 'answer': expected a whole code, found {frame.loc[line, 'answer']!r}")
-    frame["answer"] = answers.astype(int)
+    frame["answer"] = parse_numbers(frame, "answer", path, low=-9, high=99, whole=True)
     frame["n"] = parse_numbers(frame, "n", path, low=1, high=1e9) if "n" in frame else float("nan")
-    for line in frame.index[frame.duplicated(["question", "country", "answer"])]:
-        raise DataError(f"{path}, line {line}: this question, country and answer stand twice")
+    refuse(path, frame, frame.duplicated(["question", "country", "answer"]), "this question, country and answer stand twice")
     missing = frame["answer"] < 0
     if not missing.any():
         return frame, []

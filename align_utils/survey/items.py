@@ -13,7 +13,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config, read_yaml
 from align_utils.models.prompts import build_survey_prompt, list_orders
-from align_utils.store.textfiles import DataError, read_table
+from align_utils.store.textfiles import DataError, read_table, refuse
 
 # What a scale holds besides its labels by language, and what stands for each where it is left out.
 SCALE = {"codes": None, "recode": {}, "drop": [], "direction": ""}
@@ -58,18 +58,13 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
         _check_scale(f"{folder / 'scales.yaml'}: scale '{name}'", scale, languages)
     texts = [f"text_{language}" for language in languages]
     items = read_table(path, ["question", "topic", "kind", "core", "scale", *texts])
-
-    def refuse(wrong: pd.Series, told: str) -> None:
-        for line in items.index[wrong]:
-            raise DataError(f"{path}, line {line}: {told.format(**items.loc[line])}")
-
     for column, known in {"scale": scales, "kind": ("ordered", "nominal"), "core": ("yes", "no")}.items():
-        refuse(~items[column].isin(list(known)), f"{column} '{{{column}}}' is none of {', '.join(known)}")
+        refuse(path, items, ~items[column].isin(list(known)), f"{column} '{{{column}}}' is none of {', '.join(known)}")
     numbered = items["question"].str.fullmatch(r"Q[1-9]\d*[A-Z]?")
-    refuse(~numbered, "question '{question}' is not Q and the survey's number, such as Q57")
+    refuse(path, items, ~numbered, "question '{question}' is not Q and the survey's number, such as Q57")
     for column in ["question", *texts]:
-        refuse(items[column] == "", "{question} has an empty " + column)
-        refuse(items.duplicated(column), f"{{{column}}} stands twice in column {column}")
+        refuse(path, items, items[column] == "", "{question} has an empty " + column)
+        refuse(path, items, items.duplicated(column), f"{{{column}}} stands twice in column {column}")
     for key, column in [*((key, key) for key in SCALE), *((language, f"labels_{language}") for language in languages)]:
         items[column] = [scales[name].get(key, SCALE.get(key)) for name in items["scale"]]
     items["core"] = items["core"] == "yes"

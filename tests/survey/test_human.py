@@ -361,7 +361,7 @@ def test_codes_below_zero_are_no_answer_in_shares_too(folder):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["Q2,USA,1.9,0.5"], r"line 2, column 'answer': expected a whole code, found '1\.9'"),
+        (["Q2,USA,1.9,0.5"], r"line 2, column 'answer': expected a whole number from -9 to 99, found '1\.9'"),
         # The reason of what is there, not that of the items that are not.
         (["Q2,USA,1,0", "Q2,CHN,1,0"], r"none of our 60 items is usable in all of USA, CHN \(of Q2: shares of USA sum to 0\.00\)"),
     ],
