@@ -196,26 +196,26 @@ def compare_shares(both: pd.DataFrame) -> pd.DataFrame:
 # Robust Multiple Choice Selectors, ICLR, section 4).
 
 
-def estimate_prior(answers: pd.DataFrame) -> pd.DataFrame:
-    """Prior of the places: ANSWERER, `options` (k), `place` (1..k), `prior` (sums to 1 over places), `items` (questions it rests on).
+def estimate_prior(answers: pd.DataFrame, by: Sequence[str] = ANSWERER) -> pd.DataFrame:
+    """Prior of the places: `by`, `options` (k), `place` (1..k), `prior` (sums to 1 over places), `items` (questions it rests on).
 
     Per question, the softmax over places of the mean logarithm over the rotations of the options, in which each option's own appeal
     is the same at every place; then the mean over the questions with as many options. Of ten-point scales, shown in both
     directions alone, the content cancels only as far as the two ends are liked alike.
     """
-    full = _count_options(drop_extra_order(answers))
+    full = count_options(drop_extra_order(answers))
     full["log"] = np.log(full["probability"].clip(lower=_LEAST))
-    keys = [*ANSWERER, "options", "question"]
+    keys = [*by, "options", "question"]
     mean = full.groupby([*keys, "place"], sort=False)["log"].mean().reset_index()
     mean["prior"] = _normalise(np.exp(mean["log"] - mean.groupby(keys)["log"].transform("max")), mean, keys)
-    by = mean.groupby([*ANSWERER, "options", "place"], sort=False)
-    return by.agg(prior=("prior", "mean"), items=("question", "nunique")).reset_index()
+    places = mean.groupby([*by, "options", "place"], sort=False)
+    return places.agg(prior=("prior", "mean"), items=("question", "nunique")).reset_index()
 
 
 def divide_prior(answers: pd.DataFrame, prior: pd.DataFrame) -> pd.DataFrame:
     """The answers with the prior of their places divided out of `probability`; a ValueError where a number of options has no prior."""
     by = [*ANSWERER, "options", "place"]
-    joined = _count_options(answers).merge(prior.drop(columns="items"), on=by, how="left")
+    joined = count_options(answers).merge(prior.drop(columns="items"), on=by, how="left")
     if joined["prior"].isna().any():
         missing = sorted(set(joined.loc[joined["prior"].isna(), "options"].tolist()))
         raise ValueError(f"no place prior for questions of {missing} options: estimate it on a share of them too")
@@ -256,7 +256,7 @@ def compare_debiasing(answers: pd.DataFrame, *, share: float, seed: int) -> pd.D
 def _spread(answers: pd.DataFrame) -> pd.Series:
     """Standard deviation of the places' mean shares; each number of options weighs as many questions as it has."""
     keys = [*ANSWERER, "options"]
-    by = _count_options(answers).groupby([*keys, "place"], sort=False)
+    by = count_options(answers).groupby([*keys, "place"], sort=False)
     means = by.agg(share=("probability", "mean"), count=("question", "nunique")).groupby(keys, sort=False)
     table = pd.DataFrame({"spread": means["share"].std(ddof=0), "count": means["count"].first()}).reset_index()
     table["product"] = table["spread"] * table["options"] * table["count"]
@@ -264,7 +264,8 @@ def _spread(answers: pd.DataFrame) -> pd.Series:
     return sums["product"] / sums["count"]
 
 
-def _count_options(answers: pd.DataFrame) -> pd.DataFrame:
+def count_options(answers: pd.DataFrame) -> pd.DataFrame:
+    """`options`: how many a question has."""
     return answers.assign(options=answers.groupby("question")["place"].transform("max"))
 
 

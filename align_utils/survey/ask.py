@@ -15,7 +15,7 @@ from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, progress, save_frame
-from align_utils.survey.answers import ANSWERER, ANSWERS, estimate_prior, tabulate_answers
+from align_utils.survey.answers import ANSWERER, ANSWERS, count_options, estimate_prior, tabulate_answers
 from align_utils.survey.items import Question, list_questions, pick_sample
 
 # Bumped when this module's results change for the same settings.
@@ -66,17 +66,11 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
 
 def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """ANSWERS with the answerer's `place_prior`; items of each `kind` give their own, so that the map's change nothing of the others'."""
-    frame = answers.assign(
-        options=answers.groupby("question")["place"].transform("max"),
-        kind=answers["question"].map(dict(zip(items["question"], items["kind"], strict=True))),
-    )
-    priors = [
-        estimate_prior(part).assign(readout=readout, seed=seed, kind=kind)
-        for (readout, seed, kind), part in frame.groupby(["readout", "seed", "kind"], sort=False)
-    ]
-    by = ["readout", "seed", "kind", *ANSWERER, "options", "place"]
-    priors = pd.concat(priors).rename(columns={"prior": "place_prior"})[[*by, "place_prior"]]
-    return ANSWERS.validate(frame.merge(priors, on=by, how="left")[list(ANSWERS.columns)])
+    kinds = answers["question"].map(dict(zip(items["question"], items["kind"], strict=True)))
+    frame = count_options(answers.assign(kind=kinds))
+    by = [*ANSWERER, "readout", "seed", "kind"]
+    priors = estimate_prior(frame, by).rename(columns={"prior": "place_prior"}).drop(columns="items")
+    return ANSWERS.validate(frame.merge(priors, on=[*by, "options", "place"], how="left")[list(ANSWERS.columns)])
 
 
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> Step:
