@@ -192,7 +192,7 @@ def pair_conditions(
 
 def compare(
     frame: pd.DataFrame, by: Sequence[str], value: str, *, over: str, pairs: Sequence[tuple[str, str]], key: str, unit: str,
-    run: str | None = None, flips: int | None = None, **settings,
+    run: str | None = None, family: Sequence[str] | None = None, **settings,
 ) -> pd.DataFrame:  # fmt: skip
     """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
 
@@ -205,29 +205,40 @@ def compare(
     run : str, optional
         Column of the training run: differences are taken within a run (see `summarise`); effect and p are of each unit's mean
         over runs.
-    flips : int, optional
-        Resamples of p alone (`count_flips`); default those of the intervals.
+    family : sequence of str, optional
+        Those of `by` within which the p are one family: `p_holm` is added, and signs are flipped as often as the largest family needs
+        (`count_flips`).
 
     Returns
     -------
     DataFrame
-        `by` columns, `comparison`, `value, low, high, n, effect, p`; `effect` is the mean difference in standard deviations of
-        the differences (Cohen's d_z; NaN where they do not vary).
+        `by` columns, `comparison`, `value, low, high, n, effect, p`, and `p_holm`; `effect` is the mean difference in standard deviations
+        of the differences (Cohen's d_z; NaN where they do not vary).
     """
     names, paired = [*by, "comparison"], [key] if run is None else [key, run]
-    flips, seed = flips or settings["resamples"], settings["seed"]
-    parts = []
+    parts, cells = [], []
     for new, old in pairs:
         both = pair_conditions(frame, by, value, over=over, new=new, old=old, paired=paired, unit=unit)
-        table = summarise(both, names, "difference", unit=unit, run=run, **settings)
+        parts.append(summarise(both, names, "difference", unit=unit, run=run, **settings))
         means = both.groupby([*names, key, *({unit} - {key})], sort=False, as_index=False)["difference"].mean()
-        cells = [part for _, part in means.groupby(names, sort=False)]
-        # Differences without spread (all alike up to rounding) have no standardised size.
-        spreads = [part["difference"].std() for part in cells]
-        table["effect"] = [c["difference"].mean() / sd if sd > 1e-12 else np.nan for c, sd in zip(cells, spreads, strict=True)]
-        table["p"] = [permute_signs(cell["difference"], cell[unit], resamples=flips, seed=seed) for cell in cells]
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True)
+        cells += [part for _, part in means.groupby(names, sort=False)]
+    table = pd.concat(parts, ignore_index=True)
+    # Differences without spread (all alike up to rounding) have no standardised size.
+    spreads = [part["difference"].std() for part in cells]
+    table["effect"] = [c["difference"].mean() / sd if sd > 1e-12 else np.nan for c, sd in zip(cells, spreads, strict=True)]
+    flips = settings["resamples"]
+    if family is not None and len(table):
+        groups = table.groupby(list(family), sort=False) if family else table.groupby(lambda _: 0)
+        flips = count_flips(flips, int(groups.size().max()))
+    table["p"] = [permute_signs(cell["difference"], cell[unit], resamples=flips, seed=settings["seed"]) for cell in cells]
+    return table if family is None else add_holm(table, family)
+
+
+def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
+    """`p_holm`: the column `p` adjusted within the groups of `family`; of all rows where it names none."""
+    if not family:
+        return table.assign(p_holm=adjust_holm(table["p"]))
+    return table.assign(p_holm=table.groupby(list(family), sort=False)["p"].transform(lambda p: adjust_holm(p)))
 
 
 def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

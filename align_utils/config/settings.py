@@ -196,6 +196,7 @@ class Lexical(Strict):
     max_new_tokens: Count
     batch: Count
     grid: list[Decoding]
+    graph: Graph
     # Lists drawn a test cue; 0 switches them off.
     drawn: int = Field(ge=0)
     # Times that people are split in halves, for their own P@K.
@@ -207,8 +208,17 @@ class Decoding(Strict):
 
     name: str
     repetition_penalty: float = Field(default=1, ge=1)
-    # No response may begin with the token that an earlier one, or the cue, begins with.
+    # No response is completed that an earlier one, or the cue, was already.
     distinct: bool = False
+
+
+class Graph(Strict):
+    """Grids, judged on validation cues, of the baseline that counts in the training norms."""
+
+    # Weight of a training cue itself among what it leads to, 1: as if people always said it.
+    backward: list[Share] = Field(min_length=1)
+    # Weight of the graph's shares beside the places of a model's list.
+    weight: list[float] = Field(min_length=1)
 
 
 class Participants(Strict):

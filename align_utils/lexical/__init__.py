@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["fluency", "ratings", "sampled"],
     submod_attrs={
+        "baselines": ["list_baselines"],
         "lists": ["associate", "load_associations"],
         "metrics": ["list_metrics"],
         "precision": [

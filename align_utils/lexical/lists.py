@@ -14,14 +14,14 @@ from align_utils.config.settings import Decoding, Language
 from align_utils.config.stages import find_state, list_stages, list_trained
 from align_utils.lexical.precision import score_lists
 from align_utils.models.adapters import Step, complete_steps, describe_step
-from align_utils.models.decode import find_beginnings, find_boundary, generate_texts
+from align_utils.models.greedy import generate_texts
 from align_utils.models.prompts import build_few_shot, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import hash_file, hash_settings, read_frame, save_frame
 
 # Bumped when lists, or the choice of their decoding, change for the same settings.
-LISTS_VERSION = 3
-# A list for a test cue: `text` as generated, `responses` parsed from it in their order.
+LISTS_VERSION = 4
+# A list for a cue: `text` as generated, `responses` parsed from it in their order.
 LISTS = pa.DataFrameSchema({
     "model": pa.Column(str), "culture": pa.Column(str), "stage": pa.Column(str), "seed": pa.Column(int), "decoding": pa.Column(str),
     "cue": pa.Column(str), "text": pa.Column(str), "responses": pa.Column(object),
@@ -46,10 +46,9 @@ def generate_lists(
     settings = cfg.profile.lexical
     asked = [build_few_shot(language, examples, cue) for cue in cues] * len(decodings)
     penalties = [decoding.repetition_penalty for decoding in decodings for _ in cues]
-    beginnings = [find_beginnings(tokenizer, cue) if decoding.distinct else [] for decoding in decodings for cue in cues]
     texts = generate_texts(
-        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch,
-        boundary=find_boundary(tokenizer, language), beginnings=beginnings, label=label,
+        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch, language=language,
+        distinct=[cue if decoding.distinct else None for decoding in decodings for cue in cues], label=label,
     )  # fmt: skip
     frame = pd.DataFrame(
         {"decoding": [d.name for d in decodings for _ in cues], "cue": list(cues) * len(decodings), "text": texts}
@@ -93,9 +92,9 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms]) -> list[P
     Returns
     -------
     list of Path
-        For every culture `runs/<profile>/associations/<model>_<culture>.parquet` (`LISTS`) and `<model>_<culture>_grid.csv` (`stage,
-        seed, decoding, precision, chosen`). Trained stages have the profile's seeds, the untuned model and the foreign adapter the
-        first.
+        For every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues), `.._valid.parquet`
+        (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision, chosen`). Trained stages
+        have the profile's seeds, the untuned model and the foreign adapter the first.
     """
     steps = {
         seed: {
@@ -115,6 +114,7 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms]) -> list[P
         best, grid = rank_decodings(cfg, tried, own.norms, language)
         lists = generate_lists(*asked, own.cues["test"], [best], examples=examples, label=label)
         save_frame(lists, work / "lists.parquet")
+        save_frame(tried[tried["decoding"] == best.name], work / "valid.parquet")
         save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
 
     for seed, cells in steps.items():
@@ -128,11 +128,14 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms]) -> list[P
             for (of, stage), step in cells.items()
             if of == culture
         ]
-        frame = pd.concat([pd.read_parquet(folder / "lists.parquet").assign(**who) for who, folder in made], ignore_index=True)
-        frame = LISTS.validate(frame.assign(model=name, culture=culture)[list(LISTS.columns)])
-        grid = pd.concat([pd.read_csv(folder / "grid.csv").assign(**who) for who, folder in made], ignore_index=True)
         base = cfg.runs / "associations"
-        paths += [save_frame(frame, base / f"{name}_{culture}.parquet")]
+        for file, ending in (("lists", ""), ("valid", "_valid")):
+            frame = pd.concat(
+                [pd.read_parquet(folder / f"{file}.parquet").assign(**who) for who, folder in made], ignore_index=True
+            )
+            frame = LISTS.validate(frame.assign(model=name, culture=culture)[list(LISTS.columns)])
+            paths += [save_frame(frame, base / f"{name}_{culture}{ending}.parquet")]
+        grid = pd.concat([pd.read_csv(folder / "grid.csv").assign(**who) for who, folder in made], ignore_index=True)
         paths += [save_frame(grid[GRID_COLUMNS], base / f"{name}_{culture}_grid.csv")]
     return paths
 
@@ -143,21 +146,26 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns
     -------
     (DataFrame, DataFrame)
-        `LISTS`; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
+        `LISTS` of the test cues; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
 
     Raises
     ------
     MissingInput
         A model's lists have not been made yet.
     """
-    lists, grids = [], []
+    lists, grids = load_lists(cfg), []
     for model in cfg.models:
         for culture in cfg.cultures:
-            path = cfg.runs / "associations" / f"{model}_{culture}"
-            lists.append(read_frame(path.with_name(f"{path.name}.parquet"), made_by="04_lexical_alignment"))
-            grid = read_frame(path.with_name(f"{path.name}_grid.csv"), made_by="04_lexical_alignment")
+            grid = read_frame(cfg.runs / "associations" / f"{model}_{culture}_grid.csv", made_by="04_lexical_alignment")
             grids.append(grid.assign(model=model, culture=culture)[["model", "culture", *GRID_COLUMNS]])
-    return LISTS.validate(pd.concat(lists, ignore_index=True)), pd.concat(grids, ignore_index=True)
+    return lists, pd.concat(grids, ignore_index=True)
+
+
+def load_lists(cfg: Config, ending: str = "") -> pd.DataFrame:
+    """`LISTS` of every model and culture for the test cues, or for the validation cues (`ending='_valid'`)."""
+    folder, cells = cfg.runs / "associations", [(model, culture) for model in cfg.models for culture in cfg.cultures]
+    paths = [folder / f"{model}_{culture}{ending}.parquet" for model, culture in cells]
+    return LISTS.validate(pd.concat([read_frame(path, made_by="04_lexical_alignment") for path in paths], ignore_index=True))
 
 
 def _describe(cfg: Config, name: str, culture: str, stage: str, seed: int, own: CultureNorms) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,16 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
 from align_utils.config.stages import list_contrasts, list_trained
 from align_utils.norms.split import MATCHINGS, CultureNorms, fold_words
-from align_utils.stats import ALONE, adjust_holm, compare, spread_seeds, summarise
+from align_utils.stats import ALONE, compare, spread_seeds, summarise
 
 # What counts as right: all that people gave, or their K strongest.
 PRECISION_READINGS = ("attested", "top")
 # The K of the headline figures: responses of a model's list that count.
 RATED = 5
+# What has learnt nothing beyond counting in the training norms does not beat the graph; what it adds to a model, the model lacks.
+GRAPH_CONTRASTS = (("few_shot", "graph"), ("sft", "graph"), ("ppo", "graph"), ("sft_graph", "sft"))
+# Fewer people than this cannot be halved into two panels.
+FEWEST_TRIALS = 4
 AGREEMENT_MEASURES = ("pwr", "strength_recall", "rank_correlation", "jaccard")
 
 
@@ -61,7 +66,7 @@ def score_lists(
     norms : DataFrame
         Human norms of the same culture (`cue, response, count, rank`).
     min_count : int
-        `attested`: every human response given at least so often is right. `top`: only the K strongest of these.
+        `attested`: every human response given at least so often is right. `top`: only the K strongest of these (`take_strongest`).
     matching : {'exact', 'lemma'}
         See `norms.split.fold_words`; human responses that fold alike are one response with the sum of their counts.
 
@@ -74,15 +79,36 @@ def score_lists(
     forms = fold_words([*norms["response"], *(word for words in lists["responses"] for word in words)], language, matching)
     merged = norms.assign(form=norms["response"].map(forms)).groupby(["cue", "form"], sort=False)
     merged = merged.agg(count=("count", "sum"), rank=("rank", "min")).reset_index()
-    merged = merged[merged["count"] >= min_count].sort_values(["count", "rank"], ascending=[False, True])
-    human, rows = merged.groupby("cue")["form"].agg(list).to_dict(), []
+    merged = merged[merged["count"] >= min_count]
+    human = {cue: dict(zip(part["form"], part["count"], strict=True)) for cue, part in merged.groupby("cue")}
+    rights = {(cue, k): (list(counts), take_strongest(counts, k)) for cue, counts in human.items() for k in ks}
+    rows = []
     for row in lists.to_dict("records"):
         generated = [forms[word] for word in row.pop("responses")]
-        answers = human.get(row["cue"], [])
         for k in ks:
-            for reading, right in (("attested", answers), ("top", answers[:k])):
+            for reading, right in zip(PRECISION_READINGS, rights.get((row["cue"], k), ([], [])), strict=True):
                 rows.append({**row, "reading": reading, "k": k, "precision": precision_at_k(generated, right, k)})
     return pd.DataFrame(rows)
+
+
+def take_strongest(counts: Mapping[str, float], k: int) -> list[str]:
+    """The k responses that most people gave, and all that as many gave as the last of them.
+
+    Examples
+    --------
+    >>> take_strongest({"cat": 9, "bone": 4, "bark": 4, "moon": 1}, 2)
+    ['cat', 'bone', 'bark']
+    """
+    least = min(nlargest(k, counts.values()), default=0)
+    return [word for word, count in counts.items() if count >= least]
+
+
+def list_answered(own: CultureNorms) -> list[str]:
+    """Test cues that at least FEWEST_TRIALS participants answered, in the file of their trials; none where there is no such file."""
+    if own.trials is None:
+        return []
+    sizes = own.trials[(own.trials[["R1", "R2", "R3"]] != "").any(axis=1)].groupby("cue").size()
+    return [cue for cue in own.cues["test"] if sizes.get(cue, 0) >= FEWEST_TRIALS]
 
 
 def estimate_ceiling(
@@ -91,22 +117,20 @@ def estimate_ceiling(
     """Human ceiling: one half of the participants plays the model, the other half is the norm (mean of `splits` random halvings).
 
     A lower bound, since half a panel attests fewer responses than a whole one; languages are comparable only at equal panels. Returns
-    `cue, reading, k, precision, people` (size of the smaller half); cues with fewer than four trials are left out.
+    `cue, reading, k, precision, people` (size of the smaller half).
     """
     rng, rows = np.random.default_rng(seed), []
     for cue, group in trials[trials["cue"].isin(set(cues))].groupby("cue"):
         answers = [
             {language.normalise(word) for word in trial if word} for trial in group[["R1", "R2", "R3"]].itertuples(index=False)
         ]
-        if len(answers) < 4:
-            continue
         scores = np.zeros((len(ks), 2))
         for _ in range(splits):
             counts = [
                 Counter(word for i in half for word in answers[i]) for half in np.array_split(rng.permutation(len(answers)), 2)
             ]
-            one, other = (sorted(given, key=lambda word, given=given: (-given[word], word)) for given in counts)
-            scores += [[precision_at_k(one, other, k), precision_at_k(one, other[:k], k)] for k in ks]
+            one, other = sorted(counts[0], key=lambda word, given=counts[0]: (-given[word], word)), counts[1]
+            scores += [[precision_at_k(one, other, k), precision_at_k(one, take_strongest(other, k), k)] for k in ks]
         rows += [
             {"cue": cue, "reading": reading, "k": k, "precision": scores[i, j] / splits, "people": len(answers) // 2}
             for i, k in enumerate(ks)
@@ -115,29 +139,15 @@ def estimate_ceiling(
     return pd.DataFrame(rows, columns=["cue", "reading", "k", "precision", "people"])
 
 
-def list_frequency_baseline(norms: pd.DataFrame, train: Sequence[str], cues: Sequence[str], *, k: int) -> pd.DataFrame:
-    """The same answer to every cue: the k commonest responses over the training cues."""
-    counts = norms[norms["cue"].isin(set(train))].groupby("response")["count"].sum()
-    common = counts.sort_index().sort_values(ascending=False, kind="stable").index[:k].tolist()
-    return pd.DataFrame({"cue": list(cues), "responses": [common] * len(cues)})
-
-
-def list_chance_baseline(norms: pd.DataFrame, cues: Sequence[str], *, k: int) -> pd.DataFrame:
-    """Another held-out cue's strongest human responses: the cue half the sorted list away, since neighbours share characters."""
-    ordered = sorted(cues)
-    groups = dict(tuple(norms[norms["rank"] <= k].groupby("cue")["response"]))
-    other = {cue: ordered[(i + len(ordered) // 2) % len(ordered)] for i, cue in enumerate(ordered)}
-    return pd.DataFrame({"cue": list(cues), "responses": [groups[other[cue]].tolist() for cue in cues]})
-
-
 def find_reverse_pairs(
     norms: pd.DataFrame, cues: Sequence[str], train: Sequence[str], language: Language, *, k: int
 ) -> set[str]:
-    """Held-out cues of which a top-k pair (cue, response) stands reversed (response, cue) among the training pairs."""
+    """Held-out cues of which a top-k pair (cue, response), ties with rank k among them, stands reversed among the training pairs."""
     forms = norms.assign(a=norms["cue"].map(language.normalise), b=norms["response"].map(language.normalise))
     training = forms[forms["cue"].isin(set(train))]
     known = set(zip(training["a"], training["b"], strict=True))
-    top = forms[forms["cue"].isin(set(cues)) & (forms["rank"] <= k)]
+    asked = forms[forms["cue"].isin(set(cues))]
+    top = asked[asked.groupby("cue")["count"].rank(method="min", ascending=False) <= k]
     return {row.cue for row in top.itertuples() if (row.b, row.a) in known}
 
 
@@ -243,12 +253,12 @@ def add_families(frame: pd.DataFrame, families: dict) -> pd.DataFrame:
 def score_conditions(
     cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict, *, matching: str | None = None
 ) -> pd.DataFrame:
-    """Precision of every stage and of the two baselines on the test cues.
+    """Precision of every stage and baseline on the test cues.
 
     Parameters
     ----------
     lists : DataFrame
-        From `load_associations`.
+        From `load_associations` and `list_baselines`, one under the other.
     people, families : dict
         From `norms.load_run` and `norms.map_families`.
     matching : {'exact', 'lemma'}, optional
@@ -257,27 +267,19 @@ def score_conditions(
     Returns
     -------
     DataFrame
-        `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training).
+        `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training),
+        `answered` (so many people answered the cue in the participants' file that it has a human ceiling).
     """
     settings, parts = cfg.profile.lexical, []
     for culture, own in people.items():
-        train, test, most = own.cues["train"], own.cues["test"], max(settings.ks)
-        baselines = {
-            "frequency": list_frequency_baseline(own.norms, train, test, k=most),
-            "chance": list_chance_baseline(own.norms, test, k=most),
-        }
-        extra = [
-            part.assign(stage=name, model=model, seed=cfg.profile.seed)
-            for name, part in baselines.items()
-            for model in cfg.models
-        ]
         mine = lists.loc[lists["culture"] == culture, ["model", "stage", "seed", "cue", "responses"]]
         scored = score_lists(
-            _repeat_runs(pd.concat([mine, *extra])), own.norms, cfg.language_of(culture), ks=settings.ks,
-            min_count=settings.min_count, matching=matching or settings.matching,
+            _repeat_runs(mine), own.norms, cfg.language_of(culture), ks=settings.ks, min_count=settings.min_count,
+            matching=matching or settings.matching,
         )  # fmt: skip
-        reverse = find_reverse_pairs(own.norms, test, train, cfg.language_of(culture), k=RATED)
-        parts.append(scored.assign(culture=culture, reverse=scored["cue"].isin(reverse)))
+        reverse = find_reverse_pairs(own.norms, own.cues["test"], own.cues["train"], cfg.language_of(culture), k=RATED)
+        marks = {"reverse": scored["cue"].isin(reverse), "answered": scored["cue"].isin(list_answered(own))}
+        parts.append(scored.assign(culture=culture, **marks))
     return add_families(pd.concat(parts, ignore_index=True), families)
 
 
@@ -329,7 +331,8 @@ def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, Cultur
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Mean precision with intervals over families (and seeds), over all test cues and over those without a reversed training pair.
+    """Mean precision with intervals over families (and seeds): over all test cues, those without a reversed training pair, and those
+    that people answered, so that a human ceiling stands beside them.
 
     Parameters
     ----------
@@ -339,20 +342,20 @@ def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse').
+        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse', 'answered').
     """
     by = ["model", "culture", "reading", "stage", "k"]
     return pd.concat(
         [
             summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
-            for subset, part in _subset(scored)
+            for subset, part in [*_subset(scored), ("answered", scored[scored["answered"]])]
         ],
         ignore_index=True,
     )
 
 
 def summarise_ceiling(cfg: Config, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
-    """Human split-half ceiling on the test cues that have participants' trials; no rows where no culture has any.
+    """Human split-half ceiling on the cues of `list_answered`: a half is judged by the open answers of the other; no rows without trials.
 
     Parameters
     ----------
@@ -362,19 +365,23 @@ def summarise_ceiling(cfg: Config, people: dict[str, CultureNorms], families: di
     Returns
     -------
     DataFrame
-        As `summarise_precision`, stage `human` for every model.
+        As `summarise_precision`, stage `human` for every model, subset `answered`.
     """
     settings, by = cfg.profile.lexical, ["model", "culture", "reading", "stage", "k"]
     parts = [pd.DataFrame(columns=[*by, "cue", "precision"])]
     for culture, own in people.items():
-        if own.trials is not None:
+        if cues := list_answered(own):
             ceiling = estimate_ceiling(
-                own.trials, own.cues["test"], cfg.language_of(culture), ks=settings.ks, splits=settings.ceiling_splits,
+                own.trials,
+                cues,
+                cfg.language_of(culture),
+                ks=settings.ks,
+                splits=settings.ceiling_splits,
                 seed=cfg.profile.seed,
-            )  # fmt: skip
+            )
             parts += [ceiling.assign(culture=culture, stage="human", model=model) for model in cfg.models]
     scored = add_families(pd.concat(parts[1:] or parts), families)
-    return summarise(scored, by, "precision", unit="family", **cfg.bootstrap).assign(subset="all")
+    return summarise(scored, by, "precision", unit="family", **cfg.bootstrap).assign(subset="answered")
 
 
 def contrast_stages(
@@ -385,13 +392,14 @@ def contrast_stages(
     `p_holm` is adjusted over the cultures and comparisons of one group of `by` without the culture.
     """
     pairs = list_contrasts(cfg) if pairs is None else pairs
-    table = compare(scored, by, value, over="stage", pairs=pairs, key="cue", unit="family", run=run, **cfg.bootstrap)
-    table["p_holm"] = table.groupby([name for name in by if name != "culture"])["p"].transform(lambda p: adjust_holm(p))
-    return table
+    family = [name for name in by if name != "culture"]
+    return compare(
+        scored, by, value, over="stage", pairs=pairs, key="cue", unit="family", run=run, family=family, **cfg.bootstrap
+    )
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in P@5 between the stages of the run, per reading and subset.
+    """Paired differences in P@5 between the stages of the run, and from the graph, per reading and subset.
 
     Parameters
     ----------
@@ -404,9 +412,11 @@ def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
         `model, culture, reading, comparison` ('sft - few_shot'), `value, low, high, n, effect, p, p_holm, subset`; `p_holm` is adjusted
         over the cultures and comparisons of one model, reading and subset.
     """
-    by = ["model", "culture", "reading"]
+    by, pairs = ["model", "culture", "reading"], [*list_contrasts(cfg), *GRAPH_CONTRASTS]
     parts = _subset(scored[scored["k"] == RATED])
-    tables = [contrast_stages(cfg, part, by, "precision", run="seed").assign(subset=subset) for subset, part in parts]
+    tables = [
+        contrast_stages(cfg, part, by, "precision", pairs=pairs, run="seed").assign(subset=subset) for subset, part in parts
+    ]
     return pd.concat(tables, ignore_index=True)
 
 

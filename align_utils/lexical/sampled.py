@@ -23,6 +23,7 @@ from align_utils.lexical.precision import (
     add_families,
     contrast_stages,
     correlate_ranks,
+    list_answered,
     map_strengths,
     score_lists,
 )
@@ -329,10 +330,6 @@ def draw_frequency(
     return pd.DataFrame(rows, columns=["participant", "cue", "R1", "R2", "R3"])
 
 
-# Fewer people than this cannot be halved into two panels.
-FEWEST_TRIALS = 4
-
-
 @dataclass(frozen=True)
 class Panel:
     """People of one culture beside whom participants are simulated: the cues asked, people's strengths, and their trials if there are any."""
@@ -353,9 +350,7 @@ def load_panels(cfg: Config, people: dict[str, CultureNorms]) -> dict[str, Panel
     for culture, own in people.items():
         trials, known = own.trials, own.cues["test"]
         if trials is not None:
-            trials = trials[(trials[["R1", "R2", "R3"]] != "").any(axis=1)]
-            sizes = trials.groupby("cue").size()
-            known = [cue for cue in known if sizes.get(cue, 0) >= FEWEST_TRIALS]
+            trials, known = trials[(trials[["R1", "R2", "R3"]] != "").any(axis=1)], list_answered(own)
         order = np.random.default_rng(cfg.profile.seed).permutation(len(known))[: cfg.profile.participants.cues]
         cues, strengths = [known[i] for i in order], own.norms
         if trials is not None:

@@ -1,4 +1,4 @@
-"""Token by token: prompts read once, lists continued in a batch, beginnings forbidden, tokens drawn."""
+"""Token by token: prompts read once, lists continued in a batch, tokens drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from transformers import Cache, DynamicCache
 
 from align_utils.config.settings import Language
-from align_utils.store.steps import ModelError, progress
+from align_utils.store.steps import ModelError
 
 
 @dataclass
@@ -118,6 +118,7 @@ def continue_rows(
     ends: Callable[[int, list[int]], bool],
     max_new_tokens: int,
     copies: int = 1,
+    start: tuple[Batch, Cache, torch.Tensor] | None = None,
 ) -> list[list[int]]:
     """New tokens of every row, the one that ended it included; each prompt is read once, whatever the number of its `copies`.
 
@@ -132,11 +133,16 @@ def continue_rows(
         `(open rows, width)`, the rows' numbers, the number of the step. Row `r` belongs to prompt `r // copies`.
     ends : callable
         Whether a row is finished, from its number and its new tokens.
+    start : tuple, optional
+        The prompts as they were read already: their batch, its cache, and the scores of the first new tokens.
     """
-    given = read_batch(model, pad, asked, ahead=max_new_tokens)
+    if start is None:
+        given = read_batch(model, pad, asked, ahead=max_new_tokens)
+        inputs = place_inputs(given.ids, given.mask, given.positions, given.cache, given.shared)
+        output = model(**inputs, use_cache=True, logits_to_keep=1)
+        start = given, wrap_cache(output.past_key_values), output.logits[:, -1].float()
+    given, cache, scores = start
     ids, mask, places = given.ids, given.mask, given.positions
-    output = model(**place_inputs(ids, mask, places, given.cache, given.shared), use_cache=True, logits_to_keep=1)
-    cache, scores = wrap_cache(output.past_key_values), output.logits[:, -1].float()
     if copies > 1:
         cache.batch_repeat_interleave(copies)
         scores, ids, mask, places = (part.repeat_interleave(copies, dim=0) for part in (scores, ids, mask, places))
@@ -164,31 +170,11 @@ def continue_rows(
 
 def penalise(scores: torch.Tensor, ids: torch.Tensor, penalties: torch.Tensor) -> torch.Tensor:
     """transformers' repetition penalty with one value a row: scores of tokens seen, divided where positive, else multiplied."""
+    if bool((penalties == 1).all()):
+        return scores
     penalties = penalties.to(scores).unsqueeze(1)
     seen = scores.gather(1, ids)
     return scores.scatter(1, ids, torch.where(seen < 0, seen * penalties, seen / penalties))
-
-
-def forbid_beginnings(scores: torch.Tensor, new: torch.Tensor, boundary: int, cues: torch.Tensor) -> torch.Tensor:
-    """Scores `(rows, vocabulary)` in which no response can begin with the token that an earlier response, or the cue, begins with.
-
-    `new` holds the tokens written so far, the prompt left out; a response begins after `boundary`; `cues` are the tokens with which a
-    row's cue can begin, boundary tokens where it forbids nothing.
-
-    Examples
-    --------
-    >>> new, cues = torch.tensor([[5, 1, 6, 1], [5, 1, 6, 7]]), torch.tensor([[4], [4]])  # 1 separates; the second row is in a word
-    >>> forbid_beginnings(torch.zeros(2, 8), new, 1, cues).isinf().nonzero().tolist()
-    [[0, 4], [0, 5], [0, 6]]
-    """
-    split = new == boundary
-    start = split.new_ones((len(new), 1))
-    opens = torch.cat([start, split], dim=1)
-    # Where no response began stands the boundary token, which is never forbidden.
-    begun = torch.where(opens[:, :-1] & ~split, new, boundary)
-    tokens = torch.cat([cues, begun], dim=1)
-    banned = (tokens != boundary) & opens[:, -1:]
-    return scores.scatter(1, torch.where(banned, tokens, boundary), torch.where(banned, float("-inf"), scores[:, [boundary]]))
 
 
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, *, temperature: float) -> torch.Tensor:
@@ -209,57 +195,7 @@ def find_boundary(tokenizer, language: Language) -> int:
     return tokenizer(f"a{language.separator}b")["input_ids"][-2]
 
 
-def find_beginnings(tokenizer, cue: str) -> list[int]:
-    """First tokens of a cue, after a space and without one."""
-    return [tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (f" {cue}", cue)]
-
-
 def find_stop_tokens(tokenizer) -> list[int]:
     """Token ids that end a list: eos and every token that starts with a line break."""
     breaks = [index for token, index in tokenizer.get_vocab().items() if token.startswith(("\n", "Ċ", "<0x0A>"))]
     return sorted({tokenizer.eos_token_id, *breaks})
-
-
-@torch.inference_mode()
-def generate_texts(
-    model,
-    tokenizer,
-    asked: Sequence[str],
-    penalties: Sequence[float],
-    *,
-    max_new_tokens: int,
-    batch: int,
-    boundary: int = 0,
-    beginnings: Sequence[Sequence[int]] | None = None,
-    label: str = "",
-) -> list[str]:
-    """Greedy continuations of many prompts, in length-sorted batches; they end at the first line break or eos.
-
-    `penalties`: repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none). `beginnings`: the first
-    tokens of each prompt's cue for `forbid_beginnings`; an empty entry leaves its prompt unbound. `label` stands beside the bar.
-    """
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
-    stops = set(find_stop_tokens(tokenizer))
-    texts = [""] * len(asked)
-    for start in progress(range(0, len(order), batch), desc=label or "lists", unit="batch", leave=False):
-        chosen = order[start : start + batch]
-        settings = torch.tensor([penalties[i] for i in chosen])
-        own = [list(beginnings[i]) if beginnings else [] for i in chosen]
-        bound = torch.tensor([bool(tokens) for tokens in own])
-        cues = torch.tensor([tokens + [boundary] * (max(map(len, own)) - len(tokens)) for tokens in own], dtype=torch.long)
-
-        def pick(scores, ids, rows, step, settings=settings, bound=bound, cues=cues):
-            scores = penalise(scores, ids, settings[rows])
-            mine = bound[rows].to(scores.device)
-            if mine.any():
-                new = ids[mine, ids.shape[1] - step :]
-                scores[mine] = forbid_beginnings(scores[mine], new, boundary, cues[rows].to(ids)[mine])
-            return scores.argmax(dim=-1)
-
-        new = continue_rows(
-            model, tokenizer.pad_token_id, [tokenizer(asked[i])["input_ids"] for i in chosen], pick=pick,
-            ends=lambda _, tokens: tokens[-1] in stops, max_new_tokens=max_new_tokens,
-        )  # fmt: skip
-        for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
-            texts[i] = text
-    return texts

@@ -56,7 +56,7 @@ def _read_contexts(model, pad: int, asked: Sequence[tuple[Tokens, Sequence[Token
     given = read_batch(model, pad, rows, keep=keep, ahead=keep - 1 if rest else 0)
     logs: dict[tuple[int, Tokens], dict[int, float]] = {}
     order, wanted = _mark(nodes, logs, list(enumerate(trunks[row] for row in range(len(rows)))), keep, left=True)
-    logits, cache = _project(
+    logits, cache = project_positions(
         model, wanted.to(given.ids.device), **place_inputs(given.ids, given.mask, given.positions, given.cache, given.shared),
         logits_to_keep=keep, use_cache=bool(rest) or given.cache is not None,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _read_heads(model, pad: int, given, cache, heads: Sequence[tuple[int, Tokens
         mask[index, mask.shape[1] - len(trunks[row]) :] = 0
         ends[index] -= len(trunks[row])
     order, wanted = _mark(nodes, logs, heads, width, left=False)
-    logits, _ = _project(
+    logits, _ = project_positions(
         model, wanted.to(device), input_ids=ids, attention_mask=torch.cat([mask, real.to(mask)], dim=1),
         position_ids=ends + 1 + torch.arange(width, device=device), past_key_values=cache, use_cache=True, logits_to_keep=0,
     )  # fmt: skip
@@ -101,8 +101,8 @@ def _mark(nodes: dict, logs: dict, heads: Sequence[tuple[int, Tokens]], width: i
     return list(found), wanted
 
 
-def _project(model, wanted: torch.Tensor, **inputs):
-    """Logits after the wanted positions alone, which keeps the output layer, the dear part in a vocabulary of 262,144, small."""
+def project_positions(model, wanted: torch.Tensor, **inputs):
+    """Logits after the wanted positions alone, and the cache, which keeps the output layer, the dear part in a vocabulary of 262,144, small."""
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][wanted],))
     try:
         output = model(**inputs)
