@@ -233,9 +233,11 @@ class Participants(Strict):
 
 
 class RatingRules(Strict):
-    """Into how many frequency bands people's responses are put."""
+    """Into how many frequency bands people's responses are put, and how near people a mean rating is at human level."""
 
     bands: int = Field(gt=1)
+    # Share of a scale's length.
+    margin: float = Field(gt=0, lt=1)
 
 
 class Survey(Strict):

@@ -8,6 +8,9 @@ from align_utils.config.settings import Profile
 UNTUNED = ("zero_shot", "few_shot")
 # The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
 FOREIGN = "control_foreign"
+# SFT on the culture's own norms, cut to the cues and lengths of the lists that `control_other_culture` is taught: trained beside it, so
+# that the difference between the two is the culture and not the size.
+SAME_SIZE = "sft_same_size"
 # Stages that go on from the SFT adapter with a reward.
 PREFERENCE = ("ppo", "rloo", "grpo")
 # What a run may train on the culture's own norms, in the order in which it is told of.
@@ -15,9 +18,10 @@ TARGETS = ("sft", *PREFERENCE)
 
 
 def list_trained(cfg: Config) -> tuple[str, ...]:
-    """Stages that have an adapter of their own in this run: SFT, PPO, critic-free methods and trained controls of the profile."""
+    """Stages that have an adapter of their own in this run: SFT, PPO, critic-free methods, and trained controls with what they need."""
     targets = [name for name in TARGETS if name in ("sft", "ppo", *cfg.profile.critic_free.methods)]
-    return (*targets, *(name for name in cfg.profile.controls if name != FOREIGN))
+    sizes = [SAME_SIZE] if "control_other_culture" in cfg.profile.controls else []
+    return (*targets, *(name for name in cfg.profile.controls if name != FOREIGN), *sizes)
 
 
 def list_stages(cfg: Config) -> tuple[str, ...]:
@@ -52,6 +56,7 @@ def list_contrasts(cfg: Config) -> list[tuple[str, str]]:
     methods = [name for name in list_trained(cfg) if name in PREFERENCE and name != "ppo"]
     contrasts += [(name, other) for name in methods for other in ("few_shot", "sft", "ppo")]
     contrasts += [("sft", name) for name in cfg.profile.controls]
+    contrasts += [(SAME_SIZE, "control_other_culture")] if SAME_SIZE in list_trained(cfg) else []
     return contrasts + [(name, "few_shot") for name in ("control_other_culture", FOREIGN) if name in cfg.profile.controls]
 
 

@@ -36,6 +36,8 @@ MATCHES = ("exact", "lemma", "unrated")
 UNSEEN = 0
 # Distinct rated words that a band of response frequency needs on either side to count in a re-weighted mean.
 FEWEST_RATED = 10
+# Level of the equivalence test.
+ALPHA = 0.05
 # People's list of a model's length beside all that they gave, for what the length alone does to a mean.
 PEOPLE = ("human", f"human_top{RATED}")
 GROUP = ["model", "culture", "rating"]
@@ -467,94 +469,64 @@ def band_ratings(
     return table, pd.DataFrame(means, columns=[*by, "mean", "reweighed", "bands", "gap", "gap_reweighed"])
 
 
-def halve_ratings(
-    trials: pd.DataFrame, cues: Sequence[str], scale: pd.Series, language: Language, *, splits: int, seed: int
-) -> tuple[np.ndarray, list[str]]:
-    """Differences between two random halves of the participants in the mean rating of their responses.
-
-    Returns the mean over cues of first half - second half in scale points, one a split (empty where no cue is left), and the cues averaged
-    over: those to which two participants or more gave a rated response.
-    """
-    long = trials[trials["cue"].isin(set(cues))].reset_index(drop=True).reset_index(names="trial")
-    long = long.melt(["trial", "cue"], ["R1", "R2", "R3"], value_name="word")
-    forms = {word: language.normalise(word) for word in long["word"].unique() if word}
-    long["value"] = long["word"].map(forms).map(scale)
-    people = long.dropna(subset="value").groupby(["cue", "trial"])["value"].agg(["sum", "count"])
-    rng, differences = np.random.default_rng(seed), {}
-    for cue, part in people.groupby("cue"):
-        if len(part) < 2:
-            continue
-        orders = rng.permuted(np.tile(np.arange(len(part)), (splits, 1)), axis=1)
-        sums, counts = (part[name].to_numpy()[orders] for name in ("sum", "count"))
-        half = len(part) // 2
-        means = [sums[:, side].sum(1) / counts[:, side].sum(1) for side in (slice(half), slice(half, None))]
-        differences[cue] = means[0] - means[1]
-    return np.mean(list(differences.values()), axis=0) if differences else np.empty(0), list(differences)
-
-
-def find_margin(differences: np.ndarray) -> float:
-    """Half the central 95 % of the split-half differences; NaN for none.
-
-    Examples
-    --------
-    >>> round(find_margin(np.linspace(-1, 1, 1001)), 2)
-    0.95
-    """
-    low, high = np.quantile(differences, [0.025, 0.975]) if len(differences) else (np.nan, np.nan)
-    return float(high - low) / 2
-
-
 def show_equivalence(differences: Sequence[float], groups: Sequence, margin: float) -> dict[str, float]:
     """Two one-sided t-tests (TOST; Schuirmann 1987) of a mean difference against ±margin, over the means of whole groups (families).
 
-    The margin is fixed before any model is looked at. Returns `value` (mean), `low, high` (90 % interval, which lies within ±margin where
-    p < 0.05), `n` (groups), `margin`, `p` (the larger of the two one-sided p; NaN for fewer than two groups or no margin).
+    Returns `value` (mean), `low, high` (90 % interval, which lies within ±margin where p < 0.05), `n` (groups), `margin`, `p` (the larger
+    of the two one-sided p) and `power` (the chance of p < 0.05 for two means that do not differ, with groups that differ as much as these);
+    NaN for fewer than two groups.
+
+    Examples
+    --------
+    >>> found = show_equivalence([0.1, -0.1, 0.2, -0.2, 0.0], list("abcde"), 0.5)
+    >>> round(found["p"], 4), round(found["power"], 2)
+    (0.0011, 1.0)
     """
     means = pd.Series(np.asarray(differences, dtype=float)).groupby(np.asarray(groups)).mean().to_numpy()
-    found = {"value": float(np.mean(means)), "low": np.nan, "high": np.nan, "n": len(means), "margin": margin, "p": np.nan}
-    if len(means) < 2 or not margin > 0:
+    nothing = dict.fromkeys(["low", "high", "p", "power"], np.nan)
+    found = {"value": float(np.mean(means)), "n": len(means), "margin": margin, **nothing}
+    if len(means) < 2:
         return found
     lower = stats.ttest_1samp(means, -margin, alternative="greater")
     upper = stats.ttest_1samp(means, margin, alternative="less")
     interval = stats.ttest_1samp(means, 0.0).confidence_interval(0.9)
+    error, free = stats.sem(means), len(means) - 1
+    reach = margin / error - stats.t.ppf(0.95, free) if error > 0 else np.inf
     return {
         **found, "low": float(interval.low), "high": float(interval.high), "p": float(max(lower.pvalue, upper.pvalue)),
+        "power": float(max(0.0, 2 * stats.t.cdf(reach, free) - 1)),
     }  # fmt: skip
 
 
-def judge_human_level(
-    cfg: Config, frame: pd.DataFrame, people: dict[str, CultureNorms], families: dict, scales: Scales
-) -> pd.DataFrame:
-    """Equivalence of every stage's mean ratings with people's; the margin is how far halves of the people differ from each other.
+def judge_human_level(cfg: Config, frame: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
+    """Equivalence of every stage's mean ratings with people's, over the cues that both have, within the margin that the profile fixes.
 
-    Margin and test are over the same cues: those to which two participants or more gave a rated response, whatever any model answers; the
-    stages' cues are those of them that the stage has too (`cues` beside `margin_cues`). The lemma back-off is the same for the halves,
-    people's means and the stages.
+    The margin is `ratings.margin` of the scale's length. People's own five strongest responses are judged like a stage: where they do
+    not pass, a list of five words cannot, and no stage's verdict counts.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `rate_conditions`.
 
     Returns
     -------
     DataFrame
-        `model, culture, rating, stage, value` (mean paired difference from people), `low, high` (90 %), `n` (families), `margin, p`
-        (`show_equivalence`), `cues, margin_cues`. No margin, so no p, where a culture has no participants' trials.
+        `model, culture, rating, stage` (`human_top5` first), `value` (mean paired difference from people), `low, high` (90 %), `n`
+        (families), `margin, p, power` (`show_equivalence`), `cues`, `verdict` ('at human level', 'not shown', 'not testable').
     """
     rows = []
-    for culture, own in people.items():
-        language, margins = cfg.language_of(culture), {}
-        if own.trials is not None:
-            trials = own.trials[own.trials["cue"].isin(set(own.cues["test"]))]
-            words = sorted({language.normalise(word) for column in ("R1", "R2", "R3") for word in trials[column].unique()})
-            settings = {"splits": cfg.profile.lexical.ceiling_splits, "seed": cfg.profile.seed}
-            for rating, scale in scales[culture].items():
-                matched = match_words(words, scale, language)["value"].dropna()
-                halves, cues = halve_ratings(trials, own.cues["test"], matched, language, **settings)
-                margins[rating] = find_margin(halves), cues
+    for culture in people:
         mine = pair_with_people(frame[frame["culture"] == culture]).dropna(subset="value")
-        for (rating, model, name), part in mine[~mine["stage"].isin(PEOPLE)].groupby(["rating", "model", "stage"], sort=False):
-            margin, cues = margins.get(rating, (np.nan, None))
-            part = part if cues is None else part[part["cue"].isin(set(cues))]
-            if len(part):
+        rules = cfg.language_of(culture).ratings
+        for (rating, model), cells in mine[mine["stage"] != PEOPLE[0]].groupby(["rating", "model"], sort=False):
+            margin, passed = cfg.profile.ratings.margin * (rules[rating].high - rules[rating].low), None
+            for name, part in sorted(cells.groupby("stage", sort=False), key=lambda cell: cell[0] != PEOPLE[1]):
                 shown = show_equivalence(part["value"] - part["human"], add_families(part, families)["family"], margin)
-                counts = {"cues": len(part), "margin_cues": 0 if cues is None else len(cues)}
-                rows.append({"model": model, "culture": culture, "rating": rating, "stage": name, **shown, **counts})
-    columns = [*GROUP, "stage", "value", "low", "high", "n", "margin", "p", "cues", "margin_cues"]
+                level = bool(shown["p"] < ALPHA)
+                passed = level if name == PEOPLE[1] else passed
+                verdict = "not testable" if not passed else "at human level" if level else "not shown"
+                cell = {"model": model, "culture": culture, "rating": rating, "stage": name}
+                rows.append({**cell, **shown, "cues": len(part), "verdict": verdict})
+    columns = [*GROUP, "stage", "value", "low", "high", "n", "margin", "p", "power", "cues", "verdict"]
     return pd.DataFrame(rows, columns=columns)

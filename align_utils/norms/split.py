@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import find_foreign
+from align_utils.config.stages import SAME_SIZE, find_foreign
 from align_utils.norms.strengths import ReadNorms
 from align_utils.stats import wilson_interval
 from align_utils.store.steps import hash_settings, read_frame, save_frame
@@ -352,8 +352,23 @@ def translate_norms(
     return frame
 
 
+def cut_norms(norms: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
+    """The strongest responses of some cues, as many as `sizes` (indexed by cue) says; n counts those alone.
+
+    Examples
+    --------
+    >>> norms = pd.DataFrame({"cue": "egg", "response": ["hen", "yolk", "oval"], "count": [5, 3, 1], "rank": [1, 2, 3]})
+    >>> cut_norms(norms, pd.Series({"egg": 2}))[["response", "n", "strength"]].values.tolist()
+    [['hen', 8, 0.625], ['yolk', 8, 0.375]]
+    """
+    frame = norms[norms["rank"] <= norms["cue"].map(sizes).fillna(0)].sort_values(["cue", "rank"], ignore_index=True)
+    frame = frame.assign(n=frame.groupby("cue")["count"].transform("sum"))
+    return frame.assign(strength=frame["count"] / frame["n"])
+
+
 def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, control: str) -> CultureNorms:
-    """What a control of a culture is taught: wrong training norms, the culture's own validation cues (`control_shuffled` or `control_other_culture`).
+    """What a control of a culture is taught: wrong training norms, the culture's own validation cues (`control_shuffled`,
+    `control_other_culture`); or the right ones, cut to the size of the latter (`sft_same_size`).
 
     ControlError where too few associations of the other culture can be translated.
     """
@@ -362,6 +377,8 @@ def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, co
         train = shuffle_cues(own.norms, own.cues["train"], seed=cfg.profile.seed)
     else:
         train = _translate(cfg, people, culture)
+        if control == SAME_SIZE:
+            train = cut_norms(own.norms, train.groupby("cue").size())
     held = own.norms[own.norms["cue"].isin(set(own.cues["valid"]))]
     norms = pd.concat([train, held], ignore_index=True)
     digest = hash_settings({"rows": norms[["cue", "response", "count"]].values.tolist()})

@@ -15,11 +15,13 @@ from matplotlib import pyplot as plt
 COLOURS = {
     "human": "#000000", "human_top5": "#000000", "human_half": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9",
     "sft": "#E69F00", "ppo": "#D55E00", "rloo": "#0072B2", "grpo": "#6A3D9A",
+    "graph": "#332288", "sft_graph": "#AA4499", "sft_same_size": "#DDCC77",
     "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
     "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot",
-    "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline", "uniform": "uniform answers",
+    "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline",
+    "graph": "graph of the training norms", "sft_graph": "SFT + graph", "sft_same_size": "SFT, same size as other culture", "uniform": "uniform answers",
 }  # fmt: skip
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
 CHINESE = (

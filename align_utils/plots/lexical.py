@@ -31,7 +31,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
     Parameters
     ----------
     frame : DataFrame
-        `culture, reading, stage, k, value, low, high, n`; stages `human`, `frequency` and `chance` are drawn dashed.
+        `culture, reading, stage, k, value, low, high, n`; stages that need no model are drawn dashed.
     mark : str
         Watermark.
 
@@ -45,7 +45,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         for axes, culture in zip(row, cultures, strict=True):
             part = frame[(frame["culture"] == culture) & (frame["reading"] == reading)]
             for number, (stage, line) in enumerate(part.groupby("stage", sort=False)):
-                dash = "--" if stage in {"human", "frequency", "chance"} else "-"
+                dash = "--" if stage in {"human", "graph", "frequency", "chance"} else "-"
                 style = {"fmt": f"o{dash}", "ms": 3.5, "lw": 1.2, "color": pick_colour(stage), "label": name_condition(stage)}
                 axes.errorbar(line["k"] * 1.02 ** (number - 3), line["value"], yerr=measure_errors(line), **style)
             axes.set(xscale="log", ylim=(0, None), title=f"{culture}, {reading} (n={part['n'].max():.0f} cues)")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import list_trained
+from align_utils.config.stages import SAME_SIZE, list_trained
 from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
@@ -48,7 +48,9 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     scored, written = [], []
     for seed in cfg.seeds:
         own = seed == cfg.profile.seed
-        states = [("none", "zero_shot")] * own + [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
+        states = [("none", "zero_shot")] * own + [
+            (culture, stage) for culture in cfg.cultures for stage in list_trained(cfg) if stage != SAME_SIZE
+        ]
         steps = {(state, key): _describe(cfg, name, state, key, asked[key], seed) for state in states for key in asked}
         remedy = "lower survey.batch_tokens in the profile"
         complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)

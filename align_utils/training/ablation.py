@@ -15,7 +15,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config, load, overlay_config, read_settings, save_resolved
 from align_utils.config.settings import Ablation, ConfigError
-from align_utils.config.stages import PREFERENCE, count_lists, list_trained
+from align_utils.config.stages import PREFERENCE, TARGETS, count_lists, list_trained
 from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
 from align_utils.lexical.precision import score_lists
 from align_utils.models.adapters import attach_adapter, check_adapters, choose, describe_step, find_adapter
@@ -135,7 +135,7 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> P
     splits.parent.mkdir(exist_ok=True)
     shutil.copyfile(cfg.runs / "norms" / "splits.csv", splits)  # the controls read them there
     cell = (case.model, case.culture)
-    if not case.stage.startswith("control"):
+    if case.stage in TARGETS:
         own, base = (Job(one, *cell, "sft", people[case.culture], cfg.profile.seed).describe() for one in (case.cfg, cfg))
         place = find_adapter(case.cfg, *cell, "sft")
         if own == base and not find_step(place, own):

@@ -36,7 +36,7 @@ from align_utils.store.steps import (
 )  # fmt: skip
 
 # Bumped when a stage's result changes for the same settings.
-SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 3, 1
+SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 4, 2
 # The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.
 POLICY = "default"
 # What must stay finite, by its key in the trainer's log.
