@@ -43,6 +43,33 @@ def test_holm_worked_by_hand():
     assert np.isnan(stats.adjust_holm([0.5, np.nan])[1]) and stats.adjust_holm([0.6, 0.7]).max() == 1
 
 
+def test_a_clear_difference_survives_holm_in_a_large_family():
+    """51 comparisons, one of them real: with as many flips as an interval has draws, 2,000, no p could come below 51 * 2 / 2001."""
+    rng = np.random.default_rng(1)
+    rows = [
+        (f"c{n}", cue, name, x)
+        for n in range(51)
+        for cue in range(40)
+        for name, x in zip("ab", rng.normal(0, 1, 2), strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["culture", "cue", "stage", "x"])
+    frame.loc[(frame["culture"] == "c7") & (frame["stage"] == "b"), "x"] += 3
+    table = stats.compare(
+        frame,
+        ["culture"],
+        "x",
+        over="stage",
+        pairs=[("b", "a")],
+        key="cue",
+        unit="cue",
+        family=[],
+        resamples=2000,
+        level=0.95,
+        seed=0,
+    ).set_index("culture")
+    assert table.loc["c7", "p_holm"] < 0.01 and (table["p_holm"] < 0.05).sum() == 1
+
+
 def test_comparison_is_paired_by_key():
     frame = pd.DataFrame({"stage": ["a", "a", "b", "b"], "cue": ["x", "y", "x", "y"], "c": "us", "p": [0.2, 0.8, 0.4, 1.0]})
     table = stats.compare(

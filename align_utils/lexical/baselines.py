@@ -88,7 +88,7 @@ def add_graph(lists: pd.DataFrame, shares: pd.DataFrame, language: Language, *, 
     known, merged = dict(tuple(shares.groupby("cue"))), []
     for cue, words in zip(lists["cue"], lists["responses"], strict=True):
         said = {language.normalise(word): RANK_WEIGHT**place for place, word in reversed(list(enumerate(words)))}
-        if cue in known:
+        if weight and cue in known:
             for word, share in zip(known[cue]["word"], known[cue]["share"], strict=True):
                 said[word] = said.get(word, 0.0) + weight * share
         merged.append(sorted(said, key=lambda word, said=said: (-round(said[word], 12), word))[:LENGTH])

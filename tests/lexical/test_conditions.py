@@ -1,7 +1,5 @@
 """Conditions of notebook 04: the ratings of people and stages over the cues they share."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 
@@ -51,37 +49,13 @@ def test_each_stage_counts_over_its_cues_with_people_and_each_pair_over_its_own(
     assert gaps["value"].tolist() == [1.5, 0.0] and gaps["median"].tolist() == [1.5, 0.0]
 
 
-def test_the_margin_knows_no_model_and_the_test_is_over_its_cues(cfg, conditions):
-    lists, people, scales, families = conditions
-    trials = pd.DataFrame(
-        {
-            "cue": ["a"] * 3 + ["b"] * 2 + ["d"] * 2,
-            "R1": ["good", "bads", "so", "bad", "good", "zzz", "bad"],
-            "R2": "",
-            "R3": "",
-        }
-    )
-    people = {"us": replace(people["us"], trials=trials)}
-    frame = ratings.rate_conditions(cfg, lists, people, scales)
-    level = ratings.judge_human_level(cfg, frame, people, families, scales).set_index("stage")
-    # Halves exist for a and b alone (d has one rated participant): SFT is judged over both, PPO over a.
-    assert level["cues"].to_dict() == {"sft": 2, "ppo": 1} and level["margin_cues"].eq(2).all() and level["margin"].gt(0).all()
-    assert level.loc["sft", "value"] == pytest.approx((0 + 6) / 2) and level.loc["ppo", "value"] == -3
-    other = ratings.rate_conditions(cfg, lists[lists["stage"] == "sft"].assign(responses=[["bad"]] * 4), people, scales)
-    again = ratings.judge_human_level(cfg, other, people, families, scales)
-    assert again["margin"].tolist() == [level.loc["sft", "margin"]], "whatever a model answers"
-    # The back-off counts for the halves too: without the rating of 'bad' that 'bads' takes, the margin is another one.
-    without = {"us": replace(people["us"], trials=trials.replace("bads", "zzz"))}
-    assert ratings.judge_human_level(cfg, frame, without, families, scales)["margin"].iloc[0] != level.loc["sft", "margin"]
-
-
 def test_a_run_without_any_ratings_gives_empty_tables_and_a_figure_that_says_so(cfg, conditions):
     lists, people, _, families = conditions
     frame = ratings.rate_conditions(cfg, lists, people, {"us": {}})
     means = ratings.summarise_ratings(cfg, frame, families)
     gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
     bands, reweighed = ratings.band_ratings(cfg, lists, people, {"us": {}})
-    level = ratings.judge_human_level(cfg, frame, people, families, {"us": {}})
+    level = ratings.judge_human_level(cfg, frame, people, families)
     assert all(part.empty for part in (means, gaps, bands, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
     assert list_rated(cfg, means, gaps, level) == []
     figure = lexical_plots.plot_ratings(ratings.pair_with_people(frame).assign(culture=frame["label"]))

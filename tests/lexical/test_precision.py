@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from align_utils.config import settings as config_settings
 from align_utils.lexical import precision
-from align_utils.norms.split import fold_words
+from align_utils.norms.split import CultureNorms, fold_words
 
 NORMS = pd.DataFrame({
     "cue": ["dog"] * 4 + ["sun"] * 2, "response": ["cat", "bone", "bark", "pet", "moon", "hot"],
@@ -70,17 +70,38 @@ def test_ceiling_is_one_for_people_who_agree_and_zero_for_people_who_do_not(engl
     assert precision.estimate_ceiling(apart, ["dog"], english, ks=[3], splits=5, seed=0)["precision"].eq(0).all()
 
 
-def test_baselines(english):
-    frame = pd.concat([NORMS, NORMS[NORMS["cue"] == "sun"].assign(cue="sky")])
-    common = precision.list_frequency_baseline(frame, ["sun", "sky"], ["dog"], k=1)
-    assert common["responses"].tolist() == [["moon"]], "training cues only"
-    chance = precision.list_chance_baseline(NORMS, ["dog", "sun"], k=2)
-    assert chance["responses"].tolist() == [["moon", "hot"], ["cat", "bone"]]
+def test_responses_tied_with_the_last_of_the_strongest_count(english):
+    """`bark` and `ball` were given as often: whether one of them is the second strongest is no matter of code points."""
+    rows = [("dog", "cat", 5, 1), ("dog", "ball", 3, 2), ("dog", "bark", 3, 3), ("dog", "pet", 1, 4)]
+    frame = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"])
+    lists = pd.DataFrame({"cue": ["dog"], "responses": [["bark", "pet"]]})
+    scored = precision.score_lists(lists, frame, english, ks=[1, 2, 3], min_count=1)
+    assert scored.set_index(["k", "reading"])["precision"].unstack("k").loc["top"].tolist() == [0, 1 / 2, 1 / 3]
+    # A half of six people with a fourfold tie at its second place: the other half's answers to it are all right.
+    trials = pd.DataFrame({"cue": ["dog"] * 6, "R1": ["cat"] * 6, "R2": ["bark", "ball", "pet"] * 2, "R3": ""})
+    table = precision.estimate_ceiling(trials, ["dog"], english, ks=[2], splits=40, seed=0).set_index("reading")["precision"]
+    assert table["top"] == table["attested"] < 1
 
 
 def test_reverse_pairs(english):
-    frame = pd.DataFrame({"cue": ["dog", "cat", "sun"], "response": ["cat", "Dog", "hot"], "rank": 1})
+    frame = pd.DataFrame({"cue": ["dog", "cat", "sun"], "response": ["cat", "Dog", "hot"], "count": 1})
     assert precision.find_reverse_pairs(frame, ["dog", "sun"], ["cat"], english, k=5) == {"dog"}
+    tied = pd.DataFrame({"cue": ["dog", "dog", "cat"], "response": ["bone", "cat", "dog"], "count": [2, 2, 1]})
+    assert precision.find_reverse_pairs(tied, ["dog"], ["cat"], english, k=1) == {"dog"}, "of equal strength"
+
+
+def test_cues_that_people_answered_are_a_subset_of_their_own(cfg):
+    trials = pd.DataFrame({"cue": ["dog"] * 4 + ["sun"] * 4, "R1": ["cat"] * 7 + [""], "R2": "", "R3": ""})
+    own = CultureNorms(NORMS, {"train": [], "test": ["dog", "sun"]}, cfg.root, trials)
+    assert precision.list_answered(own) == ["dog"], "the sun has three answers"
+    lists = pd.DataFrame({"cue": ["dog", "sun"], "responses": [["cat"], ["xyz"]]})
+    lists = lists.assign(culture="us", model="tiny", stage="sft", seed=1)
+    families = {("us", "dog"): 0, ("us", "sun"): 1}
+    scored = precision.score_conditions(cfg, lists, {"us": own}, families)
+    table = precision.summarise_precision(cfg, scored).query("k == 1 and reading == 'attested'").set_index("subset")
+    assert table["value"].to_dict() == {"all": 0.5, "no_reverse": 0.5, "answered": 1.0} and table["n"].tolist() == [2, 2, 1]
+    ceiling = precision.summarise_ceiling(cfg, {"us": own}, families)
+    assert ceiling["subset"].eq("answered").all() and ceiling["n"].eq(1).all()
 
 
 def test_reward_earns_nothing_for_tricks(english):
