@@ -120,13 +120,16 @@ def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: 
     return float(result.pvalue)
 
 
-def count_flips(resamples: int, family: int, *, alpha: float = 0.05) -> int:
-    """At least `resamples`, and so many that `family` times the smallest p of `permute_signs`, 2 / (n + 1), is a tenth of `alpha`.
+def count_flips(resamples: int, tests: pd.DataFrame, family: Sequence[str], *, alpha: float = 0.05) -> int:
+    """At least `resamples`, and so many that the smallest p of `permute_signs`, 2 / (n + 1), times the tests of a family is a tenth of `alpha`.
 
-    >>> count_flips(2000, 5), count_flips(2000, 60)
-    (2000, 24000)
+    `tests` has a row a test; those that are alike in the columns `family` are one family (all, where it names none).
+
+    >>> count_flips(2000, pd.DataFrame({"model": ["a"] * 60 + ["b"] * 5}), ["model"])
+    24000
     """
-    return max(resamples, int(np.ceil(20 * family / alpha)))
+    largest = tests.groupby(list(family)).size().max() if family and len(tests) else len(tests)
+    return max(resamples, int(np.ceil(20 * largest / alpha)))
 
 
 def adjust_holm(p: Sequence[float]) -> np.ndarray:
@@ -226,10 +229,7 @@ def compare(
     # Differences without spread (all alike up to rounding) have no standardised size.
     spreads = [part["difference"].std() for part in cells]
     table["effect"] = [c["difference"].mean() / sd if sd > 1e-12 else np.nan for c, sd in zip(cells, spreads, strict=True)]
-    flips = settings["resamples"]
-    if family is not None and len(table):
-        groups = table.groupby(list(family), sort=False) if family else table.groupby(lambda _: 0)
-        flips = count_flips(flips, int(groups.size().max()))
+    flips = settings["resamples"] if family is None else count_flips(settings["resamples"], table, family)
     table["p"] = [permute_signs(cell["difference"], cell[unit], resamples=flips, seed=settings["seed"]) for cell in cells]
     return table if family is None else add_holm(table, family)
 

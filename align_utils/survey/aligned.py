@@ -8,7 +8,7 @@ import pandas as pd
 from align_utils.config.stages import TARGETS
 from align_utils.stats import (
     ALONE,
-    adjust_holm,
+    add_holm,
     bootstrap_levels,
     count_flips,
     mcnemar_exact,
@@ -86,7 +86,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
         Of an answerer with several seeds the counts are means over seeds, the interval is a bootstrap over items and seeds, and p
         is that of random signs of the items' mean change over seeds (with one seed that is McNemar's test).
     """
-    flips = count_flips(resamples, len(judged.loc[~judged["stage"].isin(UNTESTED), ANSWERER].drop_duplicates()))
+    flips = count_flips(resamples, judged.loc[~judged["stage"].isin(UNTESTED), ANSWERER].drop_duplicates(), [])
     settings, rows = {"resamples": resamples, "level": level, "seed": seed}, []
     for (reading, model, language, persona), part in judged.groupby(["reading", "model", "language", "persona"], sort=False):
         base = part[part["stage"] == "zero_shot"].set_index("question")["aligned"]
@@ -97,7 +97,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
                 **_count(mine, None if stage in UNTESTED else base, flips, settings),
             })  # fmt: skip
     table = pd.DataFrame(rows, columns=COUNTS)
-    return table.assign(p_holm=table.groupby("reading", sort=False)["p"].transform(adjust_holm))
+    return add_holm(table, ["reading"])
 
 
 def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dict) -> dict:

@@ -8,7 +8,7 @@ from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN, PREFERENCE, TARGETS, find_state
-from align_utils.stats import adjust_holm, compare, count_flips, permute_signs, summarise
+from align_utils.stats import add_holm, compare, count_flips, permute_signs, summarise
 from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
@@ -85,14 +85,15 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """
     table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run="seed", **bootstrap)
     means = _pick_trained(shifts).groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
-    flips = _count_flips(means, SHIFT_KEYS, bootstrap["resamples"])
+    flips = count_flips(bootstrap["resamples"], means[SHIFT_KEYS].drop_duplicates(), FAMILY)
     tests = {
         key: permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
         for key, part in means.groupby(SHIFT_KEYS, sort=False)
     }
     table["p"] = [tests.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
-    table["p_holm"] = table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm)
-    return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
+    return add_holm(table, FAMILY).sort_values(
+        "toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True
+    )
 
 
 def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
@@ -104,11 +105,9 @@ def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     by, pairs = ["model", "culture", "language", "persona", "toward"], list_pairs(shifts)
     if not pairs:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
-    table = compare(
-        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed",
-        flips=_count_flips(shifts, by, bootstrap["resamples"], times=len(pairs)), **bootstrap,
-    )  # fmt: skip
-    return table.assign(p_holm=table.groupby(FAMILY, sort=False)["p"].transform(adjust_holm))
+    return compare(
+        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed", family=FAMILY, **bootstrap
+    )
 
 
 def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
@@ -120,12 +119,6 @@ def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _pick_trained(shifts: pd.DataFrame) -> pd.DataFrame:
     return shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
-
-
-def _count_flips(frame: pd.DataFrame, by: list[str], resamples: int, *, times: int = 1) -> int:
-    """Resamples of p for the largest family, of `times` tests for every value of `by`."""
-    sizes = frame[by].drop_duplicates().groupby(FAMILY).size()
-    return count_flips(resamples, times * int(sizes.max()) if len(sizes) else 1)
 
 
 def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
