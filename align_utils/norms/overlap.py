@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import maximum_flow
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.stats import bootstrap_interval, summarise
-from align_utils.store.textfiles import read_table, refuse
+from align_utils.store.textfiles import find_optional, read_table, refuse
 
 PARTNERS = ("same concept", "same domain", "any concept")
 Both, Languages = tuple[pd.DataFrame, pd.DataFrame], tuple[Language, Language]
@@ -25,8 +25,8 @@ def load_translations(cfg: Config, first: str, second: str) -> pd.DataFrame | No
 
     A column is named as a language of the run; one translation a row, a word in as many rows as it takes. DataError for an empty cell.
     """
-    path = cfg.data_dir / "swow" / "translations.csv"
-    if first == second or not path.is_file():
+    path = None if first == second else find_optional(cfg.data_dir / "swow", "translations.csv")
+    if path is None:
         return None
     frame = read_table(path, [first, second])
     for name in (first, second):

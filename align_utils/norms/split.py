@@ -21,7 +21,7 @@ from align_utils.config.stages import SAME_SIZE, find_foreign
 from align_utils.norms.strengths import ReadNorms
 from align_utils.stats import wilson_interval
 from align_utils.store.steps import hash_settings, read_frame, save_frame
-from align_utils.store.textfiles import DataError, read_table, refuse
+from align_utils.store.textfiles import DataError, find_optional, read_table, refuse
 
 SPLITS = ("train", "valid", "test")
 # What travels from notebook 01 to the later ones.
@@ -39,8 +39,7 @@ def load_pairs(cfg: Config) -> pd.DataFrame:
 
     DataError where a language's column is missing or a cue stands in two pairs.
     """
-    own = cfg.data_dir / "swow" / "cue_pairs.csv"
-    path = own if own.is_file() else cfg.root / "data" / "pairs.csv"
+    path = find_optional(cfg.data_dir / "swow", "cue_pairs.csv") or cfg.root / "data" / "pairs.csv"
     columns = [f"cue_{language}" for language in cfg.languages]
     frame = read_table(path, [*columns, "domain"])
     for column in columns:

@@ -56,7 +56,8 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
                 f"{folder}: no norms for culture '{name}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
                 "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
             )
-        found = [("find", note, 1) for path, note in ((published, first), (participants, second)) if path and note]
+        notes = [note for path, note in ((published, first), (participants, second)) if path or " do not count: " in note]
+        found = [("find", note.replace(str(folder), folder.name), 1) for note in notes if note]
         trials, repairs, reports = None, {}, []
         if participants is not None:
             form = find_format(participants, cfg.formats, given.format)

@@ -79,6 +79,14 @@ def find_data_file(
     return None, f"in {folder} {'; '.join(parts)}" if parts else f"{folder} is empty, or no folder that can be read"
 
 
+def find_optional(folder: Path, name: str) -> Path | None:
+    """A table that the reader may give, if it is there; DataError where only what looks like it is, which would be passed over in silence."""
+    path, told = find_data_file(folder, [name])
+    if path is None and " do not count: " in told:
+        raise DataError(f"{folder / name}: not there, but {told}. Bring it under this name, or take it away")
+    return path
+
+
 def _list_folder(folder: Path) -> list[Path]:
     """Its files and folders but hidden ones and Excel's locks: by name, numbers as numbers, a file behind its packed copy."""
 

@@ -129,10 +129,14 @@ def test_the_readers_translations_are_added_to_the_concept_pairs(reader, both):
     [
         ("en,zh\nbig,大\nlarge,\n", "translations.csv, line 3: column 'zh': expected a word"),
         ("en,es\nbig,gran\n", "column zh not found"),
+        (
+            None,
+            r"translations.csv: not there, but in .* do not count: translations.xlsx \(another program's format; take or export the CSV\)",
+        ),
     ],
 )
 def test_a_damaged_translation_table_is_named_with_its_line(reader, text, message):
-    (reader.data_dir / "swow" / "translations.csv").write_text(text, encoding="utf-8")
+    (reader.data_dir / "swow" / ("translations.csv" if text else "translations.xlsx")).write_text(text or "", encoding="utf-8")
     with pytest.raises(DataError, match=message):
         overlap.load_translations(reader, "en", "zh")
 

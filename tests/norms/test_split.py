@@ -1,6 +1,7 @@
 """The split: by family, alike in all languages, and proved disjoint; what leaks through it, counted by hand; what stands beside it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -94,6 +95,18 @@ def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path
     for first, second in zip(*found, strict=True):
         assert len(first)
         pd.testing.assert_frame_equal(first, second)
+
+
+def test_pairs_of_the_readers_own_come_first_and_a_file_that_is_none_is_not_passed_over(cfg, tmp_path):
+    own = SimpleNamespace(data_dir=tmp_path, root=cfg.root, languages=cfg.languages)
+    (tmp_path / "swow").mkdir()
+    (tmp_path / "swow/cue_pairs.csv.txt").write_text("cue_en;cue_zh;domain\ndog;狗;animals\n")
+    with pytest.raises(
+        DataError, match=r"cue_pairs.csv: not there, but in .* do not count: cue_pairs.csv.txt .*Bring it under this name"
+    ):
+        split.load_pairs(own)
+    (tmp_path / "swow/cue_pairs.csv.txt").rename(tmp_path / "swow/cue_pairs.csv")
+    assert split.load_pairs(own)["cue_en"].tolist() == ["dog"]
 
 
 def test_our_pairs_are_enough_and_distinct(cfg):
