@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,14 +24,33 @@ NAMES = {
     "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline",
     "graph": "graph of the training norms", "sft_graph": "SFT + graph", "sft_same_size": "SFT, same size as other culture", "uniform": "uniform answers",
 }  # fmt: skip
+# Cultures beside these two take theirs from here (Tol's muted palette), in the order of their names.
+OTHER_CULTURES = ("#117733", "#CC6677", "#88CCEE", "#999933", "#AA4499", "#DDCC77")
+MARKERS = "osD^v"
+# Colour and marker of the run's cultures, set by `use_style`.
+_cultures: dict[str, tuple[str, str]] = {}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
 CHINESE = (
     "Noto Sans CJK SC", "Noto Sans Mono CJK SC", "Source Han Sans SC", "Source Han Mono SC", "SimHei", "WenQuanYi Micro Hei",
 )  # fmt: skip
 
 
-def use_style() -> str:
-    """Set the companion's style and a font with Chinese glyphs; say in one sentence which font that is, or that none is there."""
+def use_style(cultures: Iterable[str] = ()) -> str:
+    """Set the companion's style, a font with Chinese glyphs, and a colour for each culture of the run.
+
+    Parameters
+    ----------
+    cultures : iterable of str
+        The run's, in any order: up to eight have colours of their own, more have a marker of their own too.
+
+    Returns
+    -------
+    str
+        One sentence: which font has the Chinese glyphs, or that none is there.
+    """
+    _cultures.clear()
+    for name in sorted(cultures):
+        _place_culture(name)
     plt.style.use(Path(__file__).with_name("companion.mplstyle"))
     if package := find_spec("mplfonts"):
         for path in sorted(Path(package.origin).parent.rglob("NotoSansCJKsc*.otf")):
@@ -46,8 +66,22 @@ def use_style() -> str:
 def pick_colour(condition: str) -> str:
     """Colour of a stage or culture, also where the name ends a panel's label; the same in every figure."""
     known = [name for name in COLOURS if condition == name or condition.endswith(f" {name}")]
-    # A culture added by YAML has no entry: its colour follows from its name, so that it is the same in every figure.
-    return COLOURS[known[0]] if known else PALETTE[sum(map(ord, condition)) % len(PALETTE)]
+    return COLOURS[known[0]] if known else _place_culture(condition)[0]
+
+
+def pick_marker(culture: str) -> str:
+    """Marker of a culture: a circle, another one where a run has more than eight."""
+    return _place_culture(culture)[1]
+
+
+def _place_culture(condition: str) -> tuple[str, str]:
+    for name, style in _cultures.items():
+        if condition == name or condition.endswith(f" {name}"):
+            return style
+    if condition in COLOURS:
+        return _cultures.setdefault(condition, (COLOURS[condition], MARKERS[0]))
+    more, place = divmod(sum(name not in COLOURS for name in _cultures), len(OTHER_CULTURES))
+    return _cultures.setdefault(condition, (OTHER_CULTURES[place], MARKERS[more % len(MARKERS)]))
 
 
 def name_condition(condition: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from align_utils.plots.common import PALETTE, draw_nothing, make_grid, mark_figure, pick_colour, put_legend_below
+from align_utils.plots.common import PALETTE, draw_nothing, make_grid, mark_figure, pick_colour, pick_marker, put_legend_below
 
 
 def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
@@ -26,7 +26,7 @@ def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
     """
     figure, axes = plt.subplots(figsize=(5.2, 3.4))
     for culture, part in frame.groupby("culture", sort=False):
-        axes.plot(part["rank"], part["strength"], marker="o", ms=3, color=pick_colour(culture), label=culture)
+        axes.plot(part["rank"], part["strength"], marker=pick_marker(culture), ms=3, color=pick_colour(culture), label=culture)
         axes.fill_between(part["rank"], part["low"], part["high"], color=pick_colour(culture), alpha=0.15, lw=0)
     axes.set(xscale="log", yscale="log", xlabel="rank of the response", ylabel="strength (count / N)")
     ticks = [rank for rank in (1, 2, 3, 5, 10, 15, 20, 50, 100) if rank <= frame["rank"].max()]

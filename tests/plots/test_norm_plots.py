@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from align_utils import plots
+from align_utils.config.stages import TARGETS
+from align_utils.plots import common
 
 plots.use_style()
 CULTURES = ["us", "model-of-some-length cn"]
@@ -19,6 +21,23 @@ def test_every_culture_has_its_line_and_its_mean():
     figure = plots.norms.plot_structure(pd.DataFrame(rows, columns=["culture", "basis", "measure", "value"]))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["as listed", "rarefied"]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [26.5, 26.5]
+
+
+def test_each_culture_of_a_run_has_a_colour_of_its_own_whatever_the_order():
+    names = ["us", "cn", "oceania", "uk", "usf", "eat", "rp", "nl"]
+    styles = []
+    for order in (names, names[::-1]):
+        plots.use_style(order)
+        styles.append({name: common.pick_colour(name) for name in names})
+    assert styles[0] == styles[1] and len(set(styles[0].values())) == 8
+    assert common.pick_colour("gemma oceania") == styles[0]["oceania"], "a panel's label"
+    assert styles[0]["us"] == common.COLOURS["us"] and not set(styles[0].values()) & {common.COLOURS[name] for name in TARGETS}
+    plots.use_style([*names, "nz", "au", "sa", "sg", "es", "de", "fr", "it"])
+    every = {
+        (common.pick_colour(name), common.pick_marker(name))
+        for name in [*names, "nz", "au", "sa", "sg", "es", "de", "fr", "it"]
+    }
+    assert len(every) == 16, "beyond eight the markers differ"
 
 
 @pytest.mark.parametrize("mutual", [True, False])
