@@ -58,8 +58,10 @@ def link_words(pairs: pd.DataFrame, norms: Both, languages: Languages, translati
     return {word: frozenset(others) for word, others in links.items()}
 
 
-def match_mass(p: dict[str, int], q: dict[str, int], links: Links) -> float:
+def match_mass(p: dict[str, int], q: dict[str, int], links: Links, *, totals: tuple[int, int] | None = None) -> float:
     """Largest share of two distributions (word to count) that can be matched along links, in [0, 1] (`compare_overlap`).
+
+    `totals`: of counts, where p and q are but a part of them; default their own sums.
 
     ValueError for words with several counterparts and more than 2 ** 31 as the product of the two sums of counts.
 
@@ -68,7 +70,7 @@ def match_mass(p: dict[str, int], q: dict[str, int], links: Links) -> float:
     >>> match_mass({"big": 1, "large": 1}, {"大": 3, "树": 1}, {"big": frozenset("大"), "large": frozenset("大")})
     0.75
     """
-    all_p, all_q = sum(p.values()), sum(q.values())
+    all_p, all_q = totals or (sum(p.values()), sum(q.values()))
     # Over the common denominator the shares are whole numbers, so that the flow is exact.
     gives, takes = np.fromiter(p.values(), np.int64) * all_q, np.fromiter(q.values(), np.int64) * all_p
     return float(_flow(gives, takes, *find_edges(p, q, links)) / (all_p * all_q))
@@ -110,16 +112,16 @@ def _flow(gives: np.ndarray, takes: np.ndarray, rows: list[int], columns: list[i
 
 
 def compare_overlap(norms: Both, pairs: pd.DataFrame, links: Links, languages: Languages, *, k: int) -> pd.DataFrame:
-    """Overlap of two cultures' associations per concept pair, over the responses that can be linked at all.
+    """How much two cultures' associations share at least, per concept pair: a lower bound, since most words cannot be linked.
 
-    A response is linked if `links` knows it, whether or not the other culture gave its counterpart. With p and q the shares of
-    the linked responses, the overlap is the largest mass that can be moved from p to q along the links, each word giving and
-    taking no more than its share (a maximum flow). Where every word has one counterpart that is sum min(p_i, q_i). A word with
-    several translations may spread over them but is never counted twice.
+    A response is linked if `links` knows it, whether or not the other culture gave its counterpart. With p and q the shares of the
+    responses among all that people gave to the two cues, the overlap is the largest mass that can be moved from p to q along the links,
+    each word giving and taking no more than its share (a maximum flow). Where every word has one counterpart that is sum min(p_i, q_i). A
+    word with several translations may spread over them but is never counted twice. More links can only add to it.
 
-    The columns of `pairs` (`first`, `second`: cues) and `overlap` in [0, 1] (NaN where one side has no linked response), `jaccard` (of
-    the linked ones among the k strongest, words paired off along links), `covered_first`, `covered_second` (share of the listed mass that
-    is linked) and `covered`, the smaller.
+    The columns of `pairs` (`first`, `second`: cues) and `overlap` in [0, 1], `jaccard` (of the linked ones among the k strongest, words
+    paired off along links; NaN where one side has none), `covered_first`, `covered_second` (share of the listed mass that is linked) and
+    `covered`, the smaller, which the overlap cannot exceed.
 
     Examples
     --------
@@ -130,17 +132,16 @@ def compare_overlap(norms: Both, pairs: pd.DataFrame, links: Links, languages: L
     >>> links = {"cat": frozenset(["猫"]), "bone": frozenset(["骨头"])}
     >>> pair = pd.DataFrame({"first": ["dog"], "second": ["狗"]})
     >>> compare_overlap((dog, gou), pair, links, both, k=5)[["overlap", "jaccard", "covered"]].values.tolist()
-    [[0.75, 0.5, 0.5]]
+    [[0.5, 0.5, 0.5]]
     """
     known = set(links), set().union(*links.values())
     lists = [_list_linked(*side, k) for side in zip(norms, known, languages, strict=True)]
     rows = []
     for pair in pairs.to_dict("records"):
-        (p, p_top, p_share), (q, q_top, q_share) = (
-            side[pair[name]] for side, name in zip(lists, ("first", "second"), strict=True)
-        )
+        (p, p_top, p_all), (q, q_top, q_all) = (side[pair[name]] for side, name in zip(lists, ("first", "second"), strict=True))
+        p_share, q_share = sum(p.values()) / p_all, sum(q.values()) / q_all
         rows.append({
-            **pair, "overlap": match_mass(p, q, links) if p and q else np.nan,
+            **pair, "overlap": match_mass(p, q, links, totals=(p_all, q_all)),
             "jaccard": match_sets(p_top, q_top, links) if p_top and q_top else np.nan,
             "covered_first": p_share, "covered_second": q_share, "covered": min(p_share, q_share),
         })  # fmt: skip
@@ -180,8 +181,8 @@ def compare_partners(
 def summarise_partners(partners: pd.DataFrame, **settings) -> pd.DataFrame:
     """Mean overlap of the true pairs and of the chance lines, and how far the true pairs stand above each line.
 
-    `partner, value, low, high, n` (first cues), `above, above_low, above_high` (mean over the first cues that have both; NaN in the first
-    row). Families are resampled; that a partner serves several first cues is not modelled.
+    `partner, value, low, high, n` (first cues), `covered` (mean share of the mass that can be linked on both sides: no mean overlap exceeds
+    it), `above, above_low, above_high` (mean over the first cues that have both; NaN in the first row). Families are resampled; that a partner serves several first cues is not modelled.
     """
     means = _average_rounds(partners)
     table = summarise(means, ["partner"], "overlap", unit="family", **settings)
@@ -191,6 +192,7 @@ def summarise_partners(partners: pd.DataFrame, **settings) -> pd.DataFrame:
         gap = (wide[PARTNERS[0]] - wide[name]).dropna() if name != PARTNERS[0] else wide.iloc[:0, 0]
         rows.append(bootstrap_interval(gap, gap.index.get_level_values("family"), **settings))
     # The shape holds for no row too: nothing may be linked at all.
+    table["covered"] = table["partner"].map(partners.groupby("partner")["covered"].mean())
     table[["above", "above_low", "above_high"]] = np.array(rows, dtype=float).reshape(-1, 3)
     return table
 
@@ -198,7 +200,7 @@ def summarise_partners(partners: pd.DataFrame, **settings) -> pd.DataFrame:
 def summarise_domains(partners: pd.DataFrame, **settings) -> pd.DataFrame:
     """Mean overlap per domain, true pairs beside wrong partners of the same domain: `label, group, value, low, high, n`.
 
-    The least shared domain first; domains without a linked true pair are left out.
+    The lowest first; the label says how much of the domain's mass can be linked on both sides.
     """
     means = _average_rounds(partners[partners["partner"].isin(PARTNERS[:2])])
     table = summarise(means, ["domain", "partner"], "overlap", unit="family", **settings)
@@ -206,16 +208,18 @@ def summarise_domains(partners: pd.DataFrame, **settings) -> pd.DataFrame:
     order = {domain: place for place, domain in enumerate(true["domain"])}
     table = table[table["domain"].isin(order)].sort_values("domain", key=lambda names: names.map(order), kind="stable")
     table["n"] = table["domain"].map(true.set_index("domain")["n"])
+    covered = partners[partners["partner"] == PARTNERS[0]].groupby("domain")["covered"].mean()
+    table["domain"] = [f"{domain}, {covered[domain]:.0%} covered" for domain in table["domain"]]
     return table.rename(columns={"domain": "label", "partner": "group"}).reset_index(drop=True)
 
 
-def pick_extremes(overlap: pd.DataFrame, *, size: int, share: float = 0.5) -> pd.DataFrame:
-    """The most and the least shared concepts (`side`, `size` rows each), among the `share` of which most mass is linked on both sides.
+def pick_extremes(overlap: pd.DataFrame, *, size: int, covered: float = 0.5) -> pd.DataFrame:
+    """The most and the least shared concepts (`side`, `size` rows each), of those with so much of the mass `covered` on both sides.
 
-    Where little is linked, one word makes the overlap 0 or 1. Ties are broken by the linked mass, larger first, then by the cue.
+    Where little is linked, a low bound says nothing: two lists that both hold Starbucks can share nothing that is linked. The frame is empty
+    where no concept is covered so well. Ties are broken by the linked mass, larger first, then by the cue.
     """
-    known = overlap.dropna(subset="overlap")
-    known = known[known["covered"] >= known["covered"].quantile(1 - share)]
+    known = overlap[overlap["covered"] >= covered]
     size = min(size, len(known) // 2)
     most = known.sort_values(["overlap", "covered", "first"], ascending=[False, False, True]).head(size)
     least = known.drop(most.index).sort_values(["overlap", "covered", "first"], ascending=[True, False, True]).head(size)
@@ -252,8 +256,8 @@ def _average_rounds(partners: pd.DataFrame) -> pd.DataFrame:
     return known.groupby(["partner", "domain", "first", "family"], sort=False)["overlap"].mean().reset_index()
 
 
-def _list_linked(norms: pd.DataFrame, known: set[str], language: Language, k: int) -> dict[str, tuple[dict, list, float]]:
-    """Per cue: the linked forms with their counts, those of them among the k strongest, and the share of the mass linked."""
+def _list_linked(norms: pd.DataFrame, known: set[str], language: Language, k: int) -> dict[str, tuple[dict, list, int]]:
+    """Per cue: the linked forms with their counts, those of them among the k strongest, and the sum of all counts."""
     forms = {word: language.normalise(word) for word in norms["response"].unique()}
     counts: dict[str, dict[str, int]] = {cue: {} for cue in norms["cue"].unique()}
     top: dict[str, dict[str, None]] = {cue: {} for cue in counts}
@@ -266,4 +270,4 @@ def _list_linked(norms: pd.DataFrame, known: set[str], language: Language, k: in
             if rank <= k:
                 top[cue][form] = None
     mass = norms.groupby("cue")["count"].sum().to_dict()
-    return {cue: (linked, list(top[cue]), sum(linked.values()) / mass[cue]) for cue, linked in counts.items()}
+    return {cue: (linked, list(top[cue]), mass[cue]) for cue, linked in counts.items()}

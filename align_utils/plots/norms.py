@@ -115,9 +115,9 @@ def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: 
     Parameters
     ----------
     frame : DataFrame
-        `partner, overlap` (`norms.describe.compare_partners`); rows without an overlap are not drawn.
+        `partner, overlap` (`norms.overlap.compare_partners`).
     means : DataFrame
-        `partner, value, low, high, n` (`norms.describe.summarise_partners`), the first row for the true pairs.
+        `partner, value, low, high, n, covered` (`norms.overlap.summarise_partners`), the first row for the true pairs.
     title, mark : str
         Title and watermark.
 
@@ -125,7 +125,7 @@ def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: 
     -------
     matplotlib.figure.Figure
     """
-    if means.empty:
+    if means.empty or not means["covered"].any():
         return draw_nothing(f"{title}: no response is linked across the languages", mark=mark)
     figure, axes = plt.subplots(figsize=(6.2, 4.0))
     edges = np.linspace(0, 1, 21)
@@ -135,9 +135,9 @@ def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: 
         if row.Index == 0:
             axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.25, color=colour)
         axes.hist(values, edges, weights=weights, histtype="step", lw=1.4, color=colour)
-        label = f"{row.partner}: mean {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n} cues"
+        label = f"{row.partner}: mean {row.value:.3f} [{row.low:.3f}, {row.high:.3f}] of {row.covered:.3f} covered, n = {row.n} cues"
         axes.axvline(row.value, color=colour, ls="--", lw=1.2, label=label)
-    axes.set(xlim=(0, 1), yscale="log", xlabel="overlap of the linked responses (0 to 1)", ylabel="share of pairs (log)")
+    axes.set(xlim=(0, 1), yscale="log", xlabel="overlap, at least (0 to 1)", ylabel="share of pairs (log)")
     axes.set_title(title)
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     put_legend_below(figure, axes, columns=1)

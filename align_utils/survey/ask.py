@@ -56,6 +56,8 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)
         for ((adapter, stage), key), step in steps.items():
             frame = pd.read_parquet(step.folder / "answers.parquet")
+            if frame.empty:  # no question has texts to read
+                continue
             frame = frame.assign(model=name, adapter=adapter, stage=stage, seed=seed)
             (written if key == "generated" else scored).append(frame)
     frame = add_priors(pd.concat(scored, ignore_index=True), items)
@@ -129,9 +131,11 @@ def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> 
 def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
     """Shares of the options by the probability of their whole text, one read-out a reading of TEXT_READINGS.
 
-    Questions with options that are bare numerals have no texts and are left out.
+    Questions with options that are bare numerals have no texts and are left out; without any other the frame is empty.
     """
     asked, batch = [q for q in asked if q.worded], cfg.profile.survey.batch_tokens
+    if not asked:
+        return pd.DataFrame()
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
     rows = read_texts(model, tokenizer, given, [q.group for q in asked], batch_tokens=batch)

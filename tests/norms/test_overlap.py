@@ -35,12 +35,12 @@ def test_overlap_worked_by_hand(both):
     pairs = pd.DataFrame({"first": ["dog"], "second": ["狗"], "domain": ["animals"]})
     known = link(cat="猫", bone="骨", meat="肉")
     (row,) = overlap.compare_overlap((first, second), pairs, known, both, k=5).to_dict("records")
-    assert row["overlap"] == pytest.approx(0.5) and row["jaccard"] == pytest.approx(1 / 3) and row["domain"] == "animals"
+    assert row["overlap"] == pytest.approx(0.4) and row["jaccard"] == pytest.approx(1 / 3) and row["domain"] == "animals"
     assert (row["covered_first"], row["covered_second"], row["covered"]) == pytest.approx((0.8, 1, 0.8))
     (top,) = overlap.compare_overlap((first, second), pairs, known, both, k=1).to_dict("records")
     assert top["jaccard"] == 1 and top["overlap"] == row["overlap"], "k cuts the sets, not the mass"
     (none,) = overlap.compare_overlap((first, second), pairs, link(bone="骨"), both, k=5).to_dict("records")
-    assert np.isnan(none["overlap"]) and np.isnan(none["jaccard"]) and none["covered"] == 0 and none["covered_first"] == 0.4
+    assert none["overlap"] == 0 and np.isnan(none["jaccard"]) and none["covered"] == 0 and none["covered_first"] == 0.4
 
 
 def test_a_word_with_many_translations_is_never_counted_twice_nor_chained():
@@ -178,20 +178,33 @@ def test_chance_lines_find_what_was_planted(both):
     assert table.loc["same domain", "above"] == pytest.approx(0.6)
     domains = overlap.summarise_domains(partners, **SETTINGS)
     assert domains["value"].tolist() == pytest.approx([1, 0.4, 1, 0.4]) and domains["n"].tolist() == [3] * 4
-    assert domains["label"].tolist() == ["a", "a", "b", "b"]
+    assert domains["label"].tolist() == ["a, 100% covered"] * 2 + ["b, 100% covered"] * 2
 
 
-def test_extremes_are_the_ends_and_never_the_same():
-    frame = pd.DataFrame({
-        "first": list("abcdef"), "overlap": [0.1, 0.9, 0.0, 0.0, np.nan, 1.0], "covered": [0.5, 0.5, 0.4, 0.6, 0.0, 0.1],
-    })  # fmt: skip
-    picked = overlap.pick_extremes(frame, size=2, share=0.8)
+def test_extremes_are_the_ends_of_what_is_well_covered_and_never_the_same():
+    """Coffee and 咖啡 both lead to Starbucks, which no pair links: their bound of 0 is no sign of difference and is not shown."""
+    rows = [("a", 0.1, 0.5), ("b", 0.5, 0.6), ("coffee", 0.0, 0.2), ("d", 0.0, 0.6), ("e", 0.0, 0.7), ("f", 0.1, 0.1)]
+    frame = pd.DataFrame(rows, columns=["first", "overlap", "covered"])
+    picked = overlap.pick_extremes(frame, size=2)
     assert picked["side"].tolist() == ["most shared"] * 2 + ["least shared"] * 2
-    assert picked["first"].tolist() == ["b", "a", "d", "c"], (
-        "f rests on too little; of two zeros the better covered comes first"
-    )
-    few = overlap.pick_extremes(frame.head(3), size=5, share=1.0)
-    assert few["first"].tolist() == ["b", "c"]
+    assert picked["first"].tolist() == ["b", "a", "e", "d"], "of two zeros the better covered comes first"
+    assert overlap.pick_extremes(frame.assign(covered=0.4), size=2).empty
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(words_a), counts_over, min_size=1),
+       st.dictionaries(st.sampled_from(words_b), counts_over, min_size=1), edges_of, edges_of)  # fmt: skip
+def test_the_overlap_is_a_lower_bound_that_more_links_can_only_raise(english, chinese, p, q, few, more):
+    def bound(edges):
+        known = {a: frozenset(b for one, b in edges if one == a) for a in words_a if any(one == a for one, _ in edges)}
+        pair = pd.DataFrame({"first": ["dog"], "second": ["狗"]})
+        (row,) = overlap.compare_overlap((build("dog", **p), build("狗", **q)), pair, known, (english, chinese), k=5).to_dict(
+            "records"
+        )
+        return row["overlap"], row["covered"]
+
+    (low, covered), (high, _) = bound(few), bound(few | more)
+    assert low <= covered + 1e-12 and low <= high + 1e-12
 
 
 def test_lists_stand_side_by_side_with_the_shared_words_marked(both):

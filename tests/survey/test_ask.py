@@ -54,6 +54,12 @@ def ask(cfg, language, k):
     ]  # fmt: skip
 
 
+def test_texts_are_read_where_a_language_or_a_run_has_none(cfg, tiny):
+    frame = survey_ask.score_options(cfg, *tiny, [*ask(cfg, "en", 3), *ask(cfg, "zh", 10)])
+    assert set(frame["language"]) == {"en"} and set(frame["readout"]) == set(survey_ask.TEXT_READINGS)
+    assert survey_ask.read_answers(cfg, *tiny, ask(cfg, "zh", 10), "text").empty
+
+
 def read_plainly(model, tokenizer, prompt, text):
     """Log-probability of a text after a prompt: one whole uncached pass."""
     whole, start = tokenizer(prompt + text)["input_ids"], len(tokenizer(prompt)["input_ids"])
