@@ -161,6 +161,7 @@ def open_page(notebook: str, profile: str) -> Page:
     """Load a profile (`config.load` says what can go wrong), save it as resolved beside the results, and open the notebook's page."""
     cfg = load(profile)
     save_resolved(cfg)
+    pd.set_option("display.max_colwidth", None)  # a table is read in the notebook: nothing in its cells is cut
     return Page(notebook, cfg)
 
 

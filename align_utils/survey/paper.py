@@ -14,20 +14,25 @@ from align_utils.survey.distances import CHINA, pick_pair
 from align_utils.survey.shifts import REFERENCE_SHIFTS
 
 USA = "USA"
-# Claim, the paper's words, the country, and what the run must reach to say 'reproduced' (relative gain, or scale points).
+# The versions of the paper that state a claim.
+FIRST, MOST, EVERY = "arXiv v1, review version", "arXiv v1, v2, ACL", "all versions"
+# Claim, the paper's words, the version, the country, and the relative gains between which a run says 'reproduced'.
 GAINS = (
-    ("P@5 gain over the vanilla model, English", "+16 to +20 %", USA, 0.16),
-    ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", CHINA, 0.43),
+    ("P@5 gain over the vanilla model, English", "+16 to +20 %", MOST, USA, (0.16, 0.20)),
+    ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", MOST, CHINA, (0.43, 1.65)),
 )
-CONCRETENESS = ("median concreteness of the associations", "+0.20", 0.20)
-COUNTS = {"Qwen2.5-7B": "answers aligned with China", "Llama-3.1-8B": "answers aligned with China (US bias falls)"}
+CONCRETENESS = ("median concreteness of the associations", "+0.20", FIRST, 0.20)
+COUNTS = {
+    "Qwen2.5-7B": ("answers aligned with China", EVERY),
+    "Llama-3.1-8B": ("answers aligned with China", "review version (v1: US bias drops by one-third)"),
+}
 # The paper's counts of so many answers aligned with China: before, after.
 PAPER_COUNTS, PAPER_ITEMS = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}, 50
 UNTESTED = "not testable here"
 # Names of the vanilla models of that size, from whatever server they answer.
 LARGE = re.compile(r"7[02]b", re.IGNORECASE)
 PRECISION, ALIGNED = "precision_at_5_attested", "aligned_with_china"
-PAPER_COLUMNS = ["claim", "paper", "ours", "low", "high", "n", "data", "model", "verdict"]
+PAPER_COLUMNS = ["claim", "paper", "version", "ours", "low", "high", "n", "data", "model", "verdict"]
 
 
 # A finding is what the run has to say to a claim: `ours` (words), `low, high` of a difference (or a share) and its `n`, `verdict`.
@@ -63,8 +68,9 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     `metrics` are from `store.load_metrics`, or of a page (`gather_metrics`). Returns PAPER_COLUMNS, a row a claim and model. `low, high` is
     the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of the share after tuning (counts). A
     stand-in for the paper's models and the sample get no verdict of their own. `verdict`, by rule: 'reproduced' (the difference is shown
-    and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'same direction'
-    (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen', or 'not testable here'. Against a 70B
+    and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'larger gain' (beyond
+    the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen', or
+    'not testable here'. `version`: which versions of the paper state the claim. Against a 70B
     model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
     not measured the claim is not testable.
     """
@@ -76,29 +82,29 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         if LARGE.search(model):
             continue  # what the others are held against, not tuned itself
         mine = metrics[metrics["model"] == model]
-        found = [(claim, paper, _find_gain(mine, ours.get(country), goal)) for claim, paper, country, goal in GAINS]
-        found.append((*CONCRETENESS[:2], _find_concreteness(mine, ours.get(USA), CONCRETENESS[2])))
-        found.append(("valence and arousal at human level", "at human level", _find_level(mine)))
-        for tuned, claim in COUNTS.items():
+        found = [(*claim, _find_gain(mine, ours.get(country), goal)) for *claim, country, goal in GAINS]
+        found.append((*CONCRETENESS[:3], _find_concreteness(mine, ours.get(USA), CONCRETENESS[3])))
+        found.append(("valence and arousal at human level", "at human level", FIRST, _find_level(mine)))
+        for tuned, (claim, version) in COUNTS.items():
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
             if cfg.models[model].in_paper in {None, tuned}:
                 row = counts.loc[tuned]
-                found.append((f"{claim}, {tuned}", _tell_counts(row), _find_aligned(mine, row, china, language)))
-        found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", _find_size(mine, large, china)))
+                found.append((f"{claim}, {tuned}", _tell_counts(row), version, _find_aligned(mine, row, china, language)))
+        found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", EVERY, _find_size(mine, large, china)))
         # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
         reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
-        for claim, paper, finding in found:
+        for claim, paper, version, finding in found:
             verdict = finding.get("verdict", "")
             if not verdict:
                 verdict = UNTESTED + (f" ({reason})" if reason else "")
             elif reason and not verdict.startswith(UNTESTED):
                 verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
-            names = {"claim": claim, "paper": paper, "data": cfg.profile.data, "model": model}
+            names = {"claim": claim, "paper": paper, "version": version, "data": cfg.profile.data, "model": model}
             rows.append(names | finding | {"verdict": verdict})
     return pd.DataFrame(rows, columns=PAPER_COLUMNS)
 
 
-def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:
+def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: tuple[float, float]) -> dict:
     part = metrics[(metrics["culture"] == culture) & (metrics["subset"] == "all")]
     level = part[part["metric"] == PRECISION].set_index("stage")
     gap = part[(part["metric"] == f"{PRECISION}_difference") & (part["method"] == "ppo - few_shot")]
@@ -112,7 +118,9 @@ def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:
     else:
         gain = after / before - 1
         text += f" ({gain:+.0%})"
-    return _judge(text, gap, gain, goal)
+    finding = _judge(text, gap, gain, goal[0])
+    larger = finding["verdict"] == "reproduced" and round(gain, 2) > goal[1]
+    return finding | ({"verdict": "larger gain"} if larger else {})
 
 
 def _find_concreteness(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:

@@ -26,7 +26,8 @@ def list_gain(few, low, ppo, gap_low, *, culture="us", frequency=0.05):
 @pytest.mark.parametrize(
     ("numbers", "ours", "verdict"),
     [
-        ((0.2, 0.15, 0.3, 0.05), "0.20 -> 0.30 (+50%)", "reproduced"),
+        ((0.2, 0.15, 0.236, 0.01), "0.20 -> 0.24 (+18%)", "reproduced"),
+        ((0.2, 0.15, 0.3, 0.05), "0.20 -> 0.30 (+50%)", "larger gain"),
         ((0.2, 0.15, 0.21, 0.005), "0.20 -> 0.21 (+5%)", "same direction"),
         ((0.2, 0.15, 0.3, -0.01), "0.20 -> 0.30 (+50%)", "not seen"),
         ((0.06, 0.03, 0.3, 0.1), "0.06 -> 0.30 (vanilla at the baselines' level: no ratio)", "same direction"),
