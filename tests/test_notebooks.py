@@ -167,6 +167,7 @@ def test_a_third_culture_is_files_and_yaml_only(tmp_path):
     culture["norms"] = {"strengths": {"R123": ["strength.SWOWRP.R123*"]}}
     (settings / "cultures/rp.yaml").write_text(yaml.safe_dump(culture))
     overlay = {"extends": "smoke", "data": "real", "cultures": ["us", "rp"], "norms": {"valid_pairs": 4, "test_pairs": 8}}
+    overlay["controls"] = ["control_shuffled", "control_foreign"]  # a handful of pairs translates no norms
     (settings / "profiles/third.yaml").write_text(yaml.safe_dump(overlay))
     (data / "swow").mkdir(parents=True)
     sample = ROOT / "data/sample/swow/strength.SWOW-EN-US.R123.sample.csv"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.lexical.lists import load_lists
+from align_utils.lexical.lists import read_lists
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.norms.split import CultureNorms
 
@@ -115,7 +115,7 @@ def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.Dat
     MissingInput
         A model's lists have not been made yet.
     """
-    made = {"valid": load_lists(cfg, "_valid"), "test": load_lists(cfg)}
+    made = {"valid": read_lists(cfg, "_valid"), "test": read_lists(cfg)}
     sft = {split: frame[frame["stage"] == "sft"] for split, frame in made.items()}
     parts, grids, most = [], [], max(cfg.profile.lexical.ks)
     for culture, own in people.items():

@@ -153,7 +153,7 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     MissingInput
         A model's lists have not been made yet.
     """
-    lists, grids = load_lists(cfg), []
+    lists, grids = read_lists(cfg), []
     for model in cfg.models:
         for culture in cfg.cultures:
             grid = read_frame(cfg.runs / "associations" / f"{model}_{culture}_grid.csv", made_by="04_lexical_alignment")
@@ -161,7 +161,7 @@ def load_associations(cfg: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     return lists, pd.concat(grids, ignore_index=True)
 
 
-def load_lists(cfg: Config, ending: str = "") -> pd.DataFrame:
+def read_lists(cfg: Config, ending: str = "") -> pd.DataFrame:
     """`LISTS` of every model and culture for the test cues, or for the validation cues (`ending='_valid'`)."""
     folder, cells = cfg.runs / "associations", [(model, culture) for model in cfg.models for culture in cfg.cultures]
     paths = [folder / f"{model}_{culture}{ending}.parquet" for model, culture in cells]

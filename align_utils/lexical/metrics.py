@@ -51,10 +51,12 @@ def list_metrics(cfg: Config, tables: dict[str, pd.DataFrame]) -> list[dict]:
     list of dict
         Fields of `store.page.METRIC_FIELDS`; a comparison is the `method`, people's records have stage `human`.
     """
-    people, rated, level = (tables["precision"]["stage"] == "human"), tables["ratings"], tables["level"]
+    # The models on the cues that people answered stand in the table alone, beside people's own row.
+    shown = tables["precision"].query("subset != 'answered' or stage == 'human'")
+    people, rated, level = (shown["stage"] == "human"), tables["ratings"], tables["level"]
     rated = rated[rated["statistic"] == rated["rating"].map(STATISTICS).fillna("mean")]
     tables = tables | {
-        "precision": tables["precision"][~people], "ceiling": tables["precision"][people].assign(method=lambda part: part["reading"]),
+        "precision": shown[~people], "ceiling": shown[people].assign(method=lambda part: part["reading"], subset="all"),
         "ratings": rated, "same_cues": rated[rated["stage"] != "human"], "level": level.assign(all="", method=level["rating"]),
         **{name: tables[name].assign(decoding="sampled") for name in ("panels", "panel_gaps", "drawn", "drawn_gaps")},
     }  # fmt: skip

@@ -126,7 +126,7 @@ def _paper(folder: Path) -> str:
     frame = _read(folder, "tab06_paper")
     interval = _bracket(frame.assign(value=0), ".2f").str.removeprefix("0.00 ").where(frame["low"].notna(), "")
     frame = frame.assign(interval=interval, n=[f"{n:.0f}" if n == n else "" for n in frame["n"]])
-    return frame[["claim", "paper", "version", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
+    return frame[["claim", "paper", "ours", "interval", "n", "data", "model", "verdict"]].to_markdown(index=False)
 
 
 def _costs(folder: Path) -> str:

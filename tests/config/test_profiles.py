@@ -77,7 +77,10 @@ def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
         ({"cultures": ["us", "atlantis"]}, ["atlantis.yaml", "cn, odd, uk, us"]),
         ({"cultures": ["us"]}, ["broken.yaml", "field 'cultures'", "name two or more", "found ['us']"]),
         ({"cultures": ["us", "us"]}, ["field 'cultures'", "each once"]),
-        ({"cultures": ["us", "uk"]}, ["field 'controls': control_foreign cross", "us, uk all speak 'en'; take them off"]),
+        (
+            {"cultures": ["us", "uk"]},
+            ["field 'controls': control_other_culture and control_foreign cross", "us, uk all speak 'en'; take them off"],
+        ),
         ({"cultures": ["us", "odd"]}, ["odd.yaml: field 'norms.format': 'none' is no file of", "swow-balanced"]),
         ({"models": ["gpt-9"]}, ["gpt-9.yaml", "tiny"]),
         ({"models": ["tiny", "qwen2.5-7b-4bit"]}, ["tiny (transformers), qwen2.5-7b-4bit (unsloth): one backend a profile"]),

@@ -10,7 +10,7 @@ from align_utils.plots import lexical as lexical_plots
 
 def list_rated(cfg, means, gaps, level):
     """The ratings' records alone: the other tables are empty."""
-    empty = pd.DataFrame(columns=["culture", "stage", "reading", "measure"])
+    empty = pd.DataFrame(columns=["culture", "stage", "subset", "reading", "measure"])
     names = ("precision", "differences", "agreement", "panels", "panel_gaps", "drawn", "drawn_gaps")
     return metrics.list_metrics(cfg, dict.fromkeys(names, empty) | {"ratings": means, "rating_gaps": gaps, "level": level})
 

@@ -434,5 +434,6 @@ def test_contrasts_name_the_methods_and_controls_of_the_profile(project):
     plain = change(cfg, controls=controls, critic_free={"methods": []})
     assert stages.list_contrasts(plain) == [
         ("sft", "few_shot"), ("ppo", "few_shot"), ("ppo", "sft"), *(("sft", name) for name in controls),
+        ("sft_same_size", "control_other_culture"),
         ("control_other_culture", "few_shot"), ("control_foreign", "few_shot"),
     ]  # fmt: skip
