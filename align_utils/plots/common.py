@@ -17,12 +17,15 @@ COLOURS = {
     "human": "#000000", "human_top5": "#000000", "human_half": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9",
     "sft": "#E69F00", "ppo": "#D55E00", "rloo": "#0072B2", "grpo": "#6A3D9A",
     "graph": "#332288", "sft_graph": "#AA4499", "sft_same_size": "#DDCC77",
+    "control_shuffled": "#B0B0B0", "control_other_culture": "#8C6D31", "control_foreign": "#6B8E23",
     "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 NAMES = {
     "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot",
     "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline",
-    "graph": "graph of the training norms", "sft_graph": "SFT + graph", "sft_same_size": "SFT, same size as other culture", "uniform": "uniform answers",
+    "graph": "graph of the training norms", "sft_graph": "SFT + graph", "sft_same_size": "SFT, as few cues as the control",
+    "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
+    "control_foreign": "control: other culture's adapter", "uniform": "uniform answers",
 }  # fmt: skip
 # Cultures beside these two take theirs from here (Tol's muted palette), in the order of their names.
 OTHER_CULTURES = ("#117733", "#CC6677", "#88CCEE", "#999933", "#AA4499", "#DDCC77")

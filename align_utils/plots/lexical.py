@@ -54,7 +54,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         row[0].set_ylabel("Precision@K")
     for axes in grid[-1]:
         axes.set_xlabel("K")
-    put_legend_below(figure, max(grid.ravel(), key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    put_legend_below(figure, max(grid.ravel(), key=lambda axes: len(axes.get_legend_handles_labels()[1])), columns=3)
     return mark_figure(figure, mark)
 
 
