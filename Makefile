@@ -14,12 +14,13 @@ export ALIGN_OUTPUT ALIGN_DATA
 # Results lie here, or in the folder that ALIGN_OUTPUT names.
 RUN := $(if $(ALIGN_OUTPUT),$(call link,$(ALIGN_OUTPUT))/)runs/$(PROFILE)
 STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
-NUMBERS := $(foreach stem,$(STEMS),$(firstword $(subst _, ,$(stem))))
+EXTRA := $(basename $(notdir $(sort $(wildcard notebooks/appendix/A[0-9]_*.ipynb))))
+NUMBERS := $(foreach stem,$(STEMS) $(EXTRA),$(firstword $(subst _, ,$(stem))))
 FIRST := $(RUN)/done/$(firstword $(STEMS))
 # A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below changes with that alone.
 ifneq ($(shell grep -s '^data: real' notebooks/settings/profiles/$(PROFILE).yaml),)
 REAL := $(foreach part,swow ratings wvs,$(call quote,$(ALIGN_DATA)/$(part)))
-ifneq ($(filter reproduce ablation $(NUMBERS),$(MAKECMDGOALS)),)
+ifneq ($(filter reproduce appendix ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
 $(shell mkdir -p $(RUN)/done; p=$(call quote,$(ALIGN_DATA)); echo "$$p" | cmp -s - $(FOLDER) || echo "$$p" > $(FOLDER))
 endif
@@ -47,15 +48,17 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
+.PHONY: help reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
-	@echo "01 .. 06    one notebook and what it needs"
+	@echo "01 .. 06    one notebook and what it needs; A1 .. A6 one of the appendix"
 	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."
 
 reproduce: plan $(addprefix $(RUN)/done/,$(STEMS)) summary ## run what is stale of all notebooks, then list figures and tables
+
+appendix: $(addprefix $(RUN)/done/,$(EXTRA)) summary ## what a reviewer asks for: the notebooks of notebooks/appendix, after the main line
 
 plan: $(READY)
 	@$(PY) -m align_utils.run --profile $(PROFILE) --plan
@@ -64,7 +67,7 @@ summary: $(READY)
 	@$(PY) -m align_utils.run --profile $(PROFILE) --summary
 
 smoke: ## the whole companion with a tiny random model: a look at the machinery
-	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
+	@$(MAKE) --no-print-directory reproduce appendix PROFILE=smoke
 
 ablation: $(RUN)/done/$(firstword $(STEMS)) ## train and judge variants on validation cues (ABLATION=sft or another of notebooks/settings/ablations)
 	$(PY) -m align_utils.training.ablation $(or $(ABLATION),sft) --profile $(PROFILE)
@@ -103,13 +106,17 @@ $(foreach stem,$(STEMS),\
 	$(eval $(firstword $(subst _, ,$(stem))): $(RUN)/done/$(stem))\
 	$(eval $(RUN)/done/$(stem): notebooks/$(stem).ipynb $(previous) | $(READY))\
 	$(eval previous := $(RUN)/done/$(stem)))
+$(foreach stem,$(EXTRA),\
+	$(eval $(firstword $(subst _, ,$(stem))): $(RUN)/done/$(stem))\
+	$(eval $(RUN)/done/$(stem): notebooks/appendix/$(stem).ipynb $(previous) | $(READY))\
+	$(eval previous := $(RUN)/done/$(stem)))
 $(FIRST): $(FOLDER) $(if $(CHANGED),changed)
 
-# Notebooks 02 and 03 show the tables of `make ablation`, where there are any.
-$(RUN)/done/02_sft: $(wildcard $(RUN)/ablation/sft.csv)
-$(RUN)/done/03_ppo: $(wildcard $(RUN)/ablation/ppo.csv)
+# The appendices of 02 and 03 show the tables of `make ablation`, where there are any.
+$(RUN)/done/A2_sft: $(wildcard $(RUN)/ablation/sft.csv)
+$(RUN)/done/A3_ppo: $(wildcard $(RUN)/ablation/ppo.csv)
 
-$(addprefix $(RUN)/done/,$(STEMS)):
+$(addprefix $(RUN)/done/,$(STEMS) $(EXTRA)):
 	$(PY) -m align_utils.run $(@F) --profile $(PROFILE)
 	@mkdir -p $(@D) && touch $@
 

@@ -281,3 +281,27 @@ def expect_types(count: np.ndarray, total: np.ndarray, size: int) -> pd.DataFram
     twice = once - stats.hypergeom.pmf(1, total, count, size)
     chances = stats.hypergeom.pmf(times, total[:, None], count[:, None], size)
     return pd.DataFrame({"set_size": once, "set_size_2": twice, "entropy": chances @ (-times / size * np.log2(times / size))})
+
+
+def judge_change(value: float, low: float, high: float, *, margin: float) -> str:
+    """What an interval says of a change: `up`, `down`, `flat` (all of it within the margin of 0), else `undecided`.
+
+    A change whose interval is on one side of 0 but within the margin is `flat` too: it is there, and too small to matter.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The estimate and its interval, in the measure's unit.
+    margin : float
+        The largest change that does not matter, above 0.
+
+    Examples
+    --------
+    >>> [judge_change(*change, margin=0.03) for change in ((0.1, 0.05, 0.2), (0.1, -0.05, 0.2), (0.0, -0.02, 0.02), (-0.1, -0.2, -0.02))]
+    ['up', 'undecided', 'flat', 'down']
+    """
+    if not margin > 0 or not low <= value <= high:
+        raise ValueError(f"expected low <= value <= high and a margin above 0, found {low}, {value}, {high} and {margin}")
+    if -margin <= low and high <= margin:
+        return "flat"
+    return "up" if low > 0 else "down" if high < 0 else "undecided"

@@ -99,6 +99,6 @@ def run_notebooks(root: Path, *arguments: str, **environment: str) -> subprocess
 def smoke(tmp_path_factory):
     """A finished smoke run of all notebooks, to be read only."""
     root = copy_with_aims(tmp_path_factory.mktemp("smoke"))
-    done = run_notebooks(root, "--profile", "smoke")
+    done = run_notebooks(root, "--appendix", "--profile", "smoke")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return config.load("smoke", root=root)

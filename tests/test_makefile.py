@@ -26,7 +26,7 @@ def project(tmp_path):
 
 
 def planned(output):
-    return re.findall(r"align_utils\.run (\d\d)_", output)
+    return re.findall(r"align_utils\.run ([0A]\d)_", output)
 
 
 def test_help_lists_every_command(tmp_path):
@@ -157,7 +157,8 @@ def test_only_what_is_stale_runs_again(tmp_path):
     root = project(tmp_path)
     done = root / "runs" / "smoke" / "done"
     done.mkdir(parents=True)
-    for path in sorted((root / "notebooks").glob("0*.ipynb")):
+    appendix = sorted((root / "notebooks").glob("appendix/A*.ipynb"))
+    for path in [*sorted((root / "notebooks").glob("0*.ipynb")), *appendix]:
         (done / path.stem).touch()
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == []
     (root / "runs" / "smoke" / "ablation").mkdir()
@@ -165,9 +166,9 @@ def test_only_what_is_stale_runs_again(tmp_path):
         table = root / "runs" / "smoke" / "ablation" / f"{name}.csv"
         table.touch()
         os.utime(table, (2**31, 2**31))
-        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == [
-            f"{number:02d}" for number in range(first, 7)
-        ]
+        assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == []
+        stale = [path.stem[:2] for path in appendix if int(path.stem[1]) >= first]
+        assert planned(make(root, "-n", "appendix", "PROFILE=smoke", "USE_ENV=1")) == stale
         table.unlink()
     os.utime(root / "notebooks" / "05_wvs_survey.ipynb", (2**31, 2**31))
     assert planned(make(root, "-n", "reproduce", "PROFILE=smoke", "USE_ENV=1")) == ["05", "06"]

@@ -21,7 +21,7 @@ def hash_tables(cfg):
 
 
 def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
-    for name in runner.list_notebooks(ROOT):
+    for name in [*runner.list_notebooks(ROOT), *runner.list_notebooks(ROOT, appendix=True)]:
         executed = nbformat.read(smoke.runs / "notebooks" / f"{name}.ipynb", 4)
         code = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code)
@@ -29,9 +29,8 @@ def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
         streams = [o for cell in code for o in cell.outputs if o.output_type == "stream"]
         # Progress goes to the terminal.
         assert len(streams) <= len(code) and not [o for o in streams if "it/s" in o.text or "%|" in o.text]
-        for made in re.findall(
-            r'"((?:fig|tab)\d\d_\w+)"', (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"')
-        ):
+        (source,) = (ROOT / "notebooks").rglob(f"{name}.ipynb")
+        for made in re.findall(r'"((?:fig|tab)[0A]\d_\w+)"', source.read_text().replace('\\"', '"')):
             suffixes = ("png", "svg", "pdf") if made.startswith("fig") else ("csv", "md", "tex")
             assert all((smoke.figures / f"{made}.{suffix}").stat().st_size > 0 for suffix in suffixes), made
         assert (smoke.runs / "metrics" / f"{name[:2]}.json").is_file()
@@ -43,7 +42,7 @@ def test_manifest_is_complete_and_true(smoke):
     assert made <= set(entries)
     for path, entry in entries.items():
         assert entry["sha256"] == steps.hash_file(smoke.root / path), path
-        assert entry["notebook"] in runner.list_notebooks(ROOT) and entry["inputs"]
+        assert (ROOT / "notebooks").rglob(f"{entry['notebook']}.ipynb") and entry["inputs"]
         assert entry["seed"] == smoke.profile.seed and entry["versions"]["trl"] != "absent"
     assert str(smoke.root) not in json.dumps(list(entries.values()))
     # Nobody lists inputs by hand: they are what was read.
@@ -83,7 +82,7 @@ def test_every_figure_says_that_smoke_means_nothing(smoke):
 
 def test_a_second_run_from_scratch_is_the_same_byte_for_byte(smoke, tmp_path):
     root = copy_with_aims(tmp_path)
-    done = run_notebooks(root, "--profile", "smoke")
+    done = run_notebooks(root, "--appendix", "--profile", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
     assert hash_tables(config.load("smoke", root=root)) == hash_tables(smoke)
 

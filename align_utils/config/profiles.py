@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from align_utils.config.settings import Ablation, ConfigError, Culture, Format, Language, ModelSource, Profile, ServerModel
+from align_utils.config.stages import NAMES
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
@@ -115,9 +116,16 @@ class Config:
         """Watermark of every figure: the profile's note, else a word about the bundled sample, else nothing."""
         return self.profile.note or ("illustrative sample, not research data" if self.is_sample else "")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Codes of files to the names that are shown: of stages, of this run's cultures and of their languages."""
+        languages = {name: language.label for name, language in self.languages.items()}
+        return {**NAMES, **languages, **{name: culture.label for name, culture in self.cultures.items()}}
+
     def label(self, model: str, culture: str) -> str:
-        """Name of a panel or row: the culture, with the model in front when the run has several (baselines count)."""
-        return culture if len(self.models) + len(self.baselines) == 1 else f"{model} {culture}"
+        """Name of a panel or row: the culture's, with the model in front when the run has several (baselines count)."""
+        name = self.cultures[culture].label if culture in self.cultures else culture
+        return name if len(self.models) + len(self.baselines) == 1 else f"{model}, {name}"
 
     def language_of(self, culture: str) -> Language:
         """The language of a culture of this run."""
@@ -196,12 +204,9 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
 
 
 def describe(cfg: Config) -> str:
-    """One paragraph for the head of a notebook: profile, data, seed, cultures, models."""
-    data = "the bundled illustrative sample" if cfg.is_sample else "the reader's own files"
-    return (
-        f"profile {cfg.profile.name}: {cfg.profile.description}; data: {data}; seed {cfg.profile.seed}; "
-        f"cultures {', '.join(cfg.cultures)}; models {', '.join(cfg.models)}"
-    )
+    """One line for the head of a notebook: models, data, seed, profile."""
+    data = "bundled sample (made up, watermarked)" if cfg.is_sample else "the reader's own files"
+    return f"{', '.join(cfg.models)} · {data} · seed {cfg.profile.seed} · profile {cfg.profile.name}"
 
 
 def save_resolved(cfg: Config) -> Path:

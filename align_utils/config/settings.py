@@ -35,6 +35,15 @@ class Strict(BaseModel):
 # needs a default that changes nothing.
 
 
+class Show(Strict):
+    """What runs through all notebooks as the example."""
+
+    # English names of concepts, in order of preference: the first four that are held out in this run are shown.
+    concepts: list[str] = []
+    # A question of the survey; another one where the run does not ask it.
+    item: str = ""
+
+
 class Profile(Strict):
     """The settings of one run, after the overlays are merged."""
 
@@ -63,6 +72,7 @@ class Profile(Strict):
     ratings: RatingRules
     survey: Survey
     stats: Stats
+    show: Show = Show()
 
     @field_validator("cultures")
     @classmethod

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from align_utils.config.profiles import Config
+from typing import TYPE_CHECKING
+
 from align_utils.config.settings import Profile
+
+if TYPE_CHECKING:
+    from align_utils.config.profiles import Config
 
 UNTUNED = ("zero_shot", "few_shot")
 # The control that needs no training: another culture's SFT adapter, asked about this culture's cues.
@@ -11,6 +15,16 @@ FOREIGN = "control_foreign"
 # SFT on the culture's own norms, cut to the cues and lengths of the lists that `control_other_culture` is taught: trained beside it, so
 # that the difference between the two is the culture and not the size.
 SAME_SIZE = "sft_same_size"
+# What stages are called in whatever is shown; files hold the codes.
+NAMES = {
+    "human": "people", "human_top5": "people's five strongest", "human_half": "half of the people", "other_country": "the other country",
+    "zero_shot": "before tuning", "few_shot": "before tuning, shown examples", "persona": "before tuning, as a person from there",
+    "sft": "after SFT", "ppo": "after PPO", "rloo": "after RLOO", "grpo": "after GRPO", "survey_taught": "taught half of the survey",
+    "graph": "counting alone (the graph)", "sft_graph": "after SFT, plus counting", "sft_same_size": "SFT on as few cues",
+    "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
+    "control_foreign": "control: other culture's adapter", "frequency": "the commonest words", "chance": "another cue's words",
+    "uniform": "even answers",
+}  # fmt: skip
 # Stages that go on from the SFT adapter with a reward.
 PREFERENCE = ("ppo", "rloo", "grpo")
 # What a run may train on the culture's own norms, in the order in which it is told of.

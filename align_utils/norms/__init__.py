@@ -4,13 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["describe", "overlap"],
+    submodules=["describe", "overlap", "words"],
     submod_attrs={
         "describe": ["describe_norms", "match_norms", "summarise_ranks", "tabulate_cleaning"],
-        "split": [
-            "describe_splits", "load_pairs", "load_run", "map_families", "merge_languages", "pair_cultures", "report_leakage", "save_norms",
-            "split_pairs",
-        ],
+        "split": ["describe_splits", "load_run", "load_splits", "map_families", "pair_cultures", "report_leakage", "split_run"],
         "strengths": ["load_norms"],
+        "words": ["list_words", "pick_concepts"],
     },
 )  # fmt: skip

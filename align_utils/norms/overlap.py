@@ -11,7 +11,9 @@ from scipy.sparse.csgraph import maximum_flow
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
+from align_utils.norms.split import CultureNorms, load_splits, pair_cultures
 from align_utils.stats import bootstrap_interval, summarise
+from align_utils.store.page import list_records
 from align_utils.store.textfiles import find_optional, read_table, refuse
 
 PARTNERS = ("same concept", "same domain", "any concept")
@@ -164,6 +166,35 @@ def mismatch_pairs(pairs: pd.DataFrame, *, within: str | None, rounds: int, seed
             wrong = part.assign(second=part["second"].to_numpy()[after], round=number)
             parts.append(wrong[part["family"].to_numpy() != part["family"].to_numpy()[after]])
     return pd.concat(parts, ignore_index=True)
+
+
+def compare_run(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
+    """`compare_partners` of the run's first two cultures, over all their concept pairs."""
+    first, second = list(people)[:2]
+    frames, both, linked = _link_run(cfg, people, first, second)
+    pairs = pair_cultures(load_splits(cfg), cfg, first, second)
+    return compare_partners(frames, pairs, linked, both, k=max(cfg.profile.lexical.ks), rounds=10, seed=cfg.profile.seed)
+
+
+def show_extremes(cfg: Config, people: dict[str, CultureNorms], extremes: pd.DataFrame, *, size: int = 6) -> pd.DataFrame:
+    """`show_lists` of the concepts that `pick_extremes` has chosen of the run's first two cultures."""
+    frames, both, linked = _link_run(cfg, people, *list(people)[:2])
+    return show_lists(extremes, frames, linked, both, size=size)
+
+
+def _link_run(cfg: Config, people: dict[str, CultureNorms], first: str, second: str) -> tuple[Both, Languages, Links]:
+    frames = people[first].norms, people[second].norms
+    both = cfg.language_of(first), cfg.language_of(second)
+    translations = load_translations(cfg, both[0].name, both[1].name)
+    return frames, both, link_words(load_splits(cfg), frames, both, translations)
+
+
+def record_overlap(cfg: Config, overlap: pd.DataFrame) -> list[dict]:
+    """Metric records `overlap_linked` and `overlap_covered` of `summarise_partners`; `method` names the partner."""
+    pair = {"culture": "-".join(list(cfg.cultures)[:2]), "unit": "share"}
+    named = overlap.rename(columns={"partner": "method"})
+    covered = named.drop(columns=["value", "low", "high"]).rename(columns={"covered": "value"})
+    return list_records(named, "overlap_linked", **pair) + list_records(covered, "overlap_covered", **pair)
 
 
 def compare_partners(

@@ -131,6 +131,25 @@ def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame
     return save_frame(norms, cfg.runs / "norms" / f"{name}.parquet")
 
 
+def split_run(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
+    """Store what the later notebooks read: every culture's norms and trials (`save_norms`), and the split of the concept pairs.
+
+    Returns
+    -------
+    DataFrame
+        The concept pairs with their `family` and `split` (`split_pairs`).
+    """
+    for name, part in loaded.items():
+        save_norms(cfg, name, part.norms, part.trials)
+    settings = cfg.profile.norms
+    splits = split_pairs(
+        load_pairs(cfg), merge_languages(cfg, loaded), cfg.languages,
+        valid=settings.valid_pairs, test=settings.test_pairs, seed=cfg.profile.seed,
+    )  # fmt: skip
+    save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    return splits
+
+
 def load_run(cfg: Config) -> dict[str, CultureNorms]:
     """What notebook 01 left for the later ones, by culture: trials hold the responses that the norms count, the splits are proved disjoint.
 

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "common": ["label_panels", "plot_intervals", "use_style"],
         "lexical": ["plot_precision", "plot_ratings"],
-        "norms": ["plot_overlap", "plot_strength_by_rank"],
+        "norms": ["plot_strength_by_rank"],
         "survey": ["plot_answers", "plot_counts", "plot_pages"],
         "training": ["plot_loss", "plot_methods", "plot_reward"],
     },

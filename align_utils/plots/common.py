@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 
+from align_utils.config.stages import NAMES
+
 # One colour a condition, the same in every figure (Okabe and Ito's palette, safe for colour-blind readers).
 COLOURS = {
     "human": "#000000", "human_top5": "#000000", "human_half": "#000000", "zero_shot": "#999999", "few_shot": "#56B4E9",
@@ -19,13 +21,6 @@ COLOURS = {
     "graph": "#332288", "sft_graph": "#AA4499", "sft_same_size": "#DDCC77",
     "control_shuffled": "#B0B0B0", "control_other_culture": "#8C6D31", "control_foreign": "#6B8E23",
     "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
-}  # fmt: skip
-NAMES = {
-    "human_top5": "human, five strongest", "zero_shot": "vanilla, zero-shot", "few_shot": "vanilla, few-shot",
-    "sft": "SFT", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "frequency": "frequency baseline",
-    "graph": "graph of the training norms", "sft_graph": "SFT + graph", "sft_same_size": "SFT, as few cues as the control",
-    "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
-    "control_foreign": "control: other culture's adapter", "uniform": "uniform answers",
 }  # fmt: skip
 # Cultures beside these two take theirs from here (Tol's muted palette), in the order of their names.
 OTHER_CULTURES = ("#117733", "#CC6677", "#88CCEE", "#999933", "#AA4499", "#DDCC77")
@@ -43,17 +38,20 @@ def use_style(cultures: Iterable[str] = ()) -> str:
 
     Parameters
     ----------
-    cultures : iterable of str
-        The run's, in any order: up to eight have colours of their own, more have a marker of their own too.
+    cultures : iterable of str, or mapping to `Culture`
+        The run's, in any order: up to eight have colours of their own, more have a marker of their own too. Of a mapping the labels
+        are known as well.
 
     Returns
     -------
     str
-        One sentence: which font has the Chinese glyphs, or that none is there.
+        Nothing, or where no font has Chinese glyphs a sentence that says so.
     """
     _cultures.clear()
     for name in sorted(cultures):
         _place_culture(name)
+    if isinstance(cultures, Mapping):
+        _cultures.update({culture.label: _cultures[name] for name, culture in cultures.items()})
     plt.style.use(Path(__file__).with_name("companion.mplstyle"))
     if package := find_spec("mplfonts"):
         for path in sorted(Path(package.origin).parent.rglob("NotoSansCJKsc*.otf")):
@@ -62,7 +60,7 @@ def use_style(cultures: Iterable[str] = ()) -> str:
     chinese = next((name for name in CHINESE if name in known), None)
     matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"]
     if chinese:
-        return f"Chinese labels are drawn with {chinese}."
+        return ""
     return "No font with Chinese glyphs was found: Chinese labels will show boxes; `pip install mplfonts` brings one."
 
 

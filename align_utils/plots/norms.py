@@ -5,18 +5,19 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from align_utils.plots.common import PALETTE, draw_nothing, make_grid, mark_figure, pick_colour, pick_marker, put_legend_below
+from align_utils.plots.common import make_grid, mark_figure, pick_colour, pick_marker, put_legend_below, put_title
 
 
-def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
-    """Association strength by rank, one line a culture, with the band of the middle half of the cues.
+def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str = ""):
+    """Association strength by rank, a panel a culture: the band of the middle half of the cues, and one cue's words on its line.
 
     Parameters
     ----------
     frame : DataFrame
         `culture, rank, strength, low, high` (median and quartiles over cues).
+    words : DataFrame
+        `culture, cue, rank, strength, response` of one cue a culture.
     mark : str
         Watermark.
 
@@ -24,17 +25,21 @@ def plot_strength_by_rank(frame: pd.DataFrame, *, mark: str = ""):
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = plt.subplots(figsize=(5.2, 3.4))
-    for culture, part in frame.groupby("culture", sort=False):
-        axes.plot(part["rank"], part["strength"], marker=pick_marker(culture), ms=3, color=pick_colour(culture), label=culture)
-        axes.fill_between(part["rank"], part["low"], part["high"], color=pick_colour(culture), alpha=0.15, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="rank of the response", ylabel="strength (count / N)")
-    ticks = [rank for rank in (1, 2, 3, 5, 10, 15, 20, 50, 100) if rank <= frame["rank"].max()]
-    axes.set_xticks(ticks, map(str, ticks))
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    _write_plain_numbers(axes.yaxis, (1, 2, 5))
-    axes.set_title("Strength by rank: median and middle half of the cues")
-    axes.legend()
+    cultures = list(frame["culture"].unique())
+    figure, grid = make_grid(1, len(cultures), width=3.1, height=2.9, sharex=True, sharey=True)
+    for axes, culture in zip(grid[0], cultures, strict=True):
+        part, own = (table[table["culture"] == culture].sort_values("rank") for table in (frame, words))
+        axes.fill_between(
+            part["rank"], part["low"], part["high"], color="#BBBBBB", alpha=0.5, lw=0, label="middle half of all cues"
+        )
+        cue = own["cue"].iloc[0] if len(own) else ""
+        axes.plot(own["rank"], own["strength"], marker=pick_marker(culture), ms=4, color=pick_colour(culture), label=cue)
+        for row in own.head(5).itertuples():
+            axes.annotate(row.response, (row.rank, row.strength), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        axes.set(xlim=(0.5, 15.5), ylim=(0, None), xlabel="rank of the response", title=f"{culture}: {cue}")
+        axes.set_xticks((1, 5, 10, 15))
+    grid[0][0].set_ylabel("share of people's answers")
+    put_title(figure, "A few words carry most of what people say")
     return mark_figure(figure, mark)
 
 
@@ -106,41 +111,6 @@ def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
         for axis in (axes.xaxis, axes.yaxis):
             _write_plain_numbers(axis, (1, 3))
     grid[0][0].set_ylabel("backward strength")
-    return mark_figure(figure, mark)
-
-
-def plot_overlap(frame: pd.DataFrame, means: pd.DataFrame, *, title: str, mark: str = ""):
-    """Distribution of the overlap over concept pairs, beside that of wrong partners; dashed lines at the means.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        `partner, overlap` (`norms.overlap.compare_partners`).
-    means : DataFrame
-        `partner, value, low, high, n, covered` (`norms.overlap.summarise_partners`), the first row for the true pairs.
-    title, mark : str
-        Title and watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    if means.empty or not means["covered"].any():
-        return draw_nothing(f"{title}: no response is linked across the languages", mark=mark)
-    figure, axes = plt.subplots(figsize=(6.2, 4.0))
-    edges = np.linspace(0, 1, 21)
-    for colour, row in zip(PALETTE, means.itertuples(), strict=False):
-        values = frame.loc[frame["partner"] == row.partner, "overlap"].dropna()
-        weights = np.full(len(values), 1 / len(values))
-        if row.Index == 0:
-            axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.25, color=colour)
-        axes.hist(values, edges, weights=weights, histtype="step", lw=1.4, color=colour)
-        label = f"{row.partner}: mean {row.value:.3f} [{row.low:.3f}, {row.high:.3f}] of {row.covered:.3f} covered, n = {row.n} cues"
-        axes.axvline(row.value, color=colour, ls="--", lw=1.2, label=label)
-    axes.set(xlim=(0, 1), yscale="log", xlabel="overlap, at least (0 to 1)", ylabel="share of pairs (log)")
-    axes.set_title(title)
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    put_legend_below(figure, axes, columns=1)
     return mark_figure(figure, mark)
 
 

@@ -41,9 +41,10 @@ class OwnKernel(AsyncKernelManager):
         return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
-def list_notebooks(root: Path) -> list[str]:
-    """Names of the notebooks in order, without suffix."""
-    return sorted(path.stem for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
+    """Names of the notebooks in order, without suffix: the main line, or the appendix `A1`, `A2` ..."""
+    pattern = "appendix/A[0-9]_*.ipynb" if appendix else "[0-9][0-9]_*.ipynb"
+    return sorted(path.stem for path in (root / "notebooks").glob(pattern))
 
 
 def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
@@ -68,10 +69,12 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         No such notebook; a parameter it does not declare, a folder that cannot be written to (before anything runs); a failing cell
         (the copy so far stays).
     """
-    known = {key: found for found in list_notebooks(cfg.root) for key in (found, found[:2])}
+    every = [*list_notebooks(cfg.root), *list_notebooks(cfg.root, appendix=True)]
+    known = {key: found for found in every for key in (found, found[:2])}
     if name not in known:
-        raise RunError(f"no notebook '{name}'; there are: {', '.join(list_notebooks(cfg.root))}")
-    name, source = known[name], cfg.root / "notebooks" / f"{known[name]}.ipynb"
+        raise RunError(f"no notebook '{name}'; there are: {', '.join(every)}")
+    name = known[name]
+    source = cfg.root / "notebooks" / ("appendix" if name.startswith("A") else "") / f"{name}.ipynb"
     parameters = {"PROFILE": cfg.profile.name, **parameters}
     declared = inspect_notebook(str(source))
     if unknown := sorted(set(parameters) - set(declared)):
@@ -93,7 +96,7 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
             papermill.execute_notebook(
-                str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
+                str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(cfg.root / "notebooks"),
                 progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}), kernel_manager_class=OwnKernel,
             )  # fmt: skip
     except PapermillExecutionError as error:
@@ -170,9 +173,9 @@ def _describe(record: pd.Series) -> str:
     return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"
 
 
-def print_plan(cfg: Config) -> None:
+def print_plan(cfg: Config, *, appendix: bool = False) -> None:
     """Say before a run what it will do and how long each notebook is expected to take."""
-    minutes = {name: cfg.estimate(name) for name in list_notebooks(cfg.root)}
+    minutes = {name: cfg.estimate(name) for name in list_notebooks(cfg.root, appendix=appendix)}
     print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
     if cfg.is_sample and (Path(os.environ.get("ALIGN_DATA", "none")) / "swow").is_dir():
         print(
@@ -187,7 +190,8 @@ def print_plan(cfg: Config) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--plan`, `--summary`."""
     parser = argparse.ArgumentParser(prog="python -m align_utils.run", description=__doc__)
-    parser.add_argument("notebooks", nargs="*", help="names or numbers; none: all in order")
+    parser.add_argument("notebooks", nargs="*", help="names or numbers (01, A4); none: the main line in order")
+    parser.add_argument("--appendix", action="store_true", help="the appendix too, or with --plan its times")
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--plan", action="store_true", help="print the plan and its time, run nothing")
@@ -196,10 +200,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cfg = load(options.profile)
         if options.plan or options.summary:
-            (print_plan if options.plan else print_summary)(cfg)
+            print_plan(cfg, appendix=options.appendix) if options.plan else print_summary(cfg)
             return 0
         parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
-        for name in options.notebooks or list_notebooks(cfg.root):
+        every = list_notebooks(cfg.root) + (list_notebooks(cfg.root, appendix=True) if options.appendix else [])
+        for name in options.notebooks or every:
             run_notebook(cfg, name, parameters)
     except (ConfigError, RunError) as error:
         print(f"\n{error}", file=sys.stderr)

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown, display
 
 from align_utils.config.profiles import Config, describe, load, save_resolved
 from align_utils.store.ledger import list_made, list_read, open_ledger
 from align_utils.store.steps import hash_file, write_atomic
+from align_utils.store.tables import lay_out
+
+# Rows and columns that a table shows: in an appendix, and in the main line.
+LIMITS = ((40, 10), (12, 6))
+BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "pandas", "numpy", "matplotlib")
 METRIC_FIELDS = (
     "metric", "model", "culture", "stage", "language", "value", "low", "high", "n", "unit", "seed", "data",
     "subset", "persona", "decoding", "method",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A statement about this run with the metric records that its numbers are of; its key names what it is about."""
+
+    key: str
+    text: str
+    records: list[dict]
 
 
 class Page:
@@ -36,29 +54,50 @@ class Page:
 
     def __init__(self, notebook: str, cfg: Config):
         self.notebook, self.cfg = notebook, cfg
-        self.sentences: list[str] = []
+        self.sentences: list[Sentence] = []
         open_ledger()
 
     def __str__(self) -> str:
         return describe(self.cfg)
 
-    def show_table(self, frame: pd.DataFrame, name: str, caption: str = "") -> pd.DataFrame:
-        """Write `<name>.csv`, `.md` and `.tex` into the figures folder and enter them in the manifest.
+    def show_table(
+        self, frame: pd.DataFrame, name: str, caption: str = "", *, rows: Sequence[str] = (), columns: Sequence[str] = (),
+        form: str = ".2f", keep: str = "", empty: str = "",
+    ):  # fmt: skip
+        """Write a tidy frame whole as `<name>.csv`, and its short form as `.md` and `.tex`; enter them in the manifest.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            All of it goes into the CSV.
+        name, caption : str
+            Of the files, and what the table shows.
+        rows, columns, form
+            How `store.lay_out` makes the short form: a notebook of the main line shows 12 rows and 6 columns of it, an appendix 40 and 10.
+        keep : str
+            Query that picks what the short form shows.
+        empty : str
+            Sentence in the place of a short form without rows.
 
         Returns
         -------
-        DataFrame
-            The same frame, so that a notebook cell can end with the call and show it.
+        IPython.display.Markdown
+            The short form, so that a cell can end with the call and show it.
         """
-        shown = frame.astype(object).where(frame.notna(), "")
-        texts = {
-            "csv": frame.to_csv(index=False, lineterminator="\n"),
-            "md": shown.to_markdown(index=False, floatfmt=".3f") + "\n",
-            "tex": shown.to_latex(index=False, float_format="%.3f", escape=True),
-        }
-        paths = [_write_text(self.cfg.figures / f"{name}.{suffix}", text) for suffix, text in texts.items()]
-        self._enter(paths, caption=caption)
-        return frame
+        path = self.cfg.figures / f"{name}.csv"
+        shown = frame.query(keep) if keep else frame
+        most, widest = LIMITS[self.notebook[0].isdigit()]
+        note = empty or f"Nothing to show in this run: {caption or name}."
+        if len(shown):
+            shown = lay_out(shown, rows=rows, columns=columns, form=form, names=self.cfg.names)
+            left = [f"{size - most_of} more {what}" for size, most_of, what in zip(shown.shape, (most, widest), ("rows", "columns"), strict=True) if size > most_of]  # fmt: skip
+            note = f"*{' and '.join(left)} in `{name_path(self.cfg, path)}`*" if left else ""
+            shown = shown.iloc[:most, :widest]
+        table = shown.to_markdown(index=False, disable_numparse=True) + "\n" if len(shown) else ""
+        tex = BOLD.sub(r"\\textbf{\1}", shown.to_latex(index=False, escape=True))
+        texts = {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": table or note, "tex": tex}
+        self._enter([_write_text(path.with_suffix(f".{suffix}"), text) for suffix, text in texts.items()], caption=caption)
+        return Markdown(f"{table}\n{note}" if caption == "" or not table else f"{table}\n{note}\n\n*{caption}*")
 
     def show_figure(self, figure, name: str, caption: str = "", *, model: str | None = None):
         """Write a figure as png, svg and pdf without dates, so that the same run gives the same bytes; enter the manifest.
@@ -86,10 +125,10 @@ class Page:
         self._enter([self.cfg.figures / f"{name}.{suffix}" for suffix in undated], caption=caption)
         return figure
 
-    def say(self, *sentences: str) -> None:
-        """Print sentences made from this run's numbers and keep them for `close`."""
+    def say(self, *sentences: Sentence) -> None:
+        """Show sentences made from this run's numbers, and keep them for `close`, the README and the site."""
         self.sentences += sentences
-        print(*sentences, sep="\n")
+        display(Markdown("\n>\n".join(f"> {sentence.text}" for sentence in sentences)))
 
     def gather_metrics(self, records: list[dict]) -> pd.DataFrame:
         """The run's metric records so far (`load_metrics`), with `records` in the place of this notebook's.
@@ -109,7 +148,7 @@ class Page:
             pd.concat(parts, ignore_index=True).sort_values("notebook", kind="stable", ignore_index=True) if parts else earlier
         )
 
-    def close(self, records: list[dict]) -> None:
+    def close(self, records: list[dict]):
         """Write `metrics/NN.json` and the page's sentences; enter both, and the frames and adapters made, in the manifest.
 
         Parameters
@@ -117,18 +156,25 @@ class Page:
         records : list of dict
             Flat records with the fields METRIC_FIELDS; null where one does not apply.
 
+        Returns
+        -------
+        IPython.display.Markdown
+            The sentences that the page has said, for its end.
+
         Raises
         ------
         ValueError
             A record has a field outside METRIC_FIELDS, or no metric or value.
         """
-        number, texts = self.notebook[:2], {"metrics": self._complete(records), "sentences": self.sentences}
+        told = [{**vars(sentence), "records": self._complete(sentence.records)} for sentence in self.sentences]
+        number, texts = self.notebook[:2], {"metrics": self._complete(records), "sentences": told}
         paths = [
             _write_text(self.cfg.runs / kind / f"{number}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             for kind, content in texts.items()
         ]
         made = [path for path in list_made() if path.exists() and path.is_relative_to(self.cfg.runs)]
         self._enter([*made, *paths])
+        return Markdown("\n".join(f"- {sentence.text}" for sentence in self.sentences))
 
     def _complete(self, records: list[dict]) -> list[dict]:
         full = []
@@ -165,15 +211,34 @@ def open_page(notebook: str, profile: str) -> Page:
     return Page(notebook, cfg)
 
 
+def load_sentences(cfg: Config) -> dict[str, Sentence]:
+    """What the run's notebooks have said so far, by key (empty before the first)."""
+    paths = sorted((cfg.runs / "sentences").glob("[0-9A][0-9].json"))
+    told = [Sentence(**entry) for path in paths for entry in json.loads(path.read_text(encoding="utf-8"))]
+    return {sentence.key: sentence for sentence in told}
+
+
 def list_records(frame: pd.DataFrame, metric: str, **constants) -> list[dict]:
     """Turn a summary frame into metric records: its columns that are METRIC_FIELDS, the constants, and the metric's name."""
     kept = [column for column in frame.columns if column in METRIC_FIELDS]
     return [{**constants, **row, "metric": metric} for row in frame[kept].to_dict("records")]
 
 
+def pick_record(records: Iterable[dict], metric: str, **fields) -> dict | None:
+    """The one metric record with these fields; None without any, ValueError for several."""
+    found = [
+        record
+        for record in records
+        if record["metric"] == metric and all(record.get(key) == value for key, value in fields.items())
+    ]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} records of {metric} with {fields}: name more fields")
+    return found[0] if found else None
+
+
 def load_metrics(cfg: Config) -> pd.DataFrame:
     """All metric records of the run so far, one row each (empty frame if none)."""
-    paths = sorted((cfg.runs / "metrics").glob("[0-9][0-9].json"))
+    paths = sorted((cfg.runs / "metrics").glob("[0-9A][0-9].json"))
     rows = [{"notebook": p.stem, **r} for p in paths for r in json.loads(p.read_text(encoding="utf-8"))]
     return pd.DataFrame(rows, columns=["notebook", *METRIC_FIELDS])
 

@@ -13,9 +13,13 @@ CULTURES = ["us", "model-of-some-length cn"]
 
 def test_every_culture_has_its_line_and_its_mean():
     frame = pd.DataFrame([(c, r, 0.3 / r, 0.2 / r, 0.4 / r) for c in CULTURES for r in range(1, 15)])
-    figure = plots.plot_strength_by_rank(frame.set_axis(["culture", "rank", "strength", "low", "high"], axis=1))
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
-    assert drawn == {culture: [0.3 / r for r in range(1, 15)] for culture in CULTURES}
+    frame = frame.set_axis(["culture", "rank", "strength", "low", "high"], axis=1)
+    words = frame.assign(cue="dog", response=[f"word{rank}" for rank in frame["rank"]])
+    figure = plots.plot_strength_by_rank(frame, words[words["rank"] <= 7])
+    for axes, culture in zip(figure.axes, CULTURES, strict=True):
+        assert axes.get_title(loc="left") == f"{culture}: dog"
+        assert axes.lines[0].get_ydata().tolist() == [0.3 / rank for rank in range(1, 8)]
+        assert [text.get_text() for text in axes.texts] == [f"word{rank}" for rank in range(1, 6)]
     rows = [(c, b, "set size", v) for c in CULTURES for b in ("as listed", "rarefied") for v in (13, 40)]
     figure = plots.norms.plot_structure(pd.DataFrame(rows, columns=["culture", "basis", "measure", "value"]))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["as listed", "rarefied"]
@@ -46,16 +50,6 @@ def test_directions_count_the_pairs_listed_both_ways(mutual):
     figure = plots.norms.plot_directions(frame)
     assert figure.axes[0].get_title(loc="left").startswith(f"us: {100 * mutual} of 100 pairs")
     assert figure.axes[0].collections[0].get_array().sum() == 100 * mutual
-
-
-def test_overlap_has_a_dashed_line_at_each_mean():
-    partners = ["true partner", "partner of the domain"]
-    frame = pd.DataFrame({"partner": np.repeat(partners, 40), "overlap": np.random.default_rng(0).uniform(0, 1, 80) ** 4})
-    means = pd.DataFrame({"partner": partners, "value": [0.29, 0.2], "low": 0.1, "high": 0.31, "n": 12_217, "covered": 0.3})
-    figure = plots.plot_overlap(frame, means, title="Shared associations, us and cn")
-    assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"] == [0.29, 0.2]
-    empty = plots.plot_overlap(frame, means.head(0), title="Shared")
-    assert empty.texts[0].get_text() == "Shared: no response is linked across the languages"
 
 
 def test_intervals_stand_beside_their_label_and_n():

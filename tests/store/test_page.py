@@ -55,17 +55,20 @@ def test_manifest_holds_hashes_and_what_was_read_since_the_page_was_opened(run):
     assert (run.figures / "tab09_x.csv").read_text() == 'x\n0.25\n""\n'
 
 
-def test_closing_enters_what_was_made_and_said(run, capsys):
+def test_closing_enters_what_was_made_and_said(run):
     page = store.Page("09_x", run)
     steps.save_frame(pd.DataFrame({"a": [1]}), run.runs / "out.parquet")
     with steps.make_step(run.runs / "steps" / "one", {"seed": 1}) as work:
         steps.save_frame(pd.DataFrame({"a": [1]}), work / "part.parquet")
-    page.say("One thing.", "Another.")
-    assert capsys.readouterr().out == "One thing.\nAnother.\n"
-    page.close([{"metric": "m", "value": 0.5}])
+    told = store.Sentence("size", "One thing is 0.5.", [{"metric": "m", "value": 0.5}])
+    page.say(told, store.Sentence("none", "Another.", []))
+    assert page.close([{"metric": "m", "value": 0.5}]).data == "- One thing is 0.5.\n- Another."
     made = {entry["path"] for entry in store.load_manifest(run)}
     assert made == {"runs/smoke/out.parquet", "runs/smoke/metrics/09.json", "runs/smoke/sentences/09.json"}
-    assert json.loads((run.runs / "sentences" / "09.json").read_text()) == ["One thing.", "Another."]
+    known = store.load_sentences(run)
+    assert list(known) == ["size", "none"] and known["size"].text == told.text
+    (record,) = known["size"].records
+    assert record["value"] == 0.5 and record["seed"] == run.profile.seed
 
 
 def test_metrics_have_all_fields_and_refuse_others(run):
@@ -99,3 +102,55 @@ def test_progress_goes_to_the_runners_pipe(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ALIGN_PROGRESS", str(tmp_path / "pipe"))
     assert list(store.progress(range(3), desc="counting", unit="thing")) == [0, 1, 2]
     assert "counting: 100%" in (tmp_path / "pipe").read_text() and capsys.readouterr().err == ""
+
+
+LONG = pd.DataFrame({
+    "culture": ["us", "us", "cn", "cn"], "stage": ["few_shot", "sft"] * 2, "subset": "all", "value": [0.25, 0.4, 0.1, 0.2],
+    "low": [0.2, 0.3, 0.05, None], "high": [0.3, 0.5, 0.15, None], "p_holm": [0.0001, 0.04, 0.5, None],
+})  # fmt: skip
+
+
+def test_a_shown_table_is_short_plain_and_has_its_intervals_in_the_cells(run):
+    page = store.Page("04_x", run)
+    shown = page.show_table(LONG, "tab04_x", "What it shows.", rows=["stage"], columns=["culture"]).data
+    assert shown.splitlines()[0].split("|")[1:4] == [
+        " stage                         ",
+        " United States     ",
+        " China             ",
+    ]
+    assert "| before tuning, shown examples | 0.25 [0.20, 0.30] | 0.10 [0.05, 0.15] |" in shown
+    assert "| after SFT                     | 0.40 [0.30, 0.50] | 0.20              |" in shown and shown.endswith(
+        "*What it shows.*"
+    )
+    assert len(pd.read_csv(run.figures / "tab04_x.csv")) == 4 and "after SFT" in (run.figures / "tab04_x.tex").read_text()
+    # As it lies: what is the same in every row is left out, and no p is 0.
+    plain = page.show_table(LONG, "tab04_y").data
+    assert "subset" not in plain and "p (Holm)" in plain and "< 0.001" in plain and "low" not in plain
+    with pytest.raises(ValueError, match="two values for one cell"):
+        page.show_table(LONG, "tab04_z", rows=["stage"], columns=["subset"])
+
+
+@pytest.mark.parametrize(("notebook", "rows"), [("04_x", 12), ("A4_x", 40)])
+def test_a_long_table_says_where_the_rest_is_and_an_empty_one_why(run, notebook, rows):
+    page = store.Page(notebook, run)
+    frame = pd.DataFrame({"item": range(50), "value": 0.5, "low": 0.25, "high": 0.75})
+    shown = page.show_table(frame, "tab04_long").data
+    assert shown.count("0.50 [0.25, 0.75]") == rows and f"*{50 - rows} more rows in `figures/smoke/tab04_long.csv`*" in shown
+    assert (
+        page.show_table(frame.head(0), "tab04_none", empty="One seed: nothing to compare.").data.strip()
+        == "One seed: nothing to compare."
+    )
+
+
+def test_words_that_are_hits_are_bold_in_every_form(run):
+    page = store.Page("04_x", run)
+    words = pd.DataFrame({"stage": ["sft"], "culture": ["us"], "value": ["**cereal**, 50_cm"]})
+    assert "**cereal**, 50_cm" in page.show_table(words, "tab04_w", rows=["stage"], columns=["culture"]).data
+    assert r"\textbf{cereal}, 50\_cm" in (run.figures / "tab04_w.tex").read_text()
+
+
+def test_one_record_is_picked_or_none():
+    records = [{"metric": "m", "culture": "us"}, {"metric": "m", "culture": "cn"}]
+    assert store.pick_record(records, "m", culture="cn") == records[1] and store.pick_record(records, "x") is None
+    with pytest.raises(ValueError, match="2 records of m"):
+        store.pick_record(records, "m")

@@ -1,0 +1,142 @@
+"""Word lists for reading: what people, and models beside them, answer to the concepts that run through all notebooks."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from align_utils.config.profiles import Config
+from align_utils.norms.split import CultureNorms, load_splits
+from align_utils.stats import bootstrap_interval
+from align_utils.store.page import Sentence, pick_record
+from align_utils.store.tables import write_interval
+from align_utils.store.textfiles import read_table
+
+
+def pick_concepts(cfg: Config, *, size: int = 4, split: str = "test") -> pd.DataFrame:
+    """The concepts that every notebook shows: of one split, those that the profile prefers (`show.concepts`) first.
+
+    Returns
+    -------
+    DataFrame
+        `size` rows at most, `concept` (its English name, else the first language's) and a column of cues for each culture of the run.
+    """
+    splits = load_splits(cfg)
+    names = {culture: splits[f"cue_{part.language}"] for culture, part in cfg.cultures.items()}
+    concept = splits["cue_en"] if "cue_en" in splits else next(iter(names.values()))
+    table = pd.DataFrame({"concept": concept, **names})[splits["split"] == split]
+    order = {name: place for place, name in enumerate(cfg.profile.show.concepts)}
+    place = table["concept"].map(lambda name: order.get(name, len(order)))
+    return table.assign(place=place).sort_values(["place", "concept"]).drop(columns="place").head(size).reset_index(drop=True)
+
+
+def list_words(
+    cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataFrame, answers: pd.DataFrame | None = None, *, size: int = 5
+) -> pd.DataFrame:
+    """The first words of people, and of models beside them, for a few concepts; the words that people said too in **bold**.
+
+    Parameters
+    ----------
+    people : dict of CultureNorms
+        `load_run`.
+    concepts : DataFrame
+        `pick_concepts`.
+    answers : DataFrame, optional
+        `culture, stage, cue, responses` (a list of str, the first answer first) of models.
+    size : int
+        Words a list.
+
+    Returns
+    -------
+    DataFrame
+        `concept, culture, cue, stage` (`human` first), `value` (the words in order, with an English gloss where `data/glosses.csv` or the
+        concept pairs have one) and `hits` (how many of them at least one person said).
+    """
+    parts = []
+    for culture, own in people.items():
+        strongest = own.norms[own.norms["cue"].isin(set(concepts[culture]))].sort_values("rank")
+        lists = strongest.groupby("cue", sort=False)["response"].agg(list).rename("responses").reset_index()
+        parts.append(lists.assign(culture=culture, stage="human"))
+    given = pd.concat([*parts, *([] if answers is None else [answers])])
+    glosses, rows = load_glosses(cfg), []
+    for concept in concepts.to_dict("records"):
+        for culture, own in people.items():
+            language, cue = cfg.language_of(culture), concept[culture]
+            said = set(own.norms.loc[own.norms["cue"] == cue, "response"].map(language.normalise))
+            mine = given[(given["culture"] == culture) & (given["cue"] == cue)]
+            for stage, words in zip(mine["stage"], mine["responses"].str[:size], strict=True):
+                hit = [language.normalise(word) in said for word in words]
+                # People's own words are all said by people: bold would tell nothing.
+                bold = [f"**{word}**" if ok and stage != "human" else word for word, ok in zip(words, hit, strict=True)]
+                known = [glosses.get(language.name, {}).get(language.normalise(word), "") for word in words]
+                text = ", ".join(f"{word} {gloss}".strip() for word, gloss in zip(bold, known, strict=True))
+                rows.append([concept["concept"], culture, cue, stage, text, sum(hit)])
+    return pd.DataFrame(rows, columns=["concept", "culture", "cue", "stage", "value", "hits"])
+
+
+def load_glosses(cfg: Config) -> dict[str, dict[str, str]]:
+    """Language to its words (normalised) to a gloss in English: `data/pairs.csv`, and `data/glosses.csv` where that says more."""
+    found: dict[str, dict[str, str]] = {}
+    for file, english, form in (("pairs.csv", "cue_en", "cue_{}"), ("glosses.csv", "en", "{}")):
+        frame = read_table(
+            cfg.root / "data" / file, [english], optional=[form.format(name) for name in cfg.languages if name != "en"]
+        )
+        for name, language in cfg.languages.items():
+            if form.format(name) in frame and name != "en":
+                pairs = zip(frame[form.format(name)].map(language.normalise), frame[english], strict=True)
+                found[name] = {**found.get(name, {}), **dict(pairs)}
+    return found
+
+
+def record_strongest(cfg: Config, people: dict[str, CultureNorms]) -> list[dict]:
+    """Records of `strongest_response`: the mean strength of a cue's commonest response, per culture, with its interval over cues."""
+    records = []
+    for culture, own in people.items():
+        top = own.norms[own.norms["rank"] == 1].drop_duplicates("cue")
+        value, low, high = bootstrap_interval(top["strength"], top["cue"], **cfg.bootstrap)
+        records.append({
+            "metric": "strongest_response", "culture": culture, "value": value, "low": low, "high": high, "n": len(top), "unit": "share",
+        })  # fmt: skip
+    return records
+
+
+def state_concentration(records: list[dict], cfg: Config) -> Sentence:
+    """How much of what people say to a cue its strongest response is, from `strongest_response` records."""
+    own = [pick_record(records, "strongest_response", culture=culture) for culture in cfg.cultures]
+    text = f"A cue's commonest response is {_list_shares(own, cfg)} of all that people say to it; the rest spreads over many words."
+    return Sentence("concentration", text, own)
+
+
+def state_overlap(records: list[dict], cfg: Config) -> Sentence:
+    """How much two cultures' associations share at least, beside wrong partners, from `overlap_linked` records."""
+    true, wrong, covered = (
+        pick_record(records, metric, method=method)
+        for metric, method in (
+            ("overlap_linked", "same concept"), ("overlap_linked", "any concept"), ("overlap_covered", "same concept")
+        )
+    )  # fmt: skip
+    if true is None or not true["value"]:
+        return Sentence(
+            "overlap", "None of the responses can be linked across the two languages, so their overlap is not measured.", []
+        )
+    text = (
+        f"At least {write_interval(true)} of what people say to a concept is shared between the two cultures, against "
+        f"{write_interval(wrong)} for two different concepts. Only {covered['value']:.2f} could be linked at all, so this is a lower bound."
+    )
+    return Sentence("overlap", text, [true, wrong, covered])
+
+
+def state_leakage(records: list[dict], cfg: Config) -> Sentence:
+    """How many of the held-out pairs stand reversed in the training norms, from `leakage` records."""
+    own = [
+        pick_record(records, "leakage", culture=culture, method="top-5 test pairs reversed in training")
+        for culture in cfg.cultures
+    ]
+    text = (
+        "No concept is in two splits, in any language. What training can still see: of the five strongest answers to each held-out cue, "
+        f"{_list_shares(own, cfg)} stand there the other way round. 04 scores the models without those cues too."
+    )
+    return Sentence("leakage", text, own)
+
+
+def _list_shares(records: list[dict], cfg: Config) -> str:
+    return " and ".join(f"{100 * record['value']:.0f} % ({cfg.names[record['culture']]})" for record in records)

@@ -1,0 +1,97 @@
+"""The shown form of a tidy frame: a short table with plain names, each estimate with its interval in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+# Columns that say how firm a value is, and stand in its cell.
+INTERVAL = ("value", "low", "high")
+
+
+def write_interval(row: Mapping, form: str = ".2f") -> str:
+    """A value with its interval where it has one; nothing where it has no value.
+
+    Examples
+    --------
+    >>> write_interval({"value": 0.413, "low": 0.35, "high": 0.484}), write_interval({"value": 0.5, "low": None}, "+.1f")
+    ('0.41 [0.35, 0.48]', '+0.5')
+    """
+    value, low, high = (row.get(name) for name in INTERVAL)
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return ""
+    return f"{value:{form}}" if pd.isna(low) or pd.isna(high) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def lay_out(
+    frame: pd.DataFrame,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    form: str = ".2f",
+    names: Mapping[str, str] = {},
+) -> pd.DataFrame:
+    """Turn a tidy frame into the table that is shown.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row an estimate: `value`, perhaps `low, high`, and what it is of.
+    rows, columns : sequence of str
+        What a row and a column of the table stand for: one cell for each pair of their combinations, in the frame's order. Without
+        `columns` the frame keeps its columns, less those that are the same in every row and are not named in `rows`.
+    form : str
+        Format of numbers with a fraction.
+    names : mapping
+        Codes to the names that are shown, of values and of columns.
+
+    Returns
+    -------
+    DataFrame of str
+
+    Raises
+    ------
+    ValueError
+        Several rows of the frame fall into one cell.
+    """
+    frame = frame.reset_index(drop=True)
+    # A probability that is given as 0 would be a lie.
+    frame = frame.assign(**{name: frame[name].map(lambda p: "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
+                            for name in ("p", "p_holm") if name in frame})  # fmt: skip
+    if "value" in frame and ("low" in frame or columns):
+        cells = [write_interval(row, form) for row in frame.to_dict("records")]
+        frame = frame.drop(columns=[name for name in INTERVAL[1:] if name in frame]).assign(value=cells)
+    rename = {**names, "p_holm": "p (Holm)"}
+    if columns:
+        keys = [*rows, *columns]
+        double = frame[frame.duplicated(keys)]
+        if len(double):
+            raise ValueError(
+                f"two values for one cell of the table: {double[keys].iloc[0].to_dict()}; name more rows or columns"
+            )
+        order = frame[list(rows)].drop_duplicates()
+        order = pd.MultiIndex.from_frame(order) if len(rows) > 1 else order[rows[0]]
+        heads = frame[list(columns)].drop_duplicates()
+        wide = frame.pivot(index=list(rows), columns=list(columns), values="value")
+        wide = wide.reindex(order)[[tuple(head) if len(columns) > 1 else head[0] for head in heads.to_numpy().tolist()]]
+        titles = [", ".join(rename.get(part, str(part)) for part in head) for head in heads.to_numpy().tolist()]
+        frame = wide.set_axis(titles, axis=1).reset_index().set_axis([*rows, *titles], axis=1)
+    elif len(frame) > 1:
+        kept = [name for name in frame if name in rows or name == "value" or frame[name].nunique(dropna=False) > 1]
+        frame = frame[kept]
+    for name in frame.columns:
+        frame = frame.assign(**{name: [_write(cell, form, rename) for cell in frame[name].tolist()]})
+    return frame.rename(columns=rename)
+
+
+def _write(cell, form: str, names: Mapping[str, str]) -> str:
+    if isinstance(cell, str):
+        return names.get(cell, cell)
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:d}" if isinstance(cell, int) else f"{cell:.0f}" if float(cell).is_integer() else f"{cell:{form}}"

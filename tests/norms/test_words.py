@@ -1,0 +1,54 @@
+"""Word lists for reading, and the sentences of notebook 01."""
+
+import pandas as pd
+import pytest
+from conftest import copy_project, prepare
+
+from align_utils import config, norms
+from align_utils.norms import words
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    cfg = config.load("smoke", root=copy_project(tmp_path_factory.mktemp("words")))
+    return cfg, prepare(cfg)
+
+
+def test_the_concepts_shown_are_held_out_and_the_preferred_ones_first(run):
+    cfg, people = run
+    shown = norms.pick_concepts(cfg, size=6)
+    assert len(shown) == 6 and all(set(shown[name]) <= set(own.cues["test"]) for name, own in people.items())
+    preferred = [name for name in cfg.profile.show.concepts if name in set(shown["concept"])]
+    assert list(shown["concept"])[: len(preferred)] == preferred
+
+
+def test_hits_are_bold_and_words_that_need_it_have_a_gloss(run):
+    cfg, people = run
+    concepts = pd.DataFrame({"concept": ["dog"], "us": ["dog"], "cn": ["狗"]})
+    answers = pd.DataFrame({
+        "culture": ["us", "cn", "cn"], "stage": ["sft", "sft", "few_shot"], "cue": ["dog", "狗", "红色"],
+        "responses": [["Bark", "zeppelin"], ["猫", "齐柏林"], ["血"]],
+    })  # fmt: skip
+    table = norms.list_words(cfg, people, concepts, answers).set_index(["culture", "stage"])
+    assert table.loc[("us", "sft"), ["value", "hits"]].tolist() == ["**Bark**, zeppelin", 1], "as people write it, case apart"
+    said = "猫" in set(people["cn"].norms.query("cue == '狗'")["response"])
+    assert table.loc[("cn", "sft"), "value"] == ("**猫** cat, 齐柏林" if said else "猫 cat, 齐柏林")
+    assert ("cn", "few_shot") not in table.index, "another cue's list"
+    first = people["us"].norms.query("cue == 'dog' and rank <= 5").sort_values("rank")["response"]
+    assert table.loc[("us", "human"), "value"] == ", ".join(first) and "**" not in table.loc[("cn", "human"), "value"]
+
+
+def record(metric, value, **fields):
+    return {"metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01, **fields}
+
+
+def test_sentences_say_what_the_records_say(cfg):
+    records = [record("strongest_response", 0.221, culture="us"), record("strongest_response", 0.187, culture="cn")]
+    said = words.state_concentration(records, cfg)
+    assert "22 % (United States) and 19 % (China)" in said.text and said.records == records
+    pairs = [("same concept", 0.03), ("any concept", 0.0)]
+    linked = [record("overlap_linked", value, culture="us-cn", method=method) for method, value in pairs]
+    covered = [{"metric": "overlap_covered", "value": 0.06, "method": "same concept"}]
+    said = words.state_overlap(linked + covered, cfg)
+    assert "At least 0.03 [0.02, 0.04]" in said.text and "Only 0.06" in said.text and len(said.records) == 3
+    assert "not measured" in words.state_overlap([], cfg).text
