@@ -203,6 +203,15 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
     return replace(cfg, profile=_build(Profile, reduce(_merge, overlays, cfg.profile.model_dump()), source), own_runs=runs)
 
 
+# What only appendices show: the main line neither trains nor asks it.
+EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}}
+
+
+def take_main_line(cfg: Config) -> Config:
+    """The same run without what only its appendices compute: preference methods without a critic, and simulated participants."""
+    return overlay_config(cfg, EXTRA, source=f"profile '{cfg.profile.name}'", runs=cfg.runs)
+
+
 def describe(cfg: Config) -> str:
     """One line for the head of a notebook: models, data, seed, profile."""
     data = "bundled sample (made up, watermarked)" if cfg.is_sample else "the reader's own files"

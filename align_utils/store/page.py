@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from align_utils.config.profiles import Config, describe, load, save_resolved
+from align_utils.config.profiles import Config, describe, load, save_resolved, take_main_line
 from align_utils.store.ledger import list_made, list_read, open_ledger
 from align_utils.store.steps import hash_file, write_atomic
 from align_utils.store.tables import lay_out
@@ -204,9 +204,13 @@ class Page:
 
 
 def open_page(notebook: str, profile: str) -> Page:
-    """Load a profile (`config.load` says what can go wrong), save it as resolved beside the results, and open the notebook's page."""
+    """Load a profile (`config.load` says what can go wrong), save it as resolved beside the results, and open the notebook's page.
+
+    A notebook of the main line, `01` to `06`, gets the run without what only the appendix `A1` to `A6` computes.
+    """
     cfg = load(profile)
     save_resolved(cfg)
+    cfg = take_main_line(cfg) if notebook[0].isdigit() else cfg
     pd.set_option("display.max_colwidth", None)  # a table is read in the notebook: nothing in its cells is cut
     return Page(notebook, cfg)
 

@@ -154,3 +154,12 @@ def test_one_record_is_picked_or_none():
     assert store.pick_record(records, "m", culture="cn") == records[1] and store.pick_record(records, "x") is None
     with pytest.raises(ValueError, match="2 records of m"):
         store.pick_record(records, "m")
+
+
+def test_the_main_line_does_without_what_only_its_appendix_shows(run, monkeypatch):
+    monkeypatch.setenv("ALIGN_ROOT", str(run.root))
+    full, main = (store.open_page(name, "smoke").cfg for name in ("A4_x", "04_x"))
+    assert full.profile.critic_free.methods and full.profile.participants.n and main.runs == full.runs
+    assert not main.profile.critic_free.methods and not main.profile.participants.n
+    saved = config.read_profile("smoke", root=run.root).model_dump()
+    assert main.profile.model_dump() | {key: saved[key] for key in ("critic_free", "participants")} == saved
