@@ -52,3 +52,15 @@ def test_sentences_say_what_the_records_say(cfg):
     said = words.state_overlap(linked + covered, cfg)
     assert "At least 0.03 [0.02, 0.04]" in said.text and "Only 0.06" in said.text and len(said.records) == 3
     assert "not measured" in words.state_overlap([], cfg).text
+
+
+def test_every_gloss_is_one_short_line_for_one_word(cfg):
+    table = pd.read_csv(cfg.root / "data" / "glosses.csv", dtype=str, keep_default_na=False)
+    pairs = pd.read_csv(cfg.root / "data" / "pairs.csv", dtype=str)
+    assert list(table.columns) == ["zh", "en"] and table["zh"].is_unique and not set(table["zh"]) & set(pairs["cue_zh"])
+    assert table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}").all(), table[~table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}")]
+    # What people say to the sample's cues can be read without Chinese.
+    sample = pd.read_csv(cfg.root / "data/sample/swow/strength.SWOW-ZH.R123.sample.csv")
+    sample = sample[sample["R123"] >= 5]
+    known = sample["response"].isin({*table["zh"], *pairs["cue_zh"]})
+    assert known.mean() > 0.9, f"{known.mean():.2f} of the commoner responses have a gloss"
