@@ -58,7 +58,9 @@ def test_every_gloss_is_one_short_line_for_one_word(cfg):
     table = pd.read_csv(cfg.root / "data" / "glosses.csv", dtype=str, keep_default_na=False)
     pairs = pd.read_csv(cfg.root / "data" / "pairs.csv", dtype=str)
     assert list(table.columns) == ["zh", "en"] and table["zh"].is_unique and not set(table["zh"]) & set(pairs["cue_zh"])
-    assert table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}").all(), table[~table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}")]
+    assert table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}").all(), table[
+        ~table["en"].str.fullmatch(r"[A-Za-z'0-9.-]+( [A-Za-z'0-9.-]+){0,2}")
+    ]
     # What people say to the sample's cues can be read without Chinese.
     sample = pd.read_csv(cfg.root / "data/sample/swow/strength.SWOW-ZH.R123.sample.csv")
     sample = sample[sample["R123"] >= 5]
