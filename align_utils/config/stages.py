@@ -43,6 +43,11 @@ def list_stages(cfg: Config) -> tuple[str, ...]:
     return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))
 
 
+def list_asked(cfg: Config) -> tuple[str, ...]:
+    """Trained stages that are asked the survey: SFT, PPO and the trained controls, the one that differs in size alone left out."""
+    return tuple(name for name in list_trained(cfg) if name not in (SAME_SIZE, *cfg.profile.critic_free.methods))
+
+
 def count_lists(profile: Profile, stage: str) -> int:
     """Lists that a stage of PREFERENCE draws: updates times episodes of PPO, updates times cues times samples of the others."""
     ppo, free = profile.ppo, profile.critic_free

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "common": ["label_panels", "plot_intervals", "use_style"],
         "lexical": ["plot_precision", "plot_ratings"],
         "norms": ["plot_strength_by_rank"],
-        "survey": ["plot_answers", "plot_counts", "plot_pages"],
+        "survey": ["plot_counts", "plot_items"],
         "training": ["plot_loss", "plot_methods", "plot_reward"],
     },
 )

@@ -24,9 +24,7 @@ from align_utils.plots.common import (
     put_title,
 )
 
-# Items that a figure of them holds.
-PAGE = 18
-LINES = {"zero_shot": ("o--", "vanilla model")} | {
+LINES = {"zero_shot": ("o--", name_condition("zero_shot"))} | {
     stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
 }
 COUNT_PANELS = {"nearer": "nearer distribution", "mode": "same modal answer"}
@@ -56,62 +54,46 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     return mark_figure(figure, mark)
 
 
-def plot_pages(frame: pd.DataFrame, *, title: str, of: int, mark: str = "") -> dict[str, plt.Figure]:
-    """Figures of `plot_items`, PAGE items each at most, by what their names end in: '', '_2', '_3' ...
+def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str = ""):
+    """Small multiples of questions (six stay readable): people's shares as bars, a model's answers before and after as lines over them.
 
     Parameters
     ----------
     frame : DataFrame
-        From `survey.aligned.list_panels`.
+        `panel, place, answerer, share, first, last` (`survey.aligned.list_panels`).
     title, mark : str
         Title and watermark.
-    of : int
-        Items that there were to choose from.
 
     Returns
     -------
-    dict
-        Ending of the name: matplotlib.figure.Figure.
+    matplotlib.figure.Figure
     """
-    items = list(frame["question"].unique())
-    pages = np.array_split(items, -(-len(items) // PAGE) or 1)  # 10 and 10, not 18 and 2
-    figures, first = {}, 1
-    for number, page in enumerate(pages, start=1):
-        place = f"; {first} to {first + len(page) - 1} of {len(items)} chosen from {of}"
-        part = frame[frame["question"].isin(page)]
-        figures["" if number == 1 else f"_{number}"] = plot_items(part, title=title + place, mark=mark)
-        first += len(page)
-    return figures
-
-
-def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 3, mark: str = ""):
-    """Small multiples of items (PAGE stay readable): both countries' shares as bars, the stages' answers as lines over them."""
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)
-    panels = list(frame.groupby("question", sort=False))
-    figure, grid = make_grid(-(-len(panels) // columns), columns, width=3.5, height=1.85)
+    panels = list(frame.groupby("panel", sort=False))
+    columns = min(columns, len(panels))
+    figure, grid = make_grid(-(-len(panels) // columns), columns, width=3.7, height=2.5)
     people = [name for name in frame["answerer"].unique() if name not in LINES]
     width = 0.8 / len(people)
-    for axes, (question, part) in zip(grid.ravel(), panels, strict=False):
+    for axes, (panel, part) in zip(grid.ravel(), panels, strict=False):
         for name, line in part.groupby("answerer", sort=False):
             if name in LINES:
                 style, label = LINES[name]
-                axes.plot(line["place"], line["share"], style, ms=3.2, lw=1.3, color=pick_colour(name), label=label, zorder=3)
+                axes.plot(line["place"], line["share"], style, ms=4, lw=1.5, color=pick_colour(name), label=label, zorder=3)
             else:
                 x = line["place"] + (people.index(name) - (len(people) - 1) / 2) * width
                 axes.bar(x, line["share"], width, color=pick_colour(name), alpha=0.45, label=f"people, {name}")
         item, last = part.iloc[0], part["place"].max()
-        axes.set_title(textwrap.fill(f"{question}  {item['text']}", 58), fontsize=7)
+        axes.set_title(textwrap.fill(panel, 52), fontsize=8)
         axes.set(xticks=range(last + 1), xticklabels=[], xlim=(-0.6, last + 0.6), ylim=(0, None))
         axes.locator_params(axis="y", nbins=4)
-        axes.tick_params(labelsize=6.5, length=2)
         axes.grid(axis="x", visible=False)
         for x, end, side in ((0, "first", "left"), (1, "last", "right")):
-            axes.text(x, -0.05, textwrap.fill(item[end], 30), transform=axes.transAxes, ha=side, va="top", fontsize=6.5)
+            axes.text(x, -0.05, textwrap.fill(item[end], 26), transform=axes.transAxes, ha=side, va="top", fontsize=8)
     for axes in grid.ravel()[len(panels) :]:
-        axes.set_visible(False)
+        axes.remove()
     for row in grid:
-        row[0].set_ylabel("share", fontsize=7)
+        row[0].set_ylabel("share")
     put_title(figure, title)
     put_legend_below(figure, grid[0][0], columns=5)
     return mark_figure(figure, mark)

@@ -4,15 +4,27 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["aligned", "answers", "distances", "human", "items", "map", "paper", "servers", "shifts", "styles"],
+    submodules=[
+        "aligned",
+        "answers",
+        "distances",
+        "human",
+        "items",
+        "map",
+        "paper",
+        "sentences",
+        "servers",
+        "shifts",
+        "styles",
+    ],
     submod_attrs={
-        "items": ["choose_items"],
+        "items": ["list_questions", "pick_item"],
         "human": ["draw_halves", "load_human"],
-        "answers": ["average_orders", "describe_readouts", "load_answers"],
-        "ask": ["ask_survey"],
+        "answers": ["average_orders", "describe_readouts", "load_answers", "measure_order_bias"],
+        "ask": ["ask_run"],
         "distances": ["add_references", "measure_distances", "pick_pair", "rank_items"],
         "shifts": ["measure_shifts", "state_claims", "summarise_shifts"],
-        "aligned": ["count_aligned"],
+        "aligned": ["count_aligned", "list_item", "list_six"],
         "paper": ["compare_with_paper"],
     },
 )

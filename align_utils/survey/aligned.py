@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from align_utils.config.profiles import Config
 from align_utils.config.stages import TARGETS
 from align_utils.stats import (
     ALONE,
@@ -17,8 +20,9 @@ from align_utils.stats import (
     spread_seeds,
     wilson_interval,
 )  # fmt: skip
-from align_utils.survey.answers import ANSWERER
-from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, Pair, name_answerer
+from align_utils.survey.answers import ANSWERER, average_orders
+from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, Pair, name_answerer, pick_pair, rank_items
+from align_utils.survey.human import Human
 from align_utils.survey.shifts import CELL, REFERENCE_SHIFTS, list_pairs
 
 # What is not tuned, and so not tested.
@@ -129,26 +133,65 @@ def find_chance(counts: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame)
 
 
 def list_panels(
-    averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, ranked: pd.DataFrame, *, culture: str, language: str
+    cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, questions: Sequence[str], *, culture: str
 ) -> pd.DataFrame:
-    """What people and the models answer to the chosen items, for `plots.plot_pages`.
+    """What people of all cultures answer to questions, and the models before and after a culture's norms, for `plots.survey.plot_items`.
 
-    `averaged` are answers of one model and persona (`answers.average_orders`); of them those of the untuned model and of the adapters
-    of `culture` are taken, asked in `language`, of several seeds the mean. Returns, in the order of `ranked`, `question, text, place`
-    (0 is the first point of the scale), `answerer` (culture or stage), `share`, `first, last` (labels of the ends), `tension`.
+    Parameters
+    ----------
+    averaged : DataFrame
+        Answers of one model (`answers.average_orders`). Taken are those of the untuned model and of the adapters of `culture`, asked in its
+        language without a persona; of several seeds the mean.
+    human, items : DataFrame
+        SHARES and `items.choose_items`.
+    questions : sequence of str
+        In the order wanted.
+
+    Returns
+    -------
+    DataFrame
+        `panel` (question and its English words), `place` (0 is the first point of the scale), `answerer` (stage, or label of a culture),
+        `share`, `first, last` (labels of the ends).
     """
-    asked = averaged[(averaged["language"] == language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
-    asked = asked[asked["adapter"].isin(["none", culture])]
+    asked = averaged[(averaged["language"] == cfg.cultures[culture].language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
+    asked = asked[asked["adapter"].isin(["none", culture]) & (asked["persona"] == "none")]
     asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()
-    both = pd.concat([frame.rename(columns={name: "answerer"}) for frame, name in ((asked, "stage"), (human, "culture"))])
-    scales = items.assign(text=items["text_en"], first=items["labels_en"].str[0], last=items["labels_en"].str[-1])
-    scales = ranked[ranked["chosen"]].merge(scales[["question", "codes", "text", "first", "last"]], on="question")
-    scales = scales.assign(place=scales["codes"].map(lambda codes: list(range(len(codes))))).explode(["codes", "place"])
-    frame = scales.rename(columns={"codes": "code"}).astype({"code": int, "place": int}).merge(both, on=["question", "code"])
-    for name, column, order in (("rank", "question", scales["question"]), ("number", "answerer", both["answerer"])):
-        frame[name] = pd.Categorical(frame[column], order.unique()).codes
-    shown = ["question", "text", "place", "answerer", "share", "first", "last", "tension"]
-    return frame.sort_values(["rank", "number", "place"], ignore_index=True)[shown]
+    people = human.assign(answerer=human["culture"].map(cfg.names))
+    both = pd.concat([asked.rename(columns={"stage": "answerer"}), people])
+    scales = (
+        items.assign(first=items["labels_en"].str[0], last=items["labels_en"].str[-1])
+        .set_index("question")
+        .loc[list(questions)]
+    )
+    scales = scales.assign(
+        panel=scales.index + "  " + scales["text_en"], place=[list(range(len(codes))) for codes in scales["codes"]]
+    )
+    scales = (
+        scales.reset_index().explode(["codes", "place"]).rename(columns={"codes": "code"}).astype({"code": int, "place": int})
+    )
+    # Scales first: their order is that of the questions and of the points.
+    return scales[["question", "panel", "code", "place", "first", "last"]].merge(both, on=["question", "code"])[
+        ["panel", "place", "answerer", "share", "first", "last"]
+    ]
+
+
+def list_item(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame, question: str) -> pd.DataFrame:
+    """`list_panels` of one question, of the run's first model: a panel a culture, whose adapters are asked in its language."""
+    averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
+    parts = [
+        list_panels(cfg, averaged, people.shares, items, [question], culture=name).assign(panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}")
+        for name, culture in cfg.cultures.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def list_six(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame) -> pd.DataFrame:
+    """`list_panels` of the six questions with an order on which the two countries of `pick_pair` differ most, with the second one's norms."""
+    pair = pick_pair(cfg)
+    ranked = rank_items(people.take(items[items["kind"] == "ordered"]).shares, pair, wanted=6)
+    averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
+    culture = pair[1] if pair else next(iter(cfg.cultures))
+    return list_panels(cfg, averaged, people.shares, items, ranked["question"].head(6), culture=culture)
 
 
 def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:

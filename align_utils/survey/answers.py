@@ -10,6 +10,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
+from align_utils.stats import summarise
 from align_utils.store.steps import read_frame
 from align_utils.survey.items import Question, list_nominal
 
@@ -52,6 +53,15 @@ def tabulate_answers(
             for place, index in enumerate(q.order)
         ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """ANSWERS with the answerer's `place_prior`; items of each `kind` give their own, so that the map's change nothing of the others'."""
+    kinds = answers["question"].map(dict(zip(items["question"], items["kind"], strict=True)))
+    frame = count_options(answers.assign(kind=kinds))
+    by = [*ANSWERER, "readout", "seed", "kind"]
+    priors = estimate_prior(frame, by).rename(columns={"prior": "place_prior"}).drop(columns="items")
+    return ANSWERS.validate(frame.merge(priors, on=[*by, "options", "place"], how="left")[list(ANSWERS.columns)])
 
 
 def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = False) -> pd.DataFrame:
@@ -153,6 +163,21 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
                 "refusal mass": refusals[readout, *key],
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def measure_order_bias(answers: pd.DataFrame, **bootstrap) -> pd.DataFrame:
+    """How far an answer in one order lies from the mean over all orders: total variation distance, in [0, 1].
+
+    `answers` are ANSWERS of one read-out. Returns `model, culture` (of the adapter), `stage, language, persona, value, low, high, n`, a mean over
+    orders and questions with its interval over questions.
+    """
+    full = drop_extra_order(answers).rename(columns={"adapter": "culture"})
+    keys = ["model", "culture", "stage", "language", "persona"]
+    mean = full.groupby([*keys, "seed", "question", "code"], sort=False)["probability"].transform("mean")
+    full = full.assign(distance=(full["probability"] - mean).abs() / 2)
+    by = full.groupby([*keys, "seed", "question", "order"], sort=False)["distance"].sum()
+    by = by.groupby([*keys, "seed", "question"], sort=False).mean().reset_index()
+    return summarise(by, keys, "distance", unit="question", run="seed", **bootstrap)
 
 
 def compare_readouts(answers: pd.DataFrame, generated: pd.DataFrame | None = None) -> pd.DataFrame:

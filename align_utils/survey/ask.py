@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import SAME_SIZE, list_trained
+from align_utils.config.stages import list_asked
 from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, progress, save_frame
-from align_utils.survey.answers import ANSWERER, ANSWERS, count_options, estimate_prior, tabulate_answers
-from align_utils.survey.items import Question, list_questions, pick_sample
+from align_utils.survey.answers import ANSWERER, add_priors, tabulate_answers
+from align_utils.survey.human import Human, load_human
+from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
+from align_utils.survey.servers import ask_baselines
 
 # Bumped when this module's results change for the same settings.
 SURVEY_VERSION = 3
@@ -26,6 +28,25 @@ GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
 # Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
 # that the same text has after the bare lead, without a question (pointwise mutual information).
 TEXT_READINGS = ("text_sum", "text_tokens", "text_characters", "text_pmi")
+
+
+def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
+    """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
+
+    Returns
+    -------
+    items : DataFrame
+        `choose_items`, with those that the map alone uses, as far as the human file has them.
+    people : Human
+        `load_human`.
+    """
+    wanted = choose_items(cfg, nominal=True)
+    people = load_human(cfg, wanted)
+    items = wanted[wanted["question"].isin(set(people.shares["question"]))]
+    for model in cfg.models:
+        ask_survey(cfg, model, items)
+    print(*ask_baselines(cfg, items), f"{len(items)} of {len(wanted)} items have sound answers from every country.", sep="\n")
+    return items, people
 
 
 def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
@@ -48,9 +69,7 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     scored, written = [], []
     for seed in cfg.seeds:
         own = seed == cfg.profile.seed
-        states = [("none", "zero_shot")] * own + [
-            (culture, stage) for culture in cfg.cultures for stage in list_trained(cfg) if stage != SAME_SIZE
-        ]
+        states = [("none", "zero_shot")] * own + [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
         steps = {(state, key): _describe(cfg, name, state, key, asked[key], seed) for state in states for key in asked}
         remedy = "lower survey.batch_tokens in the profile"
         complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)
@@ -66,15 +85,6 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         frame = pd.concat(written, ignore_index=True)[GENERATED]
         paths.append(save_frame(frame, cfg.runs / "survey" / f"{name}_generated.parquet"))
     return paths
-
-
-def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """ANSWERS with the answerer's `place_prior`; items of each `kind` give their own, so that the map's change nothing of the others'."""
-    kinds = answers["question"].map(dict(zip(items["question"], items["kind"], strict=True)))
-    frame = count_options(answers.assign(kind=kinds))
-    by = [*ANSWERER, "readout", "seed", "kind"]
-    priors = estimate_prior(frame, by).rename(columns={"prior": "place_prior"}).drop(columns="items")
-    return ANSWERS.validate(frame.merge(priors, on=[*by, "options", "place"], how="left")[list(ANSWERS.columns)])
 
 
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> Step:

@@ -72,6 +72,12 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
 
 
+def pick_item(cfg: Config, items: pd.DataFrame) -> str:
+    """The question that notebooks show: `show.item` of the profile, or the first with an order where the run does not ask it."""
+    ordered = items.loc[items["kind"] == "ordered", "question"].tolist()
+    return cfg.profile.show.item if cfg.profile.show.item in ordered else ordered[0]
+
+
 def list_nominal(cfg: Config) -> set[str]:
     """Questions of all items whose options have no order: they are for the map alone, no scale may be taken of them."""
     items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)

@@ -20,8 +20,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ServerModel
 from align_utils.store.steps import find_step, hash_settings, make_step, progress, save_frame
-from align_utils.survey.answers import tabulate_answers
-from align_utils.survey.ask import add_priors
+from align_utils.survey.answers import add_priors, tabulate_answers
 from align_utils.survey.items import Question, list_questions
 
 # Bumped when what is asked of a server, or what is made of its answers, changes.
