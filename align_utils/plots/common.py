@@ -181,11 +181,13 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     figure, all_axes = draw_rows(
         panels, title=title, colour=lambda group: PALETTE[groups.index(group) % len(PALETTE)], apart=0.22
     )
+    ends = frame[["value", "low", "high"]].to_numpy(dtype=float)
+    ends = np.append(ends[np.isfinite(ends)], [0.0] if zero else [])
+    room = 0.05 * (np.ptp(ends) or 1.0)
     for axes in all_axes:
         if zero:
             axes.axvline(0, color="black", lw=0.8)
-        axes.sharex(all_axes[0]) if axes is not all_axes[0] else None
-        axes.set_xlabel(value_label)
+        axes.set(xlim=(ends.min() - room, ends.max() + room), xlabel=value_label)
     if groups != [""]:
         put_legend_below(figure, all_axes[0])
     return mark_figure(figure, mark)

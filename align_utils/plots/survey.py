@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -99,15 +100,19 @@ def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str =
     return mark_figure(figure, mark)
 
 
-def plot_counts(frame: pd.DataFrame, *, chance: dict[str, float], title: str, mark: str = ""):
+def plot_counts(
+    frame: pd.DataFrame, *, chance: dict[str, float], title: str, known: Mapping[str, float] | None = None, mark: str = ""
+):
     """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; chance lies at the dotted line.
 
     Parameters
     ----------
     frame : DataFrame
-        `label, reading, stage` (colour), `value, low, high, count, n`, from `survey.count_aligned`.
+        `label, reading, stage` (colour), `value, low, high, count, n`, from `survey.aligned.count_aligned`; a panel a reading that it has.
     chance : dict
         Reading to the place of its line, from `survey.aligned.find_chance`.
+    known : mapping, optional
+        Shares that others have published, by what is written at their line.
     title, mark : str
         Title and watermark.
 
@@ -116,9 +121,15 @@ def plot_counts(frame: pd.DataFrame, *, chance: dict[str, float], title: str, ma
     matplotlib.figure.Figure
     """
     frame = frame.assign(group=frame["stage"])
-    panels = {name: frame[frame["reading"] == reading] for reading, name in COUNT_PANELS.items()}
+    readings = [reading for reading in COUNT_PANELS if reading in set(frame["reading"])]
+    panels = {COUNT_PANELS[reading]: frame[frame["reading"] == reading] for reading in readings}
     figure, all_axes = draw_rows(panels, title=title, colour=pick_colour)
-    for axes, reading, part in zip(all_axes, COUNT_PANELS, panels.values(), strict=True):
+    for axes, reading, part in zip(all_axes, readings, panels.values(), strict=True):
+        for name, share in (known or {}).items():
+            axes.axvline(share, color="black", lw=0.8, ls="--")
+            axes.text(share, -0.7, name, ha="center", va="bottom", fontsize=8)
+        if len(readings) == 1:
+            axes.set_title("")
         for y, row in enumerate(part.itertuples()):
             axes.text(1.03, y, f"{row.count:.3g}/{row.n}", va="center", fontsize=7)
         axes.axvline(chance[reading], color="black", lw=0.8, ls=":")

@@ -21,6 +21,7 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
     value, low, high = (row.get(name) for name in INTERVAL)
     if isinstance(value, str):
         return value
+    form = _drop_sign_of_zero(form)
     if pd.isna(value):
         return ""
     return f"{value:{form}}" if pd.isna(low) or pd.isna(high) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
@@ -42,7 +43,7 @@ def lay_out(
         One row an estimate: `value`, perhaps `low, high`, and what it is of.
     rows, columns : sequence of str
         What a row and a column of the table stand for: one cell for each pair of their combinations, in the frame's order. Without
-        `columns` the frame keeps its columns, less those that are the same in every row and are not named in `rows`.
+        `columns`, `rows` names the columns that are shown; without both all are, less those that are the same in every row.
     form : str
         Format of numbers with a fraction.
     names : mapping
@@ -79,9 +80,10 @@ def lay_out(
         wide = wide.reindex(order)[[tuple(head) if len(columns) > 1 else head[0] for head in heads.to_numpy().tolist()]]
         titles = [", ".join(rename.get(part, str(part)) for part in head) for head in heads.to_numpy().tolist()]
         frame = wide.set_axis(titles, axis=1).reset_index().set_axis([*rows, *titles], axis=1)
+    elif rows:
+        frame = frame[list(rows)]
     elif len(frame) > 1:
-        kept = [name for name in frame if name in rows or name == "value" or frame[name].nunique(dropna=False) > 1]
-        frame = frame[kept]
+        frame = frame[[name for name in frame if name == "value" or frame[name].nunique(dropna=False) > 1]]
     for name in frame.columns:
         frame = frame.assign(**{name: [_write(cell, form, rename) for cell in frame[name].tolist()]})
     return frame.rename(columns=rename)
@@ -94,4 +96,14 @@ def _write(cell, form: str, names: Mapping[str, str]) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:d}" if isinstance(cell, int) else f"{cell:.0f}" if float(cell).is_integer() else f"{cell:{form}}"
+    return (
+        f"{cell:d}"
+        if isinstance(cell, int)
+        else f"{cell:.0f}"
+        if float(cell).is_integer()
+        else f"{cell:{_drop_sign_of_zero(form)}}"
+    )
+
+
+def _drop_sign_of_zero(form: str) -> str:
+    return form if "z" in form else form.replace(".", "z.", 1)

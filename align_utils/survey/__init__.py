@@ -19,12 +19,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "items": ["list_questions", "pick_item"],
-        "human": ["draw_halves", "load_human"],
         "answers": ["average_orders", "describe_readouts", "load_answers", "measure_order_bias"],
         "ask": ["ask_run"],
-        "distances": ["add_references", "measure_distances", "pick_pair", "rank_items"],
+        "distances": ["measure_distances"],
         "shifts": ["measure_shifts", "state_claims", "summarise_shifts"],
-        "aligned": ["count_aligned", "list_item", "list_six"],
+        "aligned": ["list_item", "list_six"],
         "paper": ["compare_with_paper"],
+        "values": ["load_values"],
     },
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from align_utils.survey.answers import ANSWERER, average_orders
 from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, Pair, name_answerer, pick_pair, rank_items
 from align_utils.survey.human import Human
 from align_utils.survey.shifts import CELL, REFERENCE_SHIFTS, list_pairs
+
+if TYPE_CHECKING:
+    from align_utils.survey.values import Values
 
 # What is not tuned, and so not tested.
 UNTESTED = ("zero_shot", *REFERENCES)
@@ -132,6 +136,25 @@ def find_chance(counts: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame)
     return {"nearer": even["value"].mean(), "mode": float((1 / options).mean())}
 
 
+def list_sides(cfg: Config, counts: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Rows of `count_aligned` for the figure of the main line: the nearer distribution, asked in the language of the second of the pair,
+    untuned and with its norms, and even answers; named plainly."""
+    if pair is None:
+        return counts.head(0)
+    own = (
+        (counts["language"] == cfg.cultures[pair[1]].language)
+        & counts["culture"].isin(["none", pair[1]])
+        & (counts["persona"] == "none")
+    )
+    part = counts[(own | (counts["stage"] == "uniform")) & (counts["reading"] == "nearer")]
+    several = len(cfg.models) > 1
+    names = [
+        f"{model}, {cfg.names[stage]}" if several and stage != "uniform" else cfg.names[stage]
+        for model, stage in zip(part["model"], part["stage"], strict=True)
+    ]
+    return part.assign(label=names)
+
+
 def list_panels(
     cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, questions: Sequence[str], *, culture: str
 ) -> pd.DataFrame:
@@ -179,7 +202,9 @@ def list_item(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataF
     """`list_panels` of one question, of the run's first model: a panel a culture, whose adapters are asked in its language."""
     averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
     parts = [
-        list_panels(cfg, averaged, people.shares, items, [question], culture=name).assign(panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}")
+        list_panels(cfg, averaged, people.shares, items, [question], culture=name).assign(
+            panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}"
+        )
         for name, culture in cfg.cultures.items()
     ]
     return pd.concat(parts, ignore_index=True)
@@ -192,6 +217,17 @@ def list_six(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFr
     averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
     culture = pair[1] if pair else next(iter(cfg.cultures))
     return list_panels(cfg, averaged, people.shares, items, ranked["question"].head(6), culture=culture)
+
+
+def list_tension_pages(cfg: Config, values: Values) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Page number and `list_panels` of six of the chosen items each, of the run's first model."""
+    if values.pair is None:
+        return
+    chosen = values.ranked.loc[values.ranked["chosen"], "question"].tolist()
+    averaged = average_orders(values.answers[values.answers["model"] == next(iter(cfg.models))])
+    for start in range(0, len(chosen), 6):
+        panels = list_panels(cfg, averaged, values.human, values.items, chosen[start : start + 6], culture=values.pair[1])
+        yield start // 6 + 1, panels
 
 
 def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:

@@ -573,7 +573,7 @@ def draw_choice(cfg: Config, human: Human, pair: Pair, *, draws: int = 200) -> p
 def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, pair: Pair) -> str:
     """One sentence on `draw_choice`: how many of the chosen items stay chosen; a second where they are fewer than wanted."""
     if pair is None:
-        return "Sections 8 to 11 compare the people of two countries; this run's cultures are of one, so that these sections are empty."
+        return "This run's cultures are of one country: there are no two whose answers could differ."
     wanted = cfg.profile.survey.high_tension
     size = choose_size(chosen.shape[1], wanted)
     kept = chosen.iloc[:, :size].sum(axis=1)

@@ -28,15 +28,17 @@ COUNTS = {
 }
 # The paper's counts of so many answers aligned with China: before, after.
 PAPER_COUNTS, PAPER_ITEMS = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}, 50
-UNTESTED = "not testable here"
+UNTESTED = "not measured here"
 # Names of the vanilla models of that size, from whatever server they answer.
 LARGE = re.compile(r"7[02]b", re.IGNORECASE)
 PRECISION, ALIGNED = "precision_at_5_attested", "aligned_with_china"
-PAPER_COLUMNS = ["claim", "paper", "version", "ours", "low", "high", "n", "data", "model", "verdict"]
+SHOWN = ("claim", "paper", "stands in", "here", "on", "verdict")
+PAPER_COLUMNS = [*SHOWN, "low", "high", "n", "details"]
 
 
-# A finding is what the run has to say to a claim: `ours` (words), `low, high` of a difference (or a share) and its `n`, `verdict`.
-NOT_MEASURED = {"ours": "not measured"}
+# A finding is what the run has to say to a claim: `here` (a few words), `low, high` of a difference (or a share) and its `n`, `verdict`, and
+# `details`.
+NOT_MEASURED = {"here": "not measured"}
 
 
 def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
@@ -67,10 +69,10 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
 
     `metrics` are from `store.load_metrics`, or of a page (`gather_metrics`). Returns PAPER_COLUMNS, a row a claim and model. `low, high` is
     the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of the share after tuning (counts). A
-    stand-in for the paper's models and the sample get no verdict of their own. `verdict`, by rule: 'reproduced' (the difference is shown
+    stand-in for the paper's models and made-up data are named in the verdict, and nothing is 'reproduced' on them but 'as stated'. `verdict`, by rule: 'reproduced' (the difference is shown
     and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'larger gain' (beyond
-    the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen', or
-    'not testable here'. `version`: which versions of the paper state the claim. Against a 70B
+    the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen',
+    'not testable' or 'not measured here'. `stands in`: which versions of the paper state the claim. Against a 70B
     model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
     not measured the claim is not testable.
     """
@@ -89,18 +91,17 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
             if cfg.models[model].in_paper in {None, tuned}:
                 row = counts.loc[tuned]
-                found.append((f"{claim}, {tuned}", _tell_counts(row), version, _find_aligned(mine, row, china, language)))
+                told = f"{row['before']:.0f} -> {row['after']:.0f} of {row['n']:.0f}"
+                found.append((f"{claim}, {tuned}", told, version, _find_aligned(mine, row, china, language)))
         found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", EVERY, _find_size(mine, large, china)))
         # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
-        reason = "illustrative sample" if cfg.is_sample else "" if cfg.models[model].in_paper else "stand-in model"
+        reason = "made-up data" if cfg.is_sample else "" if cfg.models[model].in_paper else "other model"
+        where = f"{model}, {'the sample' if cfg.is_sample else 'real norms'}"
         for claim, paper, version, finding in found:
-            verdict = finding.get("verdict", "")
-            if not verdict:
-                verdict = UNTESTED + (f" ({reason})" if reason else "")
-            elif reason and not verdict.startswith(UNTESTED):
-                verdict = f"{UNTESTED} ({reason}; {verdict} on it)"
-            names = {"claim": claim, "paper": paper, "version": version, "data": cfg.profile.data, "model": model}
-            rows.append(names | finding | {"verdict": verdict})
+            verdict = finding.get("verdict", UNTESTED)
+            if reason and verdict != UNTESTED:
+                verdict = f"{'as stated' if verdict == 'reproduced' else verdict}, {reason}"
+            rows.append({"claim": claim, "paper": paper, "stands in": version, "on": where} | finding | {"verdict": verdict})
     return pd.DataFrame(rows, columns=PAPER_COLUMNS)
 
 
@@ -114,7 +115,7 @@ def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: tuple[float, fl
     text, gain = f"{before:.2f} -> {after:.2f}", 0.0
     # A vanilla model that no one can tell from the same answer to every cue has no base for a ratio.
     if not before or level.loc["few_shot", "low"] <= level["value"].reindex(["frequency", "chance"]).max():
-        text += " (vanilla at the baselines' level: no ratio)"
+        text += " (no ratio: vanilla is at chance)"
     else:
         gain = after / before - 1
         text += f" ({gain:+.0%})"
@@ -129,13 +130,14 @@ def _find_concreteness(metrics: pd.DataFrame, culture: str | None, goal: float) 
     if not {"concreteness_median_difference", "concreteness_difference"} <= set(part.index):
         return NOT_MEASURED
     change, gap = part.loc["concreteness_median_difference", "value"], part.loc["concreteness_difference"]
-    text = f"median {change:+.2f}, mean of paired differences {gap['value']:+.2f} (English)"
-    return _judge(text, gap, change, goal)
+    return _judge(f"{change:+.2f}", gap, change, goal) | {
+        "details": f"mean of paired differences {gap['value']:+.2f} (English)"
+    }
 
 
 def _judge(text: str, gap: pd.Series, gain: float, goal: float) -> dict:
     verdict = "not seen" if gap["low"] <= 0 else "reproduced" if gain >= goal else "same direction"
-    return {"ours": text, **gap[["low", "high", "n"]], "verdict": verdict}
+    return {"here": text, **gap[["low", "high", "n"]], "verdict": verdict}
 
 
 def _find_level(metrics: pd.DataFrame) -> dict:
@@ -144,13 +146,14 @@ def _find_level(metrics: pd.DataFrame) -> dict:
     )
     part, people = level[level["stage"] == "ppo"], level[level["stage"] == "human_top5"]
     if part.empty:
-        return {"ours": "not measured: the test needs rated responses to two cues"}
+        return {"here": "not measured", "details": "the test needs rated responses to two cues"}
     text = ", ".join(f"{row.method} {row.culture} p = {row.value:.2f}" for row in part.itertuples())
     verdict = "reproduced" if part["value"].lt(0.05).all() else "not seen"
     if not people["value"].lt(0.05).all():
         # A list of five words cannot pass where people's own five strongest do not.
         verdict = "not testable"
-    return {"ours": f"equivalence (TOST): {text}", "n": part["n"].min(), "verdict": verdict}
+    here = f"{part['value'].lt(0.05).sum()} of {len(part)} tests"
+    return {"here": here, "n": part["n"].min(), "verdict": verdict, "details": f"equivalence (TOST): {text}"}
 
 
 def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, language: str | None) -> dict:
@@ -167,7 +170,7 @@ def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, la
     before, tuned = nearer.loc["zero_shot", "count"], nearer.loc["ppo"]
     after, n, p = tuned["count"], tuned["n"], tuned["p"]
     test = "random signs" if tuned["method"] == "random signs" else "McNemar"
-    text = f"{before:g} -> {after:g} of {n:.0f}, asked in Mandarin ({test} p = {p:.2f} after Holm)"
+    here, text = f"{before:g} -> {after:g} of {n:.0f}", f"asked in Mandarin; {test} p = {p:.2f} after Holm"
     if {"zero_shot", "ppo"} <= set(mode.index):
         first, last = mode.loc[["zero_shot", "ppo"], "count"]
         text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
@@ -178,7 +181,7 @@ def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, la
         enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
         # Without one trained on wrong norms nothing tells these norms from any tuning.
         verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
-    return {"ours": f"{text}; controls: {told or 'none'}", **tuned[["low", "high", "n"]], "verdict": verdict}
+    return {"here": here, "details": f"{text}; controls: {told or 'none'}", **tuned[["low", "high", "n"]], "verdict": verdict}
 
 
 def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -193,7 +196,7 @@ def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> dict:
     """Tuned models against vanilla ones of 70B, value against value wherever both were measured."""
     if large.empty:
-        return {"ours": "no 70B baseline in this run"}
+        return {"here": "no 70B baseline in this run"}
     pairs = []
     for metric, stage, where in ((PRECISION, "few_shot", "culture"), (ALIGNED, "zero_shot", "language")):
         ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
@@ -204,18 +207,19 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> di
         pairs.append(pair.assign(asked=pair[where]))
     both = pd.concat(pairs, ignore_index=True)
     if both.empty:
-        return {"ours": "70B baseline not measured on the same test"}
+        return {"here": "70B not asked the same"}
     text = "; ".join(
         f"{row.metric} {row.asked} {row.value:.2f} against {row.value_large:.2f} of {row.model_large}"
         for row in both.itertuples()
     )
     # A baseline behind a URL is asked the survey alone, which is half of the claim. Intervals do not enter: fewer items would match more.
     if PRECISION not in set(both["metric"]):
-        verdict = f"{UNTESTED} (P@5 of the 70B not measured)"
+        verdict = UNTESTED
     else:
         matched = both["value"] >= both["value_large"]
         verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
-    return {"ours": text, "n": both["n"].min(), "verdict": verdict}
+    better = (both["value"] >= both["value_large"]).sum()
+    return {"here": f"{better} of {len(both)} measures", "n": both["n"].min(), "verdict": verdict, "details": text}
 
 
 def describe_paper() -> pd.DataFrame:
@@ -241,11 +245,3 @@ def bound_mcnemar(before: int, after: int, n: int) -> tuple[float, float]:
     kept = range(max(0, before + after - n), min(before, after) + 1)
     found = [mcnemar_exact(after - both, before - both) for both in kept]
     return min(found), max(found)
-
-
-def _tell_counts(row: pd.Series) -> str:
-    return (
-        f"{row['before']:.0f} -> {row['after']:.0f} of {row['n']:.0f} (shares [{row['before_low']:.2f}, {row['before_high']:.2f}] -> "
-        f"[{row['after_low']:.2f}, {row['after_high']:.2f}]; Fisher p = {row['fisher_p']:.3f} as if independent; McNemar p between "
-        f"{row['mcnemar_low']:.4f} and {row['mcnemar_high']:.3f}, by the pairing that is not known)"
-    )

@@ -5,10 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.store.page import Sentence, list_records
+from align_utils.stats import judge_change
+from align_utils.store.page import Sentence, list_records, pick_record
+from align_utils.store.tables import write_interval
+from align_utils.survey.distances import pick_pair
 
+# A mean shift within this share of the scale is no change: a tenth of a step of a ten-point scale.
+SMALL = 0.01
 # An entropy relative to uniform above this is an answer that is nearly even, whatever is asked.
 EVEN = 0.98
+MOVED = {
+    "up": "moved toward", "down": "moved away from", "flat": "stayed where they were as seen from", "undecided": "may or may not have moved toward",
+}  # fmt: skip
 
 
 def record_answering(cfg: Config, readings: pd.DataFrame) -> list[dict]:
@@ -45,6 +53,46 @@ def state_order(records: list[dict], cfg: Config) -> Sentence:
         f"{_span(own, tuned=True)} after it; the mean over orders takes this out."
     )
     return Sentence("order", text, own)
+
+
+def state_shift(records: list[dict], cfg: Config) -> Sentence:
+    """Whether the tuned answers moved toward the culture taught, each culture asked in its own language, from `shift_toward_target` records."""
+    parts, used = [], []
+    for name, culture in cfg.cultures.items():
+        own = {"culture": name, "language": culture.language, "persona": "none"}
+        for model in cfg.models:
+            for stage in ("sft", "ppo"):
+                record = pick_record(records, "shift_toward_target", stage=stage, model=model, **own)
+                if record is None:
+                    continue
+                used.append(record)
+                moved = judge_change(record["value"], record["low"], record["high"], margin=SMALL)
+                parts.append(f"{cfg.names[stage]} {MOVED[moved]} {cfg.label(model, name)} ({write_interval(record, '+.3f')})")
+    if not parts:
+        return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
+    return Sentence(
+        "shift", f"Asked in the culture's language, the answers {'; '.join(parts)}. The scale runs from 0 to 1.", used
+    )
+
+
+def state_counts(records: list[dict], cfg: Config) -> Sentence:
+    """On how many high-tension items the answers are on China's side, before and after, from `aligned_with_china` records."""
+    pair = pick_pair(cfg)
+    language = cfg.cultures[pair[1]].language if pair else None
+    found = [
+        pick_record(records, "aligned_with_china", stage=stage, language=language, persona="none", culture=culture, model=model)
+        for model in cfg.models for stage, culture in (("zero_shot", "none"), ("ppo", pair[1] if pair else None))
+    ]  # fmt: skip
+    found = [record for record in found if record]
+    if len(found) < 2:
+        return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
+    before, after = found[:2]
+    counts = [f"{record['value'] * record['n']:.3g}" for record in (before, after)]
+    text = (
+        f"Of the {after['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {counts[0]} before tuning and on "
+        f"{counts[1]} after PPO (share {write_interval(after)}). The paper counts 13 of 50 before and 25 after, for another model."
+    )
+    return Sentence("counts", text, [before, after])
 
 
 def _pick(records: list[dict], metric: str) -> list[dict]:

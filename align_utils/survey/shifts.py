@@ -126,6 +126,19 @@ def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run="seed", **bootstrap)
 
 
+def list_shift_rows(cfg: Config, overall: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `summarise_shifts` for the figure: a panel a culture, asked in its own language without a persona; toward it and the others.
+
+    Returns `panel, label, group, value, low, high, n`: first the stages, then the controls, then what the way would be to other people's answers.
+    """
+    own = overall["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == overall["language"]
+    part = overall[own & (overall["persona"] == "none") & overall["toward"].isin(["target", "other"])]
+    part = part.sort_values("stage", key=lambda stage: stage.isin(REFERENCE_SHIFTS.values()), kind="stable")
+    panel = [f"norms: {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
+    toward = part["toward"].map({"target": "toward the culture taught", "other": "toward the other country"})
+    return part.assign(panel=panel, label=part["stage"].map(cfg.names), group=toward)
+
+
 def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:
     """Rows of `summarise_topics` toward the target for `plots.plot_intervals`: a panel an adapter, a group a language."""
     part = topics[(topics["stage"] == stage) & (topics["toward"] == "target")]

@@ -40,23 +40,22 @@ def read(figure):
     return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
-def test_items_are_drawn_page_by_page(made):
+def test_items_are_drawn_with_people_and_models(cfg, made):
     items, human, _, averaged, _ = made
-    ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=20).assign(chosen=lambda frame: frame.index < 20)
-    frame = aligned.list_panels(averaged, human, items, ranked, culture="cn", language="zh")
-    assert frame["question"].unique().tolist() == ranked["question"].head(20).tolist()
-    assert set(frame["answerer"]) == {"us", "cn", "zero_shot", "sft", "ppo", "grpo"}
-    assert frame.groupby(["question", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
-    pages = plots.plot_pages(frame, title="Items", of=60)
-    assert {name: sum(axes.get_visible() for axes in page.axes) for name, page in pages.items()} == {"": 10, "_2": 10}
-    assert "1 to 10 of 20 chosen from 60" in read(pages[""]) and "11 to 20 of 20 chosen from 60" in read(pages["_2"])
-    both = read(pages[""]) + read(pages["_2"])
-    assert all(word in both for word in ("Q182", "people, cn", "vanilla model", "Never justifiable"))
+    ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=20)["question"]
+    chosen = [*ranked.head(5), "Q56"]
+    frame = aligned.list_panels(cfg, averaged, human, items, chosen, culture="cn")
+    assert [panel.split()[0] for panel in frame["panel"].unique()] == chosen
+    assert set(frame["answerer"]) == {"United States", "China", "zero_shot", "sft", "ppo", "grpo"}
+    assert frame.groupby(["panel", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
+    figure = plots.plot_items(frame, title="Items")
+    assert len(figure.axes) == 6
+    assert all(word in read(figure) for word in ("people, China", "before tuning", "Never justifiable"))
     # Bars and lines carry the frame's numbers, in the order of the scale (Q56 is stored 1, 3, 2).
-    found = [axes for page in pages.values() for axes in page.axes if axes.get_title(loc="left").startswith("Q56 ")]
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in found[0].lines}
+    axes = figure.axes[-1]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
     mine = averaged[(averaged["question"] == "Q56") & (averaged["language"] == "zh") & (averaged["adapter"] == "cn")]
-    for label, stage in (("PPO", "ppo"), ("GRPO", "grpo")):
+    for label, stage in (("after PPO", "ppo"), ("after GRPO", "grpo")):
         assert drawn[label] == mine[mine["stage"] == stage].set_index("code")["share"].loc[[1, 3, 2]].tolist()
 
 
@@ -81,7 +80,7 @@ def test_the_map_draws_every_models_way(cfg, made):
     places = culture_map.summarise_map(culture_map.score_components(axes, made[-1]), **cfg.bootstrap)
     figure = plots.survey.plot_map(survey_distances.pick_model(places, MODEL, "none"), axes, countries=pd.DataFrame())
     counted = "4 components (4 items) across and 3 components (3 items) upward"
-    assert all(word in read(figure) for word in ("in the manner of", counted, "cn, shuffled", "cn, GRPO", "people, us"))
+    assert all(word in read(figure) for word in ("in the manner of", counted, "cn, shuffled", "cn, after GRPO", "people, us"))
     arrows = [text for axes in figure.axes[1:] for text in axes.texts if getattr(text, "arrow_patch", None)]
     assert len(arrows) == 12, "two languages, two cultures, base to SFT and from there to PPO and to GRPO"
     across, up = "survival_selfexpression", "traditional_secular"

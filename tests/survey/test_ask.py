@@ -174,7 +174,7 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
     monkeypatch.setattr(adapters, "load_states", lambda *_: (*tiny, {}))
-    monkeypatch.setattr(survey_ask, "list_trained", lambda *_: ())
+    monkeypatch.setattr(survey_ask, "list_asked", lambda *_: ())
     items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     paths = survey_ask.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)

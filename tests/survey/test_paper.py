@@ -23,6 +23,10 @@ def list_gain(few, low, ppo, gap_low, *, culture="us", frequency=0.05):
     return pd.DataFrame(rows, columns=NAMES).assign(model="tiny")
 
 
+def on_sample(verdict):
+    return f"{'as stated' if verdict == 'reproduced' else verdict}, made-up data"
+
+
 @pytest.mark.parametrize(
     ("numbers", "ours", "verdict"),
     [
@@ -30,15 +34,15 @@ def list_gain(few, low, ppo, gap_low, *, culture="us", frequency=0.05):
         ((0.2, 0.15, 0.3, 0.05), "0.20 -> 0.30 (+50%)", "larger gain"),
         ((0.2, 0.15, 0.21, 0.005), "0.20 -> 0.21 (+5%)", "same direction"),
         ((0.2, 0.15, 0.3, -0.01), "0.20 -> 0.30 (+50%)", "not seen"),
-        ((0.06, 0.03, 0.3, 0.1), "0.06 -> 0.30 (vanilla at the baselines' level: no ratio)", "same direction"),
-        ((0.0, 0.0, 0.3, 0.1), "0.00 -> 0.30 (vanilla at the baselines' level: no ratio)", "same direction"),
+        ((0.06, 0.03, 0.3, 0.1), "0.06 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
+        ((0.0, 0.0, 0.3, 0.1), "0.00 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
     ],
 )
 def test_gain_is_told_and_judged_by_its_interval(numbers, ours, verdict):
     table = paper.compare_with_paper(config.load("smoke"), list_gain(*numbers)).set_index("claim")
     row = table.loc["P@5 gain over the vanilla model, English"]
-    assert row["ours"] == ours and row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
-    assert table.loc["P@5 gain over the vanilla model, Mandarin", "ours"] == "not measured"
+    assert row["here"] == ours and row["verdict"] == on_sample(verdict)
+    assert table.loc["P@5 gain over the vanilla model, Mandarin", "here"] == "not measured"
 
 
 def count(stage, before_after, p, *, n=20, metric="aligned_with_china", culture="cn"):
@@ -58,15 +62,13 @@ def judge_counts(*rows):
 def test_counts_stand_beside_the_papers_with_their_uncertainty():
     mode = [("aligned_with_china_mode", "none", "zero_shot", "zh", 0.25, 0.1, 0.4, 20, None, None)]
     row = judge_counts(count("ppo", 10, 0.03), mode, count("ppo", 7, 0.4, metric="aligned_with_china_mode"))
-    assert row["paper"] == (
-        "13 -> 25 of 50 (shares [0.16, 0.40] -> [0.37, 0.63]; Fisher p = 0.023 as if independent; McNemar p between 0.0005 and 0.073, "
-        "by the pairing that is not known)"
-    )
-    assert row["ours"] == (
-        "4 -> 10 of 20, asked in Mandarin (McNemar p = 0.03 after Holm); by the modal answer 5 -> 7 (p = 0.40); controls: none"
+    assert row[["paper", "here"]].tolist() == ["13 -> 25 of 50", "4 -> 10 of 20"]
+    assert (
+        row["details"]
+        == "asked in Mandarin; McNemar p = 0.03 after Holm; by the modal answer 5 -> 7 (p = 0.40); controls: none"
     )
     # As large as the paper's and shown, but no control stands beside it.
-    assert row["verdict"] == "not testable here (illustrative sample; same direction on it)"
+    assert row["verdict"] == on_sample("same direction")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ def test_counts_stand_beside_the_papers_with_their_uncertainty():
 )
 def test_counts_are_judged_by_test_size_and_controls(after, p, control, verdict):
     row = judge_counts(count("ppo", after, p), count("control_shuffled", control, 1.0))
-    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
-    assert row["ours"].endswith(f"controls: shuffled {control}")
+    assert row["verdict"] == on_sample(verdict)
+    assert row["details"].endswith(f"controls: shuffled {control}")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,8 @@ def test_the_other_cultures_adapter_is_a_control_but_not_the_only_one(foreign, s
     rows = [] if shuffled is None else [count("control_shuffled", shuffled, 1.0)]
     both = [count("sft", number, 1.0, culture=name) for number, name in ((2, "rp"), (foreign, "us"))]
     row = judge_counts(count("ppo", 10, 0.03), *both, *rows)
-    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)"
-    assert f"foreign {foreign}" in row["ours"]
+    assert row["verdict"] == on_sample(verdict)
+    assert f"foreign {foreign}" in row["details"]
 
 
 def test_china_is_known_by_its_country_whatever_its_name_and_place():
@@ -103,15 +105,15 @@ def test_china_is_known_by_its_country_whatever_its_name_and_place():
     base = ("aligned_with_china", "none", "zero_shot", "zh", 0.2, 0.1, 0.4, 20, None, None)
     frame = pd.DataFrame([base, *count("ppo", 10, 0.03, culture="prc")], columns=NAMES).assign(model="tiny")
     gain = list_gain(0.2, 0.15, 0.3, 0.05, culture="prc")
-    table = paper.compare_with_paper(cfg, pd.concat([frame, gain])).set_index("claim")["ours"]
+    table = paper.compare_with_paper(cfg, pd.concat([frame, gain])).set_index("claim")["here"]
     assert table["P@5 gain over the vanilla model, Mandarin"] == "0.20 -> 0.30 (+50%)"
-    assert table[table.index.str.contains("Qwen")].item().startswith("4 -> 10 of 20, asked in Mandarin")
+    assert table[table.index.str.contains("Qwen")].item() == "4 -> 10 of 20"
 
 
 def test_all_claims_have_a_row_and_no_70b_is_said():
     table = paper.compare_with_paper(config.load("smoke"), list_gain(0.2, 0.15, 0.3, 0.05))
-    assert len(table) == 7 and table.iloc[-1][["ours", "verdict"]].tolist() == [
-        "no 70B baseline in this run", "not testable here (illustrative sample)",
+    assert len(table) == 7 and table.iloc[-1][["here", "verdict"]].tolist() == [
+        "no 70B baseline in this run", "not measured here",
     ]  # fmt: skip
 
 
@@ -138,9 +140,8 @@ def test_a_70b_is_matched_by_values_on_every_measure(precision, aligned, verdict
     ).iloc[-1]
     told = [] if precision is None else [f"precision_at_5_attested us 0.30 against {precision:.2f} of qwen2.5-72b"]
     told += [] if aligned is None else [f"aligned_with_china zh 0.50 against {aligned / 20:.2f} of qwen2.5-72b"]
-    assert row["ours"] == "; ".join(told)
-    said = "P@5 of the 70B not measured" if verdict is None else f"illustrative sample; {verdict} on it"
-    assert row["verdict"] == f"not testable here ({said})"
+    assert row["details"] == "; ".join(told) and row["here"].endswith(f" of {len(told)} measures")
+    assert row["verdict"] == ("not measured here" if verdict is None else on_sample(verdict))
 
 
 @pytest.mark.parametrize(("p", "verdict"), [(0.01, "reproduced"), (0.2, "not seen")])
@@ -153,8 +154,8 @@ def test_human_level_needs_every_equivalence(p, verdict):
     ]
     table = paper.compare_with_paper(config.load("smoke"), pd.DataFrame(rows, columns=NAMES).assign(model="tiny"))
     row = table.set_index("claim").loc["valence and arousal at human level"]
-    assert row["ours"] == f"equivalence (TOST): valence us p = 0.02, arousal us p = {p:.2f}"
-    assert row["verdict"] == f"not testable here (illustrative sample; {verdict} on it)" and row["n"] == 40
+    assert row["details"] == f"equivalence (TOST): valence us p = 0.02, arousal us p = {p:.2f}"
+    assert row["verdict"] == on_sample(verdict) and row["n"] == 40
 
 
 def test_the_papers_margins_leave_this_much_open():

@@ -420,11 +420,11 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
     pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
     given_ = answers.load_answers(cfg)
-    human = survey.load_human(cfg, items).shares
+    human = survey.human.load_human(cfg, items).shares
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
     assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
-    halves = survey.draw_halves(cfg, survey.load_human(cfg, items))
+    halves = survey.human.draw_halves(cfg, survey.human.load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)
     ranked = distances.rank_items(human, ("us", "cn"), wanted=1)

@@ -10,7 +10,7 @@ from align_utils.config import stages
 from align_utils.survey import aligned, distances, paper, shifts, styles
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
-from align_utils.survey.human import Human, describe_choice, draw_choice, draw_halves, load_human
+from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
@@ -233,7 +233,7 @@ def test_cultures_of_one_country_have_shifts_and_no_comparison_of_countries(run)
     names = {record["metric"] for record in paper.list_survey_metrics(cfg, table, controls, counts)}
     assert names == {"shift_toward_target", "shift_over_control"}
     assert not shifts.summarise_power(found, size=0).empty
-    assert "are empty" in describe_choice(cfg, draw_choice(cfg, Human(human), None), Human(human), None)
+    assert draw_choice(cfg, Human(human), None).empty
 
 
 # Counts. Three items of three points: the countries' modes differ on Q1 and Q2 and are the same on Q3.
@@ -351,7 +351,7 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
     made = {
         "style": lambda frame: styles.summarise_styles(styles.score_styles(frame, items), **cfg.bootstrap),
         "axis": lambda frame: culture_map.summarise_map(culture_map.score_components(axes, frame), **cfg.bootstrap),
-        "place": lambda frame: aligned.list_panels(frame, human, items, ranked, culture="cn", language="zh"),
+        "place": lambda frame: aligned.list_panels(cfg, frame, human, items, ranked["question"].head(5), culture="cn"),
     }
     for name, make in made.items():
         numbers = ["share"] if name == "place" else ["value", *(["move", "items"] if name == "axis" else []), "n"]

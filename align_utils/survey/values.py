@@ -1,0 +1,67 @@
+"""What the answers say about values, computed once for the notebook and its appendix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from align_utils.config.profiles import Config
+from align_utils.survey.aligned import count_aligned, judge_items
+from align_utils.survey.answers import average_orders, load_answers
+from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
+from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
+from align_utils.survey.items import choose_items
+from align_utils.survey.shifts import compare_controls, measure_shifts, summarise_shifts
+
+
+@dataclass(frozen=True)
+class Values:
+    """The run's answers beside people's, on the items with an order; `everything` also holds those that the map alone uses."""
+
+    items: pd.DataFrame  # `items.choose_items`, with those without an order
+    people: Human  # of the items with an order
+    halves: pd.DataFrame  # `human.draw_halves`
+    answers: pd.DataFrame  # ANSWERS, by label
+    everyone: pd.DataFrame  # averaged answers and references (`distances.add_references`)
+    everything: pd.DataFrame  # the same with the items without an order
+    distances: pd.DataFrame  # `distances.measure_distances`
+    shifts: pd.DataFrame  # `shifts.measure_shifts`
+    overall: pd.DataFrame  # `shifts.summarise_shifts`
+    against: pd.DataFrame  # `shifts.compare_controls`
+    pair: Pair  # the two cultures that are compared
+    ranked: pd.DataFrame  # `distances.rank_items`, with `rank, text_en, topic` and `kept`, how often an item is chosen again
+    draws: pd.DataFrame  # `human.draw_choice`
+    judged: pd.DataFrame  # `aligned.judge_items`
+    counts: pd.DataFrame  # `aligned.count_aligned`
+
+    @property
+    def human(self) -> pd.DataFrame:
+        """SHARES of the items with an order."""
+        return self.people.shares
+
+
+def load_values(cfg: Config) -> Values:
+    """Read the answers that 05 stored and the human side, and measure distances, shifts and counts (MissingInput where 05 has not run)."""
+    items = choose_items(cfg, nominal=True)
+    everybody, averaged = load_human(cfg, items), average_orders(load_answers(cfg, nominal=True))
+    halves = draw_halves(cfg, everybody)
+    ordered = items[items["kind"] == "ordered"]
+    people = everybody.take(ordered)
+    known = set(ordered["question"])
+    scaled, split = (frame[frame["question"].isin(known)] for frame in (averaged, halves))
+    everyone = add_references(scaled, people.shares, split)
+    distances = measure_distances(everyone, people.shares, split)
+    shifts = measure_shifts(cfg, distances, items)
+    pair = pick_pair(cfg)
+    draws = draw_choice(cfg, people, pair)
+    ranked = rank_items(people.shares, pair, wanted=cfg.profile.survey.high_tension)
+    ranked = ranked.assign(rank=ranked.index + 1, kept=ranked["question"].map(draws.mean()))
+    ranked = ranked.merge(items[["question", "topic", "text_en"]], how="left")
+    judged = judge_items(distances, everyone, people.shares, ranked, pair)
+    return Values(
+        items=items, people=people, halves=split, answers=load_answers(cfg), everyone=everyone,
+        everything=add_references(averaged, everybody.shares, halves), distances=distances, shifts=shifts,
+        overall=summarise_shifts(shifts, **cfg.bootstrap), against=compare_controls(shifts, **cfg.bootstrap), pair=pair, ranked=ranked,
+        draws=draws, judged=judged, counts=count_aligned(judged, **cfg.bootstrap),
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""What notebooks 05 and 06 say of the survey, from metric records."""
+
+import pytest
+
+from align_utils.survey import sentences
+
+
+def record(metric, value, stage="sft", culture="us", language="en", *, model="tiny", width=0.001, **more):
+    fields = {
+        "metric": metric,
+        "value": value,
+        "stage": stage,
+        "culture": culture,
+        "language": language,
+        "model": model,
+        "persona": "none",
+    }
+    return {**fields, "low": value - width, "high": value + width, "n": 60, **more}
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "said"),
+    [
+        (0.05, 0.02, "after SFT moved toward United States (+0.050 [+0.030, +0.070])"),
+        (-0.05, 0.02, "after SFT moved away from United States (-0.050 [-0.070, -0.030])"),
+        (0.002, 0.003, "after SFT stayed where they were as seen from United States"),
+        (0.02, 0.03, "after SFT may or may not have moved toward United States"),
+    ],
+)
+def test_a_shift_is_up_down_flat_or_undecided(cfg, value, width, said):
+    found = sentences.state_shift([record("shift_toward_target", value, width=width)], cfg)
+    assert said in found.text and len(found.records) == 1
+
+
+def test_each_culture_is_asked_in_its_own_language_and_none_is_said(cfg):
+    rows = [record("shift_toward_target", 0.05), record("shift_toward_target", -0.3, language="zh")]
+    rows += [record("shift_toward_target", 0.0, "ppo", "cn", "zh")]
+    found = sentences.state_shift(rows, cfg)
+    assert "-0.300" not in found.text and "China" in found.text and len(found.records) == 2
+    assert sentences.state_shift([], cfg).records == [] and "no shift is measured" in sentences.state_shift([], cfg).text
+
+
+def test_counts_stand_beside_the_papers(cfg):
+    rows = [
+        record("aligned_with_china", 0.35, "zero_shot", "none", "zh", n=20), record("aligned_with_china", 0.5, "ppo", "cn", "zh", width=0.2, n=20),
+        record("aligned_with_china", 0.9, "ppo", "us", "zh", n=20),
+    ]  # fmt: skip
+    found = sentences.state_counts(rows, cfg)
+    assert (
+        "Of the 20 questions" in found.text and "on 7 before tuning and on 10 after PPO (share 0.50 [0.30, 0.70])" in found.text
+    )
+    assert sentences.state_counts(rows[:1], cfg).records == []
+
+
+def test_answering_and_order_span_the_models(cfg):
+    rows = [record(name, value, culture=culture) for name, values in {
+        "option_mass": (0.8, 0.5, 0.6), "answer_entropy": (0.999, 0.99, 0.985), "order_bias": (0.2, 0.1, 0.1),
+    }.items() for culture, value in zip(("none", "us", "cn"), values, strict=True)]  # fmt: skip
+    said = sentences.state_answering(rows, cfg).text
+    assert (
+        "probability of 0.80, after tuning of 0.50 to 0.60" in said and "are nearly even: their entropy is 0.98 to 1.00" in said
+    )
+    assert "not all even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
+    assert "moves 0.20 of an answer's probability" in sentences.state_order(rows, cfg).text
