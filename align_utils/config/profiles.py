@@ -59,8 +59,10 @@ class Config:
         vars(self).update(
             output=Path(os.environ.get("ALIGN_OUTPUT") or root).expanduser().resolve(), cultures=cultures,
             languages=read(Language, dict.fromkeys(culture.language for culture in cultures.values())),
-            formats=[*read(Format, known).values()], models=read(ModelSource, profile.models),
-            baselines=read(ServerModel, profile.baselines),
+            formats=[*read(Format, known).values()], baselines=read(ServerModel, profile.baselines),
+            models={
+                name: model.model_copy(update={"dtype": profile.dtype}) for name, model in read(ModelSource, profile.models).items()
+            },
         )  # fmt: skip
         if len({model.backend for model in self.models.values()}) > 1:
             raise ConfigError(

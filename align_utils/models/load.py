@@ -30,20 +30,34 @@ ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 CONTROL, USER_DEFINED = 3, 4
 
 
-def pick_device() -> tuple[torch.device, torch.dtype, str]:
-    """Device, dtype and the reason in words: CUDA with bfloat16 where the card has it, else float16; float32 on a CPU."""
+def pick_device(dtype: str = "float32") -> tuple[torch.device, torch.dtype, str]:
+    """Device, dtype and the reason in words: CUDA with bfloat16 where the card has it, else float16; on a CPU the profile's `dtype`.
+
+    ModelError where that is bfloat16 and the processor has no instruction that multiplies it.
+    """
     if not torch.cuda.is_available():
-        return torch.device("cpu"), torch.float32, f"no GPU found; {torch.get_num_threads()} threads, fp32"
+        found = f"no GPU found; {torch.get_num_threads()} threads"
+        if dtype == "float32":
+            return torch.device("cpu"), torch.float32, f"{found}, fp32"
+        # The processor is asked: what torch's products go by also counts one that emulates them. `bf16` is ARM's; without oneDNN (a Mac)
+        # torch does not multiply by it.
+        there = torch.cpu.get_capabilities()
+        if not torch.backends.mkldnn.is_available() or not any(there.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16")):
+            raise ModelError(
+                f"the profile sets dtype: {dtype}, which this processor ({there.get('cpu_name', there['architecture'])}) or this build of "
+                "torch only emulates: set dtype: float32 in the profile"
+            )
+        return torch.device("cpu"), torch.bfloat16, f"{found}, bf16"
     # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.device("cuda"), torch.bfloat16, f"{torch.cuda.get_device_name()}; bf16 supported"
     return torch.device("cuda"), torch.float16, f"{torch.cuda.get_device_name()}; no bf16, so fp16"
 
 
-def describe_device() -> str:
-    """Device, dtype and the reason in one line."""
-    device, dtype, reason = pick_device()
-    return f"device {device.type}, {str(dtype).removeprefix('torch.')} ({reason}); torch {torch.__version__.split('+')[0]}"
+def describe_device(dtype: str = "float32") -> str:
+    """Device, dtype and the reason in one line; `dtype` as in `pick_device`."""
+    device, chosen, reason = pick_device(dtype)
+    return f"device {device.type}, {str(chosen).removeprefix('torch.')} ({reason}); torch {torch.__version__.split('+')[0]}"
 
 
 def load_base(source: ModelSource, *, seed: int, plain: bool = False):
@@ -66,7 +80,7 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     ------
     ModelError
         The package is not installed, its checksum differs, the hub id or folder cannot be read, its architecture is none that can be trained and asked,
-        or memory or disk do not suffice.
+        the processor has no bfloat16 and the profile asks for it, or memory or disk do not suffice.
     """
     named, hub = f"model '{source.name}'", Path(constants.HF_HUB_CACHE)
     # The hub's own check before a download only warns, and goes on until the disk is full.
@@ -77,7 +91,7 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
     torch.cuda.empty_cache()
     remedy = "close other programs, or take a profile with a smaller model or one in 4 bits"
     with explain(named, folder=hub, remedy=remedy, kind=ModelError):
-        device, dtype, _ = (torch.device("cpu"), "auto", "") if plain else pick_device()
+        device, dtype, _ = (torch.device("cpu"), "auto", "") if plain else pick_device(source.dtype)
         if source.backend == "unsloth":
             model, tokenizer = _load_unsloth(source)
         elif source.loader == "tiny":
@@ -98,8 +112,8 @@ def load_base(source: ModelSource, *, seed: int, plain: bool = False):
         if plain or source.backend == "unsloth":
             return model.eval(), tokenizer
         if device.type == "cpu":
-            _speed_head(model)
-        if model.dtype != torch.float32:
+            _speed_head(model.to(dtype))
+        elif model.dtype != torch.float32:
             _widen_head(model)
         return model.to(device).eval(), tokenizer
 
@@ -122,7 +136,12 @@ def _check_layers(model, named: str) -> None:
 
 
 def hash_base(source: ModelSource, *, seed: int) -> str:
-    """Identity of a base model for step keys: the source's checksum, the conversion and, for `tiny`, the seed."""
+    """Identity of a base model for step keys: the source's checksum, the conversion, for `tiny` the seed, a dtype other than float32."""
+    narrow = "" if source.dtype == "float32" else f"-{source.dtype}"
+    return _hash_weights(source, seed) + narrow
+
+
+def _hash_weights(source: ModelSource, seed: int) -> str:
     if source.loader == "tiny":
         return f"tiny-{CONVERSION}-{seed}"
     if source.loader == "gguf":
@@ -250,6 +269,9 @@ def _speed_head(model) -> None:
 
     def project(hidden: torch.Tensor) -> torch.Tensor:
         rows = hidden.flatten(0, -2)
+        if head.weight.dtype == torch.bfloat16:
+            logits = multiply_wide(rows, head.weight).unflatten(0, hidden.shape[:-1])
+            return logits if head.bias is None else logits + head.bias.float()
         if len(rows) > FEW_ROWS or head.bias is not None:
             return nn.functional.linear(hidden, head.weight, head.bias)
         return (head.weight @ rows.T).T.contiguous().unflatten(0, hidden.shape[:-1])
@@ -257,8 +279,22 @@ def _speed_head(model) -> None:
     head.forward = project
 
 
+def multiply_wide(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`left @ right.T` in float32, of two matrices of shapes (n, width) and (m, width), both float32 or both bfloat16.
+
+    Products are added up in float32 but come out in the type of what was multiplied: a bfloat16 logit of 20 is off by up to 0.06, and near
+    rivals are tied. A second product less the rounded first one is what the rounding took; for a batch of lists both take
+    less time than one in float32. The gradient is one product in bfloat16.
+    """
+    if left.dtype != torch.bfloat16:
+        return left @ right.T
+    with torch.no_grad():
+        rounded = left @ right.T
+    return torch.addmm(rounded, left, right.T, beta=-1).float().add_(rounded)
+
+
 def _widen_head(model) -> None:
-    """Logits in float32 from 16-bit weights: rounded to bfloat16 a logit of 20 is off by up to 0.06, and near rivals are tied."""
+    """Logits in float32 from 16-bit weights on a GPU (see `multiply_wide`)."""
     head = model.get_output_embeddings()
 
     def multiply(rows: torch.Tensor, block: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Sft
-from align_utils.models.load import pick_device
+from align_utils.models.load import multiply_wide, pick_device
 from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import NOTE, TrainingError
@@ -179,7 +179,8 @@ def score_tokens(
 
     `hidden` has shape (tokens, width), `weight` (vocabulary, width): frozen, it receives no gradient. The vocabulary is walked once in
     blocks with a running maximum, as in online softmax (Milakov & Gimelshein 2018); the gradient with respect to `hidden` is gathered
-    in the same walk, so the logits are neither kept nor computed again. For a temperature divide `hidden` by it.
+    in the same walk, so the logits are neither kept nor computed again. For a temperature divide `hidden` by it. With bfloat16 weights
+    what is added up over the vocabulary, and the result, are float32.
     """
     losses, entropies = _TokenLoss.apply(hidden, weight, targets, entropy)
     return -losses, entropies if entropy else None
@@ -188,12 +189,13 @@ def score_tokens(
 class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, entropy):
+        narrow, hidden = hidden.to(weight.dtype), hidden.float()
         top = hidden.new_full((len(hidden),), -torch.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(top)
         pull = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
         for block in weight.split(ROWS):
             # (rows, tokens) instead of (tokens, rows): twice as fast for the few tokens of a batch.
-            scores = block @ hidden.T
+            scores = multiply_wide(block, narrow)
             higher = torch.maximum(top, scores.amax(0))
             scale = torch.exp(top - higher)
             raw = scores.clone() if entropy else None
@@ -202,9 +204,12 @@ class _TokenLoss(torch.autograd.Function):
                 mean.mul_(scale).add_(raw.mul_(scores).sum(0))
             total.mul_(scale).add_(scores.sum(0))
             if pull is not None:
-                pull.mul_(scale[:, None]).addmm_(scores.T, block)
+                pull.mul_(scale[:, None])
+                pull = (
+                    pull.addmm_(scores.T, block) if block.dtype == pull.dtype else pull.add_(scores.T.to(block.dtype) @ block)
+                )
             top = higher
-        chosen = weight[targets]
+        chosen = weight[targets].float()
         if pull is not None:
             ctx.save_for_backward(pull.div_(total[:, None]).sub_(chosen))
         normaliser = top + total.log()
@@ -275,7 +280,7 @@ class FusedTrainer(SFTTrainer):
 
 
 def pick_trainer(model) -> type[SFTTrainer]:
-    """FusedTrainer where its loss is the model's own and pays: float32 on a CPU, logits neither scaled, capped nor shifted.
+    """FusedTrainer where its loss is the model's own and pays: on a CPU, logits neither scaled, capped nor shifted.
 
     Several processes take trl's: the fused loss calls the model past the wrapper that gathers their gradients.
     """
@@ -283,7 +288,7 @@ def pick_trainer(model) -> type[SFTTrainer]:
 
 
 def has_plain_head(model) -> bool:
-    """Whether `hidden @ weight.T` are the model's logits, in float32 on a CPU, in one process.
+    """Whether `hidden @ weight.T` are the model's logits, on a CPU, in one process.
 
     Configurations have many names for a scale of the logits (`logit_scale`, `logits_scaling`, `lm_head_multiplier`, ...), so the
     model itself is asked once. A cap hardly shows in the small logits of a random model, so that one is known by its name.
@@ -291,7 +296,7 @@ def has_plain_head(model) -> bool:
     if PartialState().num_processes > 1:
         return False
     settings, head = model.config.get_text_config(), model.get_output_embeddings()
-    if head.weight.dtype != torch.float32 or head.weight.device.type != "cpu" or head.bias is not None:
+    if head.weight.dtype not in (torch.float32, torch.bfloat16) or head.weight.device.type != "cpu" or head.bias is not None:
         return False
     if getattr(settings, "final_logit_softcapping", None):
         return False
@@ -302,7 +307,7 @@ def has_plain_head(model) -> bool:
         model.eval()
         with torch.no_grad():
             logits, hidden = model(**given).logits, model.base_model(**given).last_hidden_state
-            plain = hidden @ head.weight.T
+            plain = multiply_wide(hidden[0].to(head.weight.dtype), head.weight)
         model.train(was_training)
-        _PROBED[model] = torch.allclose(logits, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
+        _PROBED[model] = torch.allclose(logits[0], plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
     return _PROBED[model]

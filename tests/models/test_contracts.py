@@ -15,6 +15,7 @@ from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3Model
 from trl import SFTTrainer
 
 from align_utils.models import decode, load, logprobs
+from align_utils.store.steps import ModelError
 from align_utils.training import preference, sft
 
 CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
@@ -117,19 +118,22 @@ def test_a_model_with_tuples_for_a_cache_answers_the_same(cfg, monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
-    monkeypatch.setattr(load, "pick_device", lambda: (torch.device("cpu"), torch.bfloat16, "as on a card"))
+# On a CPU the gradient is a product in bfloat16.
+@pytest.mark.parametrize(
+    ("place", "near", "apart"), [("_speed_head", 2**-12, 2**-6), ("_widen_head", 1e-4, 1e-4)], ids=["processor", "card"]
+)
+def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch, place, near, apart):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(load, "HEAD_ROWS", 100)
-    tiny = load._make_tiny
-    monkeypatch.setattr(load, "_make_tiny", lambda seed: (tiny(seed)[0].bfloat16(), tiny(seed)[1]))
-    model, _ = load.load_base(cfg.models["tiny"], seed=3)
+    model, _ = load.load_base(cfg.models["tiny"].model_copy(update={"dtype": "bfloat16"}), seed=3)
+    getattr(load, place)(model)
     model.get_output_embeddings().weight.data *= 30  # logits as large as a real model's
     ids = torch.arange(20)[None] + 300
     logits = model(input_ids=ids).logits
     hidden = model.base_model(input_ids=ids).last_hidden_state
     exact = hidden.double() @ model.get_output_embeddings().weight.double().T
     assert hidden.dtype == torch.bfloat16 and logits.dtype == torch.float32 and exact.abs().max() > 5
-    torch.testing.assert_close(logits.double(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits.double(), exact, rtol=0, atol=near)
     assert (exact.bfloat16().double() - exact).abs().max() > 1e-3, "in 16 bits they would be off"
     # The same where a trainer narrows what it runs, and with the gradient of a plain product.
     head, slopes = model.get_output_embeddings(), []
@@ -139,7 +143,29 @@ def test_logits_of_16_bit_weights_are_float32(cfg, monkeypatch):
             found = read(rows)
         (found * torch.linspace(-1, 1, found.shape[-1])).sum().backward()
         slopes.append((found.detach(), rows.grad))
-    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-4, atol=1e-4)
+    (ours, slope), (plain, expected) = slopes
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=near)
+    assert (slope - expected).float().norm() < apart * expected.float().norm()
+
+
+@pytest.mark.parametrize(
+    ("flags", "onednn", "fits"),
+    [({"avx512_f": True, "avx512_bf16": False}, True, False), ({"amx_bf16": True}, True, True), ({"bf16": True}, True, True),
+     ({"bf16": True}, False, False)],
+    ids=["emulated", "amx", "arm", "mac"],
+)  # fmt: skip
+def test_bfloat16_is_refused_where_a_processor_only_emulates_it(cfg, monkeypatch, flags, onednn, fits):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x", "cpu_name": "Some Processor", **flags})
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    narrow = cfg.models["tiny"].model_copy(update={"dtype": "bfloat16"})
+    assert load.load_base(cfg.models["tiny"], seed=0)[0].dtype == torch.float32
+    if fits:
+        assert load.load_base(narrow, seed=0)[0].dtype == torch.bfloat16
+        assert load.describe_device("bfloat16").startswith("device cpu, bfloat16 ")
+        return
+    for ask in (lambda: load.load_base(narrow, seed=0), lambda: load.describe_device("bfloat16")):
+        with pytest.raises(ModelError, match="dtype: bfloat16.*Some Processor.*set dtype: float32 in the profile$"):
+            ask()
 
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):

@@ -204,6 +204,39 @@ def test_scored_tokens_are_log_softmax_with_entropy_and_gradient(monkeypatch):
     assert sft.score_tokens(hidden, weight, targets)[1] is None and not entropies.requires_grad
 
 
+def test_bfloat16_weights_leave_adapter_loss_and_log_probabilities_in_float32(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    (cfg, people), folders = project, {}
+    narrow = config.overlay_config(cfg, {"dtype": "bfloat16"}, source="here", runs=tmp_path)
+    keys = [job.Job(one, "tiny", "us", "sft", people["us"], cfg.profile.seed).describe() for one in (cfg, narrow)]
+    # Of float32 the key is the one from before there was a choice.
+    assert keys[0]["base"] == f"tiny-{load.CONVERSION}-{cfg.profile.seed}"
+    assert keys[1] == keys[0] | {"base": f"{keys[0]['base']}-bfloat16"}
+    for one in (cfg, narrow):
+        folders[one] = train.train_stage(one, "tiny", "us", "sft", people)
+        train.train_stage(one, "tiny", "us", "ppo", people)
+    for stage in ("sft", "ppo"):
+        weights = load_file(adapters.find_adapter(narrow, "tiny", "us", stage) / "adapter_model.safetensors")
+        assert {part.dtype for part in weights.values()} == {torch.float32}
+        assert any(not torch.equal(part, part.bfloat16().float()) for part in weights.values()), "rounded on their way"
+    wide, other = (pd.read_csv(folders[one] / "log.csv")["eval_loss"].dropna() for one in (cfg, narrow))
+    # The loss of logits rounded to bfloat16 (8 bits) would lie on a grid.
+    assert other.tolist() == pytest.approx(wide.tolist(), rel=2**-8) and other.tolist() != wide.tolist()
+    assert all(float(torch.tensor(loss).bfloat16()) != loss for loss in other)
+    model, _ = load.load_base(narrow.models["tiny"], seed=0)
+    assert sft.pick_trainer(model) is sft.FusedTrainer
+    hidden, weight = torch.randn(6, 32).bfloat16().mul(4).requires_grad_(), model.get_output_embeddings().weight
+    targets = torch.arange(6)
+    expected = torch.log_softmax(hidden.detach().double() @ weight.detach().double().T, dim=-1)
+    found, entropies = sft.score_tokens(hidden, weight, targets, entropy=True)
+    torch.testing.assert_close(found.double(), expected[range(6), targets], rtol=0, atol=2**-12)
+    torch.testing.assert_close(entropies.double(), -(expected.exp() * expected).sum(1), rtol=0, atol=2**-12)
+    found.sum().backward()
+    torch.testing.assert_close(
+        hidden.grad.double(), weight[targets].double() - expected.exp() @ weight.double(), rtol=2**-6, atol=1e-3
+    )
+
+
 def test_fused_trainer_takes_the_steps_of_trl(project, tmp_path, monkeypatch):
     cfg, people = project
     logs = []
