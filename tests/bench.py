@@ -498,14 +498,16 @@ def race_ppo_update(side: str) -> dict:
         policy = adapters.attach_adapter(start.unload(), Path(folder) / "start", job.POLICY, trainable=True)
         adapters.attach_adapter(policy, Path(folder) / "start", "reference")
         policy.set_adapter(job.POLICY)
-        critic = preference.Critic(policy)
+        rated = reward.ListReward(lexical_precision.map_strengths(frame, language), language, cfg.profile.ppo.reward)
+        rated = preference.NormReward(tokenizer, asked, rated, decode.find_boundary(tokenizer, language))
+        preference.end_lists(policy, rated)
+        critic = preference.Critic(policy, rated)
         if side == "baseline":
             del policy.get_base_model().forward
             critic.backbone._shared = False
-        rated = reward.ListReward(lexical_precision.map_strengths(frame, language), language, cfg.profile.ppo.reward)
         trainer = PPOTrainer(
             args=preference.configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy, ref_model=None,
-            reward_model=preference.NormReward(tokenizer, asked, rated), value_model=critic, callbacks=[Clock()],
+            reward_model=rated, value_model=critic, callbacks=[Clock()],
             train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
         )  # fmt: skip
         loaded = _measure_memory()

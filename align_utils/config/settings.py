@@ -85,13 +85,6 @@ class Profile(Strict):
             )
         return cultures
 
-    @model_validator(mode="after")
-    def _known_decoding(self):
-        known = [decoding.name for decoding in self.lexical.grid]
-        if self.ppo.eval_decoding not in known:
-            raise ValueError(f"ppo.eval_decoding: '{self.ppo.eval_decoding}' is not in lexical.grid ({', '.join(known)})")
-        return self
-
 
 class Norms(Strict):
     """Which responses the strengths count, and how many concept pairs are kept from training."""
@@ -154,17 +147,18 @@ class Preference(Strict):
 class Ppo(Preference):
     """PPO from the SFT adapter."""
 
-    # Lists an update, and those a device takes at once (None: all): less memory, the same lists in an update.
+    # Lists an update, how many of them are of one cue, and those a device takes at once (None: all; less memory, the same lists).
     episodes: int = Field(gt=1)
+    samples: Count
     device_batch: Count | None = None
     epochs: Count
     minibatches: Count
-    # Name of the grid's entry (`lexical.grid`) with which the validation lists are made.
-    eval_decoding: str
     reward: Reward
 
     @model_validator(mode="after")
     def _one_step_a_pass(self):
+        if self.episodes % self.samples:
+            raise ValueError(f"episodes {self.episodes} is not a multiple of samples {self.samples}, the lists of one cue")
         if self.device_batch is None:
             return self
         if self.episodes % self.device_batch:

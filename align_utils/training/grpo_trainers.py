@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -15,7 +13,7 @@ from trl import GRPOTrainer, RLOOTrainer
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.store.steps import TrainingError
 from align_utils.training.job import POLICY
-from align_utils.training.reward import ListReward
+from align_utils.training.reward import ListReward, measure_gains
 from align_utils.training.sft import has_plain_head, refuse_rewritten, score_tokens
 
 refuse_rewritten(GRPOTrainer, RLOOTrainer)
@@ -129,7 +127,8 @@ class CreditedGRPO(GroupedGRPO):
         output = super()._generate_and_score_completions(inputs)
         ids, mask = output["completion_ids"], output["completion_mask"].bool()
         lists = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
-        gains = [self.measure_gains(example["cue"], row) for example, row in zip(inputs, lists, strict=True)]
+        tokenizer, cues = self.processing_class, [example["cue"] for example in inputs]
+        gains = [measure_gains(self.reward, tokenizer, self.boundary, *one)[0] for one in zip(cues, lists, strict=True)]
         advantages = torch.zeros(ids.shape)
         for place, (row, own) in enumerate(zip(lists, compare_places(gains, self.num_generations), strict=True)):
             # A boundary token belongs to the response that it ends.
@@ -137,15 +136,6 @@ class CreditedGRPO(GroupedGRPO):
             advantages[place, : len(row)] = torch.from_numpy(own).float()[response]
         output["advantages"] = advantages.to(ids.device)
         return output
-
-    def measure_gains(self, cue: str, tokens: list[int]) -> list[float]:
-        """What each response adds to the reward of its list; they sum to it. A repetition or a copy of the cue adds nothing."""
-        ends = [place + 1 for place, token in enumerate(tokens) if token == self.boundary]
-        if not ends or ends[-1] < len(tokens):
-            ends.append(len(tokens))
-        texts = self.processing_class.batch_decode([tokens[:end] for end in ends], skip_special_tokens=True)
-        rewards = [0.0, *(self.reward.rate(cue, text) for text in texts)]
-        return [after - before for before, after in itertools.pairwise(rewards)]
 
 
 def compare_places(gains: list[list[float]], size: int) -> np.ndarray:

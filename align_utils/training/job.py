@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.notebook import NotebookProgressCallback
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import CriticFree, Decoding, Language, Ppo, Sft
+from align_utils.config.settings import CriticFree, Language, Ppo, Sft
 from align_utils.config.stages import PREFERENCE
 from align_utils.models.adapters import find_adapter
 from align_utils.models.load import hash_base, pick_device
@@ -36,7 +36,9 @@ from align_utils.store.steps import (
 )  # fmt: skip
 
 # Bumped when a stage's result changes for the same settings.
-SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 4, 2
+SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 5, 3
+# Lists drawn a validation cue, whose mean reward chooses the checkpoint of a preference method.
+VALIDATION_LISTS = 8
 # The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.
 POLICY = "default"
 # What must stay finite, by its key in the trainer's log.
@@ -98,11 +100,6 @@ class Job:
         """What that section holds."""
         return getattr(self.cfg.profile, self.section)
 
-    @property
-    def decoding(self) -> Decoding:
-        """The entry of the decoding grid with which validation lists are made (`ppo.eval_decoding`)."""
-        return next(way for way in self.cfg.profile.lexical.grid if way.name == self.cfg.profile.ppo.eval_decoding)
-
     def describe(self) -> dict:
         """Everything the adapter depends on: the key under which it is stored.
 
@@ -120,8 +117,7 @@ class Job:
             return key
         key |= {
             "start": hash_file(require(self.start / "adapter_model.safetensors", made_by="02_sft")),
-            "decoding": self.decoding.model_dump(), "max_new_tokens": profile.lexical.max_new_tokens,
-            "remove_spaces": language.remove_spaces,
+            "validation": VALIDATION_LISTS, "max_new_tokens": profile.lexical.max_new_tokens, "remove_spaces": language.remove_spaces,
         }  # fmt: skip
         if self.section == "ppo":
             ppo = profile.ppo.model_dump(exclude={"device_batch"}, exclude_none=True)

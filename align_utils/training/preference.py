@@ -16,7 +16,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from transformers import TrainerCallback
+from transformers import DataCollatorWithPadding, StoppingCriteria, StoppingCriteriaList, TrainerCallback
 from trl import GRPOConfig, RLOOConfig
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
@@ -24,13 +24,13 @@ from align_utils.config.profiles import Config
 from align_utils.config.stages import count_lists
 from align_utils.lexical.precision import map_strengths
 from align_utils.models.adapters import attach_adapter
-from align_utils.models.decode import find_boundary
+from align_utils.models.decode import find_boundary, find_stop_tokens
 from align_utils.models.load import load_base, pick_device
 from align_utils.models.prompts import build_list_prompt
 from align_utils.store.steps import TrainingError, save_frame
 from align_utils.training.grpo_trainers import CreditedGRPO, choose_trainer
 from align_utils.training.job import POLICY, Job, guard, share_batch, tabulate_log
-from align_utils.training.reward import ListReward, ValidationReward
+from align_utils.training.reward import ListReward, ValidationReward, measure_gains
 from align_utils.training.sft import has_plain_head, refuse_rewritten
 
 refuse_rewritten(PPOTrainer)
@@ -115,11 +115,61 @@ def _make_ppo(job: Job, policy: PeftModel, tokenizer, reward: ListReward, folder
         reference = attach_adapter(base, job.start, "reference").eval().requires_grad_(False)
     policy.set_adapter(POLICY)
     asked = {tuple(tokenizer(build_list_prompt(job.language, cue))["input_ids"]): cue for cue in job.cues}
+    rated = NormReward(tokenizer, asked, reward, find_boundary(tokenizer, job.language))
+    end_lists(policy, rated)
     return PPOTrainer(
         args=configure_ppo(job.cfg, folder, job.seed), processing_class=tokenizer, model=policy, ref_model=reference,
-        reward_model=NormReward(tokenizer, asked, reward), value_model=Critic(policy),
+        reward_model=rated, value_model=Critic(policy, rated), data_collator=_Repeat(tokenizer, samples=job.settings.samples),
         train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
     )  # fmt: skip
+
+
+class _Repeat(DataCollatorWithPadding):
+    """A batch of prompts of which the first are taken, each `samples` times: as many lists of one cue stand in an update."""
+
+    def __init__(self, tokenizer, *, samples: int):
+        super().__init__(tokenizer)
+        self.samples = samples
+
+    def __call__(self, features):
+        return super().__call__([one for one in features[: len(features) // self.samples] for _ in range(self.samples)])
+
+
+class _Over(StoppingCriteria):
+    """Rows that hold k separators or a line's end behind the prompt of `start` tokens."""
+
+    def __init__(self, start: int, boundary: int, k: int, stops: torch.Tensor):
+        self.start, self.boundary, self.k, self.stops = start, boundary, k, stops
+
+    def count(self, new: torch.Tensor) -> torch.Tensor:
+        """Whether a list is over, token by token."""
+        return ((new == self.boundary).cumsum(1) >= self.k) | torch.isin(new, self.stops).cumsum(1).bool()
+
+    def __call__(self, input_ids, scores, **_):
+        return self.count(input_ids[:, self.start :])[:, -1]
+
+
+def end_lists(policy: PeftModel, rated: NormReward) -> None:
+    """Make a policy's lists end at the separator behind their k-th response, or at a line's end: what follows is pads.
+
+    The reward reads no further, so that nothing else is drawn, scored or moved. `policy.generate` is changed in place.
+    """
+    plain, tokenizer, k = policy.generate, rated.tokenizer, rated.reward.settings.k
+
+    @wraps(plain)
+    def generate(**given):
+        start = given["input_ids"].shape[1]
+        stops = torch.tensor(find_stop_tokens(tokenizer), device=given["input_ids"].device)
+        over = _Over(start, rated.boundary, k, stops)
+        output = plain(stopping_criteria=StoppingCriteriaList([over]), **given)
+        new = output.sequences[:, start:]
+        # The token that ends a list is its last: only what comes after it is taken off.
+        after = over.count(new).roll(1, dims=1)
+        after[:, 0] = False
+        output.sequences[:, start:] = new.masked_fill(after, tokenizer.pad_token_id)
+        return output
+
+    policy.generate = generate
 
 
 def _make_critic_free(job: Job, policy: PeftModel, tokenizer, reward: ListReward, folder: Path):
@@ -144,6 +194,7 @@ def configure_ppo(cfg: Config, folder: Path, seed: int) -> PPOConfig:
         gradient_accumulation_steps=accumulation, num_mini_batches=ppo.minibatches, num_ppo_epochs=ppo.epochs,
         local_rollout_forward_batch_size=episodes, learning_rate=ppo.learning_rate, kl_coef=ppo.kl,
         response_length=ppo.response_tokens, temperature=ppo.temperature, stop_token="eos", num_sample_generations=0,
+        lam=1.0,  # a list is short: the rewards to come are added up as they are, without the critic's guesses
         model_adapter_name=POLICY, ref_adapter_name="reference" if PartialState().num_processes == 1 else None,
         save_strategy="no", gradient_checkpointing=False, report_to="none", seed=seed, bf16=False,
         use_cpu=pick_device()[0].type == "cpu",
@@ -166,7 +217,8 @@ def configure_critic_free(cfg: Config, method: str, folder: Path, seed: int) -> 
 
 
 class SharedBackbone(nn.Module):
-    """The policy's backbone as trl's PPO asks the critic for it; the policy's own pass over the same tensors takes what it read.
+    """The policy's backbone as trl's PPO asks the critic for it, with what a list has earned so far as one more feature; the policy's own
+    pass over the same tensors takes what was read.
 
     trl asks the critic first and the policy right after it, with the same tensors. It reads the logits of a scoring pass by
     slices of positions alone, so the output layer waits for the slice: the prompt's logits are never computed.
@@ -175,9 +227,10 @@ class SharedBackbone(nn.Module):
     the model's own and their logits float32: from 16 bits the ratios and the KL of trl would be rounded too.
     """
 
-    def __init__(self, policy: PeftModel):
+    def __init__(self, policy: PeftModel, rated: NormReward):
         super().__init__()
         core = policy.get_base_model()
+        self._rated = rated
         # In training unsloth drops the mask of a backbone that is called by itself, and lists padded on the left would read padding.
         core.base_model._unsloth_keep_padding_mask = True
         # Functions and not modules: nothing of the policy is registered, moved or saved twice.
@@ -192,7 +245,8 @@ class SharedBackbone(nn.Module):
         with torch.set_grad_enabled(self._shared and torch.is_grad_enabled()):
             hidden = self._read(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids)
             self._last = (input_ids, hidden) if torch.is_grad_enabled() else None
-        return SimpleNamespace(hidden_states=(hidden.detach().float(),))
+        earned = self._rated.earn(input_ids, attention_mask).to(hidden.device)
+        return SimpleNamespace(hidden_states=(torch.cat([hidden.detach().float(), earned[..., None]], dim=-1),))
 
     def _score(self, *places, **given):
         # Only trl's scoring passes ask for hidden states; generation does not.
@@ -235,9 +289,9 @@ class NormReward(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, tokenizer, asked: dict[tuple[int, ...], str], reward: ListReward):
+    def __init__(self, tokenizer, asked: dict[tuple[int, ...], str], reward: ListReward, boundary: int):
         super().__init__()
-        self.tokenizer, self.asked, self.reward = tokenizer, asked, reward
+        self.tokenizer, self.asked, self.reward, self.boundary = tokenizer, asked, reward, boundary
         self.lengths = sorted({len(ids) for ids in asked}, reverse=True)
         self.score = nn.Identity()
 
@@ -248,25 +302,50 @@ class NormReward(nn.Module):
         rewards = torch.tensor(rewards, device=input_ids.device).view(-1, 1, 1).expand(-1, input_ids.shape[1], 1)
         return SimpleNamespace(hidden_states=(rewards,))
 
-    def _reward_one(self, ids: list[int]) -> float:
+    def _split(self, ids: list[int]) -> tuple[str, int]:
         length = next((n for n in self.lengths if tuple(ids[:n]) in self.asked), None)
         if length is None:
             raise TrainingError("PPO: a prompt was not recognised; prompts must be padded on the left and not truncated")
-        text = self.tokenizer.decode(ids[length:], skip_special_tokens=True)
-        return self.reward.score(self.asked[tuple(ids[:length])], text)
+        return self.asked[tuple(ids[:length])], length
+
+    def _reward_one(self, ids: list[int]) -> float:
+        cue, length = self._split(ids)
+        return self.reward.score(cue, self.tokenizer.decode(ids[length:], skip_special_tokens=True))
+
+    def earn(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The reward of the whole responses up to each token, shape of the ids: 0 in the prompt, the list's at its end."""
+        earned = torch.zeros(input_ids.shape)
+        for row, (ids, mask) in enumerate(zip(input_ids, attention_mask.bool(), strict=True)):
+            kept, places = ids[mask].tolist(), mask.nonzero()[:, 0]
+            cue, length = self._split(kept)
+            if kept[length:]:
+                gains, ends = measure_gains(self.reward, self.tokenizer, self.boundary, cue, kept[length:])
+                # A token's own state already knows the response that it ends.
+                known = torch.zeros(len(kept))
+                for gain, end in zip(gains, ends, strict=True):
+                    known[length + end - 1 :] += gain
+                earned[row, places] = known
+                earned[row, places[-1] + 1 :] = known[-1]
+        return earned
 
 
 class Critic(nn.Module):
-    """Value model on the policy's own features (`SharedBackbone`): one float32 layer, no second copy of the model."""
+    """Value model on the policy's own features (`SharedBackbone`): one float32 layer, no second copy of the model.
+
+    It starts from what the list has earned so far and expects nothing more (weights 0, and 1 for what is earned). With lambda 1 an
+    advantage is the reward to come less what is expected of it: a response is not credited with those before it.
+    """
 
     base_model_prefix = "backbone"
 
-    def __init__(self, policy: PeftModel):
+    def __init__(self, policy: PeftModel, rated: NormReward):
         super().__init__()
-        self.backbone = SharedBackbone(policy)
-        self.score = nn.Linear(policy.config.get_text_config().hidden_size, 1)
+        self.backbone = SharedBackbone(policy, rated)
+        self.score = nn.Linear(policy.config.get_text_config().hidden_size + 1, 1)
         nn.init.zeros_(self.score.bias)
-        nn.init.normal_(self.score.weight, std=1 / (self.score.in_features + 1))
+        nn.init.zeros_(self.score.weight)
+        with torch.no_grad():
+            self.score.weight[:, -1] = 1.0
 
 
 class _EarlyStop(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import Counter
@@ -16,12 +17,12 @@ from transformers import TrainerCallback
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
-from align_utils.lexical.lists import generate_lists
 from align_utils.lexical.precision import map_strengths, score_reward, split_reward
-from align_utils.models.prompts import draw_lists, parse_list, split_parts
+from align_utils.lexical.sampled import sample_lists
+from align_utils.models.prompts import build_list_prompt, draw_lists, parse_list, split_parts
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import TrainingError, explain
-from align_utils.training.job import Job, save_adapter
+from align_utils.training.job import VALIDATION_LISTS, Job, save_adapter
 
 # What a list's reward is made of, and where a gamed one shows: short lists, words that fit everything.
 PARTS = ("precision", "strength", "length", "duplicates", "copies", "listed", "frequent")
@@ -81,11 +82,25 @@ class ListReward:
         return frame.groupby(frame.index // lists + 1).mean().rename_axis("update").reset_index()
 
 
-class ValidationReward(TrainerCallback):
-    """Every `eval_every` updates: mean reward of the lists for the validation cues; the best adapter so far is kept in `work`.
+def measure_gains(reward: ListReward, tokenizer, boundary: int, cue: str, tokens: list[int]) -> tuple[list[float], list[int]]:
+    """What each response adds to the reward of its list, and the place after its last token (a separator belongs to what it ends).
 
-    Decoding and reward are those of the profile's `ppo`, whatever the method, so that methods can be compared. With `patience` the
-    trainer is told to stop after so many measurements in a row without a better reward. Of the cues `train` and `valid` are read.
+    The gains sum to the list's reward. A repetition or a copy of the cue adds nothing. `boundary`: `decode.find_boundary`.
+    """
+    ends = [place + 1 for place, token in enumerate(tokens) if token == boundary]
+    if not ends or ends[-1] < len(tokens):
+        ends.append(len(tokens))
+    texts = tokenizer.batch_decode([tokens[:end] for end in ends], skip_special_tokens=True)
+    rewards = [0.0, *(reward.rate(cue, text) for text in texts)]
+    return [after - before for before, after in itertools.pairwise(rewards)], ends
+
+
+class ValidationReward(TrainerCallback):
+    """Every `eval_every` updates: mean reward of VALIDATION_LISTS lists drawn a validation cue; the best adapter so far is kept in `work`.
+
+    A reward works on what a model says when it draws, so that greedy lists would not show what it does. Every measurement draws with the
+    same random numbers, and the reward is that of the profile's `ppo` whatever the method: checkpoints and methods can be compared. With
+    `patience` the trainer is told to stop after so many measurements in a row without a better reward. Of the cues `train` and `valid` are read.
     """
 
     def __init__(self, job: Job, policy: PeftModel, tokenizer, work: Path):
@@ -110,9 +125,11 @@ class ValidationReward(TrainerCallback):
             torch.random.fork_rng(),
             explain("validation", folder=self.work, remedy="lower lexical.batch in the profile", kind=TrainingError),
         ):
-            lists = generate_lists(
-                job.cfg, self.policy, self.tokenizer, job.language, self.cues, [job.decoding], label="validation"
-            )
+            lists = sample_lists(
+                self.policy, self.tokenizer, job.language, self.cues, [build_list_prompt(job.language, cue) for cue in self.cues],
+                n=VALIDATION_LISTS, words=self.reward.settings.k, temperature=1.0, max_new_tokens=job.cfg.profile.lexical.max_new_tokens,
+                batch=job.cfg.profile.lexical.batch, seed=job.seed, label="validation",
+            )  # fmt: skip
         self.policy.train(was_training)
         described = map(self.reward.describe, lists["cue"], lists["text"])
         parts, settings = pd.DataFrame(described).mean(), self.reward.settings

@@ -170,7 +170,7 @@ def test_bfloat16_is_refused_where_a_processor_only_emulates_it(cfg, monkeypatch
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
     model, _ = load.load_base(cfg.models["tiny"], seed=0)
-    preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg)))
+    preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg)), None)
     assert model.base_model._unsloth_keep_padding_mask is True
 
 

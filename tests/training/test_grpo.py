@@ -190,18 +190,18 @@ def test_test_cues_are_not_read_and_an_interrupted_stage_is_redone(project, monk
 def test_the_sft_models_own_reward_is_measured_under_the_autocast_of_the_later_ones(project, monkeypatch, method):
     # On a float16 card accelerate narrows the passes of a model that a trainer has prepared; bfloat16 on a CPU stands in for it.
     cfg, people = project
-    narrowed, generate = [], lexical_lists.generate_lists
+    narrowed, generate = [], training_reward.sample_lists
 
-    def note(cfg, model, *args, **kwargs):
+    def note(model, *args, **kwargs):
         kinds = set()
         layer = next(module for name, module in model.named_modules() if name.endswith("q_proj"))
         hook = layer.register_forward_hook(lambda *_: kinds.add(torch.is_autocast_enabled("cpu")))
-        lists = generate(cfg, model, *args, **kwargs)
+        lists = generate(model, *args, **kwargs)
         hook.remove()
         narrowed.append(kinds)
         return lists
 
-    monkeypatch.setattr(training_reward, "generate_lists", note)
+    monkeypatch.setattr(training_reward, "sample_lists", note)
     monkeypatch.setattr(
         job, "find_adapter", lambda *a: find_adapter(*a).with_name("narrow") if a[3] == method else find_adapter(*a)
     )  # fmt: skip
@@ -301,7 +301,8 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     cat, bone, paw, moon, day = 1 / 6 + 0.2, 1 / 6 + 0.05, 1 / 6 + 0.25, 1 / 6 + 0.4, 1 / 6 + 0.1
     gains = [[cat, 0, bone], [cat, 0, 0], [0, paw], [bone], [moon, 0, day], [day], [moon, day], [0]]
     for cue, text, tokens, expected in zip(cues, lists, drawn, gains, strict=True):
-        found = trainer.measure_gains(cue, tokens)
+        found, ends = training_reward.measure_gains(reward, tokenizer, boundary, cue, tokens)
+        assert ends[-1] == len(tokens) and all(tokens[end - 1] == boundary for end in ends[:-1])
         assert found == pytest.approx(expected) and sum(found) == pytest.approx(reward.rate(cue, text))
     assert trainer._is_over(drawn[0], set()) and not trainer._is_over(drawn[0][:-1], set()), "ends after the third response"
     first, second = (cat + 0 + bone) / 3, (0 + paw) / 2
@@ -422,8 +423,8 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     figure = training_plots.plot_methods(logs)
     top = figure.axes[0]
     lines = {line.get_label(): line for line in top.get_lines()}
-    assert lines["RLOO"].get_ydata().tolist() == [0.3, 0.3, 0.5] and lines["SFT"].get_ydata()[0] == 0.3
-    assert lines["RLOO"].get_color() == common_plots.pick_colour("rloo") != lines["PPO"].get_color()
+    assert lines["after RLOO"].get_ydata().tolist() == [0.3, 0.3, 0.5] and lines["after SFT"].get_ydata()[0] == 0.3
+    assert lines["after RLOO"].get_color() == common_plots.pick_colour("rloo") != lines["after PPO"].get_color()
     rings = [line.get_xdata().tolist() for line in top.get_lines() if line.get_markersize() == 9]
     assert rings == [[1], [2]] and len(figure.axes) == 2
 

@@ -22,6 +22,13 @@ def policy(cfg):
     return policy.train()
 
 
+class Rated:
+    """What a critic asks of the rewards: here the token ids themselves, added up."""
+
+    def earn(self, ids, mask):
+        return (ids * mask.long()).cumsum(1).float() / 100
+
+
 def score(wrapper, ids, start):
     """trl's scoring pass as its training loop reads it; gradients of a loss over logits and values."""
     wrapper.zero_grad()
@@ -36,7 +43,7 @@ def test_scoring_equals_that_of_the_plain_model_and_reads_the_backbone_once(poli
     torch.manual_seed(2)
     ids = torch.randint(5, 90, (3, 9))
     ids[0, :2] = 0  # padding on the left
-    critic, core = preference.Critic(policy), policy.get_base_model()
+    critic, core = preference.Critic(policy, Rated()), policy.get_base_model()
     wrapper = PolicyAndValueWrapper(policy, critic)
     seen, positions = [], []
     core.base_model.register_forward_hook(lambda *_: seen.append(1))
@@ -62,10 +69,12 @@ def test_scoring_equals_that_of_the_plain_model_and_reads_the_backbone_once(poli
 
 
 def test_the_value_loss_does_not_move_the_policy_and_nothing_is_registered_twice(policy):
-    critic = preference.Critic(policy)
+    critic = preference.Critic(policy, Rated())
     assert {name for name, _ in critic.named_parameters()} == {"score.weight", "score.bias"}
     ids = torch.randint(5, 90, (2, 6))
     _, values = forward(PolicyAndValueWrapper(policy, critic), ids, 0)
+    # It starts from what is earned, and from nothing else.
+    torch.testing.assert_close(values[..., 0], Rated().earn(ids, ids != 0))
     values.sum().backward()
     assert all(weights.grad is None for weights in policy.parameters()) and critic.score.weight.grad.abs().sum() > 0
 
@@ -73,11 +82,11 @@ def test_the_value_loss_does_not_move_the_policy_and_nothing_is_registered_twice
 def test_generation_and_models_with_another_head_are_left_as_they_are(policy):
     core, ids = policy.get_base_model(), torch.randint(5, 90, (2, 6))
     before = policy(input_ids=ids).logits
-    backbone = preference.SharedBackbone(policy)
+    backbone = preference.SharedBackbone(policy, Rated())
     assert torch.equal(policy(input_ids=ids).logits, before) and "forward" in vars(core)
     del core.forward
     core.config.final_logit_softcapping = 30.0
-    backbone = preference.SharedBackbone(policy)
+    backbone = preference.SharedBackbone(policy, Rated())
     assert not backbone._shared and inspect.signature(core.forward) == inspect.signature(type(core).forward.__get__(core))
     hidden = backbone(ids, torch.ones_like(ids), torch.arange(6).expand(2, 6)).hidden_states[-1]
     assert not hidden.requires_grad and backbone._last is None

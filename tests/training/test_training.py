@@ -63,7 +63,8 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     english, (_, tokenizer) = cfg.languages["en"], load.load_base(cfg.models["tiny"], seed=0)
     strengths = {"dog": {"cat": 0.5, "bone": 0.2}, "sunset": {"red": 0.4}}
     asked = {tuple(tokenizer(prompts.build_list_prompt(english, cue))["input_ids"]): cue for cue in strengths}
-    module = preference.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward))
+    boundary = decode.find_boundary(tokenizer, english)
+    module = preference.NormReward(tokenizer, asked, reward.ListReward(strengths, english, cfg.profile.ppo.reward), boundary)
     lists = {"dog": " cat, dog, moon\nbone", "sunset": " blue"}
     texts = [
         list(ids) + tokenizer(lists[cue], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
@@ -76,6 +77,10 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     _, scores, _ = get_reward(module, batch, 0, width)
     expected = [precision.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
     assert scores.tolist() == pytest.approx(expected) and scores[0] > 0
+    # What is earned up to a token: nothing before the first separator, the whole reward at the list's end and after it.
+    earned = module.earn(batch, batch != 0)
+    first = batch[0].tolist().index(boundary, width)
+    assert not earned[0, :first].any() and earned[:, -1].tolist() == pytest.approx(expected) and (earned[0, first:].diff() >= 0).all()
     alike = reward.ListReward(strengths, english, cfg.profile.ppo.reward)
     assert alike.score_all(completions=list(lists.values()), cue=list(lists)) == pytest.approx(expected), (
         "as critic-free trainers ask"
@@ -83,6 +88,28 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     assert alike.scored == module.reward.scored
     with pytest.raises(steps.TrainingError, match="not recognised"):
         get_reward(module, batch[:, width - 3 :], 0, 3)
+
+
+def test_lists_end_at_their_last_response_and_stand_together_by_cue(project):
+    cfg, people = project
+    model, tokenizer = load.load_base(cfg.models["tiny"], seed=0)
+    english, k = cfg.languages["en"], cfg.profile.ppo.reward.k
+    boundary = decode.find_boundary(tokenizer, english)
+    rated = preference.NormReward(tokenizer, {}, reward.ListReward({}, english, cfg.profile.ppo.reward), boundary)
+    texts = [", ".join("abcdefgh"), "a, b\nc, d, e, f, g", "a, b, c"]
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts], batch_first=True, padding_value=tokenizer.pad_token_id
+    )  # fmt: skip
+    model.generate = lambda **given: SimpleNamespace(sequences=torch.cat([given["input_ids"], ids], dim=1), asked=given)
+    preference.end_lists(model, rated)
+    output = model.generate(input_ids=torch.full((3, 4), 9))
+    kept = [tokenizer.decode([token for token in row[4:].tolist() if token != tokenizer.pad_token_id]) for row in output.sequences]
+    assert kept == ["a, b, c, d, e, "[: 3 * k].rstrip(" ") + " " * (boundary == tokenizer(" ", add_special_tokens=False)["input_ids"][-1]), "a, b\n", "a, b, c"]
+    (criterion,) = output.asked["stopping_criteria"]
+    assert criterion(output.sequences, None).tolist() == [True, True, False]
+    collate = preference._Repeat(tokenizer, samples=2)
+    batch = collate([{"input_ids": [5, place]} for place in (6, 7, 8, 9)])["input_ids"]
+    assert batch.tolist() == [[5, 6], [5, 6], [5, 7], [5, 7]]
 
 
 def test_ppo_starts_at_the_sft_model_and_moves_only_the_policy(project, adapter):
