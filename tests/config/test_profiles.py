@@ -51,14 +51,14 @@ def test_every_option_is_set_in_a_file_of_settings_or_documented(tmp_path):
         for variant in plan.variants.values():
             changed = config.overlay_config(smoke, plan.common, variant.overlay, source=path.name, runs=tmp_path)
             given.update(collect(changed.profile))
-    texts = "".join((ROOT / name).read_text() for name in ("README.md", "data/README.md"))
+    texts = "".join(path.read_text() for path in (ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")))
     documented = {name for quoted in re.findall(r"`([\w.]+)`", texts) for name in quoted.split(".")}
     documented |= set(re.findall(r"\b(\w+):", texts))
     kinds = {kind for kind in vars(settings).values() if isinstance(kind, type) and issubclass(kind, settings.Strict)}
     kinds -= {settings.DropCues}  # made from `norms.doubles` of a culture
     fields = {(kind, field) for kind in kinds if not kind.__subclasses__() for field in kind.model_fields}
     idle = {f"{kind.__name__}.{field}" for kind, field in fields - given if field not in documented}
-    assert not idle, "nobody sets these: delete them, or say in data/README.md what they are for"
+    assert not idle, "nobody sets these: delete them, or say in docs/ or data/README.md what they are for"
 
 
 def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
