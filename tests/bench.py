@@ -454,7 +454,7 @@ def race_ppo_update(side: str) -> dict:
     from trl.experimental.ppo import PPOTrainer, ppo_trainer
 
     from align_utils.lexical import precision as lexical_precision
-    from align_utils.models import adapters
+    from align_utils.models import adapters, decode
     from align_utils.models import prompts as models_prompts
     from align_utils.norms import strengths
     from align_utils.training import job, preference, reward, sft

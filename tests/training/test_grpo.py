@@ -20,7 +20,6 @@ from trl import GRPOTrainer, RLOOTrainer
 from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
-from align_utils.lexical import lists as lexical_lists
 from align_utils.models import adapters, decode, load
 from align_utils.models.adapters import find_adapter
 from align_utils.plots import common as common_plots
