@@ -51,7 +51,9 @@ def test_every_option_is_set_in_a_file_of_settings_or_documented(tmp_path):
         for variant in plan.variants.values():
             changed = config.overlay_config(smoke, plan.common, variant.overlay, source=path.name, runs=tmp_path)
             given.update(collect(changed.profile))
-    texts = "".join(path.read_text() for path in (ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")))
+    texts = "".join(
+        path.read_text() for path in (ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md"))
+    )
     documented = {name for quoted in re.findall(r"`([\w.]+)`", texts) for name in quoted.split(".")}
     documented |= set(re.findall(r"\b(\w+):", texts))
     kinds = {kind for kind in vars(settings).values() if isinstance(kind, type) and issubclass(kind, settings.Strict)}

@@ -80,7 +80,11 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     # What is earned up to a token: nothing before the first separator, the whole reward at the list's end and after it.
     earned = module.earn(batch, batch != 0)
     first = batch[0].tolist().index(boundary, width)
-    assert not earned[0, :first].any() and earned[:, -1].tolist() == pytest.approx(expected) and (earned[0, first:].diff() >= 0).all()
+    assert (
+        not earned[0, :first].any()
+        and earned[:, -1].tolist() == pytest.approx(expected)
+        and (earned[0, first:].diff() >= 0).all()
+    )
     alike = reward.ListReward(strengths, english, cfg.profile.ppo.reward)
     assert alike.score_all(completions=list(lists.values()), cue=list(lists)) == pytest.approx(expected), (
         "as critic-free trainers ask"
@@ -103,8 +107,14 @@ def test_lists_end_at_their_last_response_and_stand_together_by_cue(project):
     model.generate = lambda **given: SimpleNamespace(sequences=torch.cat([given["input_ids"], ids], dim=1), asked=given)
     preference.end_lists(model, rated)
     output = model.generate(input_ids=torch.full((3, 4), 9))
-    kept = [tokenizer.decode([token for token in row[4:].tolist() if token != tokenizer.pad_token_id]) for row in output.sequences]
-    assert kept == ["a, b, c, d, e, "[: 3 * k].rstrip(" ") + " " * (boundary == tokenizer(" ", add_special_tokens=False)["input_ids"][-1]), "a, b\n", "a, b, c"]
+    kept = [
+        tokenizer.decode([token for token in row[4:].tolist() if token != tokenizer.pad_token_id]) for row in output.sequences
+    ]
+    assert kept == [
+        "a, b, c, d, e, "[: 3 * k].rstrip(" ") + " " * (boundary == tokenizer(" ", add_special_tokens=False)["input_ids"][-1]),
+        "a, b\n",
+        "a, b, c",
+    ]
     (criterion,) = output.asked["stopping_criteria"]
     assert criterion(output.sequences, None).tolist() == [True, True, False]
     collate = preference._Repeat(tokenizer, samples=2)
