@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "attach_adapter", "check_adapters", "complete_steps", "describe_step", "find_adapter", "load_states", "use_adapter",
         ],
         "export": ["export_model"],
-        "load": ["describe_device", "hash_base", "load_base", "pick_device"],
+        "load": ["count_weights", "describe_device", "hash_base", "load_base", "pick_device"],
         "prompts": ["build_list_prompt", "parse_list"],
     },
 )  # fmt: skip

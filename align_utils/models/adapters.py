@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -74,12 +75,14 @@ def check_adapters(model, tokenizer, folders: dict[str, Path]) -> None:
         seen[name] = (weights, logits)
 
 
-def load_states(cfg: Config, name: str, seed: int | None = None):
-    """A base model with every adapter that one seed gave (default the profile's), its tokenizer, and (culture, stage) -> adapter's name.
+def load_states(cfg: Config, name: str, seed: int | None = None, states: Iterable[tuple[str, str]] | None = None):
+    """A base model with adapters that one seed gave (default the profile's), its tokenizer, and (culture, stage) -> adapter's name.
 
-    Raises MissingInput where an adapter has not been trained, ModelError where one changes nothing.
+    `states` are the (culture, stage) whose adapters are wanted, by default all of the run. Raises MissingInput where one has not been
+    trained, ModelError where one changes nothing.
     """
-    cells = {(culture, stage): f"{culture}_{stage}" for culture in cfg.cultures for stage in list_trained(cfg)}
+    states = list(product(cfg.cultures, list_trained(cfg))) if states is None else states
+    cells = {(culture, stage): f"{culture}_{stage}" for culture, stage in states}
     folders = {
         adapter: require(find_adapter(cfg, name, *cell, seed) / "step.json", made_by=name_notebook(cell[1])).parent
         for cell, adapter in cells.items()
@@ -125,7 +128,7 @@ def complete_steps(
     cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, seed: int | None = None, desc: str, unit: str,
     remedy: str,
 ) -> None:  # fmt: skip
-    """Make the steps of one model that are not stored yet; the model is loaded once, and only if there are any.
+    """Make the steps of one model that are not stored yet; the model is loaded once, with the adapters that they ask, and only if there are any.
 
     `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
     and `unit` are the bar's, `remedy` helps where memory or disk run out.
@@ -133,7 +136,8 @@ def complete_steps(
     unfinished = [key for key, step in steps.items() if not find_step(step.folder, step.settings)]
     if not unfinished:
         return
-    model, tokenizer, adapters = load_states(cfg, name, seed)
+    wanted = dict.fromkeys(state for state in (steps[key].state for key in unfinished) if state)
+    model, tokenizer, adapters = load_states(cfg, name, seed, wanted)
     for key in progress(unfinished, desc=desc, unit=unit):
         step = steps[key]
         with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):

@@ -13,7 +13,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import generate_merges
 
 from align_utils.config.settings import ModelSource
@@ -133,6 +133,17 @@ def _check_layers(model, named: str) -> None:
             f"{named}: {type(model).__name__} has {wrong}, which is not supported: take a model that attends in every layer and whose "
             "output layer reads its hidden states (Gemma, Llama, Qwen, Mistral, GPT-2, Pythia, BLOOM)"
         )
+
+
+def count_weights(source: ModelSource) -> int:
+    """Weights of a base model, tied ones once, by its configuration alone: nothing is loaded, but a package's GGUF is converted."""
+    if source.loader == "tiny":
+        return _make_tiny(0)[0].num_parameters()
+    folder = convert_gguf(source) if source.loader == "gguf" else source.source
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    model.tie_weights()
+    return model.num_parameters()
 
 
 def hash_base(source: ModelSource, *, seed: int) -> str:

@@ -11,6 +11,7 @@ from align_utils.plots.common import (
     name_condition,
     pick_colour,
     put_legend_below,
+    put_title,
     show_whole_numbers,
 )
 
@@ -32,16 +33,17 @@ def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
     matplotlib.figure.Figure
     """
     lines = [("loss", "training batch", COLOURS["zero_shot"], "-"), ("eval_loss", "validation cues", COLOURS["sft"], "o-")]
-    return _plot_curves(frame, "step", {"loss (nats per token)": lines}, "optimiser step", mark)
+    title = "Does the loss fall on what is not taught?"
+    return _plot_curves(frame, "step", {"loss (nats per token)": lines}, "optimiser step", title, mark)
 
 
 def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
-    """PPO: reward of the sampled and of the validation lists, and KL to the SFT model, by update.
+    """PPO: reward of the sampled and of the validation lists, and KL to the SFT model, by update; a ring around the chosen checkpoint.
 
     Parameters
     ----------
     frame : DataFrame
-        `culture, update, reward, reward_valid, kl` (NaN where not measured).
+        `culture, update, reward, reward_valid, kl, chosen` (NaN where not measured).
     mark : str
         Watermark.
 
@@ -51,11 +53,11 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     """
     reward = [("reward", "sampled lists", COLOURS["zero_shot"], "-"), ("reward_valid", "validation cues", COLOURS["ppo"], "o-")]
     rows = {"reward": reward, METHOD_PANELS["kl"]: [("kl", "KL", COLOURS["us"], "-")]}
-    return _plot_curves(frame, "update", rows, "update", mark)
+    return _plot_curves(frame, "update", rows, "update", "Does the reward rise on cues that are not rewarded?", mark)
 
 
-def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_label: str, mark: str):
-    """A row an entry of lines (column, label, colour, style), a column a culture."""
+def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_label: str, title: str, mark: str):
+    """A row an entry of lines (column, label, colour, style), a column a culture; a ring around what is `chosen`."""
     cultures = frame["culture"].unique()
     figure, grid = make_grid(len(rows), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
     for row, (label, lines) in zip(grid, rows.items(), strict=True):
@@ -63,8 +65,12 @@ def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_la
             for name, text, colour, style in lines:
                 known = frame[frame["culture"] == culture].dropna(subset=name)
                 axes.plot(known[x], known[name], style, ms=4, color=colour, label=text)
+                if "chosen" in known and "o" in style:
+                    kept = known[known["chosen"].eq(True)]
+                    axes.plot(kept[x], kept[name], "o", ms=10, mfc="none", color=colour, label="chosen")
         row[0].set_ylabel(label)
         row[-1].legend()
+    put_title(figure, title)
     _name_columns(grid, cultures, x_label)
     return mark_figure(figure, mark)
 

@@ -7,12 +7,15 @@ import lazy_loader
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # trl's PPO says at import that it is experimental
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["ablation", "sentences", "surprisal"],
     submod_attrs={
         "ablation": ["read_ablation_table"],
         "reward": ["show_rewards"],
         "sft": ["show_examples"],
+        "shown": ["answer_cues"],
+        "surprisal": ["record_losses", "trace_surprisal"],
         "tables": [
-            "compare_losses", "compare_methods", "read_logs", "sum_times", "summarise_losses", "summarise_parts",
+            "compare_methods", "read_logs", "sum_times", "summarise_losses", "summarise_parts",
             "summarise_rewards",
         ],
         "train": ["list_methods", "list_taught", "summarise_taught", "train_stage", "train_stages"],

@@ -24,6 +24,7 @@ from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import compare, summarise
 from align_utils.store.ledger import note_read
 from align_utils.store.page import name_path
+from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.store.steps import (
     NOTE,
     MissingInput,
@@ -44,6 +45,10 @@ ABLATION_VERSION = 1
 # Sections that decide what is judged and how: alike for all variants.
 COMMON = {"name", "data", "models", "cultures", "seed", "seeds", "norms", "lexical", "stats"}
 JUDGED_K = 5
+# What an appendix shows of the table.
+SHOWN = [
+    "model", "culture", "variant", "changes", "passes", "loss", "P@5, attested", "difference, attested", "P@5, top", "difference, top",
+]  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -229,14 +234,24 @@ def find_table(cfg: Config, name: str) -> Path:
     return cfg.runs / "ablation" / f"{name}.csv"
 
 
-def read_ablation_table(cfg: Config, name: str) -> pd.DataFrame:
-    """The ablation's table of this run (columns of `tabulate_variants`), or one row that says how to make it."""
+def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
+    """The ablation's table of this run, and a sentence for where there is none yet: how to make it.
+
+    The table has the columns of `tabulate_variants`, and `P@5` and `difference` (from the reference) of the two readings as they are
+    shown, with their intervals (SHOWN).
+    """
     path = find_table(cfg, name)
-    if path.is_file():
-        return pd.read_csv(note_read(path), keep_default_na=False, na_values=[""])
     command = f"make ablation PROFILE={cfg.profile.name}" + ("" if name == "sft" else f" ABLATION={name}")
     command += "" if cfg.is_sample else " ALIGN_DATA=<folder>"
-    return pd.DataFrame([{"variant": "none tried in this run", "how": f"{command}, then this notebook again"}])
+    sentence = f"No variant has been tried in this run: `{command}`, then this notebook again."
+    if not path.is_file():
+        return pd.DataFrame(columns=["model", "culture", "variant"]), sentence
+    table = pd.read_csv(note_read(path), keep_default_na=False, na_values=[""])
+    for reading in ("attested", "top"):
+        for part, title, form in ((reading, "P@5", ".2f"), (f"{reading}_gap", "difference", "+.2f")):
+            cells = zip(*(table[f"{part}{end}"] for end in ("", "_low", "_high")), strict=True)
+            table[f"{title}, {reading}"] = [write_interval(dict(zip(INTERVAL, cell, strict=True)), form) for cell in cells]
+    return table, sentence
 
 
 def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> dict:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import pandas as pd
 import torch
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
@@ -100,6 +100,7 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     """
     sft, own, main = job.settings, job.own, PartialState().is_main_process
     tokenizer.padding_side = "right"
+    disable_progress_bars()  # they would stand in the notebook
     steps = plan_steps(sft, len(job.cues))
     train = build_taught(own, job.language, sft, rows=steps * sft.batch, seed=job.seed)
     valid = build_held_out(own, job.language, length=sft.list_length, seed=job.seed)
@@ -225,29 +226,32 @@ class _TokenLoss(torch.autograd.Function):
 
 
 @torch.inference_mode()
-def measure_loss(model, tokenizer, examples: Sequence[dict[str, str]], *, batch: int) -> float:
-    """Mean negative log-likelihood of the completions' tokens, the end token among them, in nats per token.
+def score_completions(model, tokenizer, examples: Sequence[dict[str, str]], *, batch: int) -> list[torch.Tensor]:
+    """Log-probability (nats) of every token of every completion, the end token last; each of shape (tokens,), on the CPU.
 
-    `examples` are those of `sft.build_examples`; the result does not depend on `batch`, the rows taken at once.
+    `examples` are those of `build_examples`; the result does not depend on `batch`, the rows taken at once.
     """
-    total = count = 0
+    scored = []
     for first in range(0, len(examples), batch):
         part = examples[first : first + batch]
         starts = [len(tokenizer(row["prompt"])["input_ids"]) for row in part]
         rows = [tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id] for row in part]
         width, lowest = max(map(len, rows)), min(starts)
-        # Padded on the right, where a causal model cannot see it; the prompt and the padding do not count.
+        # Padded on the right, where a causal model cannot see it.
         ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows], device=model.device)
-        places = torch.arange(width, device=model.device)
-        ends = torch.tensor([len(row) for row in rows], device=model.device)[:, None]
-        counted = (places >= torch.tensor(starts, device=model.device)[:, None]) & (places < ends)
-        logits = model(
-            input_ids=ids, attention_mask=(places < ends).long(), logits_to_keep=width - lowest + 1
-        ).logits[:, :-1]  # fmt: skip
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=width - lowest + 1).logits[:, :-1]
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, lowest:].flatten(), reduction="none")
-        total += float((losses.view(len(rows), -1) * counted[:, lowest:]).sum())
-        count += int(counted.sum())
-    return total / count
+        losses = losses.view(len(rows), -1).cpu()
+        scored += [
+            -row[start - lowest : len(tokens) - lowest] for row, start, tokens in zip(losses, starts, rows, strict=True)
+        ]
+    return scored
+
+
+def measure_loss(model, tokenizer, examples: Sequence[dict[str, str]], *, batch: int) -> float:
+    """Mean negative log-likelihood of the completions' tokens, the end token among them, in nats per token (`score_completions`)."""
+    return -float(torch.cat(score_completions(model, tokenizer, examples, batch=batch)).mean())
 
 
 def refuse_rewritten(*classes: type) -> None:

@@ -25,26 +25,10 @@ def read_logs(folders: Folders) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise_losses(logs: pd.DataFrame) -> pd.DataFrame:
-    """Validation loss (nats per token) before and after the trainings that `read_logs` gave.
-
-    Returns `model, culture, stage, steps, valid loss before, valid loss after`.
-    """
-    trained = logs.dropna(subset="eval_loss").groupby(["model", "culture", "stage"], sort=False)
-    named = {"steps": ("step", "max"), "valid loss before": ("eval_loss", "first"), "valid loss after": ("eval_loss", "last")}
-    return trained.agg(**named).reset_index()
-
-
-def compare_losses(folders: Folders, taught: pd.DataFrame) -> pd.DataFrame:
-    """`summarise_losses` of several stages beside each other, those of a culture together, with what each was taught.
-
-    `folders` come from `train_stages`, `taught` from `summarise_taught`; its columns stand after `steps`.
-    """
-    table = summarise_losses(read_logs(folders)).assign(kind=lambda frame: frame["stage"].str.split(",").str[0])
-    table = table.merge(taught.rename(columns={"stage": "kind"}), on=["culture", "kind"], how="left", validate="many_to_one")
-    columns = taught.columns.drop(["culture", "stage"])
-    table = table[["model", "culture", "stage", "steps", *columns, "valid loss before", "valid loss after"]]
-    return table.sort_values(["model", "culture"], kind="stable", ignore_index=True)
+def summarise_losses(folders: Folders) -> pd.DataFrame:
+    """Validation loss after the last step of trainings (`train_stages`): `model, culture, stage, n` (steps), `value` (nats per token)."""
+    measured = read_logs(folders).dropna(subset="eval_loss").groupby(["model", "culture", "stage"], sort=False)
+    return measured.agg(n=("step", "max"), value=("eval_loss", "last")).reset_index()
 
 
 def _pick_checkpoints(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -61,7 +61,7 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         ablation.run_ablation(cfg, name, cultures=["us"])
-    written = ablation.read_ablation_table(cfg, name)["variant"]
+    written = ablation.read_ablation_table(cfg, name)[0]["variant"]
     assert written.tolist() == ["default"], "the reference comes first, and its row is written"
     before = hash_adapters(cfg, name)
     assert len(before) == 2
@@ -82,7 +82,11 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     monkeypatch.setattr(ablation, "train_stage", fail)
     again = ablation.run_ablation(cfg, name, cultures=["us"])
     pd.testing.assert_frame_equal(again, table)
-    pd.testing.assert_frame_equal(ablation.read_ablation_table(cfg, name), table, check_dtype=False)
+    stored, _ = ablation.read_ablation_table(cfg, name)
+    pd.testing.assert_frame_equal(stored[table.columns], table, check_dtype=False)
+    best = stored.query("variant != @stored['variant'][0]").iloc[0]
+    assert best["difference, top"] == f"{best.top_gap:+z.2f} [{best.top_gap_low:+z.2f}, {best.top_gap_high:+z.2f}]"
+    assert set(ablation.SHOWN) <= set(stored)
     two(cfg, common={"sft": {"steps": 2, "eval_every": 2}})
     with pytest.raises(AssertionError, match="trained again"):
         ablation.run_ablation(cfg, name, cultures=["us"])
@@ -157,8 +161,8 @@ def test_a_wrong_file_is_one_clear_error(project, changes, message):
 def test_an_unknown_name_and_a_missing_table_say_what_to_do(project):
     with pytest.raises(config_settings.ConfigError, match="--variant none: .* has default, strength"):
         ablation.run_ablation(project, two(project, "named"), variants=["none"])
-    (how,) = ablation.read_ablation_table(project, "sft")["how"]
-    assert how.startswith("make ablation PROFILE=smoke")
+    none, how = ablation.read_ablation_table(project, "sft")
+    assert none.empty and "`make ablation PROFILE=smoke`" in how
 
 
 def test_files_of_the_project_fit_every_profile(project):

@@ -327,20 +327,6 @@ def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypat
     assert (kept.xs("control_other_culture", level=1)["training cues"] < kept.xs("sft", level=1)["training cues"]).all()
 
 
-def test_losses_stand_beside_what_was_taught(tmp_path):
-    logs = {"sft": [3.0, 2.0], "sft, seed 7": [3.0, 2.5], "control_shuffled": [3.0, 2.8]}
-    folders = {}
-    for name, losses in logs.items():
-        folders["m", "us", name] = tmp_path / name
-        (tmp_path / name).mkdir()
-        pd.DataFrame({"step": [0, 4], "loss": 1.0, "eval_loss": losses}).to_csv(tmp_path / name / "log.csv", index=False)
-    rows = [["us", "sft", 10, 3.2, 8.0], ["us", "control_shuffled", 5, 6.4, 4.0], ["cn", "sft", 1, 32.0, 1.0]]
-    taught = pd.DataFrame(rows, columns=["culture", "stage", "training cues", "passes", "median list"])
-    table = tables.compare_losses(folders, taught)
-    assert table["stage"].tolist() == list(logs) and table["valid loss after"].tolist() == [2.0, 2.5, 2.8]
-    assert table["training cues"].tolist() == [10, 10, 5] and table["median list"].tolist() == [8, 8, 4]
-
-
 def test_fast_head_is_the_output_layer(project):
     model, _ = load.load_base(project[0].models["tiny"], seed=1)
     weight = model.lm_head.weight

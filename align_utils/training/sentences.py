@@ -1,0 +1,78 @@
+"""What the notebooks of training say, in sentences made from metric records."""
+
+from __future__ import annotations
+
+import math
+
+from align_utils.config.profiles import Config
+from align_utils.stats import judge_change
+from align_utils.store.page import Sentence, pick_record
+from align_utils.store.tables import write_interval
+
+# A loss within so many nats per token is the same: a token's probability is then off by a twentieth at most.
+SAME_LOSS = 0.05
+FELL = {"down": "falls", "up": "rises", "flat": "stays where it was", "undecided": "may or may not have changed"}
+BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "perhaps the same, perhaps not"}
+TAUGHT = {
+    "control_shuffled": "every cue with another cue's list", "control_other_culture": "the other culture's norms",
+    "sft_same_size": "its own norms, but as few cues as the other culture's cover",
+}  # fmt: skip
+
+
+def state_loss(records: list[dict], cfg: Config) -> Sentence:
+    """Whether SFT lowers the loss on cues that it was not taught, and by how much, from the records of `record_losses`."""
+    parts, used = [], []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            own = {"model": model, "culture": culture}
+            before, after = (pick_record(records, "sft_loss_valid", stage=stage, **own) for stage in ("zero_shot", "sft"))
+            change = pick_record(records, "sft_loss_change", **own)
+            if change is None:
+                continue
+            used += [before, after, change]
+            moved = FELL[judge_change(change["value"], change["low"], change["high"], margin=SAME_LOSS)]
+            parts.append(
+                f"it {moved} for {cfg.label(model, culture)}, {before['value']:.2f} nats per token before tuning and {after['value']:.2f} after "
+                f"({write_interval(change, '+.2f')}), like a choice among {_spread(before)} equally likely tokens and one among {_spread(after)}"
+            )
+    if not parts:
+        return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
+    return Sentence("loss", f"The loss on cues that were not taught: {'; '.join(parts)}.", used)
+
+
+def state_taught(records: list[dict], cfg: Config) -> Sentence:
+    """How far the controls of the profile come without this culture's norms, from the records of `record_losses`."""
+    gaps = [record for record in records if record["metric"] == "sft_loss_gap"]
+    if not gaps:
+        return Sentence(
+            "taught", "This profile trains no controls: how much of the fall the form of a list explains is not measured here.", []
+        )
+    parts: dict[str, list[str]] = {}
+    for record in gaps:
+        differs = BEYOND[judge_change(record["value"], record["low"], record["high"], margin=SAME_LOSS)]
+        label = cfg.label(record["model"], record["culture"])
+        parts.setdefault(record["stage"], []).append(f"{differs} for {label} ({write_interval(record, '+.2f')})")
+    told = "; ".join(f"taught {TAUGHT[stage]}, {' and '.join(ends)}" for stage, ends in parts.items())
+    return Sentence("taught", f"Where a model ends, beside SFT: {told}.", gaps)
+
+
+def state_seeds(records: list[dict], cfg: Config) -> Sentence:
+    """How far the loss after SFT differs between the seeds of a run, from `sft_loss_seeds` records."""
+    parts, used = [], []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            own = [
+                record for record in records
+                if (record["model"], record["culture"]) == (model, culture) and record["stage"].split(",")[0] == "sft"
+            ]  # fmt: skip
+            if len(own) > 1:
+                used += own
+                low, high = (pick(record["value"] for record in own) for pick in (min, max))
+                parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.label(model, culture)} ({len(own)} seeds)")
+    if not parts:
+        return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
+    return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)
+
+
+def _spread(record: dict) -> str:
+    return f"{math.exp(record['value']):,.0f}"

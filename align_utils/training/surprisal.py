@@ -1,0 +1,122 @@
+"""How unexpected people's lists are to a model, token by token: the loss that SFT lowers, on cues that it is not taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from align_utils.config.profiles import Config
+from align_utils.config.settings import Language
+from align_utils.config.stages import find_state
+from align_utils.lexical.lists import LIST_FORM
+from align_utils.models.adapters import complete_steps, describe_step
+from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
+from align_utils.norms.split import CultureNorms, map_families
+from align_utils.stats import pair_conditions, summarise
+from align_utils.store.page import list_records
+from align_utils.store.steps import hash_file, save_frame
+from align_utils.training.sft import score_completions
+
+# Bumped when the scores change for the same settings.
+SURPRISAL_VERSION = 1
+END = "(end of the list)"
+
+
+def trace_surprisal(
+    cfg: Config, people: dict[str, CultureNorms], stages: Sequence[str], concepts: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Log-probability of every token of people's lists, their strongest responses in order, under the profile's models.
+
+    Parameters
+    ----------
+    people : dict of CultureNorms
+        `norms.load_run`.
+    stages : sequence of str
+        `zero_shot`, the untuned model without examples, and trained stages, whose adapters must be there; each is a stored step.
+    concepts : DataFrame, optional
+        `norms.pick_concepts`: concepts whose lists are scored beside those of the validation cues.
+
+    Returns
+    -------
+    DataFrame
+        `model, culture, stage, split` (`valid` or `test`), `cue, place` (of the token), `response` (that it belongs to, the separator
+        after it included; END), `token`, `log_probability` (nats). The mean of its negative is the loss.
+
+    Raises
+    ------
+    MissingInput
+        A stage has not been trained yet.
+    """
+    parts, length = [], cfg.profile.sft.list_length
+    asked = {
+        culture: {"valid": sorted(own.cues["valid"]), "test": [] if concepts is None else list(concepts[culture])}
+        for culture, own in people.items()
+    }
+
+    def make(cell, model, tokenizer, work):
+        own, language = people[cell[0]], cfg.language_of(cell[0])
+        cues = [cue for part in asked[cell[0]].values() for cue in part]
+        lists = draw_lists(own.norms, cues, length=length, order="strength", seed=0)
+        save_frame(_score_lists(model, tokenizer, language, cues, lists, batch=cfg.profile.sft.device_batch), work / "tokens.parquet")
+
+    for name in cfg.models:
+        steps = {
+            (culture, stage): describe_step(
+                cfg, name, f"surprisal/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=SURPRISAL_VERSION,
+                stage=stage, norms=hash_file(people[culture].path), cues=asked[culture], list_length=length,
+                language=cfg.language_of(culture).model_dump(include=LIST_FORM),
+            )
+            for culture, stage in product(cfg.cultures, stages)
+        }  # fmt: skip
+        complete_steps(cfg, name, steps, make, desc="held-out loss", unit="stage", remedy="lower sft.device_batch in the profile")
+        for (culture, stage), step in steps.items():
+            tokens = pd.read_parquet(step.folder / "tokens.parquet").assign(model=name, culture=culture, stage=stage)
+            tokens["split"] = np.where(tokens["cue"].isin(asked[culture]["valid"]), "valid", "test")
+            parts.append(tokens)
+    columns = ["model", "culture", "stage", "split", "cue", "place", "response", "token", "log_probability"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _score_lists(
+    model, tokenizer, language: Language, cues: Sequence[str], lists: Sequence[Sequence[str]], *, batch: int
+) -> pd.DataFrame:  # fmt: skip
+    rows = [
+        {"prompt": build_list_prompt(language, cue), "completion": format_list(language, words)}
+        for cue, words in zip(cues, lists, strict=True)
+    ]
+    parts, tokenizer.padding_side = [], "right"
+    for cue, words, row, scores in zip(cues, lists, rows, score_completions(model, tokenizer, rows, batch=batch), strict=True):
+        text, start = row["prompt"] + row["completion"], len(row["prompt"])
+        spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"][-len(scores) + 1 :]
+        # Where each response but the first begins: behind the separator of the one before.
+        begins = start + np.array([len(format_list(language, [*words[:place], ""])) for place in range(1, len(words))])
+        responses = [words[np.searchsorted(begins, end - 1, side="right")] for _, end in spans]
+        parts.append(pd.DataFrame({
+            "cue": cue, "place": range(len(scores)), "response": [*responses, END],
+            "token": [*(text[slice(*span)] for span in spans), tokenizer.eos_token], "log_probability": scores.numpy().astype(float),
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def record_losses(cfg: Config, tokens: pd.DataFrame) -> list[dict]:
+    """Records of the validation cues' loss (`trace_surprisal`): what every stage has, and paired differences, intervals over families.
+
+    `sft_loss_valid` (nats per token) of every stage; `sft_loss_change`, of SFT from the untuned model; `sft_loss_gap`, of every
+    other stage from SFT. `n` counts cues.
+    """
+    families, by = map_families(cfg), ["model", "culture"]
+    frame = tokens[tokens["split"] == "valid"].assign(loss=lambda given: -given["log_probability"])
+    frame["family"] = [families[cell] for cell in zip(frame["culture"], frame["cue"], strict=True)]
+    cues = frame.groupby(by)["cue"].nunique().rename("n").reset_index()
+    means = summarise(frame, [*by, "stage"], "loss", unit="family", **cfg.bootstrap)
+    records = list_records(means.drop(columns="n").merge(cues, on=by), "sft_loss_valid", unit="nats per token")
+    stages = [stage for stage in frame["stage"].unique() if stage not in ("zero_shot", "sft")]
+    for metric, pairs in (("sft_loss_change", [("sft", "zero_shot")]), ("sft_loss_gap", [(stage, "sft") for stage in stages])):
+        for new, old in pairs:
+            pairs_of = pair_conditions(frame, by, "loss", over="stage", new=new, old=old, paired=["cue", "place"], unit="family")
+            gaps = summarise(pairs_of, by, "difference", unit="family", **cfg.bootstrap).drop(columns="n")
+            records += list_records(gaps.merge(cues, on=by), metric, stage=new, unit="nats per token")
+    return records
