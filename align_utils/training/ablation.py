@@ -24,7 +24,6 @@ from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import compare, summarise
 from align_utils.store.ledger import note_read
 from align_utils.store.page import name_path
-from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.store.steps import (
     NOTE,
     MissingInput,
@@ -36,6 +35,7 @@ from align_utils.store.steps import (
     progress,
     save_frame,
 )  # fmt: skip
+from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.training.job import PPO_VERSION, SFT_VERSION, Job
 from align_utils.training.sft import build_held_out, count_passes, measure_loss, plan_steps
 from align_utils.training.train import train_stage

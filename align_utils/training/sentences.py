@@ -45,7 +45,9 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
     gaps = [record for record in records if record["metric"] == "sft_loss_gap"]
     if not gaps:
         return Sentence(
-            "taught", "This profile trains no controls: how much of the fall the form of a list explains is not measured here.", []
+            "taught",
+            "This profile trains no controls: how much of the fall the form of a list explains is not measured here.",
+            [],
         )
     parts: dict[str, list[str]] = {}
     for record in gaps:

@@ -243,9 +243,7 @@ def score_completions(model, tokenizer, examples: Sequence[dict[str, str]], *, b
         logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=width - lowest + 1).logits[:, :-1]
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, lowest:].flatten(), reduction="none")
         losses = losses.view(len(rows), -1).cpu()
-        scored += [
-            -row[start - lowest : len(tokens) - lowest] for row, start, tokens in zip(losses, starts, rows, strict=True)
-        ]
+        scored += [-row[start - lowest : len(tokens) - lowest] for row, start, tokens in zip(losses, starts, rows, strict=True)]
     return scored
 
 

@@ -15,9 +15,7 @@ from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import hash_file, save_frame
 
 
-def answer_cues(
-    cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataFrame, stages: Sequence[str]
-) -> pd.DataFrame:
+def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
     """Lists of the profile's first model for a handful of cues, decoded so that no response comes twice; each stage is a stored step.
 
     Parameters
@@ -53,7 +51,9 @@ def answer_cues(
 
     def make(cell, model, tokenizer, work):
         examples, language = pick_examples(cfg, people[cell[0]], cell[1]), cfg.language_of(cell[0])
-        lists = generate_lists(cfg, model, tokenizer, language, list(concepts[cell[0]]), [way], examples=examples, label=" ".join(cell))
+        lists = generate_lists(
+            cfg, model, tokenizer, language, list(concepts[cell[0]]), [way], examples=examples, label=" ".join(cell)
+        )
         save_frame(lists, work / "lists.parquet")
 
     complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")

@@ -60,7 +60,9 @@ def trace_surprisal(
         own, language = people[cell[0]], cfg.language_of(cell[0])
         cues = [cue for part in asked[cell[0]].values() for cue in part]
         lists = draw_lists(own.norms, cues, length=length, order="strength", seed=0)
-        save_frame(_score_lists(model, tokenizer, language, cues, lists, batch=cfg.profile.sft.device_batch), work / "tokens.parquet")
+        save_frame(
+            _score_lists(model, tokenizer, language, cues, lists, batch=cfg.profile.sft.device_batch), work / "tokens.parquet"
+        )
 
     for name in cfg.models:
         steps = {
@@ -71,7 +73,9 @@ def trace_surprisal(
             )
             for culture, stage in product(cfg.cultures, stages)
         }  # fmt: skip
-        complete_steps(cfg, name, steps, make, desc="held-out loss", unit="stage", remedy="lower sft.device_batch in the profile")
+        complete_steps(
+            cfg, name, steps, make, desc="held-out loss", unit="stage", remedy="lower sft.device_batch in the profile"
+        )
         for (culture, stage), step in steps.items():
             tokens = pd.read_parquet(step.folder / "tokens.parquet").assign(model=name, culture=culture, stage=stage)
             tokens["split"] = np.where(tokens["cue"].isin(asked[culture]["valid"]), "valid", "test")
@@ -116,7 +120,9 @@ def record_losses(cfg: Config, tokens: pd.DataFrame) -> list[dict]:
     stages = [stage for stage in frame["stage"].unique() if stage not in ("zero_shot", "sft")]
     for metric, pairs in (("sft_loss_change", [("sft", "zero_shot")]), ("sft_loss_gap", [(stage, "sft") for stage in stages])):
         for new, old in pairs:
-            pairs_of = pair_conditions(frame, by, "loss", over="stage", new=new, old=old, paired=["cue", "place"], unit="family")
+            pairs_of = pair_conditions(
+                frame, by, "loss", over="stage", new=new, old=old, paired=["cue", "place"], unit="family"
+            )
             gaps = summarise(pairs_of, by, "difference", unit="family", **cfg.bootstrap).drop(columns="n")
             records += list_records(gaps.merge(cues, on=by), metric, stage=new, unit="nats per token")
     return records

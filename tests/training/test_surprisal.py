@@ -39,7 +39,9 @@ def test_log_probabilities_are_the_models_own(run):
     assert own["log_probability"].tolist() == pytest.approx(expected, abs=1e-4) and set(own["split"]) == {"test"}
     # Each response with the separator behind it, and the list's end.
     pieces = own.groupby("response", sort=False)["token"].agg("".join)
-    assert pieces.index.tolist() == [*words, surprisal.END] and pieces.iloc[0] == f" {words[0]}, " and pieces.iloc[-2] == words[-1]
+    assert (
+        pieces.index.tolist() == [*words, surprisal.END] and pieces.iloc[0] == f" {words[0]}, " and pieces.iloc[-2] == words[-1]
+    )
 
 
 def test_the_loss_of_the_records_is_that_of_the_package_and_of_the_trainer(run):
@@ -113,7 +115,10 @@ def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     value, low, high = change
     records = loss_records("us", math.log(120), math.log(120) + value, low, high) + loss_records("cn", 4.0, 3.0, -1.1, -0.9)
     said = sentences.state_loss(records, cfg)
-    assert says in said.text and "it falls for China, 4.00 nats per token before tuning and 3.00 after (-1.00 [-1.10, -0.90])" in said.text
+    assert (
+        says in said.text
+        and "it falls for China, 4.00 nats per token before tuning and 3.00 after (-1.00 [-1.10, -0.90])" in said.text
+    )
     assert "a choice among 120 equally likely tokens" in said.text and said.records == records
     assert "not measured" in sentences.state_loss([], cfg).text
 
@@ -128,7 +133,10 @@ def test_controls_and_seeds_are_told_where_there_are_any(cfg):
     ]  # fmt: skip
     said = sentences.state_taught(records, cfg)
     assert "another cue's list, higher for United States (+0.30 [+0.20, +0.40]) and the same for China" in said.text
-    assert "the other culture's norms, lower for United States" in said.text and "perhaps the same, perhaps not for China" in said.text
+    assert (
+        "the other culture's norms, lower for United States" in said.text
+        and "perhaps the same, perhaps not for China" in said.text
+    )
     seeds = [{"metric": "sft_loss_seeds", "model": "tiny", "culture": "us", "stage": stage, "value": value}
              for stage, value in (("sft", 3.0), ("sft, seed 7", 3.2), ("control_shuffled", 9.0))]  # fmt: skip
     assert "from 3.00 to 3.20 nats per token for United States (2 seeds)." in sentences.state_seeds(seeds, cfg).text

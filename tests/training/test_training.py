@@ -17,7 +17,7 @@ from align_utils import config
 from align_utils.lexical import precision
 from align_utils.models import adapters, decode, greedy, load, prompts
 from align_utils.store import steps
-from align_utils.training import job, preference, reward, sft, tables, train
+from align_utils.training import job, preference, reward, sft, train
 
 
 @pytest.fixture(scope="module")
