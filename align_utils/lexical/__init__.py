@@ -4,21 +4,22 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["fluency", "ratings", "sampled"],
+    submodules=[
+        "agreement",
+        "bands",
+        "baselines",
+        "drawn",
+        "fluency",
+        "lists",
+        "participants",
+        "precision",
+        "ratings",
+        "sentences",
+    ],
     submod_attrs={
         "baselines": ["list_baselines"],
         "lists": ["associate", "load_associations"],
-        "metrics": ["list_metrics"],
-        "precision": [
-            "compare_matchings",
-            "compare_stages",
-            "precision_at_k",
-            "score_conditions",
-            "score_lists",
-            "spread_precision",
-            "summarise_agreement",
-            "summarise_ceiling",
-            "summarise_precision",
-        ],
+        "precision": ["compare_stages", "score_conditions"],
+        "sentences": ["record_estimates"],
     },
 )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.lexical.lists import read_lists
+from align_utils.lexical.lists import WHOLE, read_lists
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.norms.split import CultureNorms
 
@@ -18,6 +18,9 @@ from align_utils.norms.split import CultureNorms
 RANK_WEIGHT = 0.95
 # The length of the graph's lists: that of a model's.
 LENGTH = 10
+LISTED = ["model", "culture", "stage", "seed", "cue", "responses"]
+# Each point of a grid with its mean P@5, attested, on the validation cues.
+GRID = ["model", "culture", "stage", "seed", "backward", "weight", "precision", "chosen"]
 
 
 def list_frequency_baseline(norms: pd.DataFrame, train: Sequence[str], cues: Sequence[str], *, k: int) -> pd.DataFrame:
@@ -96,68 +99,69 @@ def add_graph(lists: pd.DataFrame, shares: pd.DataFrame, language: Language, *, 
 
 
 def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lists for the test cues that need no model, and SFT's with the graph of the training norms added.
+    """Answers of every baseline to the test cues.
 
     Parameters
     ----------
     people : dict
-        Culture to its norms, from `norms.load_run`; the lists of `associate` must be there.
+        Culture to its norms, from `norms.load_run`.
 
     Returns
     -------
     (DataFrame, DataFrame)
-        `model, culture, stage, seed, cue, responses` for every model, with the stages `graph`, `sft_graph` (one a seed of SFT),
-        `frequency` (the commonest responses to the training cues) and `chance` (another cue's responses); `model, culture, stage, seed,
-        backward, weight, precision, chosen`, the graph's grid with the mean P@5, attested, on the validation cues.
+        `model, culture, stage, seed, cue, responses` for every model, with the stages `graph`, `frequency` (the commonest responses to
+        the training cues) and `chance` (another cue's responses); `GRID`, the graph's grid.
+    """
+    parts, grids, most = [], [], max(cfg.profile.lexical.ks)
+    for culture, own in people.items():
+        train, test = own.cues["train"], own.cues["test"]
+        graph, grid = choose_graph(cfg, own, cfg.language_of(culture))
+        fixed = {
+            "graph": graph, "frequency": list_frequency_baseline(own.norms, train, test, k=most),
+            "chance": list_chance_baseline(own.norms, test, k=most),
+        }  # fmt: skip
+        for model in cfg.models:
+            cell = {"model": model, "culture": culture, "seed": cfg.profile.seed}
+            parts += [frame.assign(stage=stage, **cell) for stage, frame in fixed.items()]
+            grids.append(grid.assign(stage="graph", **cell))
+    return pd.concat(parts, ignore_index=True)[LISTED], pd.concat(grids, ignore_index=True)[GRID]
+
+
+def join_graph(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """SFT's whole lists, of every seed, and the graph's as one, the stage `sft_graph`: as `list_baselines` returns.
 
     Raises
     ------
     MissingInput
-        A model's lists have not been made yet.
+        A model's whole lists have not been made yet.
     """
-    made = {"valid": read_lists(cfg, "_valid"), "test": read_lists(cfg)}
-    sft = {split: frame[frame["stage"] == "sft"] for split, frame in made.items()}
-    parts, grids, most = [], [], max(cfg.profile.lexical.ks)
-    for culture, own in people.items():
-        language, train, test = cfg.language_of(culture), own.cues["train"], own.cues["test"]
-        shares = {
-            (split, backward): score_graph(own.norms, train, own.cues[split], language, backward=backward)
-            for split in ("valid", "test")
-            for backward in cfg.profile.lexical.graph.backward
-        }
-        fixed = {
-            "frequency": list_frequency_baseline(own.norms, train, test, k=most),
-            "chance": list_chance_baseline(own.norms, test, k=most),
-        }
-        for model in cfg.models:
-            cell = {"model": model, "culture": culture}
-            parts += [frame.assign(stage=stage, seed=cfg.profile.seed, **cell) for stage, frame in fixed.items()]
-            runs = [("graph", cfg.profile.seed, None)]
-            for seed in sft["test"]["seed"].unique():
-                mine = {
-                    split: frame.loc[
-                        (frame[["model", "culture", "seed"]] == [model, culture, seed]).all(axis=1), ["cue", "responses"]
-                    ]
-                    for split, frame in sft.items()
-                }
-                runs.append(("sft_graph", seed, mine))
-            for stage, seed, lists in runs:
-                frame, grid = choose_graph(cfg, own, language, shares, lists)
-                parts.append(frame.assign(stage=stage, seed=seed, **cell))
-                grids.append(grid.assign(stage=stage, seed=seed, **cell))
-    columns = ["model", "culture", "stage", "seed"]
-    lists, grid = pd.concat(parts, ignore_index=True), pd.concat(grids, ignore_index=True)
-    return lists[[*columns, "cue", "responses"]], grid[[*columns, "backward", "weight", "precision", "chosen"]]
+    by, parts, grids = ["model", "culture", "seed"], [], []
+    made = {
+        split: dict(tuple(read_lists(cfg, WHOLE, ending).query("stage == 'sft'").groupby(by, sort=False)))
+        for split, ending in (("valid", "_valid"), ("test", ""))
+    }
+    for key in made["test"]:
+        cell = dict(zip(by, key, strict=True))
+        lists = {split: frames[key][["cue", "responses"]] for split, frames in made.items()}
+        frame, grid = choose_graph(cfg, people[cell["culture"]], cfg.language_of(cell["culture"]), lists)
+        parts.append(frame.assign(stage="sft_graph", **cell))
+        grids.append(grid.assign(stage="sft_graph", **cell))
+    return pd.concat(parts, ignore_index=True)[LISTED], pd.concat(grids, ignore_index=True)[GRID]
 
 
 def choose_graph(
-    cfg: Config, own: CultureNorms, language: Language, shares: dict, lists: dict[str, pd.DataFrame] | None
+    cfg: Config, own: CultureNorms, language: Language, lists: dict[str, pd.DataFrame] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The graph's lists for the test cues, alone or beside a model's (`lists`: `valid` and `test`), as the validation cues choose them.
 
-    `shares`: of `score_graph`, by split and backward weight. The first of the best P@5 (attested) wins; beside it the grid.
+    The first of the best P@5 (attested) wins; beside it the grid.
     """
     settings = cfg.profile.lexical
+    shares = {
+        (split, backward): score_graph(own.norms, own.cues["train"], own.cues[split], language, backward=backward)
+        for split in ("valid", "test")
+        for backward in settings.graph.backward
+    }
 
     def answer(split: str, backward: float, weight: float) -> pd.DataFrame:
         found = shares[split, backward]

@@ -1,4 +1,4 @@
-"""Precision@K of lists, its bounds and baselines, agreement beyond it, the reward, and paired differences between stages."""
+"""Precision@K of lists, its bounds, the reward, and paired differences between stages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from heapq import nlargest
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
-from align_utils.config.stages import list_contrasts, list_trained
-from align_utils.norms.split import MATCHINGS, CultureNorms, fold_words
-from align_utils.stats import ALONE, compare, spread_seeds, summarise
+from align_utils.config.stages import list_contrasts
+from align_utils.norms.split import CultureNorms, fold_words
+from align_utils.stats import compare, summarise
 
 # What counts as right: all that people gave, or their K strongest.
 PRECISION_READINGS = ("attested", "top")
@@ -24,7 +23,6 @@ RATED = 5
 GRAPH_CONTRASTS = (("few_shot", "graph"), ("sft", "graph"), ("ppo", "graph"), ("sft_graph", "sft"))
 # Fewer people than this cannot be halved into two panels.
 FEWEST_TRIALS = 4
-AGREEMENT_MEASURES = ("pwr", "strength_recall", "rank_correlation", "jaccard")
 
 
 def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> float:
@@ -189,70 +187,15 @@ def map_strengths(norms: pd.DataFrame, language: Language, column: str = "streng
     return table
 
 
-def weigh_ranks(generated: Sequence[str], human: Sequence[str], k: int) -> float:
-    """PWR@K: hits weighted by the reciprocal of their human rank, over the most that k responses could reach; NaN without people's.
-
-    Examples
-    --------
-    >>> round(weigh_ranks(["bone", "moon"], ["cat", "bone", "bark"], 2), 3)  # (1/2) / (1 + 1/2)
-    0.333
-    """
-    if not human:
-        return float("nan")
-    rank = {word: place for place, word in enumerate(human, start=1)}
-    reachable = sum(1 / place for place in range(1, min(k, len(human)) + 1))
-    return sum(1 / rank[word] for word in list(generated)[:k] if word in rank) / reachable
-
-
-def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k: int) -> float:
-    """Share of people's response mass that the first k responses hit; NaN without people's.
-
-    Examples
-    --------
-    >>> round(recall_strength(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, 5), 2)
-    0.75
-    """
-    total = sum(strengths.values())
-    return sum(strengths.get(word, 0.0) for word in list(generated)[:k]) / total if total else float("nan")
-
-
-def correlate_ranks(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman correlation, in [-1, 1]; NaN for fewer than three pairs or where one side is all alike."""
-    if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
-        return float("nan")
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
-
-
-def score_agreement(lists: pd.DataFrame, norms: pd.DataFrame, language: Language, *, k: int) -> pd.DataFrame:
-    """`AGREEMENT_MEASURES` of every list (`cue, responses`; further columns are kept): `measure, value`, NaN where not defined.
-
-    `rank_correlation`: the order of the list with people's strengths over the shared responses; `jaccard`: of the first k with people's
-    k strongest.
-    """
-    human, rows = map_strengths(norms.sort_values(["cue", "rank"]), language), []
-    for row in lists.to_dict("records"):
-        words = list(dict.fromkeys(language.normalise(word) for word in row.pop("responses")))
-        strengths = human.get(row["cue"], {})
-        answers, first = list(strengths), words[:k]
-        shared = [word for word in words if word in strengths]
-        union = set(first) | set(answers[:k])
-        values = (
-            weigh_ranks(words, answers, k), recall_strength(words, strengths, k),
-            correlate_ranks(range(len(shared), 0, -1), [strengths[word] for word in shared]),
-            len(set(first) & set(answers[:k])) / len(union) if union else float("nan"),
-        )  # fmt: skip
-        rows += [{**row, "measure": measure, "value": value} for measure, value in zip(AGREEMENT_MEASURES, values, strict=True)]
-    return pd.DataFrame(rows)
-
-
 def add_families(frame: pd.DataFrame, families: dict) -> pd.DataFrame:
     """The unit that intervals are drawn over, beside `culture, cue`."""
     return frame.assign(family=[families[key] for key in zip(frame["culture"], frame["cue"], strict=True)])
 
 
 def score_conditions(
-    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict, *, matching: str | None = None
-) -> pd.DataFrame:
+    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict, *, ks: Sequence[int] = (RATED,),
+    matching: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Precision of every stage and baseline on the test cues.
 
     Parameters
@@ -261,6 +204,8 @@ def score_conditions(
         From `load_associations` and `list_baselines`, one under the other.
     people, families : dict
         From `norms.load_run` and `norms.map_families`.
+    ks : sequence of int
+        Lists that end with their fifth response have a precision at 5 at most.
     matching : {'exact', 'lemma'}, optional
         Default: the profile's `lexical.matching`.
 
@@ -274,60 +219,13 @@ def score_conditions(
     for culture, own in people.items():
         mine = lists.loc[lists["culture"] == culture, ["model", "stage", "seed", "cue", "responses"]]
         scored = score_lists(
-            _repeat_runs(mine), own.norms, cfg.language_of(culture), ks=settings.ks, min_count=settings.min_count,
+            _repeat_runs(mine), own.norms, cfg.language_of(culture), ks=ks, min_count=settings.min_count,
             matching=matching or settings.matching,
         )  # fmt: skip
         reverse = find_reverse_pairs(own.norms, own.cues["test"], own.cues["train"], cfg.language_of(culture), k=RATED)
         marks = {"reverse": scored["cue"].isin(reverse), "answered": scored["cue"].isin(list_answered(own))}
         parts.append(scored.assign(culture=culture, **marks))
     return add_families(pd.concat(parts, ignore_index=True), families)
-
-
-def summarise_agreement(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
-    """Measures beyond Precision@5 of every stage, means over the test cues with intervals over families.
-
-    Parameters
-    ----------
-    lists, people, families
-        See `score_conditions`; lists of one seed.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, measure` (`pwr, strength_recall, rank_correlation, jaccard`), `stage, value, low, high, n`; n counts the cues
-        for which the measure is defined.
-    """
-    parts, by = [], ["model", "culture", "measure", "stage"]
-    for culture, own in people.items():
-        mine = lists.loc[lists["culture"] == culture, ["model", "stage", "cue", "responses"]]
-        parts.append(score_agreement(mine, own.norms, cfg.language_of(culture), k=RATED).assign(culture=culture))
-    scored = add_families(pd.concat(parts), families).sort_values(by[:3], kind="stable")
-    return summarise(scored, by, "value", unit="family", **cfg.bootstrap)
-
-
-def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
-    """Mean P@5 of every condition, exact and by lemma, with the paired difference and its interval over families.
-
-    Parameters
-    ----------
-    lists, people, families
-        See `score_conditions`; lists of one seed.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, reading, stage, exact, lemma, difference, low, high, n`.
-    """
-    by = ["model", "culture", "reading", "stage"]
-    scored = pd.concat([
-        score_conditions(cfg, lists, people, families, matching=name).query("k == @RATED").assign(matching=name)
-        for name in MATCHINGS
-    ]).sort_values(by[:3], kind="stable")  # fmt: skip
-    pairs = [("lemma", "exact")]
-    gaps = compare(scored, by, "precision", over="matching", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
-    means = scored.groupby([*by, "matching"], sort=False)["precision"].mean().unstack().reset_index()
-    table = means.merge(gaps.rename(columns={"value": "difference"}), on=by, sort=False)
-    return table[[*by, *MATCHINGS, "difference", "low", "high", "n"]]
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
@@ -354,7 +252,9 @@ def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summarise_ceiling(cfg: Config, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
+def summarise_ceiling(
+    cfg: Config, people: dict[str, CultureNorms], families: dict, *, ks: Sequence[int] = (RATED,)
+) -> pd.DataFrame:
     """Human split-half ceiling on the cues of `list_answered`: a half is judged by the open answers of the other; no rows without trials.
 
     Parameters
@@ -372,12 +272,7 @@ def summarise_ceiling(cfg: Config, people: dict[str, CultureNorms], families: di
     for culture, own in people.items():
         if cues := list_answered(own):
             ceiling = estimate_ceiling(
-                own.trials,
-                cues,
-                cfg.language_of(culture),
-                ks=settings.ks,
-                splits=settings.ceiling_splits,
-                seed=cfg.profile.seed,
+                own.trials, cues, cfg.language_of(culture), ks=ks, splits=settings.ceiling_splits, seed=cfg.profile.seed
             )
             parts += [ceiling.assign(culture=culture, stage="human", model=model) for model in cfg.models]
     scored = add_families(pd.concat(parts[1:] or parts), families)
@@ -418,24 +313,6 @@ def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
         contrast_stages(cfg, part, by, "precision", pairs=pairs, run="seed").assign(subset=subset) for subset, part in parts
     ]
     return pd.concat(tables, ignore_index=True)
-
-
-def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """P@5 of every trained stage in every seed's run, over all test cues.
-
-    Parameters
-    ----------
-    scored : DataFrame
-        From `score_conditions`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, reading`, the columns of `stats.spread_seeds`, `note` (that there is one seed).
-    """
-    part = scored[(scored["k"] == RATED) & scored["stage"].isin(list_trained(cfg))]
-    table = spread_seeds(part, ["model", "culture", "stage", "reading"], "precision")
-    return table.assign(note=table["seeds"].map(lambda seeds: ALONE if seeds == 1 else ""))
 
 
 def _subset(scored: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -1,4 +1,4 @@
-"""Concreteness, valence, arousal and dominance of associations: files read and checked, words matched, means, bands, human level."""
+"""Concreteness, valence, arousal and dominance of associations: files read and checked, words matched, means, human level."""
 
 from __future__ import annotations
 
@@ -32,16 +32,14 @@ FOREIGN_WORDS = 0.02
 # Published ratings fill 77 % of their scale or more; under this share of it, by so many words, the scale is another one.
 NARROW, ENOUGH = 0.55, 100
 MATCHES = ("exact", "lemma", "unrated")
-# Band of responses that no person of the norms gave to any cue.
-UNSEEN = 0
-# Distinct rated words that a band of response frequency needs on either side to count in a re-weighted mean.
-FEWEST_RATED = 10
 # Level of the equivalence test.
 ALPHA = 0.05
 # People's list of a model's length beside all that they gave, for what the length alone does to a mean.
 PEOPLE = ("human", f"human_top{RATED}")
-GROUP = ["model", "culture", "rating"]
+RATING_GROUP = ["model", "culture", "rating"]
 RATING_COLUMNS = ["language", "rating", "file", "words", "scale", "lowest", "highest", "anchors", "note"]
+# Differences in rating that are reported: what tuning moves, and how far PPO lies from people.
+RATING_CONTRASTS = (("ppo", "few_shot"), ("sft", "few_shot"), ("ppo", "human"))
 Scales = dict[str, dict[str, pd.Series]]
 
 
@@ -278,72 +276,6 @@ def rate_responses(lists: pd.DataFrame, scales: dict[str, pd.Series], language: 
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def band_words(norms: pd.DataFrame, language: Language, *, bands: int) -> pd.DataFrame:
-    """Bands of response frequency, each with about the same number of people's responses (tokens).
-
-    Returns `count` (over all cues) and `band` (1 the most frequent), indexed by normalised response. Words of one count share a band: that
-    in which the middle of their tokens lies.
-
-    Examples
-    --------
-    >>> from align_utils import config
-    >>> en = config.load("smoke").languages["en"]
-    >>> norms = pd.DataFrame({"response": ["dog", "Dog", "cat", "fox", "owl"], "count": [4, 2, 3, 2, 1]})
-    >>> band_words(norms, en, bands=2)["band"].to_dict()
-    {'dog': 1, 'cat': 2, 'fox': 2, 'owl': 2}
-    """
-    forms = {word: language.normalise(word) for word in norms["response"].unique()}
-    counts = norms["count"].groupby(norms["response"].map(forms)).sum()
-    tokens = (counts.value_counts() * counts.value_counts().index).sort_index(ascending=False)
-    middle = (tokens.cumsum() - tokens / 2) / tokens.sum()
-    band = 1 + np.minimum((middle * bands).astype(int), bands - 1)
-    table = pd.DataFrame({"count": counts, "band": counts.map(band)}).rename_axis("word")
-    return table.sort_values("count", ascending=False, kind="stable")
-
-
-def tabulate_bands(lists: pd.DataFrame, scale: pd.Series, bands: pd.Series, language: Language) -> pd.DataFrame:
-    """Share, coverage and mean rating of the responses of each band, every cue with the same weight.
-
-    `bands`: word to band (`band_words`); other words are in band `UNSEEN`. Returns `band, words, rated_words` (distinct), `share` (of the
-    response weight, sums to 1), `rated` (share of the band's weight that is rated), `value` (mean rating, NaN where nothing is rated);
-    bands without responses are left out.
-    """
-    long = weigh_responses(lists, language)
-    value = match_words(long["word"], scale, language)["value"].reindex(long["word"]).to_numpy()
-    mass = long["weight"].where(np.isfinite(value), 0.0)
-    frame = pd.DataFrame({
-        "band": bands.reindex(long["word"]).fillna(UNSEEN).astype(int).to_numpy(), "words": long["word"], "share": long["weight"],
-        "rated_words": long["word"].where(np.isfinite(value)), "mass": mass, "sum": mass * np.nan_to_num(value),
-    })  # fmt: skip
-    how = {"words": "nunique", "rated_words": "nunique", "share": "sum", "mass": "sum", "sum": "sum"}
-    table = frame.groupby("band").agg(how).reset_index()
-    table["rated"], table["value"] = table["mass"] / table["share"], table["sum"] / table["mass"].where(table["mass"] > 0)
-    table["share"] /= table["share"].sum()
-    return table[["band", "words", "rated_words", "share", "rated", "value"]]
-
-
-def reweigh_mean(table: pd.DataFrame, people: pd.DataFrame, *, fewest: int = FEWEST_RATED) -> dict[str, object]:
-    """Mean rating as it is, and with the bands (`tabulate_bands`) weighted as in all of people's responses, rated or not.
-
-    Bands in which either side has fewer than `fewest` distinct rated words are left out on both sides: their mean is that of a few words.
-    Returns `mean` (over rated responses), `reweighed`, `human` (people re-weighted over the same bands), `bands` (those used, as text);
-    NaN where no band is left.
-
-    Examples
-    --------
-    >>> people = pd.DataFrame({"band": [1, 2], "rated_words": [9, 9], "share": [0.5, 0.5], "rated": [1.0, 0.5], "value": [2.0, 5.0]})
-    >>> reweigh_mean(people, people, fewest=5)
-    {'mean': 3.0, 'reweighed': 3.5, 'human': 3.5, 'bands': '1, 2'}
-    """
-    mass = table["share"] * table["rated"]
-    plain = float((mass * table["value"].fillna(0.0)).sum() / mass.sum()) if mass.sum() else float("nan")
-    both = people.merge(table, on="band", suffixes=("_human", ""))
-    both = both[(both["rated_words_human"] >= fewest) & (both["rated_words"] >= fewest)]
-    weight = both["share_human"] / both["share_human"].sum()
-    reweighed, human = (float((weight * both[side]).sum()) if len(both) else float("nan") for side in ("value", "value_human"))
-    return {"mean": plain, "reweighed": reweighed, "human": human, "bands": ", ".join(map(str, both["band"]))}
-
-
 def list_conditions(cfg: Config, lists: pd.DataFrame, culture: str, own: CultureNorms) -> dict[tuple[str, str], pd.DataFrame]:
     """(Model, stage) to `cue, responses` of one culture: five responses of every list, all of people's by strength, and their five strongest."""
     part = own.norms[own.norms["cue"].isin(set(own.cues["test"]))]
@@ -380,8 +312,8 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureN
 
 def pair_with_people(frame: pd.DataFrame) -> pd.DataFrame:
     """Beside every row people's value of the same cue (`human`); both empty unless both sides have one."""
-    people = frame.loc[frame["stage"] == "human", [*GROUP, "cue", "value"]].rename(columns={"value": "human"})
-    both = frame.merge(people, on=[*GROUP, "cue"], how="left", validate="many_to_one")
+    people = frame.loc[frame["stage"] == "human", [*RATING_GROUP, "cue", "value"]].rename(columns={"value": "human"})
+    both = frame.merge(people, on=[*RATING_GROUP, "cue"], how="left", validate="many_to_one")
     known = both["value"].notna() & both["human"].notna()
     return both.assign(value=both["value"].where(known), human=both["human"].where(known))
 
@@ -403,7 +335,7 @@ def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.Da
         of people over these n cues), `mask` (which cues), `cues` (asked), `empty` (of them without a response), `exact, lemma, unrated`
         (mean shares of the response weight over the cues that have responses).
     """
-    by, parts = [*GROUP, "stage"], []
+    by, parts = [*RATING_GROUP, "stage"], []
     both = add_families(pair_with_people(frame), families)
     cover = frame.groupby(by).agg(
         cues=("cue", "size"), listed=("exact", "count"), **{match: (match, "mean") for match in MATCHES}
@@ -416,57 +348,28 @@ def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.Da
     table = pd.concat(parts).merge(cover, on=by)
     table["mask"] = np.where(table["stage"] == "human", "cues rated for people", "cues rated for the stage and people")
     columns = [*by, "statistic", "value", "low", "high", "n", "human", "mask", "cues", "empty", *MATCHES]
-    return table.sort_values([*GROUP, "statistic"], kind="stable", ignore_index=True)[columns]
+    return table.sort_values([*RATING_GROUP, "statistic"], kind="stable", ignore_index=True)[columns]
 
 
-def compare_ratings(cfg: Config, frame: pd.DataFrame, families: dict, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def compare_ratings(
+    cfg: Config, frame: pd.DataFrame, families: dict, pairs: Sequence[tuple[str, str]] = RATING_CONTRASTS
+) -> pd.DataFrame:
     """Paired differences in mean rating between two stages, or a stage and people, over the cues which these two have.
 
     Returns `stats.compare`'s columns with `median` (difference of the two medians over the same cues) and `mask`.
     """
     frame = add_families(frame, families)
-    table = compare(frame, GROUP, "value", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
-    wide = frame.pivot(index=[*GROUP, "cue"], columns="stage", values="value")
+    table = compare(frame, RATING_GROUP, "value", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
+    wide = frame.pivot(index=[*RATING_GROUP, "cue"], columns="stage", values="value")
     medians = []
     for row in table.to_dict("records"):
-        part = wide.xs(tuple(row[name] for name in GROUP), level=GROUP)[row["comparison"].split(" - ")].dropna().median()
+        part = (
+            wide.xs(tuple(row[name] for name in RATING_GROUP), level=RATING_GROUP)[row["comparison"].split(" - ")]
+            .dropna()
+            .median()
+        )
         medians.append(part.iloc[0] - part.iloc[1])
     return table.assign(median=medians, mask="cues rated on both sides")
-
-
-def band_ratings(
-    cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], scales: Scales
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ratings by band of response frequency, and means re-weighted to people's shares of the bands.
-
-    Frequent words are rated more often than rare ones, and stages use them to different degrees: either moves a mean that says nothing of
-    the words themselves.
-
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, rating, stage, band` (1 the most frequent, 0 given by nobody), `least` and `most` (count of its words over all
-        cues), and the rest of `tabulate_bands`; then `model, culture, rating, stage, mean` (all rated responses to all test cues, each cue
-        alike), `reweighed, bands` (`reweigh_mean`), `gap` and `gap_reweighed` (from people's).
-    """
-    by, means = [*GROUP, "stage"], []
-    tables = [pd.DataFrame(columns=[*by, "band", "least", "most", "words", "rated_words", "share", "rated", "value"])]
-    for culture, own in people.items():
-        language = cfg.language_of(culture)
-        bands = band_words(own.norms, language, bands=cfg.profile.ratings.bands)
-        ends = bands.groupby("band")["count"].agg(least="min", most="max").reset_index()
-        conditions = list_conditions(cfg, lists, culture, own)
-        for rating, scale in scales[culture].items():
-            found = {key: tabulate_bands(part, scale, bands["band"], language) for key, part in conditions.items()}
-            for (model, name), table in found.items():
-                where = dict(zip(by, (model, culture, rating, name), strict=True))
-                tables.append(table.merge(ends, how="left").assign(**where))
-                human = found[model, "human"]
-                shown, plain = reweigh_mean(table, human), reweigh_mean(human, human)["mean"]
-                gaps = {"gap": shown["mean"] - plain, "gap_reweighed": shown["reweighed"] - shown.pop("human")}
-                means.append({**where, **shown, **gaps})
-    table = pd.concat(tables[1:] or tables, ignore_index=True)[tables[0].columns]
-    return table, pd.DataFrame(means, columns=[*by, "mean", "reweighed", "bands", "gap", "gap_reweighed"])
 
 
 def show_equivalence(differences: Sequence[float], groups: Sequence, margin: float) -> dict[str, float]:
@@ -528,5 +431,5 @@ def judge_human_level(cfg: Config, frame: pd.DataFrame, people: dict[str, Cultur
                 verdict = "not testable" if not passed else "at human level" if level else "not shown"
                 cell = {"model": model, "culture": culture, "rating": rating, "stage": name}
                 rows.append({**cell, **shown, "cues": len(part), "verdict": verdict})
-    columns = [*GROUP, "stage", "value", "low", "high", "n", "margin", "p", "power", "cues", "verdict"]
+    columns = [*RATING_GROUP, "stage", "value", "low", "high", "n", "margin", "p", "power", "cues", "verdict"]
     return pd.DataFrame(rows, columns=columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,13 +19,14 @@ from align_utils.store.steps import progress
 @torch.inference_mode()
 def generate_texts(
     model, tokenizer, asked: Sequence[str], penalties: Sequence[float], *, max_new_tokens: int, batch: int,
-    distinct: Sequence[str | None] | None = None, language: Language | None = None, label: str = "",
+    distinct: Sequence[str | None] | None = None, language: Language | None = None, full: Callable[[int, str], bool] | None = None,
+    label: str = "",
 ) -> list[str]:  # fmt: skip
     """Greedy continuations of many prompts, in length-sorted batches; they end at the first line break or eos.
 
     `penalties`: repetition penalty of each prompt (over prompt and continuation, as in transformers; 1: none). `distinct`: the cue of each
-    prompt whose list, in `language`, holds neither it nor a response twice (`NoRepeats`); None leaves a prompt unbound. `label` stands
-    beside the bar.
+    prompt whose list, in `language`, holds neither it nor a response twice (`NoRepeats`); None leaves a prompt unbound. `full`: whether
+    the text of a prompt, by its number, holds all that is wanted before it ends by itself. `label` stands beside the bar.
     """
     order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
     stops, texts, cues = set(find_stop_tokens(tokenizer)), [""] * len(asked), list(distinct or [None] * len(asked))
@@ -38,9 +39,11 @@ def generate_texts(
         def pick(scores, ids, rows, step, settings=settings, rule=rule):
             return rule.choose(penalise(scores, ids, settings[rows]), rows)
 
+        def ends(row, new, chosen=chosen):
+            return new[-1] in stops or bool(full and full(chosen[row], tokenizer.decode(new, skip_special_tokens=True)))
+
         new = continue_rows(
-            model, tokenizer.pad_token_id, tokens, pick=pick, ends=lambda _, row: row[-1] in stops, max_new_tokens=max_new_tokens,
-            start=read,
+            model, tokenizer.pad_token_id, tokens, pick=pick, ends=ends, max_new_tokens=max_new_tokens, start=read,
         )  # fmt: skip
         for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             texts[i] = text

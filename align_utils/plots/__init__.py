@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["lexical", "norms", "survey"],
     submod_attrs={
         "common": ["label_panels", "plot_intervals", "use_style"],
-        "lexical": ["plot_precision", "plot_ratings"],
+        "lexical": ["plot_precision", "plot_rating_gaps"],
         "norms": ["plot_strength_by_rank"],
         "survey": ["plot_counts", "plot_items"],
         "training": ["plot_loss", "plot_methods", "plot_reward"],

@@ -14,6 +14,7 @@ from align_utils.plots.common import (
     name_condition,
     pick_colour,
     put_legend_below,
+    put_title,
 )
 
 RATING_STAGES = ("human", "human_top5", "few_shot", "sft", "ppo", "rloo", "grpo")
@@ -21,11 +22,101 @@ POPULATION_PANELS = {
     "precision_top": "precision of the five strongest\n(people's five strongest)", "shared_mass": "shared mass",
     "js_distance": "Jensen-Shannon distance\n(0 = alike)", "distinct": "distinct responses a cue\n(diamond: people, equal number)",
 }  # fmt: skip
+# Of the headline figure: what has a dot with an interval, and what a line with its name.
+SHOWN, REFERENCES = ("few_shot", "sft", "ppo"), ("human", "graph", "frequency", "chance")
 # Share of an axis left free before 0 and beyond 1, so that a marker there is drawn whole.
 ROOM = 0.04
 
 
 def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
+    """Precision@5 before and after tuning, a panel a culture; what needs no model is a thin line with its name.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `culture` (name of the panel), `stage, value, low, high, n`, of one reading, one row a culture and stage.
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    cultures, top = list(frame["culture"].unique()), frame[["value", "high"]].max().max() * 1.05
+    figure, grid = make_grid(len(cultures), 1, width=3.9, height=2.0, sharex=True)
+    for axes, culture in zip(grid[:, 0], cultures, strict=True):
+        part = frame[frame["culture"] == culture].set_index("stage")
+        shown = [stage for stage in SHOWN if stage in part.index]
+        lines = part.loc[[stage for stage in REFERENCES if stage in part.index]].sort_values("value", ascending=False)
+        for place, stage in enumerate(shown):
+            one = part.loc[[stage]]
+            axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", ms=6, lw=2, color=pick_colour(stage))
+        # Each name stands in a row of its own, on the side where there is room.
+        for place, (stage, line) in enumerate(lines.iterrows(), start=len(shown)):
+            axes.plot([line["value"]] * 2, [-0.5, place], color=pick_colour(stage), lw=1)
+            right = line["value"] < 0.6 * top
+            text = f"{name_condition(stage)} {line['value']:.2f}"
+            axes.annotate(
+                text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
+                ha="left" if right else "right", color=pick_colour(stage),
+            )  # fmt: skip
+        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown])
+        axes.set(
+            ylim=(len(shown) + len(lines) - 0.4, -0.6),
+            xlim=(0, top),
+            title=f"{culture} ({part.loc[shown, 'n'].max():.0f} concepts)",
+        )
+        axes.grid(axis="y", visible=False)
+    grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
+    put_title(figure, "Do they say what native speakers say?")
+    return mark_figure(figure, mark)
+
+
+def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
+    """How far the words of stages lie from people's on each rating scale; the band is the margin within which they count as level.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `culture` (name of the column), `rating, stage, value, low, high, margin` (`ratings.judge_human_level`, with 90 % intervals).
+    mark : str
+        Watermark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if frame.empty:
+        return draw_nothing("no ratings of words in this run", mark=mark)
+    cultures, ratings = list(frame["culture"].unique()), list(frame["rating"].unique())
+    stages = [stage for stage in ("human_top5", *SHOWN) if stage in set(frame["stage"])]
+    figure, grid = make_grid(len(ratings), len(cultures), width=1.75, height=1.0, sharex="row", sharey=True)
+    figure.set_figwidth(figure.get_figwidth() + 1.0)  # the names of the stages
+    for row, rating in zip(grid, ratings, strict=True):
+        for axes, culture in zip(row, cultures, strict=True):
+            part = frame[(frame["rating"] == rating) & (frame["culture"] == culture)].set_index("stage")
+            axes.set_title(rating if axes is row[0] else "", fontsize=9)
+            axes.axvline(0, color="black", lw=0.8)
+            for place, stage in enumerate(stages):
+                if stage in part.index:
+                    one = part.loc[[stage]]
+                    axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", ms=4.5, color=pick_colour(stage))
+            if len(part):
+                axes.axvspan(-part["margin"].iloc[0], part["margin"].iloc[0], color="gray", alpha=0.2, lw=0)
+            else:
+                axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
+            axes.set_yticks(range(len(stages)), [name_condition(stage).replace(", ", ",\n") for stage in stages], fontsize=8)
+            axes.set_ylim(len(stages) - 0.5, -0.5)
+            axes.grid(axis="y", visible=False)
+    for axes, culture in zip(grid[0], cultures, strict=True):
+        axes.set_title(f"{culture}\n{axes.get_title(loc='left')}", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("points from people's mean", fontsize=8)
+    put_title(figure, "Are the words as people's?")
+    return mark_figure(figure, mark)
+
+
+def plot_curves(frame: pd.DataFrame, *, mark: str = ""):
     """Precision@K curves with 95 % intervals, a row a reading and a column a culture.
 
     Parameters

@@ -43,7 +43,8 @@ def lay_out(
         One row an estimate: `value`, perhaps `low, high`, and what it is of.
     rows, columns : sequence of str
         What a row and a column of the table stand for: one cell for each pair of their combinations, in the frame's order. Without
-        `columns`, `rows` names the columns that are shown; without both all are, less those that are the same in every row.
+        `columns`, `rows` names the columns that are shown; without both all are, less those that are the same in every row. With
+        `columns` the last of `rows` alone stays where it is always the same.
     form : str
         Format of numbers with a fraction.
     names : mapping
@@ -80,6 +81,7 @@ def lay_out(
         wide = wide.reindex(order)[[tuple(head) if len(columns) > 1 else head[0] for head in heads.to_numpy().tolist()]]
         titles = [", ".join(rename.get(part, str(part)) for part in head) for head in heads.to_numpy().tolist()]
         frame = wide.set_axis(titles, axis=1).reset_index().set_axis([*rows, *titles], axis=1)
+        frame = frame.drop(columns=[name for name in rows[:-1] if frame[name].nunique() == 1])
     elif rows:
         frame = frame[list(rows)]
     elif len(frame) > 1:
@@ -91,7 +93,8 @@ def lay_out(
 
 def _write(cell, form: str, names: Mapping[str, str]) -> str:
     if isinstance(cell, str):
-        return names.get(cell, cell)
+        # A comparison, 'new - old', is one of two names.
+        return names[cell] if cell in names else " - ".join(names.get(part, part) for part in cell.split(" - "))
     if pd.isna(cell):
         return ""
     if isinstance(cell, bool):

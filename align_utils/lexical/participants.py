@@ -1,110 +1,43 @@
-"""Lists drawn at temperature 1: participants simulated and set beside people, and Precision@5 of drawn lists."""
+"""Appendix: participants simulated by a model, set beside people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-import torch
 from scipy.special import rel_entr
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import TARGETS, find_state, list_contrasts, list_stages, list_trained
-from align_utils.lexical.lists import LIST_FORM, pick_examples
+from align_utils.config.stages import list_stages
+from align_utils.lexical.agreement import correlate_ranks
+from align_utils.lexical.drawn import SAMPLED_VERSION, WHO_DRAWN, Draw, draw_cells
+from align_utils.lexical.lists import LIST_FORM
 from align_utils.lexical.precision import (
     PRECISION_READINGS,
     RATED,
     add_families,
     contrast_stages,
-    correlate_ranks,
     list_answered,
     map_strengths,
     score_lists,
 )
-from align_utils.models.adapters import complete_steps, describe_step
-from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
-from align_utils.models.prompts import SEPARATORS, build_few_shot, parse_list
 from align_utils.norms.split import CultureNorms
 from align_utils.norms.strengths import build_strengths, find_missing
 from align_utils.stats import expect_types, summarise
-from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
+from align_utils.store.steps import read_frame
 
-# Bumped when what is drawn changes for the same settings; the second one of the drawn lists alone.
-SAMPLED_VERSION, DRAWN_VERSION = 1, 1
-_WHO = {name: pa.Column(str) for name in ("model", "culture", "stage", "cue", "text")} | {
-    "participant": pa.Column(int, pa.Check.ge(1))
-}
-# Answers in the form of people's trials, empty where missing, and lists as drawn; `participant` is the number of the draw.
-ANSWERS = pa.DataFrameSchema({**_WHO, **{name: pa.Column(str) for name in ("R1", "R2", "R3")}})
-DRAWN = pa.DataFrameSchema({**_WHO, "responses": pa.Column(object)})
+# Answers in the form of people's trials, empty where missing.
+ANSWERS = pa.DataFrameSchema({**WHO_DRAWN, **{name: pa.Column(str) for name in ("R1", "R2", "R3")}})
 
-
-def read_words(language: Language, text: str, *, cue: str, ended: bool) -> list[str]:
-    """Words of an answer that are complete: what follows the last separator counts only if the line has ended.
-
-    Examples
-    --------
-    >>> from align_utils import config
-    >>> en = config.load("smoke").languages["en"]
-    >>> read_words(en, " cat, bone, ba", cue="dog", ended=False), read_words(en, " cat, bone, ba", cue="dog", ended=True)
-    (['cat', 'bone'], ['cat', 'bone', 'ba'])
-    """
-    if not ended:
-        found = list(SEPARATORS.finditer(text))
-        text = text[: found[-1].start()] if found else ""
-    return parse_list(language, text, cue=cue)
-
-
-def sample_lists(
-    model, tokenizer, language: Language, cues: Sequence[str], asked: Sequence[str], *, n: int, words: int, temperature: float,
-    max_new_tokens: int, batch: int, seed: int, label: str = "",
-) -> pd.DataFrame:  # fmt: skip
-    """`n` lists of at most so many words for every cue (asked for by its prompt), drawn from the model's whole distribution.
-
-    A prompt is read once for all its lists, and a list ends with its last word's separator; a word that is not finished after
-    `max_new_tokens` is dropped. Each cue has random numbers of its own: its lists depend on the seed, not on the other cues, and a larger
-    n only adds lists. Returns `participant` (1..n), `cue, responses, text` (as generated), sorted by cue as given.
-    """
-    stops = set(find_stop_tokens(tokenizer))
-    tokens = [tokenizer(text)["input_ids"] for text in asked]
-    order, size = sorted(range(len(cues)), key=lambda i: len(tokens[i])), max(1, batch // n)
-    found: dict[int, list[tuple[list[str], str]]] = {}
-
-    def has_ended(text: str, new: list[int]) -> bool:
-        return new[-1] in stops or "\n" in text.lstrip()
-
-    for start in progress(range(0, len(order), size), desc=label or "lists", unit="batch", leave=False):
-        chosen = order[start : start + size]
-        uniform = torch.from_numpy(np.concatenate([
-            np.random.default_rng([seed, crc32(cues[i].encode())]).random((n, max_new_tokens)) for i in chosen
-        ])).float()  # fmt: skip
-
-        def pick(scores, _, rows, step, uniform=uniform):
-            return draw_tokens(scores, uniform[rows, step], temperature=temperature)
-
-        def ends(row, new, chosen=chosen):
-            text, cue = tokenizer.decode(new, skip_special_tokens=True), cues[chosen[row // n]]
-            return has_ended(text, new) or len(read_words(language, text, cue=cue, ended=False)) >= words
-
-        rows = continue_rows(
-            model, tokenizer.pad_token_id, [tokens[i] for i in chosen], pick=pick, ends=ends, copies=n,
-            max_new_tokens=max_new_tokens,
-        )  # fmt: skip
-        drawn = tokenizer.batch_decode(rows, skip_special_tokens=True)
-        for place, i in enumerate(chosen):
-            mine = slice(place * n, place * n + n)
-            found[i] = [
-                (read_words(language, text, cue=cues[i], ended=has_ended(text, new))[:words], text)
-                for text, new in zip(drawn[mine], rows[mine], strict=True)
-            ]
-    records = [[number + 1, cue, *found[i][number]] for i, cue in enumerate(cues) for number in range(n)]
-    return pd.DataFrame(records, columns=["participant", "cue", "responses", "text"])
+POPULATION_MEASURES = (
+    "precision_top", "precision_attested", "js_distance", "shared_mass", "attested_share", "rank_correlation", "entropy",
+    "entropy_gap", "distinct", "distinct_gap",
+)  # fmt: skip
 
 
 def form_trials(lists: pd.DataFrame, language: Language) -> pd.DataFrame:
@@ -112,24 +45,6 @@ def form_trials(lists: pd.DataFrame, language: Language) -> pd.DataFrame:
     words = pd.DataFrame([(row + [""] * 3)[:3] for row in lists["responses"]], columns=["R1", "R2", "R3"])
     words = words.mask(words.apply(find_missing, language=language), "")
     return pd.concat([lists[["participant", "cue"]], words, lists[["text"]]], axis=1)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One kind of draw: its folder under `steps/` and in the run, who draws, how much, and what else stands in its key."""
-
-    folder: str
-    frame: str
-    schema: pa.DataFrameSchema
-    stages: tuple[str, ...]
-    n: int
-    words: int
-    temperature: float
-    max_new_tokens: int
-    version: int | list[int]
-    key: dict
-    form: frozenset[str] = LIST_FORM
-    salt: str = ""
 
 
 def simulate(cfg: Config, name: str, people: dict[str, CultureNorms], panels: dict[str, Panel]) -> list[Path]:
@@ -144,71 +59,9 @@ def simulate(cfg: Config, name: str, people: dict[str, CultureNorms], panels: di
     draw = Draw(
         "participants", "answers.parquet", ANSWERS, list_stages(cfg), own.n, own.words, own.temperature, own.max_new_tokens,
         version=SAMPLED_VERSION, key={"participants": own.model_dump(exclude={"cues"})}, form=LIST_FORM | {"missing"},
+        finish=form_trials,
     )  # fmt: skip
-    return _draw(cfg, name, people, {culture: panel.cues for culture, panel in panels.items()}, draw)
-
-
-def draw_test_lists(cfg: Config, name: str, people: dict[str, CultureNorms]) -> list[Path]:
-    """`lexical.drawn` lists of five responses for every test cue of every culture and stage of `list_drawn` (0: none).
-
-    Returns
-    -------
-    list of Path
-        `runs/<profile>/drawn/<model>_<culture>.parquet`: `DRAWN`.
-    """
-    own = cfg.profile.lexical
-    draw = Draw(
-        "drawn", "lists.parquet", DRAWN, list_drawn(cfg), own.drawn, RATED, 1.0, own.max_new_tokens,
-        version=[DRAWN_VERSION, SAMPLED_VERSION],
-        key={"drawn": own.drawn, "words": RATED, "max_new_tokens": own.max_new_tokens}, salt=" lists",
-    )  # fmt: skip
-    return _draw(cfg, name, people, {culture: own.cues["test"] for culture, own in people.items()}, draw)
-
-
-def list_drawn(cfg: Config) -> tuple[str, ...]:
-    """Stages whose lists are drawn: the untuned model with examples and what is trained on the culture's own norms."""
-    return ("few_shot", *(name for name in list_trained(cfg) if name in TARGETS))
-
-
-def _draw(cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw) -> list[Path]:
-    if not draw.n:
-        return []
-    steps = {}
-    for culture, own in people.items():
-        shown = {
-            "norms": hash_file(own.path), "train": hash_settings({"cues": own.cues["train"]}),
-            "count": cfg.profile.lexical.few_shot, "length": cfg.profile.sft.list_length,
-        }  # fmt: skip
-        for stage in draw.stages:
-            steps[culture, stage] = describe_step(
-                cfg, name, f"{draw.folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=draw.version,
-                stage=stage, culture=culture, cues=hash_settings({"cues": cues[culture]}), seed=cfg.profile.seed,
-                examples=shown if stage == "few_shot" else None,
-                language=cfg.language_of(culture).model_dump(include=draw.form), **draw.key,
-            )  # fmt: skip
-
-    def make(cell, model, tokenizer, work):
-        culture, stage = cell
-        language, examples = cfg.language_of(culture), pick_examples(cfg, people[culture], stage)
-        lists = sample_lists(
-            model, tokenizer, language, cues[culture], [build_few_shot(language, examples, cue) for cue in cues[culture]],
-            n=draw.n, words=draw.words, temperature=draw.temperature, max_new_tokens=draw.max_new_tokens,
-            batch=cfg.profile.participants.batch, label=f"{culture} {stage}, {draw.n} a cue",
-            seed=crc32(f"{cfg.profile.seed} {name} {culture} {stage}{draw.salt}".encode()),
-        )  # fmt: skip
-        save_frame(form_trials(lists, language) if draw.schema is ANSWERS else lists, work / draw.frame)
-
-    remedy = "lower participants.batch in the profile"
-    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy)
-    paths = []
-    for culture in people:
-        parts = [
-            pd.read_parquet(steps[culture, stage].folder / draw.frame).assign(model=name, culture=culture, stage=stage)
-            for stage in draw.stages
-        ]
-        frame = draw.schema.validate(pd.concat(parts, ignore_index=True))
-        paths.append(save_frame(frame, cfg.runs / draw.folder / f"{name}_{culture}.parquet"))
-    return paths
+    return draw_cells(cfg, name, people, {culture: panel.cues for culture, panel in panels.items()}, draw)
 
 
 def load_participants(cfg: Config) -> pd.DataFrame:
@@ -219,12 +72,6 @@ def load_participants(cfg: Config) -> pd.DataFrame:
     paths = [cfg.runs / "participants" / f"{model}_{culture}.parquet" for model in cfg.models for culture in cfg.cultures]
     frames = [read_frame(path, made_by="04_lexical_alignment") for path in paths]
     return ANSWERS.validate(pd.concat(frames, ignore_index=True)[columns])
-
-
-POPULATION_MEASURES = (
-    "precision_top", "precision_attested", "js_distance", "shared_mass", "attested_share", "rank_correlation", "entropy",
-    "entropy_gap", "distinct", "distinct_gap",
-)  # fmt: skip
 
 
 def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
@@ -407,37 +254,3 @@ def summarise_panels(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, p
     by = ["model", "culture", "measure"]
     means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
     return means, contrast_stages(cfg, scored, by, "value")
-
-
-def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
-    """Precision@5 of drawn lists (of `draw_test_lists`), the mean over a cue's lists; what a short list lacks counts as wrong.
-
-    Returns `model, culture, reading, stage, cue, precision, family`.
-    """
-    by, parts = ["model", "culture", "reading", "stage", "cue"], []
-    for path in paths:
-        lists = DRAWN.validate(read_frame(path, made_by="04_lexical_alignment"))
-        (culture,) = lists["culture"].unique()
-        scored = score_lists(
-            lists[["model", "culture", "stage", "cue", "responses"]], people[culture].norms, cfg.language_of(culture),
-            ks=[RATED], min_count=cfg.profile.lexical.min_count, matching=cfg.profile.lexical.matching,
-        )  # fmt: skip
-        parts.append(scored.groupby(by, sort=False, as_index=False)["precision"].mean())
-    if not parts:
-        return pd.DataFrame(columns=[*by, "precision", "family"])
-    frame = pd.concat(parts, ignore_index=True).sort_values("reading", kind="stable", ignore_index=True)
-    return add_families(frame, families)
-
-
-def summarise_drawn(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over cues of `score_drawn` with intervals over families, and the paired differences between stages, cue by cue.
-
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, reading, stage, value, low, high, n`; see `precision.contrast_stages` (`p_holm` within one reading).
-    """
-    by = ["model", "culture", "reading"]
-    means = summarise(scored, [*by, "stage"], "precision", unit="family", **cfg.bootstrap)
-    pairs = [pair for pair in list_contrasts(cfg) if set(pair) <= set(list_drawn(cfg))]
-    return means, contrast_stages(cfg, scored, by, "precision", pairs=pairs)

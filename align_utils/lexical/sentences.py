@@ -1,0 +1,223 @@
+"""Metric records of associations, and what they say of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from align_utils.config.profiles import Config
+from align_utils.config.stages import SAME_SIZE
+from align_utils.stats import judge_change
+from align_utils.store.page import METRIC_FIELDS, Sentence, pick_record
+from align_utils.store.tables import write_interval
+
+# Of Precision@5, the largest change that does not matter: one word in about seven lists of five, which no reader of lists would see.
+PRECISION_MARGIN = 0.03
+# Of the different words that a concept gets, the largest change that does not matter: half a word.
+VARIETY_MARGIN = 0.5
+# Statistic of the headline record of each rating; the paper states the median for concreteness alone.
+STATISTICS = {"concreteness": "median"}
+# Of the measures that are no share.
+UNITS = {
+    "distinct_words": "words",
+    **dict.fromkeys(["entropy", "entropy_gap"], "bits"),
+    **dict.fromkeys(["distinct", "distinct_gap"], "responses"),
+}
+# What each comparison tells, where the run has it.
+TELLS = {
+    "few_shot - graph": "what the model knew beyond counting",
+    "sft - graph": "what SFT knows beyond counting",
+    "ppo - graph": "what PPO knows beyond counting",
+    "sft - control_shuffled": "what the right cue for each list adds",
+    "sft_same_size - control_other_culture": "what the own culture adds, at equal size",
+    "control_other_culture - few_shot": "what another culture's lists teach, translated",
+    "control_foreign - few_shot": "what carries over from the other language",
+}
+SUBJECTS = {
+    "sft": "the model after SFT", "graph": "counting alone", "control_shuffled": "one that was taught the lists under shuffled cues",
+    SAME_SIZE: "the model taught as few cues of its own culture", "control_other_culture": "one taught the other culture's norms",
+}  # fmt: skip
+
+
+def record_estimates(cfg: Config, table: pd.DataFrame, metric: str, *, unit: str | None = "share", **constants) -> list[dict]:
+    """Metric records of a table with a `culture`; each row fills its columns into the name `metric`, and its `comparison` is the method.
+
+    Examples
+    --------
+    >>> from align_utils import config
+    >>> table = pd.DataFrame({"culture": ["us"], "reading": ["top"], "comparison": ["sft - graph"], "value": [0.1], "effect": [0.2]})
+    >>> record_estimates(config.load("smoke"), table, "precision_{reading}_difference")[0]["metric"]
+    'precision_top_difference'
+    """
+    records = []
+    for row in table.rename(columns={"comparison": "method"}).to_dict("records"):
+        kept = {field: value for field, value in row.items() if field in METRIC_FIELDS}
+        language = cfg.cultures[row["culture"]].language
+        own = UNITS.get(row.get("measure"), unit)
+        records.append({"language": language, "unit": own, **constants, **kept, "metric": metric.format(**row)})
+    return records
+
+
+def record_precision(cfg: Config, precision: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
+    """Records of `precision_at_5_*` with differences, and `human_ceiling_at_5` (the reading is its method).
+
+    `precision` is of `summarise_precision` and `summarise_ceiling`, `differences` of `compare_stages`. The models on the cues that people
+    answered stand in the table alone.
+    """
+    people = precision["stage"] == "human"
+    ceiling = precision[people].assign(method=precision["reading"], subset="all")
+    return [
+        *record_estimates(cfg, precision[~people & (precision["subset"] != "answered")], "precision_at_5_{reading}"),
+        *record_estimates(cfg, ceiling, "human_ceiling_at_5"),
+        *record_estimates(cfg, differences, "precision_at_5_{reading}_difference"),
+    ]
+
+
+def keep_extra(cfg: Config, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table, by its `stage` or `comparison`, that concern a stage which only the appendix has."""
+    extra = {"zero_shot", "sft_graph", *cfg.profile.critic_free.methods}
+    names = table["stage" if "stage" in table else "comparison"]
+    return table[[not extra.isdisjoint(name.split(" - ")) for name in names]]
+
+
+def record_ratings(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: pd.DataFrame) -> list[dict]:
+    """Records such as `valence_mean`, `concreteness_median`, their differences, and `human_level_difference` and `.._p` (method: rating).
+
+    The tables are of `ratings.summarise_ratings`, `compare_ratings` and `judge_human_level`.
+    """
+    headline = means[means["statistic"] == means["rating"].map(STATISTICS).fillna("mean")]
+    medians = gaps.drop(columns=["value", "low", "high"]).rename(columns={"median": "value"})
+    level = level.assign(method=level["rating"])
+    p = level.drop(columns=["value", "low", "high"]).rename(columns={"p": "value"})
+    return [
+        *record_estimates(cfg, headline, "{rating}_{statistic}", unit="scale points"),
+        *record_estimates(cfg, gaps, "{rating}_difference", unit="scale points"),
+        *record_estimates(cfg, medians, "{rating}_median_difference", unit="scale points"),
+        *record_estimates(cfg, level, "human_level_difference", unit="scale points"),
+        *record_estimates(cfg, p, "human_level_p", unit=None),
+    ]
+
+
+def state_precision(records: Sequence[dict], cfg: Config) -> Sentence:
+    """What SFT does to Precision@5, and what PPO adds, from `precision_at_5_attested` records and their differences."""
+    parts, used = tell_steps(records, cfg, "precision_at_5_attested", "Precision@5", PRECISION_MARGIN, subset="all")
+    return Sentence("precision", " ".join(parts) or "Precision@5 was not measured in this run.", used)
+
+
+def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
+    """What training does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
+    parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", "the Precision@5 of drawn lists", PRECISION_MARGIN)
+    price, more = tell_steps(records, cfg, "drawn_distinct_words", "the number of different words a concept", VARIETY_MARGIN)
+    return Sentence("drawn", " ".join(parts + price) or "No lists were drawn in this run.", used + more)
+
+
+def state_controls(records: Sequence[dict], cfg: Config) -> Sentence:
+    """Whether SFT's gain is that of the norms, from differences of `precision_at_5_attested` to the graph and the controls."""
+    parts, used = [], []
+    for comparison in ("sft - graph", "sft - control_shuffled", f"{SAME_SIZE} - control_other_culture"):
+        new, old = (SUBJECTS[stage] for stage in comparison.split(" - "))
+        found = find_cells(records, cfg, "precision_at_5_attested_difference", method=comparison, subset="all")
+        texts = {
+            "up": f"{new} scores higher than {old}: by", "down": f"{new} scores lower than {old}: by",
+            "flat": f"{new} scores like {old}, within {PRECISION_MARGIN}: a difference of",
+            "undecided": "{n} concepts do not decide between " + f"{new} and {old}: a difference of",
+        }  # fmt: skip
+        told = {
+            cell: (
+                judge_change(gap["value"], gap["low"], gap["high"], margin=PRECISION_MARGIN),
+                write_interval(gap, "+.2f"),
+                gap["n"],
+            )
+            for cell, gap in found.items()
+        }
+        parts += write_verdicts(told, texts)
+        used += found.values()
+    if not cfg.profile.controls:
+        parts.append(
+            "This profile trains no controls, so it does not show how much of SFT's gain is the form of the lists; profiles with "
+            "`controls` do."
+        )
+    return Sentence("controls", " ".join(parts), used)
+
+
+def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
+    """Whether PPO's words are as concrete, pleasant and exciting as people's, from `human_level_difference` records.
+
+    Their intervals are of 90 %: within the margin, the test of equivalence has p < 0.05.
+    """
+    told, used = {"at": [], "not": [], "untestable": []}, []
+    for culture in cfg.cultures:
+        rules = cfg.language_of(culture).ratings
+        for model in cfg.models:
+            for name, rule in rules.items():
+                where = {"model": model, "culture": culture, "method": name}
+                found = [
+                    pick_record(records, "human_level_difference", stage=stage, **where) for stage in ("human_top5", "ppo")
+                ]
+                if None in found:
+                    continue
+                margin = cfg.profile.ratings.margin * (rule.high - rule.low)
+                people, tuned = (
+                    not pd.isna(record["low"]) and -margin < record["low"] <= record["high"] < margin for record in found
+                )
+                told["at" if people and tuned else "not" if people else "untestable"].append(
+                    f"{name} ({cfg.label(model, culture)}, {write_interval(found[1], '+.2f')})"
+                )
+                used += found
+    texts = {
+        "at": "After PPO the model's words are at people's level in {}.", "not": "That is not shown for {}.",
+        "untestable": "It cannot be tested for {}, where people's own five strongest words fail the test.",
+    }  # fmt: skip
+    if told["not"] and not told["at"]:
+        texts["not"] = "After PPO the model's words are not shown to be at people's level in {}."
+    parts = [text.format(_join(told[kind])) for kind, text in texts.items() if told[kind]]
+    if told["untestable"] and len(parts) == 1:
+        parts = [f"Whether the model's words are at people's level cannot be tested for {_join(told['untestable'])}: people's own five "
+                 "strongest words fail the test."]  # fmt: skip
+    return Sentence("ratings", " ".join(parts) or "No ratings of words were found, so none were compared.", used)
+
+
+def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> dict[str, dict]:
+    """Name of a culture (and model, where a run has several) to its one record with these fields; none for a cell without."""
+    cells = {(model, culture): pick_record(records, metric, model=model, culture=culture, **fields)
+             for model in cfg.models for culture in cfg.cultures}  # fmt: skip
+    return {cfg.label(*cell): record for cell, record in cells.items() if record is not None}
+
+
+def tell_steps(
+    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, **fields
+) -> tuple[list[str], list[dict]]:
+    """A sentence for each verdict on SFT beside the untuned model, then on PPO beside SFT; and the records behind them."""
+    parts, used = [], []
+    for name, new, old in (("SFT", "sft", "few_shot"), ("PPO", "ppo", "sft")):
+        gaps = find_cells(records, cfg, f"{metric}_difference", method=f"{new} - {old}", **fields)
+        before, after = (find_cells(records, cfg, metric, stage=stage, **fields) for stage in (old, new))
+        told = {}
+        for cell in [cell for cell in gaps if cell in before and cell in after]:
+            gap, change = gaps[cell], f"from {write_interval(before[cell])} to {write_interval(after[cell])}"
+            verdict = judge_change(gap["value"], gap["low"], gap["high"], margin=margin)
+            told[cell] = (verdict, change if verdict in ("up", "down") else write_interval(gap, "+.2f"), gap["n"])
+            used += [gap, before[cell], after[cell]]
+        texts = {
+            "up": f"{name} lifts {thing}", "down": f"{name} lowers {thing}",
+            "flat": f"{name} leaves {thing} where it was, within {margin}: a change of",
+            "undecided": f"What {name} does to {thing} " + "cannot be told from {n} concepts: a change of",
+        }  # fmt: skip
+        parts += write_verdicts(told, texts)
+    return parts, used
+
+
+def write_verdicts(told: dict[str, tuple[str, str, int]], texts: dict[str, str]) -> list[str]:
+    """One sentence for each verdict of `texts` that a cell has; `told`: cell to verdict, words and number of concepts (`{n}` in a text)."""
+    parts = []
+    for verdict, text in texts.items():
+        mine = [(f"{words} ({cell})", n) for cell, (own, words, n) in told.items() if own == verdict]
+        if mine:
+            start = text.replace("{n}", f"{max(n for _, n in mine):.0f}")
+            parts.append(f"{start[0].upper()}{start[1:]} {_join([words for words, _ in mine])}.")
+    return parts
+
+
+def _join(items: Sequence[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
