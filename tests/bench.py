@@ -272,7 +272,7 @@ def race_generation(side: str) -> dict:
 
 def race_participants(side: str) -> dict:
     """Draws cannot be equal; what is compared is the greedy text of both paths (`continue_rows` with two copies a prompt)."""
-    from align_utils.lexical import sampled
+    from align_utils.lexical import drawn
     from align_utils.models import decode
 
     cfg, model, tokenizer = _load_model()
@@ -282,7 +282,7 @@ def race_participants(side: str) -> dict:
     ending = {"max_new_tokens": settings.max_new_tokens, "eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
     start = time.perf_counter()
     if side == "ours":
-        sampled.sample_lists(
+        drawn.sample_lists(
             model, tokenizer, cfg.languages["en"], cues, asked, n=settings.n, words=settings.words, seed=1,
             temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, batch=settings.batch,
         )  # fmt: skip

@@ -198,7 +198,7 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
     columns = ["model", "culture", "measure", "stage", "cue", "value", "family"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    frame = pd.concat(parts, ignore_index=True).sort_values("measure", kind="stable", ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True).sort_values("measure", kind="stable", ascending=False, ignore_index=True)
     return add_families(frame, families)[columns]
 
 

@@ -228,28 +228,27 @@ def score_conditions(
     return add_families(pd.concat(parts, ignore_index=True), families)
 
 
-def summarise_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
+def summarise_precision(cfg: Config, scored: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
     """Mean precision with intervals over families (and seeds): over all test cues, those without a reversed training pair, and those
     that people answered, so that a human ceiling stands beside them.
 
     Parameters
     ----------
-    scored : DataFrame
-        From `score_conditions`.
+    scored, ceiling : DataFrame
+        From `score_conditions` and `summarise_ceiling`.
 
     Returns
     -------
     DataFrame
-        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse', 'answered').
+        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse', 'answered'), a culture's rows together.
     """
     by = ["model", "culture", "reading", "stage", "k"]
-    return pd.concat(
-        [
-            summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
-            for subset, part in [*_subset(scored), ("answered", scored[scored["answered"]])]
-        ],
-        ignore_index=True,
-    )
+    parts = [
+        summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
+        for subset, part in [*_subset(scored), ("answered", scored[scored["answered"]])]
+    ]
+    table = pd.concat([*parts, *([] if ceiling is None else [ceiling])])
+    return table.iloc[np.argsort(table.groupby(by[:2], sort=False).ngroup(), kind="stable")].reset_index(drop=True)
 
 
 def summarise_ceiling(

@@ -14,7 +14,7 @@ from align_utils.store.tables import write_interval
 
 # Of Precision@5, the largest change that does not matter: one word in about seven lists of five, which no reader of lists would see.
 PRECISION_MARGIN = 0.03
-# Of the different words that a concept gets, the largest change that does not matter: half a word.
+# Of the different words that a concept gets in all its lists, the largest change that does not matter: every other concept one word.
 VARIETY_MARGIN = 0.5
 # Statistic of the headline record of each rating; the paper states the median for concreteness alone.
 STATISTICS = {"concreteness": "median"}
@@ -99,6 +99,13 @@ def record_ratings(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: 
     ]
 
 
+def explain_differences(differences: pd.DataFrame) -> pd.DataFrame:
+    """The differences of `compare_stages`, those of TELLS first and in its order, and what each `tells` (nothing: the rest)."""
+    order = {comparison: place for place, comparison in enumerate(TELLS)}
+    told = differences.assign(tells=differences["comparison"].map(TELLS).fillna(""))
+    return told.sort_values("comparison", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
 def state_precision(records: Sequence[dict], cfg: Config) -> Sentence:
     """What SFT does to Precision@5, and what PPO adds, from `precision_at_5_attested` records and their differences."""
     parts, used = tell_steps(records, cfg, "precision_at_5_attested", "Precision@5", PRECISION_MARGIN, subset="all")
@@ -175,7 +182,7 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
     if told["untestable"] and len(parts) == 1:
         parts = [f"Whether the model's words are at people's level cannot be tested for {_join(told['untestable'])}: people's own five "
                  "strongest words fail the test."]  # fmt: skip
-    return Sentence("ratings", " ".join(parts) or "No ratings of words were found, so none were compared.", used)
+    return Sentence("ratings", " ".join(parts) or "No word of the model has a rating here, so none were compared.", used)
 
 
 def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> dict[str, dict]:

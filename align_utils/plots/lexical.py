@@ -109,7 +109,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
             axes.set_ylim(len(stages) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)
     for axes, culture in zip(grid[0], cultures, strict=True):
-        axes.set_title(f"{culture}\n{axes.get_title(loc='left')}", fontsize=9)
+        axes.set_title(f"{culture}\n{axes.get_title(loc='left') or ' '}", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("points from people's mean", fontsize=8)
     put_title(figure, "Are the words as people's?")

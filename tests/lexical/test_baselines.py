@@ -90,12 +90,13 @@ def test_the_weights_are_chosen_on_the_validation_cues_and_never_on_the_test_cue
     )
     for ending, cue, said in (("_valid", "hen", ["zzz"]), ("", "leaf", ["tree"])):
         rows = [["tiny", "us", "sft", cfg.profile.seed, "greedy", cue, "", said]]
-        save_frame(
-            pd.DataFrame(rows, columns=list(lists.LISTS.columns)), cfg.runs / "associations" / f"tiny_us{ending}.parquet"
-        )
-    made, grid = baselines.list_baselines(cfg, {"us": own})
+        save_frame(pd.DataFrame(rows, columns=list(lists.LISTS.columns)), cfg.runs / lists.WHOLE / f"tiny_us{ending}.parquet")
+    made, grid = (
+        pd.concat(pair, ignore_index=True)
+        for pair in zip(baselines.list_baselines(cfg, {"us": own}), baselines.join_graph(cfg, {"us": own}), strict=True)
+    )
     best = grid[grid["chosen"]].set_index("stage")
     assert best.loc["graph", "backward"] == 1 and best.loc["sft_graph", ["backward", "weight"]].tolist() == [1, 32]
     assert grid[grid["stage"] == "graph"]["precision"].tolist() == [0, 0.2]
     assert made.set_index("stage")["responses"][["graph", "sft_graph"]].tolist() == [["tree", "wood"]] * 2
-    assert made["stage"].tolist() == ["frequency", "chance", "graph", "sft_graph"] and set(made["cue"]) == {"leaf"}
+    assert made["stage"].tolist() == ["graph", "frequency", "chance", "sft_graph"] and set(made["cue"]) == {"leaf"}

@@ -3,16 +3,9 @@
 import pandas as pd
 import pytest
 
-from align_utils.lexical import metrics, ratings
+from align_utils.lexical import bands, ratings, sentences
 from align_utils.norms.split import CultureNorms
 from align_utils.plots import lexical as lexical_plots
-
-
-def list_rated(cfg, means, gaps, level):
-    """The ratings' records alone: the other tables are empty."""
-    empty = pd.DataFrame(columns=["culture", "stage", "subset", "reading", "measure"])
-    names = ("precision", "differences", "agreement", "panels", "panel_gaps", "drawn", "drawn_gaps")
-    return metrics.list_metrics(cfg, dict.fromkeys(names, empty) | {"ratings": means, "rating_gaps": gaps, "level": level})
 
 
 @pytest.fixture
@@ -54,12 +47,14 @@ def test_a_run_without_any_ratings_gives_empty_tables_and_a_figure_that_says_so(
     frame = ratings.rate_conditions(cfg, lists, people, {"us": {}})
     means = ratings.summarise_ratings(cfg, frame, families)
     gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    bands, reweighed = ratings.band_ratings(cfg, lists, people, {"us": {}})
+    table, reweighed = bands.band_ratings(cfg, lists, people, {"us": {}})
     level = ratings.judge_human_level(cfg, frame, people, families)
-    assert all(part.empty for part in (means, gaps, bands, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
-    assert list_rated(cfg, means, gaps, level) == []
+    assert all(part.empty for part in (means, gaps, table, reweighed, level)) and {"culture", "rating", "human"} <= set(means)
+    assert sentences.record_ratings(cfg, means, gaps, level) == []
+    assert sentences.state_ratings([], cfg).records == []
     figure = lexical_plots.plot_ratings(ratings.pair_with_people(frame).assign(culture=frame["label"]))
     assert "not measured" in figure.axes[0].texts[0].get_text()
+    assert "no ratings" in lexical_plots.plot_rating_gaps(level).texts[0].get_text()
 
 
 def test_metric_names_stay(cfg, conditions):
@@ -67,8 +62,9 @@ def test_metric_names_stay(cfg, conditions):
     frame = ratings.rate_conditions(cfg, lists, people, {"us": {**scales["us"], "concreteness": scales["us"]["valence"]}})
     means = ratings.summarise_ratings(cfg, frame, families)
     gaps = ratings.compare_ratings(cfg, frame, families, [("ppo", "sft")])
-    records = list_rated(cfg, means, gaps, pd.DataFrame(columns=["culture", "rating", "value", "low", "high", "p"]))
+    level = ratings.judge_human_level(cfg, frame, people, families)
+    records = sentences.record_ratings(cfg, means, gaps, level)
     values = {(r["metric"], r.get("stage"), r.get("method")): r["value"] for r in records}
     assert values["concreteness_median", "sft", None] == 8 and values["valence_mean", "ppo", None] == 6.5
-    assert values["valence_mean_human_same_cues", "sft", None] == 5 and values["valence_coverage", "sft", "exact"] == 0.75
+    assert values["human_level_difference", "sft", "valence"] == 3 and values["human_level_p", "ppo", "valence"] > 0.05
     assert values["valence_difference", None, "ppo - sft"] == values["concreteness_median_difference", None, "ppo - sft"] == 1.5

@@ -5,9 +5,10 @@ import pytest
 from test_participants import make_project, make_talkative
 
 from align_utils import config
-from align_utils.lexical import sampled
+from align_utils.lexical import drawn
 from align_utils.norms import split
 from align_utils.store import steps
+from align_utils.store.steps import hash_file
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def change(cfg, **settings):
 
 def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, monkeypatch):
     cfg, stage = project
-    sample, calls = sampled.sample_lists, []
+    sample, calls = drawn.sample_lists, []
 
     def stop_at_the_third(*args, **kwargs):
         calls.append((kwargs["label"].split(",")[0], tuple(args[3])))
@@ -30,11 +31,11 @@ def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, 
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(sampled, "sample_lists", stop_at_the_third)
+    monkeypatch.setattr(drawn, "sample_lists", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        sampled.draw_test_lists(cfg, "tiny", stage)
-    paths = sampled.draw_test_lists(cfg, "tiny", stage)
-    names = ["few_shot", "sft", "ppo", "rloo", "grpo"]
+        drawn.draw_test_lists(cfg, "tiny", stage)
+    paths = drawn.draw_test_lists(cfg, "tiny", stage)
+    names = ["few_shot", "sft", "ppo"]
     assert [label for label, _ in calls] == [
         *(f"us {name}" for name in names[:3]), *(f"us {name}" for name in names[2:]), *(f"cn {name}" for name in names)
     ]  # fmt: skip
@@ -42,22 +43,26 @@ def test_every_cell_is_drawn_once_and_more_lists_keep_the_earlier_ones(project, 
     us, cn = (steps.read_frame(path, made_by="04") for path in paths)
     assert us.groupby(["stage", "cue"]).size().eq(cfg.profile.lexical.drawn).all() and set(cn["stage"]) == set(names)
     assert us.groupby("stage")["text"].agg(tuple).nunique() == len(names), "every stage draws for itself"
-    sampled.draw_test_lists(cfg, "tiny", stage)
-    assert len(calls) == 11, "nothing is drawn twice"
-    three = steps.read_frame(sampled.draw_test_lists(change(cfg, drawn=3), "tiny", stage)[0], made_by="04")
+    drawn.draw_test_lists(cfg, "tiny", stage)
+    assert len(calls) == 7, "nothing is drawn twice"
+    before = [hash_file(path) for path in paths]
+    more = drawn.draw_test_lists(cfg, "tiny", stage, extra=True)
+    assert more[:2] == paths and len(calls) == 11 and before == [hash_file(path) for path in paths]
+    assert [set(steps.read_frame(path, made_by="A4")["stage"]) for path in more[2:]] == [{"rloo", "grpo"}] * 2
+    three = steps.read_frame(drawn.draw_test_lists(change(cfg, drawn=3), "tiny", stage)[0], made_by="04")
     assert three[three["participant"] <= 2]["text"].tolist() == us["text"].tolist()
 
 
 def test_lists_hold_so_many_whole_words_and_end_there(english):
     model, tokenizer = make_talkative(3)
     given = {"words": 2, "max_new_tokens": 30, "batch": 24, "seed": 1}
-    frame = sampled.sample_lists(model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given)
+    frame = drawn.sample_lists(model, tokenizer, english, ["dog", "sun"], ["dog:", "sun:"], n=12, temperature=1.0, **given)
     lengths = frame["responses"].map(len)
     assert lengths.max() == 2 and lengths.nunique() > 1
     cut = frame[frame["text"].str.endswith(",")]
     assert len(cut) > 3 and cut["responses"].map(len).eq(2).all(), "a full list ends with its last word's separator"
     # At no temperature to speak of, draws are the likeliest words: the same list for every participant.
-    cold = sampled.sample_lists(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
+    cold = drawn.sample_lists(model, tokenizer, english, ["dog"], ["dog:"], n=4, temperature=1e-4, **given)
     assert cold["text"].nunique() == 1 and frame["text"].nunique() > 1
 
 
@@ -77,21 +82,23 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["stage", "participant", "cue", "responses"]).assign(model="tiny", culture="us", text="")
     path = steps.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
-    scored = sampled.score_drawn(cfg, [path], stage, split.map_families(cfg))
-    assert len(scored) == 5 * len(cues) * 2
-    means, gaps = sampled.summarise_drawn(cfg, scored)
-    found = means.set_index(["stage", "reading"])["value"]
-    for reading in ("top", "attested"):
-        assert found["grpo", reading] == pytest.approx((1 + 0.2) / 2) and found["sft", reading] == pytest.approx(0.1)
+    scored = drawn.score_drawn(cfg, [path], stage, split.map_families(cfg))
+    assert len(scored) == 5 * len(cues) * 3
+    means, gaps = drawn.summarise_drawn(cfg, scored)
+    found = means.set_index(["stage", "measure"])["value"]
+    for name in ("precision_at_5_top", "precision_at_5_attested"):
+        assert found["grpo", name] == pytest.approx((1 + 0.2) / 2) and found["sft", name] == pytest.approx(0.1)
+    # Of ten words one is said twice.
+    assert found["grpo", "distinct_words"] == 9 and found["sft", "distinct_words"] == 1 and found["ppo", "distinct_words"] == 0
     assert "grpo - sft" in set(gaps["comparison"]) and not gaps["comparison"].str.contains("control").any()
-    gain = gaps.query("comparison == 'grpo - sft' and reading == 'attested'").iloc[0]
+    gain = gaps.query("comparison == 'grpo - sft' and measure == 'precision_at_5_attested'").iloc[0]
     assert gain["value"] == pytest.approx(0.5) and gain["n"] == len(cues) and gain["p"] <= gain["p_holm"]
 
 
 def test_switched_off_there_are_tables_without_rows(project):
     cfg, stage = project
     off = change(cfg, drawn=0)
-    assert sampled.draw_test_lists(off, "tiny", stage) == []
-    scored = sampled.score_drawn(off, [], stage, {})
-    means, gaps = sampled.summarise_drawn(off, scored)
+    assert drawn.draw_test_lists(off, "tiny", stage) == []
+    scored = drawn.score_drawn(off, [], stage, {})
+    means, gaps = drawn.summarise_drawn(off, scored)
     assert scored.empty and means.empty and gaps.empty

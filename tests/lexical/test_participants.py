@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
-from align_utils.lexical import sampled
+from align_utils.lexical import drawn, participants
 from align_utils.models import adapters, decode
 from align_utils.models import load as models
 from align_utils.norms import split, strengths
@@ -46,11 +46,11 @@ def talkative():
 
 def ask(talkative, english, cues, settings=SETTINGS, seed=5):
     asked = [f'To "{cue}", say:' for cue in cues]
-    lists = sampled.sample_lists(
+    lists = drawn.sample_lists(
         *talkative, english, cues, asked, n=settings.n, words=settings.words, temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens, batch=settings.batch, seed=seed,
     )  # fmt: skip
-    return sampled.form_trials(lists, english)
+    return participants.form_trials(lists, english)
 
 
 def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, english):
@@ -59,7 +59,7 @@ def test_every_draw_is_that_of_a_plain_loop_without_cache_or_batch(talkative, en
     assert len(frame) == 18 and frame["cue"].tolist() == [cue for cue in CUES for _ in range(6)]
     ended = 0
     for row in frame.itertuples():
-        uniform = np.random.default_rng([5, sampled.crc32(row.cue.encode())]).random((6, 18))[row.participant - 1]
+        uniform = np.random.default_rng([5, drawn.crc32(row.cue.encode())]).random((6, 18))[row.participant - 1]
         ids, text, found = tokenizer(f'To "{row.cue}", say:')["input_ids"], "", []
         for u in uniform:
             with torch.inference_mode():
@@ -129,7 +129,7 @@ def test_draws_follow_the_whole_softmax():
 
 
 def test_markers_of_a_missing_answer_are_treated_as_peoples(talkative, english, monkeypatch):
-    monkeypatch.setattr(sampled, "read_words", lambda *_, **__: ["NA", "cat", "Unknown word"])
+    monkeypatch.setattr(drawn, "read_words", lambda *_, **__: ["NA", "cat", "Unknown word"])
     frame = ask(talkative, english, ["dog"])
     assert frame[["R1", "R2", "R3"]].drop_duplicates().values.tolist() == [["", "cat", ""]]
 
@@ -170,8 +170,8 @@ def change(cfg, **settings):
 
 def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeypatch):
     cfg, stage = project
-    panels = sampled.load_panels(cfg, stage)
-    sample, calls = sampled.sample_lists, []
+    panels = participants.load_panels(cfg, stage)
+    sample, calls = drawn.sample_lists, []
 
     def stop_at_the_third(*args, **kwargs):
         calls.append(kwargs["label"])
@@ -179,42 +179,42 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(sampled, "sample_lists", stop_at_the_third)
+    monkeypatch.setattr(drawn, "sample_lists", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        sampled.simulate(cfg, "tiny", stage, panels)
-    paths = sampled.simulate(cfg, "tiny", stage, panels)
+        participants.simulate(cfg, "tiny", stage, panels)
+    paths = participants.simulate(cfg, "tiny", stage, panels)
     # None named: the untuned model in both ways and the controls answer as SFT and PPO do.
     names = set(stages.list_stages(cfg))
     assert names > {"zero_shot", "few_shot", "sft", "ppo", "rloo", "control_shuffled", "control_foreign"}
     cells = len(names) * len(cfg.cultures)
     assert len(calls) == cells + 1, "two cells were there already, the third is asked again"
-    sampled.simulate(cfg, "tiny", stage, panels)
+    participants.simulate(cfg, "tiny", stage, panels)
     assert len(calls) == cells + 1 and [path.name for path in paths] == ["tiny_us.parquet", "tiny_cn.parquet"]
-    frame = sampled.load_participants(cfg)
+    frame = participants.load_participants(cfg)
     n = cfg.profile.participants.n
     assert frame.groupby(["culture", "stage", "cue"]).size().eq(n).all() and len(frame) == cells * 4 * n
     assert set(frame["stage"]) == names
     by_stage = frame[frame["culture"] == "us"].groupby("stage")["text"].agg(tuple)
     assert by_stage.nunique() == len(names), "every stage answers for itself"
     # A deeper change of settings is another step.
-    sampled.simulate(change(cfg, temperature=0.5), "tiny", stage, panels)
+    participants.simulate(change(cfg, temperature=0.5), "tiny", stage, panels)
     assert len(calls) == 2 * cells + 1
 
 
 def test_switched_off_there_are_tables_without_rows_and_a_figure_that_says_so(project):
     cfg, stage = project
     off = change(cfg, n=0)
-    assert sampled.simulate(off, "tiny", stage, {}) == [] and sampled.load_participants(off).empty
-    panels = sampled.load_panels(off, stage)
-    scored = sampled.score_panels(off, sampled.load_participants(off), stage, panels, {})
-    summary, contrasts = sampled.summarise_panels(off, scored)
+    assert participants.simulate(off, "tiny", stage, {}) == [] and participants.load_participants(off).empty
+    panels = participants.load_panels(off, stage)
+    scored = participants.score_panels(off, participants.load_participants(off), stage, panels, {})
+    summary, contrasts = participants.summarise_panels(off, scored)
     assert scored.empty and summary.empty and contrasts.empty
     assert lexical_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
 
 
 def test_cues_are_test_cues_that_people_answered_and_more_keep_the_earlier_ones(project):
     cfg, stage = project
-    few, more = (sampled.load_panels(change(cfg, cues=count), stage) for count in (3, 5))
+    few, more = (participants.load_panels(change(cfg, cues=count), stage) for count in (3, 5))
     for culture in cfg.cultures:
         assert few[culture].cues == more[culture].cues[:3] and len(more[culture].cues) == 5
         assert set(more[culture].cues) <= set(stage[culture].cues["test"])
@@ -223,7 +223,7 @@ def test_cues_are_test_cues_that_people_answered_and_more_keep_the_earlier_ones(
 
 def test_answers_are_scored_beside_people_and_the_baseline(project):
     cfg, stage = project
-    panels, families = sampled.load_panels(cfg, stage), split.map_families(cfg)
+    panels, families = participants.load_panels(cfg, stage), split.map_families(cfg)
     # Participants who say what people say most: five words over three people of the panel.
     rows = []
     for culture, panel in panels.items():
@@ -234,8 +234,8 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
     answers = pd.concat(
         [frame.assign(model="tiny", stage="ppo"), frame.assign(model="tiny", stage="sft", R1="", R2="", R3="x")]
     )
-    scored = sampled.score_panels(cfg, answers, stage, panels, families)
-    summary, contrasts = sampled.summarise_panels(cfg, scored)
+    scored = participants.score_panels(cfg, answers, stage, panels, families)
+    summary, contrasts = participants.summarise_panels(cfg, scored)
     found = summary.set_index(["culture", "measure", "stage"])["value"].sort_index()
     for culture in cfg.cultures:
         precision = found[culture, "precision_top"]
@@ -243,9 +243,9 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
         assert precision["frequency"] < precision["human"] < 1
         assert found[culture, "js_distance"]["human"] < found[culture, "js_distance"]["frequency"] <= 1
         assert found[culture, "shared_mass"]["sft"] == pytest.approx(0)
-    assert set(summary["measure"]) == set(sampled.POPULATION_MEASURES)
+    assert set(summary["measure"]) == set(participants.POPULATION_MEASURES)
     gain = contrasts.query("comparison == 'ppo - sft' and culture == 'us' and measure == 'precision_top'").iloc[0]
     assert gain["value"] == pytest.approx(1) and gain["n"] == len(panels["us"].cues) and gain["p_holm"] >= gain["p"]
     figure = lexical_plots.plot_population(summary)
     assert len(figure.axes) == 2 * len(lexical_plots.POPULATION_PANELS)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["PPO", "SFT"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["after PPO", "after SFT"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from align_utils.lexical import precision, sampled
+from align_utils.lexical import agreement, participants
 from align_utils.norms import strengths
 
 counts_of = st.lists(st.integers(0, 9), min_size=2, max_size=8)
@@ -24,7 +24,7 @@ def trials_of(answers):
 
 def compare(answers, people, english, cues=("dog",), min_count=1):
     sides = [strengths.build_strengths(trials_of(side), english, "R123") for side in (answers, people)]
-    table = sampled.compare_populations(*sides, list(cues), english, min_count=min_count)
+    table = participants.compare_populations(*sides, list(cues), english, min_count=min_count)
     return table.set_index(["cue", "measure"])["value"].unstack().T
 
 
@@ -32,8 +32,8 @@ def compare(answers, people, english, cues=("dog",), min_count=1):
 @given(st.integers(2, 8).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 9), min_size=n, max_size=n).filter(any)] * 2)))
 def test_distance_is_scipys_symmetric_and_in_range(pair):
     p, q = (np.array(side) / sum(side) for side in pair)
-    found = sampled.measure_divergence(p, q)
-    assert found == pytest.approx(sampled.measure_divergence(q, p), abs=1e-12) and 0 <= found <= 1
+    found = participants.measure_divergence(p, q)
+    assert found == pytest.approx(participants.measure_divergence(q, p), abs=1e-12) and 0 <= found <= 1
     # scipy's own value is NaN where rounding makes its divergence negative.
     assert found == pytest.approx(np.nan_to_num(jensenshannon(p, q, base=2)), abs=1e-7)
 
@@ -42,7 +42,7 @@ def test_distance_is_scipys_symmetric_and_in_range(pair):
 @given(some, st.integers(1, 72))
 def test_rarefaction_is_the_hypergeometric_expectation(counts, size):
     size = min(size, sum(counts))
-    distinct, entropy = sampled.rarefy(counts, size)
+    distinct, entropy = participants.rarefy(counts, size)
     k = np.arange(1, size + 1)
     chances = np.array([stats.hypergeom.pmf(k, sum(counts), count, size) for count in counts])
     assert distinct == pytest.approx(chances.sum(), abs=1e-9)
@@ -56,13 +56,13 @@ def test_rarefaction_by_listing_every_sample(counts):
     for size in range(1, len(pool) + 1):
         samples = [np.bincount([pool[i] for i in chosen]) for chosen in combinations(range(len(pool)), size)]
         expected = np.mean([(np.count_nonzero(s), stats.entropy(s, base=2)) for s in samples], axis=0)
-        assert sampled.rarefy(counts, size) == pytest.approx(tuple(expected))
+        assert participants.rarefy(counts, size) == pytest.approx(tuple(expected))
 
 
 def test_rarefaction_beyond_the_responses_is_an_error():
     for size in (0, 4):
         with pytest.raises(ValueError, match=f"size {size}"):
-            sampled.rarefy([2, 1], size)
+            participants.rarefy([2, 1], size)
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,7 +70,7 @@ def test_rarefaction_beyond_the_responses_is_an_error():
 def test_correlation_is_scipys(first, second):
     size = min(len(first), len(second))
     first, second = first[:size], second[:size]
-    found = precision.correlate_ranks(first, second)
+    found = agreement.correlate_ranks(first, second)
     if size < 3 or len(set(first)) == 1 or len(set(second)) == 1:
         assert np.isnan(found)
     else:
@@ -119,12 +119,12 @@ def test_a_cue_without_answers_counts_as_wrong_and_measures_nothing_else(english
 
 def test_panels_of_people_who_agree_are_alike_and_of_those_who_do_not_share_nothing(english):
     alike = trials_of({"dog": [["cat", "bone", "pet"]] * 9})
-    table = sampled.compare_panels(alike, ["dog"], english, size=3, splits=4, min_count=1, seed=0)
+    table = participants.compare_panels(alike, ["dog"], english, size=3, splits=4, min_count=1, seed=0)
     found = table.set_index("measure")["value"]
     assert found["shared_mass"] == pytest.approx(1) and found["js_distance"] == pytest.approx(0, abs=1e-9)
     assert found["precision_top"] == pytest.approx(3 / 5)
     apart = trials_of({"dog": [[f"a{i}", f"b{i}", f"c{i}"] for i in range(6)]})
-    table = sampled.compare_panels(apart, ["dog"], english, size=10, splits=4, min_count=1, seed=0)
+    table = participants.compare_panels(apart, ["dog"], english, size=10, splits=4, min_count=1, seed=0)
     found = table.set_index("measure")["value"]
     assert found["js_distance"] == pytest.approx(1) and found["precision_attested"] == 0
 
@@ -133,9 +133,9 @@ def test_panels_follow_the_seed_and_have_nobody_on_both_sides(english, monkeypat
     people = trials_of({"dog": [[f"a{i}", "", ""] for i in range(8)], "sun": [[f"b{i}", "c", ""] for i in range(7)]})
     seen = []
     build = strengths.build_strengths
-    monkeypatch.setattr(sampled, "build_strengths", lambda trials, *rest: seen.append(trials) or build(trials, *rest))
+    monkeypatch.setattr(participants, "build_strengths", lambda trials, *rest: seen.append(trials) or build(trials, *rest))
     draw = dict(size=3, splits=5, min_count=1)
-    first, again = (sampled.compare_panels(people, ["sun", "dog"], english, **draw, seed=4) for _ in range(2))
+    first, again = (participants.compare_panels(people, ["sun", "dog"], english, **draw, seed=4) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
     panels, others = seen[:2]
     assert panels.groupby("cue").size().tolist() == [3] * 10 and others.groupby("cue").size().tolist() == [4] * 5 + [5] * 5
@@ -147,11 +147,11 @@ def test_panels_follow_the_seed_and_have_nobody_on_both_sides(english, monkeypat
 
 def test_the_frequency_baseline_draws_training_responses_by_their_frequency(english):
     frame = pd.DataFrame({"cue": ["a", "a", "b", "held"], "response": ["x", "y", "z", "secret"], "count": [60, 30, 10, 999]})
-    trials = sampled.draw_frequency(frame, ["a", "b"], ["dog", "sun"], size=400, words=1, seed=3)
+    trials = participants.draw_frequency(frame, ["a", "b"], ["dog", "sun"], size=400, words=1, seed=3)
     share = trials["R1"].value_counts(normalize=True)
     assert set(share.index) == {"x", "y", "z"} and share.to_numpy() == pytest.approx([0.6, 0.3, 0.1], abs=0.06)
     assert (trials[["R2", "R3"]] == "").all(axis=None) and trials.groupby("cue").size().tolist() == [400, 400]
-    three = sampled.draw_frequency(frame, ["a", "b"], ["dog"], size=5, words=3, seed=3)
+    three = participants.draw_frequency(frame, ["a", "b"], ["dog"], size=5, words=3, seed=3)
     assert all({row.R1, row.R2, row.R3} == {"x", "y", "z"} for row in three.itertuples()), "a participant repeats no word"
 
 

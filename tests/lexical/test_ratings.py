@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from align_utils import config
+from align_utils.lexical import bands as lexical_bands
 from align_utils.lexical import ratings
 from align_utils.norms import split, strengths
 from align_utils.plots import lexical as lexical_plots
@@ -297,7 +298,7 @@ def test_matches_are_counted_exact_before_lemma_and_several_words_only_exact(eng
 
 def test_bands_hold_equal_shares_of_tokens_and_equal_counts_stay_together(english):
     words = pd.DataFrame({"response": ["a", "A", "b", "c", "d", "e"], "count": [5, 1, 3, 1, 1, 1]})
-    bands = ratings.band_words(words, english, bands=2)
+    bands = lexical_bands.band_words(words, english, bands=2)
     # 12 tokens: a (6) fills the first half; b (3) and the three of count 1 the second.
     assert bands["band"].to_dict() == {"a": 1, "b": 2, "c": 2, "d": 2, "e": 2} and bands["count"]["a"] == 6
 
@@ -306,18 +307,18 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     scale, bands = pd.Series({"a": 2.0, "b": 4.0, "c": 5.0}), pd.Series({"a": 1, "b": 1, "c": 2, "d": 2})
     people = pd.DataFrame({"cue": ["x"], "responses": [["a", "c", "d"]], "weights": [[2.0, 1.0, 1.0]]})
     model = pd.DataFrame({"cue": ["x", "y"], "responses": [["a", "b", "c", "new"], ["b"]]})
-    human = ratings.tabulate_bands(people, scale, bands, english)
+    human = lexical_bands.tabulate_bands(people, scale, bands, english)
     assert human[["share", "rated", "value"]].to_numpy().tolist() == [[0.5, 1.0, 2.0], [0.5, 0.5, 5.0]]
-    mine = ratings.tabulate_bands(model, scale, bands, english).set_index("band")
+    mine = lexical_bands.tabulate_bands(model, scale, bands, english).set_index("band")
     assert mine["share"].to_dict() == {ratings.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
     assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(
         mine.loc[ratings.UNSEEN, "value"]
     )
-    shown = ratings.reweigh_mean(mine.reset_index(), human, fewest=1)
+    shown = lexical_bands.reweigh_mean(mine.reset_index(), human, fewest=1)
     # People answer half of the time in each band; the plain mean of the model is over 7/8 of its weight.
     assert shown["reweighed"] == pytest.approx((11 / 3 + 5) / 2) and shown["human"] == 3.5 and shown["bands"] == "1, 2"
     assert shown["mean"] == pytest.approx((0.75 * 11 / 3 + 0.125 * 5) / 0.875)
-    assert ratings.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
+    assert lexical_bands.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
 
 
 def test_people_stand_beside_a_list_of_a_models_length_too(cfg, english):

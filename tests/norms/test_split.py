@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align_utils import config
-from align_utils.lexical import precision, sampled
+from align_utils.lexical import participants, precision
 from align_utils.norms import split, strengths
 from align_utils.store import save_frame
 from align_utils.store.textfiles import DataError
@@ -80,12 +80,15 @@ def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path
         for name, part in loaded.items():
             split.save_norms(cfg, name, part.norms, part.trials.assign(**planted))
         people, families = split.load_run(cfg), split.map_families(cfg)
-        panels = sampled.load_panels(cfg, people)
+        panels = participants.load_panels(cfg, people)
         answers = pd.concat([
             people[name].trials.groupby("cue").head(4).assign(culture=name, **planted) for name in panels
         ]).assign(model="tiny", stage="few_shot")  # fmt: skip
         found.append(
-            [precision.summarise_ceiling(cfg, people, families), sampled.score_panels(cfg, answers, people, panels, families)]
+            [
+                precision.summarise_ceiling(cfg, people, families),
+                participants.score_panels(cfg, answers, people, panels, families),
+            ]
         )
     for first, second in zip(*found, strict=True):
         assert len(first)

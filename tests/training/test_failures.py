@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from align_utils import store
 from align_utils.config import profiles as config
 from align_utils.config import settings
-from align_utils.lexical import lists, sampled
+from align_utils.lexical import drawn, lists, participants
 from align_utils.models import adapters, load
 from align_utils.models.adapters import find_adapter
 from align_utils.store import steps
@@ -235,8 +235,8 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
     [
         (lists, "generate_lists", "lexical.batch", lambda cfg, data: lists.associate(cfg, "tiny", data)),
         (
-            sampled, "sample_lists", "participants.batch",
-            lambda cfg, data: sampled.simulate(cfg, "tiny", data, {name: sampled.Panel(["sun"], None, None) for name in data}),
+            drawn, "sample_lists", "participants.batch",
+            lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: participants.Panel(["sun"], None, None) for name in data}),
         ),
         (ask, "score_labels", "survey.batch_tokens", lambda cfg, data: ask.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
     ],

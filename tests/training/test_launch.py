@@ -12,7 +12,7 @@ from conftest import ROOT, copy_project, prepare
 
 from align_utils import config
 from align_utils.config import stages
-from align_utils.lexical import fluency, precision
+from align_utils.lexical import agreement, fluency, precision
 from align_utils.lexical import lists as lexical_lists
 from align_utils.models.adapters import find_adapter
 from align_utils.norms import split
@@ -182,7 +182,7 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     )
     gaps = precision.compare_stages(cfg, scored).query("comparison == 'sft - few_shot'")
     assert gaps["value"].tolist() == pytest.approx([0.1] * len(gaps)) and (gaps["n"] <= cfg.profile.norms.test_pairs).all()
-    apart = precision.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
+    apart = agreement.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
     columns = [f"seed {seed}" for seed in cfg.seeds]
     assert apart.loc[("sft", "us", "top"), [*columns, "mean"]].tolist() == pytest.approx([0.0, 0.2, 0.1])
     assert (apart["seeds"] == 2).all() and set(apart["note"]) == {""} and "few_shot" not in apart.index
