@@ -125,7 +125,7 @@ def test_results_are_written_from_any_profile_without_a_word_or_an_item(smoke):
 
 def test_summary_lists_figures_and_headline_numbers(smoke):
     done = run_notebooks(smoke.root, "--profile", "smoke", "--summary")
-    assert done.returncode == 0 and "fig04_precision_at_k.png" in done.stdout and "precision_at_5_attested" in done.stdout
+    assert done.returncode == 0 and "fig04_precision_at_5.png" in done.stdout and "precision_at_5_attested" in done.stdout
 
 
 def test_an_unknown_parameter_fails_before_anything_runs(smoke):
@@ -177,6 +177,6 @@ def test_a_third_culture_is_files_and_yaml_only(tmp_path):
     table = pd.read_csv(root / "figures/third/tab04_precision_at_5.csv")
     assert {"us", "rp"} == set(table["culture"])
     assert (root / "runs/third/associations/tiny_rp.parquet").is_file()
-    assert not pd.read_csv(root / "figures/third/tab04_ratings.csv").query("culture == 'rp'").size, (
+    assert not pd.read_csv(root / "figures/third/tab04_human_level.csv").query("culture == 'rp'").size, (
         "not measured without a file"
     )

@@ -18,7 +18,6 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
     >>> write_interval({"value": 0.413, "low": 0.35, "high": 0.484}), write_interval({"value": 0.5, "low": None}, "+.1f")
     ('0.41 [0.35, 0.48]', '+0.5')
     """
-    form = form.replace(".", "z.", 1)  # no -0.00
     value, low, high = (row.get(name) for name in INTERVAL)
     if isinstance(value, str):
         return value
