@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "baselines": ["list_baselines"],
-        "lists": ["associate", "load_associations"],
+        "lists": ["associate_run", "load_associations"],
         "precision": ["compare_stages", "score_conditions"],
         "sentences": ["record_estimates"],
     },

@@ -202,6 +202,14 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
     return add_families(frame, families)[columns]
 
 
+def draw_run(
+    cfg: Config, people: dict[str, CultureNorms], families: dict, *, extra: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`draw_test_lists` for every model of the run, scored and summarised: see `summarise_drawn`."""
+    paths = [path for name in cfg.models for path in draw_test_lists(cfg, name, people, extra=extra)]
+    return summarise_drawn(cfg, score_drawn(cfg, paths, people, families))
+
+
 def summarise_drawn(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means over cues of `score_drawn` with intervals over families, and the paired differences between stages, cue by cue.
 

@@ -176,6 +176,13 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole:
     return paths
 
 
+def associate_run(cfg: Config, people: dict[str, CultureNorms], *, whole: bool = False) -> pd.DataFrame:
+    """`associate` for every model of the run; `LISTS` of the test cues."""
+    for name in cfg.models:
+        associate(cfg, name, people, whole=whole)
+    return load_associations(cfg, WHOLE if whole else FIRST)[0]
+
+
 def load_associations(cfg: Config, folder: str = FIRST) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Lists and decoding grids of the run, as `associate` left them in FIRST or WHOLE.
 

@@ -81,6 +81,14 @@ def keep_extra(cfg: Config, table: pd.DataFrame) -> pd.DataFrame:
     return table[[not extra.isdisjoint(name.split(" - ")) for name in names]]
 
 
+def record_drawn(cfg: Config, means: pd.DataFrame, changes: pd.DataFrame) -> list[dict]:
+    """Records of `drawn_precision_at_5_*` and `drawn_distinct_words`, and of their differences; the tables are of `drawn.summarise_drawn`."""
+    return [
+        *record_estimates(cfg, means, "drawn_{measure}", decoding="sampled"),
+        *record_estimates(cfg, changes, "drawn_{measure}_difference", decoding="sampled"),
+    ]
+
+
 def record_ratings(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: pd.DataFrame) -> list[dict]:
     """Records such as `valence_mean`, `concreteness_median`, their differences, and `human_level_difference` and `.._p` (method: rating).
 

@@ -310,9 +310,9 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     human = lexical_bands.tabulate_bands(people, scale, bands, english)
     assert human[["share", "rated", "value"]].to_numpy().tolist() == [[0.5, 1.0, 2.0], [0.5, 0.5, 5.0]]
     mine = lexical_bands.tabulate_bands(model, scale, bands, english).set_index("band")
-    assert mine["share"].to_dict() == {ratings.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
+    assert mine["share"].to_dict() == {lexical_bands.UNSEEN: 0.125, 1: 0.75, 2: 0.125}
     assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(
-        mine.loc[ratings.UNSEEN, "value"]
+        mine.loc[lexical_bands.UNSEEN, "value"]
     )
     shown = lexical_bands.reweigh_mean(mine.reset_index(), human, fewest=1)
     # People answer half of the time in each band; the plain mean of the model is over 7/8 of its weight.
@@ -343,7 +343,11 @@ def test_figure_draws_one_line_a_stage_with_its_number_of_cues():
         columns=["culture", "rating", "stage", "value"],
     )
     figure = lexical_plots.plot_ratings(frame)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["human (9)", "SFT (9)", "PPO (9)"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "people (9)",
+        "after SFT (9)",
+        "after PPO (9)",
+    ]
 
 
 def test_real_files_order_their_anchors_and_lemmas_agree_with_words(real_data):
