@@ -17,8 +17,8 @@ from transformers import TrainerCallback
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
-from align_utils.lexical.precision import map_strengths, score_reward, split_reward
 from align_utils.lexical.drawn import sample_lists
+from align_utils.lexical.precision import map_strengths, score_reward, split_reward
 from align_utils.models.prompts import build_list_prompt, draw_lists, parse_list, split_parts
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import TrainingError, explain
