@@ -423,7 +423,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     human = survey.human.load_human(cfg, items).shares
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
-    assert {"far-70b vanilla en", "tiny vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
+    assert {"far-70b, vanilla en", "tiny, vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
     halves = survey.human.draw_halves(cfg, survey.human.load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)
@@ -435,7 +435,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
         subset="all"
     )
     row = paper.compare_with_paper(cfg, metrics).iloc[-1]
-    assert "aligned_with_china" in row["ours"] and "of far-70b" in row["ours"]
+    assert "aligned_with_china" in row["details"] and "of far-70b" in row["details"]
     # Another instrument: the stored answers are of other questions and leave the tables.
     assert servers.ask_baselines(cfg, items.head(1)) and answers.list_files(cfg) == [cfg.runs / "survey" / "tiny.parquet"]
 
