@@ -81,12 +81,6 @@ class Config:
                     f"{_settings(root, 'cultures', name)}: field 'norms.format': '{culture.norms.format}' is no file of "
                     f"{_settings(root, 'formats', '*').parent}; there are {', '.join(known)}"
                 )
-        for name, language in self.languages.items():
-            if unknown := sorted(set(profile.survey.personas) - {"none", *language.personas}):
-                raise ConfigError(
-                    f"profile '{profile.name}': field 'survey.personas': '{unknown[0]}' is not worded in "
-                    f"{_settings(root, 'languages', name)}; there are none, {', '.join(language.personas)}"
-                )
 
     @property
     def runs(self) -> Path:

@@ -247,18 +247,21 @@ class RatingRules(Strict):
 
 
 class Survey(Strict):
-    """Which items are asked, in whose wording, as whom, and how an answer is read."""
+    """Which items are asked, in whose wording and orders, how an answer is read, and what the ceiling control is taught."""
 
     items: Literal["core", "all"]
     wording: Literal["ours", "file"]
-    personas: list[str]
-    readouts: list[Literal["label", "text", "generated"]]
+    # Label, whole text after the list of options, whole text without a list, and the model's own words.
+    readouts: list[Literal["label", "text", "unlisted", "generated"]]
+    # Orders of the options: every one (rotations and the reverse), or ascending and descending alone.
+    orders: Literal["all", "pair"]
     # Items of what is checked on a sample alone: refusals and generated answers.
     sample_items: Count
     generated_tokens: Count
     batch_tokens: Count
     # Items of the high-tension set where the run has enough.
     high_tension: Count
+    taught: Taught
 
     @field_validator("readouts")
     @classmethod
@@ -266,6 +269,14 @@ class Survey(Strict):
         if "label" not in readouts:
             raise ValueError("'label' is the read-out that the others are compared with and cannot be left out")
         return readouts
+
+
+class Taught(Strict):
+    """The ceiling control: an adapter taught a country's shares of half of the items. Questions are in an optimiser step all at once."""
+
+    steps: Count
+    batch: Count
+    learning_rate: Positive
 
 
 class Stats(Strict):

@@ -15,6 +15,11 @@ FOREIGN = "control_foreign"
 # SFT on the culture's own norms, cut to the cues and lengths of the lists that `control_other_culture` is taught: trained beside it, so
 # that the difference between the two is the culture and not the size.
 SAME_SIZE = "sft_same_size"
+# Positive controls of the survey: can the answers be moved at all? The untuned model asked as a person from the country; and an adapter
+# taught the country's shares of half of the items (TAUGHT_HALVES), asked the other half.
+PERSONA, SURVEY_TAUGHT = "persona", "survey_taught"
+POSITIVE = (PERSONA, SURVEY_TAUGHT)
+TAUGHT_HALVES = (f"{SURVEY_TAUGHT}_a", f"{SURVEY_TAUGHT}_b")
 # What stages are called in whatever is shown; files hold the codes.
 NAMES = {
     "human": "people", "human_top5": "people's five strongest", "human_half": "half of the people", "other_country": "the other country",
@@ -60,10 +65,10 @@ def name_notebook(stage: str) -> str:
 
     Examples
     --------
-    >>> name_notebook("rloo"), name_notebook("control_shuffled")
-    ('03_ppo', '02_sft')
+    >>> name_notebook("rloo"), name_notebook("control_shuffled"), name_notebook("survey_taught_a")
+    ('03_ppo', '02_sft', '05_wvs_survey')
     """
-    return "03_ppo" if stage in PREFERENCE else "02_sft"
+    return "05_wvs_survey" if stage in TAUGHT_HALVES else "03_ppo" if stage in PREFERENCE else "02_sft"
 
 
 def list_contrasts(cfg: Config) -> list[tuple[str, str]]:

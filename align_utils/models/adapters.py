@@ -136,7 +136,8 @@ def complete_steps(
     unfinished = [key for key, step in steps.items() if not find_step(step.folder, step.settings)]
     if not unfinished:
         return
-    wanted = dict.fromkeys(state for state in (steps[key].state for key in unfinished) if state)
+    states = (steps[key].state for key in unfinished)
+    wanted = dict.fromkeys(state for state in states if state and state[0] in cfg.cultures)
     model, tokenizer, adapters = load_states(cfg, name, seed, wanted)
     for key in progress(unfinished, desc=desc, unit=unit):
         step = steps[key]

@@ -126,13 +126,12 @@ def build_survey_prompt(
     """A survey question with its options in one order; labels 1..n name the places, not the codes.
 
     Options whose text is a bare numeral (inner points of a ten-point scale) are shown as the label alone. `lead` stands in the
-    place of the language's `answer_lead`. Such a question is followed by the language's `steps_hint`.
+    place of the language's `answer_lead`. Such a question is followed by the language's `steps_hint`. An empty `order` shows no list.
     """
     hint = language.steps_hint if any(option.isdigit() for option in options) else ""
     lines = []
     for place, index in enumerate(order, start=1):
         text = "" if options[index].isdigit() else options[index]
         lines.append(language.option_line.format(label=place, text=text).rstrip())
-    return language.survey_prompt.format(
-        persona=persona, question=question + hint, options="\n".join(lines), lead=lead or language.answer_lead
-    )
+    form = language.survey_prompt if order else language.survey_prompt.replace("{options}\n", "")
+    return form.format(persona=persona, question=question + hint, options="\n".join(lines), lead=lead or language.answer_lead)

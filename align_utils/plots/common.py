@@ -20,7 +20,7 @@ COLOURS = {
     "sft": "#E69F00", "ppo": "#D55E00", "rloo": "#0072B2", "grpo": "#6A3D9A",
     "graph": "#332288", "sft_graph": "#AA4499", "sft_same_size": "#DDCC77",
     "control_shuffled": "#B0B0B0", "control_other_culture": "#8C6D31", "control_foreign": "#6B8E23",
-    "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
+    "persona": "#56B4E9", "survey_taught": "#117733", "frequency": "#009E73", "chance": "#CC79A7", "us": "#0072B2", "cn": "#882255", "uniform": "#CC79A7",
 }  # fmt: skip
 # Cultures beside these two take theirs from here (Tol's muted palette), in the order of their names.
 OTHER_CULTURES = ("#117733", "#CC6677", "#88CCEE", "#999933", "#AA4499", "#DDCC77")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import list_asked
-from align_utils.models.adapters import Step, complete_steps, describe_step
+from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked
+from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
-from align_utils.store.steps import hash_settings, progress, save_frame
+from align_utils.store.steps import hash_settings, progress, read_frame, save_frame
 from align_utils.survey.answers import ANSWERER, add_priors, tabulate_answers
 from align_utils.survey.human import Human, load_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
@@ -24,14 +26,27 @@ from align_utils.survey.servers import ask_baselines
 SURVEY_VERSION = 3
 # The step that asks the items without an order, by label.
 NOMINAL = "label_nominal"
+# Steps that ask a positive control by a read-out: the untuned model in the countries' personas, or a taught adapter the other half.
+CONTROL = "control_"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
+# Beside a taught adapter: the questions of its half.
+TAUGHT = "questions.csv"
 # Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
 # that the same text has after the bare lead, without a question (pointwise mutual information).
-TEXT_READINGS = ("text_sum", "text_tokens", "text_characters", "text_pmi")
+TEXT_READINGS = ("sum", "tokens", "characters", "pmi")
+
+
+def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
+    """The profile's items that people of every culture answered (`choose_items`), with those that the map alone uses; and the people."""
+    wanted = choose_items(cfg, nominal=True)
+    people = load_human(cfg, wanted)
+    return wanted[wanted["question"].isin(set(people.shares["question"]))], people
 
 
 def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
+
+    The ceiling control's adapters (`training.teach_survey`) must be there: MissingInput otherwise.
 
     Returns
     -------
@@ -40,44 +55,62 @@ def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     people : Human
         `load_human`.
     """
-    wanted = choose_items(cfg, nominal=True)
-    people = load_human(cfg, wanted)
-    items = wanted[wanted["question"].isin(set(people.shares["question"]))]
+    items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_survey(cfg, model, items)
-    print(*ask_baselines(cfg, items), f"{len(items)} of {len(wanted)} items have sound answers from every country.", sep="\n")
+    print(*ask_baselines(cfg, items), f"{len(items)} items have sound answers from every country.", sep="\n")
     return items, people
 
 
 def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
-    """Ask the base model and every adapter of the run, of every seed, all items in all orders, by every read-out of the profile.
+    """Ask the base model and every adapter of the run, of every seed, all items, by every read-out of the profile.
 
     Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the
     map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked or not.
+    With the profile's seed the positive controls are asked, by every read-out but `generated`: the untuned model as a person from each
+    country (stage `persona`, the country's culture as its adapter), and the adapters of `training.teach_survey`, each what it was not taught
+    (stage `survey_taught`).
 
     `name` is a model of the profile, `items` are from `choose_items`. Returns `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the
     read-out `generated` also `<model>_generated.parquet` (`write_answers`).
     """
-    ordered = items["kind"] == "ordered"
-    asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, items[ordered]))
-    if not ordered.all():
-        asked[NOMINAL] = list_questions(cfg, items[~ordered])
+    ordered = items[items["kind"] == "ordered"]
+    asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, ordered))
+    if len(ordered) < len(items):
+        asked[NOMINAL] = list_questions(cfg, items[items["kind"] != "ordered"])
+    untuned = ("none", "zero_shot")
+    controls = {untuned: list_questions(cfg, ordered, personas=[*cfg.cultures])}
+    for culture, half in product(cfg.cultures, TAUGHT_HALVES):
+        taught = set(read_frame(find_adapter(cfg, name, culture, half) / TAUGHT, made_by="05_wvs_survey")["question"])
+        controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
+
+    def find(state: tuple, key: str) -> list[Question]:
+        questions = controls[state] if key.startswith(CONTROL) else asked[key]
+        if key.removeprefix(CONTROL) != "unlisted":
+            return questions
+        return [replace(q, open_prompt=q.bare_prompt) for q in questions if q.order == tuple(sorted(q.order))]
 
     def make(key: tuple, model, tokenizer, work: Path) -> None:
-        save_frame(read_answers(cfg, model, tokenizer, asked[key[1]], key[1]), work / "answers.parquet")
+        save_frame(read_answers(cfg, model, tokenizer, find(*key), key[1]), work / "answers.parquet")
 
     scored, written = [], []
     for seed in cfg.seeds:
         own = seed == cfg.profile.seed
-        states = [("none", "zero_shot")] * own + [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
-        steps = {(state, key): _describe(cfg, name, state, key, asked[key], seed) for state in states for key in asked}
+        states = [untuned] * own + [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
+        scored_alike = [f"{CONTROL}{readout}" for readout in cfg.profile.survey.readouts if readout != "generated"]
+        wanted = [*product(states, asked), *product(controls if own else (), scored_alike)]
+        steps = {(state, key): _describe(cfg, name, state, key, find(state, key), seed) for state, key in wanted}
         remedy = "lower survey.batch_tokens in the profile"
         complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)
         for ((adapter, stage), key), step in steps.items():
             frame = pd.read_parquet(step.folder / "answers.parquet")
             if frame.empty:  # no question has texts to read
                 continue
-            frame = frame.assign(model=name, adapter=adapter, stage=stage, seed=seed)
+            frame = frame.assign(
+                model=name, adapter=adapter, stage=SURVEY_TAUGHT if stage in TAUGHT_HALVES else stage, seed=seed
+            )
+            if key.startswith(CONTROL) and adapter == "none":
+                frame = frame.assign(adapter=frame["persona"], stage=PERSONA, persona="none")
             (written if key == "generated" else scored).append(frame)
     frame = add_priors(pd.concat(scored, ignore_index=True), items)
     paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
@@ -89,10 +122,10 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
 
 def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> Step:
     survey, more = cfg.profile.survey, {}
-    if readout in {"label", NOMINAL}:
+    if readout in {"label", NOMINAL, CONTROL + "label"}:
         used = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
         refusals = {language.name: language.refusals for language in cfg.languages.values()}
-        more = {"refusals": refusals, "sample_items": survey.sample_items}
+        more = {} if readout.startswith(CONTROL) else {"refusals": refusals, "sample_items": survey.sample_items}
     else:
         used = [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked]
         if readout == "generated":
@@ -109,10 +142,11 @@ def read_answers(cfg: Config, model, tokenizer, asked: Sequence[Question], reado
     """The answers of whoever the model is at present, by one read-out."""
     if readout == "generated":
         return write_answers(cfg, model, tokenizer, asked)
-    if readout == "text":
-        return score_options(cfg, model, tokenizer, asked).assign(refusal_mass=np.nan)
+    if (kind := readout.removeprefix(CONTROL)) in {"text", "unlisted"}:
+        frame = score_options(cfg, model, tokenizer, asked)
+        return frame if frame.empty else frame.assign(readout=f"{kind}_" + frame["readout"], refusal_mass=np.nan)
     scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
-    refusals = score_refusals(cfg, model, tokenizer, asked)
+    refusals = {} if readout.startswith(CONTROL) else score_refusals(cfg, model, tokenizer, asked)
     frame = tabulate_answers(asked, scores).assign(readout="label")
     keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
     return frame.assign(refusal_mass=[refusals.get(key, np.nan) for key in keys])

@@ -44,6 +44,8 @@ SHARES = schema.DataFrameSchema({
 })  # fmt: skip
 # Shares rounded to 0.01 may miss 1 by their rounding; more means that options are missing (a copy that was damaged on the way).
 SUM_LOW, SUM_HIGH = 0.97, 1.03
+# Down to here they are made to sum to 1 where every code of the scale is there, and counted: what was lost is no option.
+SUM_LEAST = 0.94
 # What the survey's files are named, in order of preference (a file a country comes after the first), and what they hold.
 KINDS = {"respondents": "*WVS_Cross-National_Wave_7*.csv", "shares": "distributions*.csv", "opinions": "global_opinions*.csv"}
 TURNED = "the release with inverted scales; take the CSV without 'inverted' in its name"
@@ -115,13 +117,15 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
         notes += repairs
     shares = shares.reindex(columns=["question", "country", "answer", "share", "n", "n_effective"])
     given = {key: list(part.itertuples()) for key, part in shares.groupby(["question", "country"], sort=False)}
-    kept, rejected = [], [("(file)", note) for note in notes]
+    kept, rejected, mended = [], [("(file)", note) for note in notes], []
     for item in items.itertuples():
         found = {country: given.get((item.question, country), []) for country in names}
         absent = "" if any(found.values()) else f"not in {paths[0].name}"
         if reason := refused.get(item.question) or absent or _judge_item(found, item):
             rejected.append((item.question, reason))
             continue
+        if any(_add_up(rows) < SUM_LOW for rows in found.values()):
+            mended.append(item.question)
         for country, culture in cultures:
             mass = dict.fromkeys(item.codes, 0.0)
             for row in found[country]:
@@ -134,6 +138,9 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
         told = sorted(rejected[len(notes) :], key=lambda row: row[1].startswith("not in "))
         first = f" (of {told[0][0]}: {told[0][1]})" if told else ""
         raise DataError(f"{paths[0]}: none of our {len(items)} items is usable in all of {', '.join(names)}{first}")
+    if mended:
+        told = f"{len(mended)} items whose shares sum to {SUM_LEAST} or more and below {SUM_LOW}, every code among them"
+        rejected.append(("(file)", f"{told}: made to sum to 1 ({', '.join(mended)})"))
     shares = SHARES.validate(pd.DataFrame(kept, columns=list(SHARES.columns)))
     return Human(shares, people, pd.DataFrame(rejected, columns=["question", "reason"]))
 
@@ -186,11 +193,11 @@ def _judge_item(found: dict[str, list], item: tuple) -> str:
     for country, rows in found.items():
         if not rows:
             return f"no answers from {country}"
-        total = round(sum(row.share for row in rows), 6)  # shares have two decimals: 0.97 must not fail by a float
-        if not SUM_LOW <= total <= SUM_HIGH:
-            return f"shares of {country} sum to {total:.2f}"
+        total = _add_up(rows)
         seen = {item.recode.get(row.answer, row.answer) for row in rows} - set(item.drop)
         expected = set(item.codes)
+        if not (SUM_LEAST if seen == expected else SUM_LOW) <= total <= SUM_HIGH:
+            return f"shares of {country} sum to {total:.2f}"
         if seen - expected:
             return f"{country} has codes {sorted(seen - expected)} outside the scale"
         if not sum(row.share for row in rows if row.answer not in item.drop) > 0:
@@ -200,6 +207,10 @@ def _judge_item(found: dict[str, list], item: tuple) -> str:
         if pd.isna(rows[0].n) and len(seen) < len(expected):
             return f"{country} lacks codes {sorted(expected - seen)}"
     return ""
+
+
+def _add_up(rows: list) -> float:
+    return round(sum(row.share for row in rows), 6)  # shares have two decimals: 0.97 must not fail by a float
 
 
 # Shares by country, and GlobalOpinionQA.

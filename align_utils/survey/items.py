@@ -235,6 +235,8 @@ class Question:
     open_prompt: str = ""
     options: tuple[str, ...] = ()
     forms: tuple[str, ...] = (" ", "")
+    # The same question for an answer in words, without its list of options.
+    bare_prompt: str = ""
 
     @property
     def worded(self) -> bool:
@@ -247,22 +249,41 @@ class Question:
         return self.language, self.persona, self.question
 
 
-def list_questions(cfg: Config, items: pd.DataFrame) -> list[Question]:
-    """Everything the profile asks: languages x personas x items x option orders (`prompts.list_orders`)."""
+def halve_items(items: pd.DataFrame, *, seed: int) -> pd.Series:
+    """Half ('a' or 'b') of every item, by its `question`: each topic's items, shuffled, are dealt out in turns, so that halves balance.
+
+    >>> frame = pd.DataFrame({"question": list("stuvw"), "topic": ["x", "x", "x", "y", "y"]})
+    >>> frame["topic"].groupby(halve_items(frame, seed=0).to_numpy()).value_counts().max()
+    2
+    """
+    shuffled = items.sample(frac=1, random_state=seed).sort_values("topic", kind="stable")["question"]
+    halves = pd.Series(np.resize(["a", "b"], len(shuffled)), index=shuffled.to_list(), name="half")
+    return halves.reindex(items["question"])
+
+
+def list_questions(cfg: Config, items: pd.DataFrame, *, personas: Sequence[str] = ("none",)) -> list[Question]:
+    """Everything that is asked: languages x personas x items x option orders (`prompts.list_orders`, or its first and last).
+
+    A persona that a language has no words for is not asked in it.
+    """
     asked = []
     for language in cfg.languages.values():
-        for persona in cfg.profile.survey.personas:
+        for persona in personas:
+            if persona != "none" and persona not in language.personas:
+                continue
             told = "" if persona == "none" else language.personas[persona]
             for item in items.to_dict("records"):
                 text, labels = item[f"text_{language.name}"], item[f"labels_{language.name}"]
-                for order in list_orders(len(labels), numeric=any(label.isdigit() for label in labels)):
+                orders = list_orders(len(labels), numeric=any(label.isdigit() for label in labels))
+                bare = build_survey_prompt(language, text, labels, [], persona=told, lead=language.text_lead)
+                for order in orders if cfg.profile.survey.orders == "all" else (orders[0], orders[-1]):
                     closed, opened = (
                         build_survey_prompt(language, text, labels, order, persona=told, lead=lead)
                         for lead in (language.answer_lead, language.text_lead)
                     )
                     asked.append(Question(
                         item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
-                        tuple(labels[index] for index in order), tuple(language.answer_forms),
+                        tuple(labels[index] for index in order), tuple(language.answer_forms), bare,
                     ))  # fmt: skip
     return asked
 

@@ -1,4 +1,4 @@
-"""How far the answers moved toward a country, item by item; whether the norms moved them (controls and a rule); what could be seen."""
+"""How far the answers moved toward a country, item by item, beside the controls; and the smallest move that could be seen."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import pandas as pd
 from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import FOREIGN, PREFERENCE, TARGETS, find_state
+from align_utils.config.stages import FOREIGN, POSITIVE, TARGETS, find_state
 from align_utils.stats import add_holm, compare, count_flips, permute_signs, summarise
 from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
 SHIFT_KEYS = [*CELL, "toward"]
-# Controls of another culture's norms; the shuffled one keeps the culture's own words and breaks the pairing with the cue alone.
-WRONG_CULTURE = ("control_other_culture", FOREIGN)
 TOWARD = ("target", "other", "contrast")
 # References as if they were tuned models: how far is the way from the untuned model's answers to theirs?
 REFERENCE_SHIFTS = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
@@ -41,7 +39,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
         the culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
         moves the answers toward every country alike; cultures of one country have the first alone. Flatter answers
         are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
-        stages stand the foreign control where the profile names it (the other language's SFT adapter, seen from here), and what
+        stages stand the positive controls, the foreign control (the other language's SFT adapter, seen from here), and what
         the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the
         target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
     """
@@ -61,11 +59,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
         tuned.merge(base, on=keys, suffixes=("", "_base")),
         rows.merge(base, on=["question", "to"], suffixes=("", "_base")),
     ]
-    for culture in cfg.cultures if FOREIGN in cfg.profile.controls else []:
-        other, stage = find_state(cfg, culture, FOREIGN)
-        foreign = parts[0][(parts[0]["stage"] == stage) & (parts[0]["culture"] == other)]
-        parts.append(foreign.assign(culture=culture, stage=FOREIGN))
-    both = pd.concat(parts, ignore_index=True)
+    both = pd.concat([add_foreign(cfg, parts[0]), parts[1]], ignore_index=True)
     both = both[(both["to"] == both["culture"]) | (both["to"].map(country) != both["culture"].map(country))]
     both["shift"] = both["wasserstein_base"] - both["wasserstein"]
     both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
@@ -76,20 +70,38 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     return pd.concat([means.reset_index(), contrast], ignore_index=True).merge(items[["question", "topic"]])
 
 
+def add_foreign(cfg: Config, tuned: pd.DataFrame) -> pd.DataFrame:
+    """Rows of adapters (`culture, stage`), and below them the other language's SFT adapter as every culture's foreign control.
+
+    It costs nothing, as it was asked as its own culture's; a run of one language has none.
+    """
+    parts = [tuned]
+    several = len({culture.language for culture in cfg.cultures.values()}) > 1
+    for culture in cfg.cultures if several else []:
+        other, stage = find_state(cfg, culture, FOREIGN)
+        parts.append(tuned[(tuned["stage"] == stage) & (tuned["culture"] == other)].assign(culture=culture, stage=FOREIGN))
+    return pd.concat(parts, ignore_index=True)
+
+
 def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean shift of every stage, with intervals over items (and seeds, where several), p of random signs, and Holm.
 
-    `shifts` are those of `measure_shifts`; `bootstrap` is `cfg.bootstrap`. Returns SHIFT_KEYS, `value, low, high, n, p, p_holm`, in the
-    order of TOWARD; references are not tested. p is of so many resamples that it can be small enough for its family
+    `shifts` are those of `measure_shifts`; `bootstrap` is `cfg.bootstrap`. Returns SHIFT_KEYS, `value, low, high, n`, `smallest` (mean
+    shift that so many items of this spread show, `find_smallest`), `p, p_holm`, in the order of TOWARD; references and positive controls
+    are not tested. p is of so many resamples that it can be small enough for its family
     (`stats.count_flips`).
     """
     table = summarise(shifts, SHIFT_KEYS, "shift", unit="question", run="seed", **bootstrap)
-    means = _pick_trained(shifts).groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
+    means = shifts[~shifts["stage"].isin([*REFERENCE_SHIFTS.values(), *POSITIVE])]
+    means = means.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
     flips = count_flips(bootstrap["resamples"], means[SHIFT_KEYS].drop_duplicates(), FAMILY)
     tests = {
         key: permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
         for key, part in means.groupby(SHIFT_KEYS, sort=False)
     }
+    spreads = means.groupby(SHIFT_KEYS, sort=False)["shift"].agg(["std", "size"])
+    smallest = {key: find_smallest(row["std"], int(row["size"])) for key, row in spreads.iterrows()}
+    table["smallest"] = [smallest.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
     table["p"] = [tests.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
     return add_holm(table, FAMILY).sort_values(
         "toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True
@@ -115,10 +127,6 @@ def list_pairs(shifts: pd.DataFrame) -> list[tuple[str, str]]:
     stages = list(shifts["stage"].unique())
     controls = [stage for stage in stages if stage.startswith("control_")]
     return [(stage, control) for stage in TARGETS if stage in stages for control in controls]
-
-
-def _pick_trained(shifts: pd.DataFrame) -> pd.DataFrame:
-    return shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
 
 
 def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
@@ -158,57 +166,6 @@ def tabulate_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")
 
 
-def state_claims(table: pd.DataFrame, controls: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:
-    """For every adapter of the culture's own norms: may one say that these norms moved the answers? A rule, in words.
-
-    'These norms move the answers' asks for four things: the run has a control that was trained on wrong norms, and one of another
-    culture's (WRONG_CULTURE; the same one may be both); the shift toward the target has an interval above 0; so has the contrast
-    (target minus other); and against every control there is the paired difference toward the target has an interval above 0 and
-    Holm's p below `alpha`. With the shuffled control alone the rest carries a weaker sentence: 'these pairings of cue and response
-    move the answers'.
-
-    `table` and `controls` are from `summarise_shifts` and `compare_controls`. Returns CELL, `claimed` ('yes', 'pairings alone', 'no' or
-    'cannot be claimed'), `sentence`.
-    """
-    rows = []
-    controls = controls[controls["toward"] == "target"]
-    stages = controls["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])
-    controls = controls.assign(stage=stages[0], control=stages[1])
-    for key, part in table[table["stage"].isin(TARGETS)].groupby(CELL, sort=False):
-        cell, means = dict(zip(CELL, key, strict=True)), part.set_index("toward").reindex(TOWARD)
-        against = controls.merge(pd.DataFrame([cell]))
-        names, beaten = against["control"], (against["low"] > 0) & (against["p_holm"] < alpha)
-        target, contrast = (
-            f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in means.loc[["target", "contrast"]].itertuples()
-        )
-        reasons = []
-        if not means.loc["target", "low"] > 0:
-            reasons.append(f"the shift {target} is not above 0")
-        alone = bool(np.isnan(means.loc["contrast", "value"]))
-        if not alone and not means.loc["contrast", "low"] > 0:
-            reasons.append(f"no more toward the target than toward the other country, {contrast}")
-        if not beaten.all():
-            reasons.append(f"not above {', '.join(names[~beaten])}")
-        shown, why = f"move the answers: {target}, above {', '.join(names)}", "; ".join(reasons)
-        if alone or not set(names) - {FOREIGN}:
-            claimed, lacking = "cannot be claimed", "other country" if alone else "adapter trained alike on wrong norms"
-            text = f"that these norms move the answers cannot be claimed, as this run has no {lacking}"
-            text += f" (besides: {why})" if why else ""
-        elif reasons:
-            claimed, text = "no", f"not shown that these norms move the answers: {why}"
-        elif set(names) & set(WRONG_CULTURE):
-            claimed, text = "yes", f"these norms {shown}"
-        else:
-            claimed = "pairings alone"
-            text = f"these pairings of cue and response {shown}; that another culture's norms would not, this run has no control to show"
-        if cell["stage"] in PREFERENCE and len(names):
-            text += f" (the controls are trained as long as SFT, not as {cell['stage'].upper()})"
-        persona = "" if cell["persona"] == "none" else f", persona {cell['persona']}"
-        sentence = f"{cell['culture']} {cell['stage']}, asked in {cell['language']}{persona}: {text}."
-        rows.append({**cell, "claimed": claimed, "sentence": sentence})
-    return pd.DataFrame(rows, columns=[*CELL, "claimed", "sentence"])
-
-
 def find_power(effect: float, n: int) -> float:
     """Power at ALPHA of the two-sided paired t test for an effect (mean / sd of the differences, at least 0), of n >= 2 pairs.
 
@@ -234,16 +191,3 @@ def find_smallest(sd: float, n: int) -> float:
     # Power rises with the effect; at this upper end it is near 1 for any n.
     highest = (3 * stats.t.ppf(1 - ALPHA / 2, n - 1) + 5) / np.sqrt(n)
     return sd * float(optimize.brentq(lambda effect: find_power(effect, n) - POWER, 0, highest))
-
-
-def summarise_power(shifts: pd.DataFrame, *, size: int) -> pd.DataFrame:
-    """Per tuned answerer the spread of the per-item shifts, and the smallest mean shift that could have been seen.
-
-    `size` is a second number of items, that of the high-tension set. Returns SHIFT_KEYS (targets and contrasts), `value` (observed mean),
-    `sd` (over items), `n`, `smallest` (with all items), `size`, `smallest_of_size`; power 80 %, two-sided 5 %.
-    """
-    part = _pick_trained(shifts[shifts["toward"].isin(["target", "contrast"])])
-    means = part.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean()
-    table = means.groupby(SHIFT_KEYS, sort=False).agg(value="mean", sd="std", n="size").reset_index()
-    table["smallest"] = [find_smallest(sd, n) for sd, n in zip(table["sd"], table["n"], strict=True)]
-    return table.assign(size=size, smallest_of_size=[find_smallest(sd, size) for sd in table["sd"]])

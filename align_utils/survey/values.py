@@ -12,6 +12,7 @@ from align_utils.survey.answers import average_orders, load_answers
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
 from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
 from align_utils.survey.items import choose_items
+from align_utils.survey.power import measure_slopes, state_verdicts
 from align_utils.survey.shifts import compare_controls, measure_shifts, summarise_shifts
 
 
@@ -29,6 +30,8 @@ class Values:
     shifts: pd.DataFrame  # `shifts.measure_shifts`
     overall: pd.DataFrame  # `shifts.summarise_shifts`
     against: pd.DataFrame  # `shifts.compare_controls`
+    slopes: pd.DataFrame  # `power.measure_slopes`
+    verdicts: pd.DataFrame  # `power.state_verdicts`
     pair: Pair  # the two cultures that are compared
     ranked: pd.DataFrame  # `distances.rank_items`, with `rank, text_en, topic` and `kept`, how often an item is chosen again
     draws: pd.DataFrame  # `human.draw_choice`
@@ -53,6 +56,8 @@ def load_values(cfg: Config) -> Values:
     everyone = add_references(scaled, people.shares, split)
     distances = measure_distances(everyone, people.shares, split)
     shifts = measure_shifts(cfg, distances, items)
+    overall, against = summarise_shifts(shifts, **cfg.bootstrap), compare_controls(shifts, **cfg.bootstrap)
+    slopes = measure_slopes(cfg, scaled, people.shares, ordered)
     pair = pick_pair(cfg)
     draws = draw_choice(cfg, people, pair)
     ranked = rank_items(people.shares, pair, wanted=cfg.profile.survey.high_tension)
@@ -62,6 +67,6 @@ def load_values(cfg: Config) -> Values:
     return Values(
         items=items, people=people, halves=split, answers=load_answers(cfg), everyone=everyone,
         everything=add_references(averaged, everybody.shares, halves), distances=distances, shifts=shifts,
-        overall=summarise_shifts(shifts, **cfg.bootstrap), against=compare_controls(shifts, **cfg.bootstrap), pair=pair, ranked=ranked,
+        overall=overall, against=against, slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked,
         draws=draws, judged=judged, counts=count_aligned(judged, **cfg.bootstrap),
     )  # fmt: skip

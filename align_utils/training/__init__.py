@@ -18,6 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "compare_methods", "read_logs", "sum_times", "summarise_losses", "summarise_parts",
             "summarise_rewards",
         ],
-        "train": ["list_methods", "list_taught", "summarise_taught", "train_stage", "train_stages"],
+        "train": ["list_methods", "list_taught", "summarise_taught", "teach_survey", "train_stage", "train_stages"],
     },
 )  # fmt: skip

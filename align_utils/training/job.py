@@ -6,6 +6,7 @@ import math
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.notebook import NotebookProgressCallback
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import CriticFree, Language, Ppo, Sft
-from align_utils.config.stages import PREFERENCE
+from align_utils.config.settings import CriticFree, Language, Ppo, Sft, Taught
+from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES
 from align_utils.models.adapters import find_adapter
 from align_utils.models.load import hash_base, pick_device
 from align_utils.norms.split import CultureNorms
@@ -48,6 +49,7 @@ WATCHED = {
         "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
         "loss/value_avg": "value loss",
     },
+    "survey.taught": {"loss": "loss"},
     "critic_free": {"reward": "reward", "kl": "KL", "entropy": "entropy", "loss": "loss"},
 }  # fmt: skip
 # While one checkpoint is written and sealed, the one before it must still be there.
@@ -56,7 +58,8 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of one model and culture with one seed; `own` are the norms that it is taught (a control's are wrong on purpose)."""
+    """A stage of one model and culture with one seed; `own` are the norms that it is taught (a control's are wrong on purpose)
+    or, of the survey's ceiling control, its lesson (`taught.Lesson`)."""
 
     cfg: Config
     model: str
@@ -93,12 +96,14 @@ class Job:
     @property
     def section(self) -> str:
         """The profile's section for this stage."""
+        if self.stage in TAUGHT_HALVES:
+            return "survey.taught"
         return ("ppo" if self.stage == "ppo" else "critic_free") if self.stage in PREFERENCE else "sft"
 
     @property
-    def settings(self) -> Sft | Ppo | CriticFree:
+    def settings(self) -> Sft | Ppo | CriticFree | Taught:
         """What that section holds."""
-        return getattr(self.cfg.profile, self.section)
+        return attrgetter(self.section)(self.cfg.profile)
 
     def describe(self) -> dict:
         """Everything the adapter depends on: the key under which it is stored.
@@ -107,6 +112,11 @@ class Job:
         from the last checkpoint. A preference stage without its SFT adapter raises MissingInput.
         """
         profile, language = self.cfg.profile, self.language
+        if self.section == "survey.taught":
+            return self.own.control | {
+                "base": hash_base(self.cfg.models[self.model], seed=profile.seed), "culture": self.culture, "seed": self.seed,
+                "taught": self.settings.model_dump(), "lora": profile.lora.model_dump(),
+            }  # fmt: skip
         key = self.own.control | {
             "version": SFT_VERSION, "base": hash_base(self.cfg.models[self.model], seed=profile.seed), "culture": self.culture,
             "norms": hash_file(self.own.path), "cues": hash_settings(self.own.cues), "seed": self.seed,

@@ -15,16 +15,18 @@ from transformers import set_seed
 
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
-from align_utils.config.stages import PREFERENCE, list_trained
+from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
 from align_utils.models.adapters import choose
 from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
 from align_utils.store.ledger import note_made
 from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, save_frame
+from align_utils.survey.ask import choose_answered
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
 from align_utils.training.sft import count_passes, fine_tune
+from align_utils.training.taught import list_lessons, teach
 
 
 def train_stage(
@@ -55,7 +57,25 @@ def train_stage(
         the processes; a loss, reward or weight that ceases to be finite; or memory or disk run out.
     """
     own = _find_taught(cfg, culture, stage, people)
-    job = Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed)
+    return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
+
+
+def teach_survey(cfg: Config) -> dict[tuple[str, str, str], Path]:
+    """Train the survey's ceiling control for every model and culture of the profile, unless it is stored already.
+
+    Each culture has two adapters, each taught its country's shares of half of the items with an order (topics balanced); `survey.ask_run`
+    asks each the other half. Returns the adapters' folders by (model, culture, stage), with `log.csv` (`taught.teach`); raises what
+    `train_stage` does, and a DataError where the human file cannot be read.
+    """
+    items, people = choose_answered(cfg)
+    lessons = list_lessons(cfg, items, people.shares)
+    return {
+        (model, *cell): _complete(Job(cfg, model, *cell, own, cfg.profile.seed))
+        for model, (cell, own) in product(cfg.models, lessons.items())
+    }
+
+
+def _complete(job: Job) -> Path:
     key = job.describe()
     if not find_step(job.folder, key):
         _train(job, key)
@@ -78,8 +98,11 @@ def _train(job: Job, key: dict) -> None:
             raise TrainingError(f"culture '{job.culture}': {there}")
         if job.section == "critic_free":
             remedy = f", or critic_free.cues (now {settings.cues}), whose lists are drawn together"
-    rows = settings.device_batch or settings.episodes
-    remedy = f"lower {job.section}.device_batch in the profile (now {rows}){remedy}"
+    if job.stage in TAUGHT_HALVES:
+        train, remedy = teach, f"lower survey.taught.batch in the profile (now {settings.batch})"
+    else:
+        rows = settings.device_batch or settings.episodes
+        remedy = f"lower {job.section}.device_batch in the profile (now {rows}){remedy}"
     with share_step(job.folder, key, remedy=remedy) as work:
         set_seed(job.seed)
         model, tokenizer = load_base(job.cfg.models[job.model], seed=job.seed)

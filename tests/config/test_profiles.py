@@ -86,10 +86,6 @@ def test_sample_profiles_never_look_at_real_files(tmp_path, monkeypatch):
         ({"cultures": ["us", "odd"]}, ["odd.yaml: field 'norms.format': 'none' is no file of", "swow-balanced"]),
         ({"models": ["gpt-9"]}, ["gpt-9.yaml", "tiny"]),
         ({"models": ["tiny", "qwen2.5-7b-4bit"]}, ["tiny (transformers), qwen2.5-7b-4bit (unsloth): one backend a profile"]),
-        (
-            {"survey": {"personas": ["none", "mars"]}},
-            ["survey.personas", "'mars' is not worded in", "languages/en.yaml; there are none, us, cn"],
-        ),
         ({"extends": "broken"}, ["broken.yaml", "extends", "circle"]),
         ({"extends": "nowhere"}, ["nowhere.yaml", "smoke"]),
         ("seed: [1, 2\ndata: sample\n", ["broken.yaml", "line 2"]),

@@ -32,11 +32,14 @@ def observe(contents, priors, *, numeric=False):
 
 def test_every_question_is_asked_once_and_a_persona_stands_before_it(cfg):
     items = load_items(cfg.root / "data" / "survey")
-    asked = list_questions(cfg, items.query("question in ['Q2', 'Q48']"))
-    assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
-    survey = cfg.profile.survey.model_copy(update={"personas": ["none", "cn"]})
+    survey = cfg.profile.survey.model_copy(update={"orders": "all"})
     mine = config.Config(cfg.profile.model_copy(update={"survey": survey}), cfg.root, cfg.data_dir)
-    asked = list_questions(mine, items.query("question == 'Q2'"))
+    pairs = list_questions(cfg, items.query("question == 'Q2'"))
+    assert [q.order for q in pairs if q.language == "en"] == [(0, 1, 2, 3), (3, 2, 1, 0)]
+    assert len({q.bare_prompt for q in pairs}) == 2 and not any(q.options[0] in q.bare_prompt for q in pairs)
+    asked = list_questions(mine, items.query("question in ['Q2', 'Q48']"))
+    assert len(asked) == 2 * (5 + 2) and len({q.prompt for q in asked}) == len(asked)
+    asked = list_questions(mine, items.query("question == 'Q2'"), personas=["none", "cn", "mars"])
     plain, told = ([q for q in asked if q.persona == persona] for persona in ("none", "cn"))
     words = {name: language.personas["cn"] for name, language in cfg.languages.items()}
     assert [words[q.language] + q.prompt for q in plain] == [q.prompt for q in told]

@@ -1,5 +1,7 @@
 """Read-outs of the survey: written forms, refusals, whole texts and greedy answers, against plain uncached loops."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language,
     tokens = [len(tiny[1](q.open_prompt + text)["input_ids"]) - len(tiny[1](q.open_prompt)["input_ids"]) for text in texts[0]]
     expected = [slow, slow / tokens, slow / [len(option) for option in q.options], slow - bare]
     shares = survey_ask.share_texts(rows[0], q.options, bare)
-    for name, values in zip(["text_sum", "text_tokens", "text_characters", "text_pmi"], expected, strict=True):
+    for name, values in zip(survey_ask.TEXT_READINGS, expected, strict=True):
         assert shares[name] == pytest.approx(np.exp(values) / np.exp(values).sum(), rel=1e-3)
 
 
@@ -170,17 +172,29 @@ def test_a_read_out_never_goes_without_the_label(cfg):
 
 
 def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
-    wanted = {"readouts": ["label", "text", "generated"], "sample_items": 2}
+    wanted = {"readouts": ["label", "text", "unlisted", "generated"], "sample_items": 2, "orders": "all"}
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
     mine = config.Config(profile, copy_project(tmp_path), cfg.data_dir)
     monkeypatch.setattr(adapters, "load_states", lambda *_: (*tiny, {}))
     monkeypatch.setattr(survey_ask, "list_asked", lambda *_: ())
     items = survey_items.load_items(cfg.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
+    halves = survey_items.halve_items(items, seed=mine.profile.seed)
+    for culture, half in product(mine.cultures, "ab"):
+        folder = adapters.find_adapter(mine, "tiny", culture, f"survey_taught_{half}")
+        steps.save_frame(halves[halves == half].rename_axis("question").reset_index(), folder / survey_ask.TAUGHT)
+    states, describe = {}, survey_ask._describe
+
+    def note(cfg, name, state, readout, asked, seed):
+        states.setdefault(state, set()).update(q.question for q in asked)
+        return describe(cfg, name, state, readout, asked, seed)
+
+    monkeypatch.setattr(survey_ask, "_describe", note)
     paths = survey_ask.ask_survey(mine, "tiny", items)
     label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
     sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
     assert sums.to_numpy() == pytest.approx(1)
-    assert set(every["readout"]) == {"label", *survey_ask.TEXT_READINGS} and set(label["readout"]) == {"label"}
+    texts = [f"{form}_{name}" for form in ("text", "unlisted") for name in survey_ask.TEXT_READINGS]
+    assert set(every["readout"]) == {"label", *texts} and set(label["readout"]) == {"label"}
     # Q48 has ten points, of which eight have no words: no text to read.
     assert set(label["question"]) == {"Q2", "Q48", "Q66"} and set(every.loc[every["readout"] != "label", "question"]) == {
         "Q2",
@@ -193,11 +207,27 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     written = answers.load_generated(mine)
     assert len(paths) == 2 and len(written) == 2 * 2 and written["place"].between(0, 4).all()
     table = answers.compare_readouts(every, written)
-    assert list(table["readout"].unique()) == [*survey_ask.TEXT_READINGS, "generated"]
-    text = every.query("readout == 'text_pmi' and language == 'zh' and question == 'Q2' and order == 0")["probability"]
+    assert list(table["readout"].unique()) == [*texts, "generated"]
+    text = every.query(
+        "readout == 'text_pmi' and language == 'zh' and question == 'Q2' and order == 0 and stage == 'zero_shot'"
+    )["probability"]
     gain = [
         read_plainly(*tiny, asked.open_prompt, t) - read_plainly(*tiny, mine.languages["zh"].text_lead, t)
         for t in asked.options
     ]
     assert text.to_numpy() == pytest.approx(np.exp(gain) / np.exp(gain).sum(), rel=1e-3)
-    assert (answers.describe_readouts(every)["refusal mass"].notna() == [True] * 2 + [False] * 8).all()
+    # Without a list the options are asked once, in their own order.
+    alone = every.query("readout == 'unlisted_sum' and language == 'zh' and question == 'Q2' and stage == 'zero_shot'")
+    slow = np.exp([read_plainly(*tiny, asked.bare_prompt, t) for t in asked.options])
+    assert alone["order"].tolist() == [0] * 4 and alone["probability"].to_numpy() == pytest.approx(slow / slow.sum(), rel=1e-3)
+    # The untuned model as a person from each country; each taught adapter the half that it was not taught.
+    controls = label.query("stage == 'persona'")
+    assert set(controls["adapter"]) == {"us", "cn"} and set(controls["persona"]) == {"none"}
+    assert set(controls["question"]) == {"Q2", "Q48", "Q66"}
+    assert set(states) == {("none", "zero_shot"), *((c, f"survey_taught_{h}") for c in ("us", "cn") for h in "ab")}
+    for (_, stage), questions in states.items():
+        if stage != "zero_shot":
+            assert questions == {q for q in items["question"] if halves[q] != stage[-1]}
+    assert set(label.query("stage == 'survey_taught'")["question"]) == {"Q2", "Q48", "Q66"}
+    quality = answers.describe_readouts(every).query("stage == 'zero_shot'")
+    assert (quality["refusal mass"].notna() == (quality["readout"] == "label")).all()

@@ -7,13 +7,14 @@ from surveys import make_answers
 
 from align_utils import config, stats
 from align_utils.config import stages
-from align_utils.survey import aligned, distances, paper, shifts, styles
+from align_utils.survey import aligned, distances, paper, power, shifts, styles
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
 from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
 
 ITEMS = [f"Q{number}" for number in range(1, 41)]
 TOPICS = pd.DataFrame({"question": ITEMS, "topic": ["odd", "even"] * 20, "text_en": "?"})
+SCALED = TOPICS.assign(scale="two", codes=[[1, 2]] * 40)
 SEEDS = (11, 7)
 
 
@@ -57,7 +58,7 @@ def measure(cfg, *given, human=HUMAN, ranked=RANKED, pair=("us", "cn")):
 
 def test_shift_contrast_and_references_worked_by_hand(run):
     found, _ = measure(run(), answer("none", "zero_shot", 0.5), answer("cn", "sft", 0.4))
-    means = found.groupby(["stage", "toward"])["shift"].mean()
+    means = found[found["culture"] == "cn"].groupby(["stage", "toward"])["shift"].mean()
     # d(base, cn) = 0.3, d(sft, cn) = 0.2; d(base, us) = 0.4, d(sft, us) = 0.5.
     assert means["sft", "target"] == pytest.approx(0.1) and means["sft", "other"] == pytest.approx(-0.1)
     assert means["sft", "contrast"] == pytest.approx(0.2)
@@ -66,7 +67,8 @@ def test_shift_contrast_and_references_worked_by_hand(run):
     # Two halves of 500 differ by the mean size of a normal deviate with variance 2 p (1 - p) / 500.
     apart = np.sqrt(2 / np.pi) * np.sqrt(2 * 0.2 * 0.8 / 500)
     assert means["human_half", "target"] == pytest.approx(0.3 - apart, abs=0.006)
-    assert set(found["culture"]) == {"cn"} and ("other_country", "other") not in means.index
+    assert ("other_country", "other") not in means.index
+    assert set(found.loc[found["culture"] == "us", "stage"]) == {"control_foreign"}, "seen from there it is the other culture's"
 
 
 def test_personas_are_told_apart_in_every_table(run):
@@ -85,8 +87,6 @@ def test_personas_are_told_apart_in_every_table(run):
     wide = shifts.tabulate_items(found, TOPICS).set_index("question")
     assert wide.loc["Q1", ["cn ppo en none", "cn ppo en cn"]].tolist() == pytest.approx([0.0, 0.1])
     assert wide.loc["Q1", "cn other_country en cn"] == pytest.approx(0.3 - 0.7)
-    claims = shifts.state_claims(table, shifts.compare_controls(found, **cfg.bootstrap))
-    assert claims["persona"].tolist() == ["none", "cn"] and "persona cn" in claims["sentence"].iloc[1]
 
 
 def test_what_flattens_moves_toward_both_and_has_no_contrast(run):
@@ -102,64 +102,28 @@ def test_what_flattens_moves_toward_both_and_has_no_contrast(run):
     assert row.loc["contrast", "value"] == pytest.approx((2 * np.maximum(0, 0.9 - (start - 0.04))).mean())
 
 
-def claim(cfg, **moves):
-    """Claims and controls where each stage of cn moves so far; a value of us is its SFT adapter's."""
+def test_every_method_with_a_reward_is_held_against_every_control(run, cfg):
+    assert set(stages.list_trained(cfg)) - {*cfg.profile.controls, stages.SAME_SIZE} == set(stages.TARGETS)
     rng = np.random.default_rng(1)
     given = [answer("none", "zero_shot", rng.uniform(0.45, 0.55, 40))]
-    for name, move in moves.items():
-        state = ("us", "sft") if name == "us" else ("cn", name)
-        given.append(answer(*state, np.clip(rng.normal(0.5 - move, 0.02, 40), 0, 1)))
-    found, _ = measure(cfg, *given)
-    controls = shifts.compare_controls(found, **cfg.bootstrap)
-    claims = shifts.state_claims(shifts.summarise_shifts(found, **cfg.bootstrap), controls)
-    return claims[claims["culture"] == "cn"].set_index("stage"), controls[controls["culture"] == "cn"]
-
-
-@pytest.mark.parametrize(
-    ("moves", "claimed", "said", "unsaid"),
-    [
-        ({"sft": 0.1, "control_shuffled": 0.0, "control_other_culture": 0.02}, "yes", "these norms move the answers: +0.1", "not"),
-        ({"sft": 0.1, "control_shuffled": 0.1, "control_other_culture": 0.0}, "no", "not above control_shuffled", "other_culture"),
-        ({"sft": 0.1, "control_shuffled": 0.0}, "pairings alone", "these pairings of cue and response move the answers", "these norms"),
-        ({"sft": -0.1, "control_shuffled": -0.3}, "no", "is not above 0", "not above control"),  # above the control, yet away
-        ({"sft": 0.1}, "cannot be claimed", "no adapter trained alike", "besides"),
-    ],
-)  # fmt: skip
-def test_the_sentence_is_said_only_above_every_control(run, moves, claimed, said, unsaid):
-    claims, controls = claim(run(), **moves)
-    row = claims.loc["sft"]
-    assert row["claimed"] == claimed and said in row["sentence"] and unsaid not in row["sentence"]
-    if claimed == "yes":
-        row = controls.set_index(["toward", "comparison"]).loc[("target", "sft - control_other_culture")]
-        assert row["value"] == pytest.approx(0.08, abs=0.02) and row["n"] == 40
-        assert row["p"] <= row["p_holm"] <= 2 * row["p"] + 1e-12, "two tests toward the target"
-
-
-def test_p_of_random_signs_can_pass_holm_whatever_the_resamples(run, cfg):
-    # No p of 20 resamples is below 2 / 21, of one test alone.
+    for culture, stage, move in (
+        ("cn", "grpo", 0.1),
+        ("cn", "ppo", 0.0),
+        ("cn", "sft", 0.1),
+        ("cn", "control_shuffled", 0.0),
+        ("us", "sft", 0.02),
+    ):
+        given.append(answer(culture, stage, np.clip(rng.normal(0.5 - move, 0.02, 40), 0, 1)))
     few = run(stats=cfg.profile.stats.model_copy(update={"resamples": 20}))
-    claims, controls = claim(few, sft=0.1, control_shuffled=0.0, control_other_culture=0.0)
-    assert controls.loc[controls["toward"] == "target", "p_holm"].max() < 0.05 and claims.loc["sft", "claimed"] == "yes"
-
-
-def test_every_method_with_a_reward_is_held_against_the_controls_and_claimed_on(run, cfg):
-    assert set(stages.list_trained(cfg)) - {*cfg.profile.controls, stages.SAME_SIZE} == set(stages.TARGETS)
-    claims, controls = claim(run(), grpo=0.1, ppo=0.0, sft=0.1, control_shuffled=0.0)
-    over = controls[controls["toward"] == "target"].set_index("comparison")["value"]
-    assert list(over.index) == [f"{stage} - control_shuffled" for stage in ("sft", "ppo", "grpo")]
-    assert over["grpo - control_shuffled"] == pytest.approx(0.1, abs=0.02)
-    assert claims["claimed"].to_dict() == {"sft": "pairings alone", "ppo": "no", "grpo": "pairings alone"}
-    assert "not as GRPO" in claims.loc["grpo", "sentence"] and "trained as long" not in claims.loc["sft", "sentence"]
-
-
-def test_the_foreign_adapter_is_shown_but_does_not_carry_the_claim_alone(run):
-    cfg = run(controls=["control_foreign"])
-    claims, controls = claim(cfg, sft=0.1, us=0.0)
-    found = controls[controls["toward"] == "target"]
-    assert found["comparison"].tolist() == ["sft - control_foreign"] and found["value"].iloc[0] == pytest.approx(0.1, abs=0.02)
-    assert set(claims["claimed"]) == {"cannot be claimed"}
-    claims, _ = claim(cfg, sft=0.1, control_shuffled=0.0, us=0.0)
-    assert claims["claimed"].to_dict() == {"sft": "yes"}, "it is a wrong culture's beside the shuffled one"
+    found, _ = measure(few, *given)
+    controls = shifts.compare_controls(found, **few.bootstrap)
+    over = controls[(controls["toward"] == "target") & (controls["culture"] == "cn")].set_index("comparison")
+    expected = [f"{stage} - control_{control}" for stage in ("sft", "ppo", "grpo") for control in ("shuffled", "foreign")]
+    assert list(over.index) == expected, "the other culture's adapter is a control wherever there is one"
+    assert over.loc["grpo - control_shuffled", "value"] == pytest.approx(0.1, abs=0.02)
+    assert over.loc["sft - control_foreign", "value"] == pytest.approx(0.08, abs=0.02) and set(over["n"]) == {40}
+    # No p of 20 resamples is below 2 / 21, of one test alone.
+    assert over.loc["sft - control_shuffled", "p_holm"] < 0.05
 
 
 def test_power_agrees_with_published_figures_and_with_simulation(run):
@@ -173,9 +137,10 @@ def test_power_agrees_with_published_figures_and_with_simulation(run):
     assert np.isnan(shifts.find_smallest(1.0, 1)) and shifts.find_smallest(0.0, 5) == 0
     start = np.linspace(0.3, 0.7, 40)
     found, _ = measure(run(), answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
-    row = shifts.summarise_power(found, size=10).set_index("toward").loc["target"]
-    assert row["sd"] == pytest.approx(np.std([0, 0.1] * 20, ddof=1)) and row["n"] == 40
-    assert row["smallest"] == pytest.approx(shifts.find_smallest(row["sd"], 40)) and row["smallest_of_size"] > row["smallest"]
+    table = shifts.summarise_shifts(found, resamples=50, level=0.95, seed=0).set_index(["culture", "stage", "toward"])
+    assert table.loc[("cn", "sft", "target"), "smallest"] == pytest.approx(
+        shifts.find_smallest(np.std([0, 0.1] * 20, ddof=1), 40)
+    )
 
 
 # Other cultures than two.
@@ -226,13 +191,13 @@ def test_cultures_of_one_country_have_shifts_and_no_comparison_of_countries(run)
     found, judged = measure(cfg, answer("none", "zero_shot", 0.5), *given, human=human, ranked=ranked, pair=None)
     table, controls = shifts.summarise_shifts(found, **cfg.bootstrap), shifts.compare_controls(found, **cfg.bootstrap)
     assert set(table["toward"]) == {"target"} and len(controls) == 1 and len(ranked) == len(judged) == 0
-    claims = shifts.state_claims(table, controls)
-    assert claims["claimed"].tolist() == ["cannot be claimed"] and "no other country" in claims["sentence"].item()
+    slopes = power.measure_slopes(cfg, pd.concat([answer("none", "zero_shot", 0.5), *given]), human, SCALED)
+    verdicts = power.state_verdicts(table, controls, slopes)
+    assert slopes.empty and verdicts["verdict"].tolist() == [power.UNCONTROLLED]
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
     assert counts.empty and {"count", "p_holm"} <= set(counts) and len(aligned.summarise_seeds(found, judged))
     names = {record["metric"] for record in paper.list_survey_metrics(cfg, table, controls, counts)}
     assert names == {"shift_toward_target", "shift_over_control"}
-    assert not shifts.summarise_power(found, size=0).empty
     assert draw_choice(cfg, Human(human), None).empty
 
 
@@ -300,7 +265,8 @@ def test_the_spread_over_two_seeds_worked_by_hand(run):
         row = [*pair, np.mean(pair), abs(pair[0] - pair[1]) / 2**0.5, 2]
         columns = [*(f"seed {seed}" for seed in SEEDS), "mean", "sd", "seeds"]
         assert table.loc[key, columns].astype(float).tolist() == pytest.approx(row), key
-    assert set(table.index.get_level_values("stage")) == {"sft", "control_shuffled"} and set(table["note"]) == {""}
+    shown = {"sft", "control_shuffled", "control_foreign"}
+    assert set(table.index.get_level_values("stage")) == shown and set(table["note"]) == {""}
     fewer = GIVEN[(GIVEN["stage"] != "control_shuffled") | (GIVEN["seed"] == SEEDS[0])]
     row = aligned.summarise_seeds(*measure(cfg, fewer)).set_index("measure").loc["shift above shuffled"]
     assert row["note"] == "seeds: 2 of sft, 1 of control_shuffled; compared within a seed"

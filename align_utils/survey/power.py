@@ -1,0 +1,259 @@
+"""Can the survey see a shift at all? Shifts in log-shares, what each reading has in common with people, and the verdict by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from align_utils.config.profiles import Config
+from align_utils.config.stages import POSITIVE, TARGETS
+from align_utils.stats import add_holm, count_flips
+from align_utils.store.page import list_records
+from align_utils.survey.answers import ANSWERER, average_orders
+from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, list_pairs
+
+# Below this a share's logarithm is its rounding: published shares have two decimals.
+FLOOR = 0.005
+# A scale of fewer items has no mean profile of its own: such items share that of all their number of points.
+FEWEST_ITEMS = 3
+MOVED, UNMOVED = "moved beyond the controls", "not moved, although the instrument could see it"
+BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
+SLOPES = [*CELL, "against", "value", "low", "high", "rank", "n", "smallest", "p", "p_holm"]
+VERDICTS = [
+    *CELL,
+    "measure",
+    "verdict",
+    "value",
+    "low",
+    "high",
+    "smallest",
+    "control",
+    "control_value",
+    "control_low",
+    "sentence",
+]
+
+
+def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Log-shares without what any scale gets whatever is asked: `by`, `question, code, scale, log` (natural logarithms).
+
+    From every logarithm (of a share of FLOOR at least) the item's mean over its options is taken, then the mean over the items of its
+    scale at its place; `scale` is the item's, or the number of points where fewer than FEWEST_ITEMS have that scale. A liking for a
+    place, alike on all items, leaves 0.
+    """
+    known = items[items["question"].isin(shares["question"])]
+    often, points = known["scale"].map(known["scale"].value_counts()), known["codes"].str.len()
+    scale = known["scale"].where(often >= FEWEST_ITEMS, points.astype(str) + " points")
+    rows = known.assign(scale=scale, place=[list(range(size)) for size in points])[["question", "scale", "codes", "place"]]
+    rows = rows.explode(["codes", "place"]).rename(columns={"codes": "code"}).astype({"code": int, "place": int})
+    frame = shares.assign(log=np.log(shares["share"].clip(lower=FLOOR))).merge(rows, on=["question", "code"])
+    frame["log"] -= frame.groupby([*by, "question"])["log"].transform("mean")
+    frame["log"] -= frame.groupby([*by, "scale", "place"])["log"].transform("mean")
+    return frame[[*by, "question", "code", "scale", "log"]]
+
+
+def measure_slopes(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """How far the change in log-shares goes along the countries' difference: a measure that does not ask how decided a model is.
+
+    Parameters
+    ----------
+    averaged : DataFrame
+        Of models alone, from `average_orders`; of several seeds the mean logarithm is taken.
+    human, items : DataFrame
+        `human.SHARES`, and from `choose_items`.
+
+    Returns
+    -------
+    DataFrame
+        CELL (as in `measure_shifts`), `against` ('zero_shot'; of the culture's own norms also every control), `value`: slope of the
+        change in centred log-shares (`center_logs`) on the target country's less the mean of the others', through 0: 1 is the whole
+        difference between the countries, 0 no movement along it; `low, high`: bootstrap over items; `rank`: Spearman's correlation over the
+        options; `n` items; `smallest`: slope that would be seen (`find_smallest`); `p`: two-sided, the items' differences exchanged at random
+        within a scale; `p_holm`: within a model, positive controls apart. Empty where all cultures are of one country.
+    """
+    country = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    people = center_logs(human, items, ["culture"]).pivot(index=["question", "code"], columns="culture", values="log")
+    aims = {
+        culture: people[culture] - people[others].mean(axis=1)
+        for culture in people
+        if (others := [other for other in people if country[other] != country[culture]])
+    }
+    logs = center_logs(averaged, items, [*ANSWERER, "seed"]).drop(columns="seed")
+    logs = logs.groupby([*ANSWERER, "question", "code", "scale"], sort=False)["log"].mean().reset_index()
+    logs = logs.rename(columns={"adapter": "culture"})
+    untuned = logs[logs["culture"] == "none"].set_index(["model", "language", "persona"]).sort_index()
+    tuned = add_foreign(cfg, logs[logs["culture"] != "none"])
+    cells, rows = dict(tuple(tuned.groupby(CELL, sort=False))), []
+    for (model, culture, stage, language, persona), own in cells.items():
+        if culture not in aims:
+            continue
+        pairs = {"zero_shot": untuned.loc[(model, language, persona)]}
+        for new, control in list_pairs(tuned):
+            if new == stage and (key := (model, culture, control, language, persona)) in cells:
+                pairs[control] = cells[key]
+        for against, old in pairs.items():
+            both = own.merge(old[["question", "code", "log"]], on=["question", "code"], suffixes=("", "_old"))
+            both["aim"] = aims[culture].reindex(pd.MultiIndex.from_frame(both[["question", "code"]])).to_numpy()
+            rows.append(
+                ((model, culture, stage, language, persona, against), both.assign(change=both["log"] - both["log_old"]))
+            )
+    flips = count_flips(cfg.bootstrap["resamples"], pd.DataFrame({"model": [key[0] for key, _ in rows]}), ["model"])
+    table = [[*key, *_fit(part, flips, **cfg.bootstrap)] for key, part in rows]
+    table = pd.DataFrame(table, columns=SLOPES[:-1]).astype({"p": float})
+    # A positive control is judged by its interval; it would only make the others' correction harder.
+    tests = add_holm(table.assign(p=table["p"].mask(table["stage"].isin(POSITIVE))), ["model"])
+    return table.assign(p_holm=tests["p_holm"])
+
+
+def _fit(both: pd.DataFrame, flips: int, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:
+    """`value, low, high, rank, n, smallest, p` of the slope of `change` on `aim`."""
+    products = both.assign(product=both["change"] * both["aim"], square=both["aim"] ** 2).groupby("question", sort=False)
+    sums = products[["product", "square"]].sum()
+    sums = sums[sums["square"] > 0]  # the only item of its number of points tells nothing
+    if len(sums) < 2:
+        return np.nan, np.nan, np.nan, np.nan, len(sums), np.nan, np.nan
+    slope = sums["product"].sum() / sums["square"].sum()
+    interval = stats.bootstrap(
+        (sums["product"], sums["square"]), lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis), paired=True, vectorized=True,
+        n_resamples=resamples, confidence_level=level, method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    rank = np.nan if both["change"].abs().max() < 1e-12 else stats.spearmanr(both["change"], both["aim"]).statistic
+    # What an item adds to the slope, as in the delta method.
+    parts = (sums["product"] - slope * sums["square"]) / sums["square"].mean()
+    return slope, *interval, rank, len(sums), find_smallest(parts.std(), len(sums)), _exchange(both, flips, seed)
+
+
+def _exchange(both: pd.DataFrame, flips: int, seed: int) -> float:
+    """Two-sided p of the sum of products when items of a scale exchange their aims at random."""
+    rng, total, drawn = np.random.default_rng(seed), 0.0, np.zeros(flips)
+    for _, part in both.groupby("scale", sort=False):
+        changes, aims = (
+            np.stack([own[name].to_numpy() for _, own in part.groupby("question", sort=False)]) for name in ("change", "aim")
+        )
+        products, own = changes @ aims.T, np.arange(len(changes))
+        total += np.trace(products)
+        drawn += products[own, rng.permuted(np.tile(own, (flips, 1)), axis=1)].sum(axis=1)
+    # Sums that differ by rounding alone are ties.
+    return float((1 + (np.abs(drawn) >= np.abs(total) - 1e-12).sum()) / (1 + flips))
+
+
+def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, **bootstrap) -> pd.DataFrame:
+    """What each reading of the untuned model has in common with people of all countries, style apart; the best is `chosen`.
+
+    No difference between countries enters: people's side is the mean share over the countries.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        ANSWERS of all read-outs (`load_answers(cfg, readout=None)`).
+    human, items : DataFrame
+        `human.SHARES`, and from `choose_items`.
+
+    Returns
+    -------
+    DataFrame
+        `model, language, readout`, `value` (correlation of the centred log-shares, `center_logs`, over the options of the items that every
+        reading answers, in [-1, 1]), `low, high` (bootstrap over items), `n` (items), `chosen` (the highest of its model and language).
+    """
+    common = human.groupby(["question", "code"], sort=False)["share"].mean().reset_index()
+    untuned = answers[answers["stage"] == "zero_shot"]
+    by, rows = ["model", "language"], []
+    for cell, part in untuned.groupby(by, sort=False):
+        answered = part.groupby("question")["readout"].nunique()
+        asked = set(answered.index[answered == part["readout"].nunique()]) & set(common["question"])
+        aims = center_logs(common[common["question"].isin(asked)].assign(who="people"), items, ["who"])
+        for readout, own in part[part["question"].isin(asked)].groupby("readout", sort=False):
+            logs = center_logs(average_orders(own), items, ANSWERER)
+            both = logs.merge(aims, on=["question", "code"], suffixes=("", "_aim"))
+            products = both.assign(xy=both["log"] * both["log_aim"], xx=both["log"] ** 2, yy=both["log_aim"] ** 2)
+            rows.append(
+                [*cell, readout, *_correlate(products.groupby("question", sort=False)[["xy", "xx", "yy"]].sum(), **bootstrap)]
+            )
+    table = pd.DataFrame(rows, columns=[*by, "readout", "value", "low", "high", "n"])
+    return table.assign(chosen=table["value"] == table.groupby(by)["value"].transform("max"))
+
+
+def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:
+    def correlate(xy, xx, yy, axis):
+        return xy.sum(axis=axis) / np.sqrt(xx.sum(axis=axis) * yy.sum(axis=axis))
+
+    if len(sums) < 2 or not (sums[["xx", "yy"]].sum() > 0).all():
+        return np.nan, np.nan, np.nan, len(sums)
+    given = tuple(sums[name].to_numpy() for name in ("xy", "xx", "yy"))
+    interval = stats.bootstrap(
+        given, correlate, paired=True, vectorized=True, n_resamples=resamples, confidence_level=level, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return float(correlate(*given, axis=0)), *interval, len(sums)
+
+
+def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:
+    """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
+
+    Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and language has
+    an interval above 0 toward its country on the same measure. Moved: the stage's own interval is above 0 and Holm's p below `alpha`; by
+    distance so is the contrast's interval, where there is another country; and its paired difference to every control (shuffled, another
+    culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
+
+    - MOVED: moved, whether a positive control was seen or not.
+    - UNMOVED: not moved, and seen.
+    - BLIND: not moved, and not seen: nothing can be said of a shift.
+
+    What seems to move in a run without any control, or by distance without another country, gets no verdict (UNCONTROLLED).
+
+    Parameters
+    ----------
+    shifts, controls, slopes : DataFrame
+        From `summarise_shifts`, `compare_controls` and `measure_slopes`.
+
+    Returns
+    -------
+    DataFrame
+        VERDICTS: CELL, `measure` ('distance' or 'slope'), `verdict`, the stage's `value, low, high`, `smallest` (what would be seen with power
+        0.8 at 5 %), the positive `control` with the highest lower end, its value and lower end, and `sentence` with the reasons.
+    """
+    against = controls[controls["toward"] == "target"]
+    pairs = against["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])
+    against = against.assign(stage=pairs[0], against=pairs[1])
+    target, contrast = (shifts[shifts["toward"] == toward] for toward in ("target", "contrast"))
+    first = slopes["against"] == "zero_shot"
+    rows = []
+    for measure, own, rest in (("distance", target, against), ("slope", slopes[first], slopes[~first])):
+        for cell in own[own["stage"].isin(TARGETS)].itertuples():
+            where = pd.Series({name: getattr(cell, name) for name in CELL})
+            held, other = (frame[(frame[CELL] == where).all(axis=1)] for frame in (rest, contrast))
+            among = (own[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1)
+            best = own[among & own["stage"].isin(POSITIVE)].sort_values("low", na_position="first").tail(1)
+            best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
+            reasons = [] if cell.low > 0 and cell.p_holm < alpha else [f"{_tell(cell)} is not above 0"]
+            if measure == "distance" and len(other) and not other["low"].item() > 0:
+                reasons.append(f"no more toward the target than toward the other country, {_tell(next(other.itertuples()))}")
+            beaten = (held["low"] > 0) & (held["p_holm"] < alpha)
+            reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
+            moved = MOVED if len(held) and (measure == "slope" or len(other)) else UNCONTROLLED
+            verdict = moved if not reasons else UNMOVED if best["low"] > 0 else BLIND
+            why = "; ".join(reasons) or f"{_tell(cell)}, above {', '.join(held['against']) or 'no control'}"
+            told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"
+            sentence = f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({why}; {told}; smallest visible "
+            sentence += f"{cell.smallest:.3f})."
+            found = [cell.value, cell.low, cell.high, cell.smallest, *best[["stage", "value", "low"]]]
+            rows.append([*where, measure, verdict, *found, sentence])
+    return pd.DataFrame(rows, columns=VERDICTS)
+
+
+def list_verdict_records(verdicts: pd.DataFrame) -> list[dict]:
+    """Metric records of `state_verdicts`, by measure: `shift_verdict_distance` and `shift_verdict_slope` (the stage's value and interval, the
+    verdict as its method), `smallest_visible_distance` and `smallest_visible_slope`."""
+    records = []
+    for measure, part in verdicts.groupby("measure", sort=False):
+        records += list_records(part.rename(columns={"verdict": "method"}), f"shift_verdict_{measure}", unit=measure)
+        smallest = part.drop(columns=["low", "high"]).assign(value=part["smallest"])
+        records += list_records(smallest.dropna(subset="value"), f"smallest_visible_{measure}", unit=measure)
+    return records
+
+
+def _tell(row) -> str:
+    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
