@@ -145,12 +145,12 @@ class ShareTrainer(Trainer):
         ).logits.float()  # fmt: skip
         told = zip(logits.log_softmax(-1), inputs["tails"], inputs["inner"], inputs["shares"], strict=True)
         loss = torch.stack(
-            [measure_divergence(logs[keep - 1 - len(inner) :], *rest) for logs, *rest in told for inner in [rest[1]]]
+            [score_shares(logs[keep - 1 - len(inner) :], *rest) for logs, *rest in told for inner in [rest[1]]]
         )
         return (loss.mean(), {}) if return_outputs else loss.mean()
 
 
-def measure_divergence(logs: torch.Tensor, tails: Sequence[tuple], inner: tuple, shares: Sequence[float]) -> torch.Tensor:
+def score_shares(logs: torch.Tensor, tails: Sequence[tuple], inner: tuple, shares: Sequence[float]) -> torch.Tensor:
     """KL(shares || options) in nats of one question.
 
     `logs` (1 + len(inner), vocabulary) are log-probabilities after the prompt and after each token of `inner`; a label is its tokens,

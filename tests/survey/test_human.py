@@ -329,6 +329,29 @@ def test_unsound_shares_reject_their_item_and_no_other(folder, row, how):
     assert rejected["question"].tolist() == ["Q2"] and said in rejected["reason"][0] and country in rejected["reason"][0]
 
 
+def test_shares_that_lost_a_little_are_made_to_sum_to_one_and_counted(folder):
+    one = (AGGREGATED["question"] == "Q2") & (AGGREGATED["country"] == "USA")
+    items = ITEMS[ITEMS["question"] != "Q247"]
+    for total, kept in ((0.94, True), (0.96, True), (0.93, False)):
+        shares, rejected = load(
+            folder,
+            write(AGGREGATED.assign(share=AGGREGATED["share"].mask(one, AGGREGATED["share"] * total))),
+            items=items,
+            name="distributions.csv",
+        )
+        own = shares[(shares["question"] == "Q2") & (shares["culture"] == "us")]["share"].tolist()
+        assert own == (pytest.approx([0.4, 0.3, 0.2, 0.1]) if kept else [])
+        assert rejected["question"].tolist() == ["(file)" if kept else "Q2"]
+        assert ("1 items whose shares sum to 0.94" in rejected["reason"][0]) == kept and (
+            "(Q2)" in rejected["reason"][0]
+        ) == kept
+    # A code that is missing is what was lost: nothing says how many took it.
+    short = AGGREGATED.drop(index=AGGREGATED[one].index[0]).assign(
+        share=lambda f: f["share"].mask((f["question"] == "Q2") & (f["country"] == "USA"), 0.95 / 3)
+    )
+    assert load(folder, write(short), items=items, name="distributions.csv")[1]["question"].tolist() == ["Q2"]
+
+
 # Shares by country.
 
 

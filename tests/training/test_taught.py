@@ -1,0 +1,93 @@
+"""The survey's ceiling control: what it is taught, its loss against a plain computation, and that it learns and is kept apart."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import change
+from scipy.special import rel_entr
+
+from align_utils import config
+from align_utils.models import load as models
+from align_utils.survey import ask as survey_ask
+from align_utils.survey import items as survey_items
+from align_utils.survey.items import halve_items, list_questions
+from align_utils.training import taught, train
+
+
+@pytest.fixture(scope="module")
+def tiny(cfg):
+    return models.load_base(cfg.models["tiny"], seed=3)
+
+
+def pick(cfg, *questions):
+    items = survey_items.load_items(cfg.root / "data" / "survey", choice="all")
+    return items[items["question"].isin(questions)].reset_index(drop=True)
+
+
+def test_halves_balance_topics_and_depend_on_the_seed(cfg):
+    items = survey_items.load_items(cfg.root / "data" / "survey", choice="all")
+    halves = halve_items(items, seed=1)
+    counts = pd.crosstab(items["topic"], halves.to_numpy())
+    assert (counts["a"] - counts["b"]).abs().max() <= 1 and list(halves.index) == items["question"].tolist()
+    assert not halves.equals(halve_items(items, seed=2)) and halves.equals(halve_items(items, seed=1))
+
+
+def test_the_loss_is_the_divergence_of_the_asked_shares(cfg, tiny):
+    model, tokenizer = tiny
+    # Four options, and ten, of which '1' and '10' begin alike; of both languages.
+    asked = [q for q in list_questions(cfg, pick(cfg, "Q2", "Q48")) if q.order[0] == 0]
+    rng = np.random.default_rng(0)
+    shares = [rng.dirichlet(np.ones(len(q.order))) for q in asked]
+    shares[0] = np.array([0.0, 0.5, 0.5, 0.0])  # an option that nobody took
+    rows = [taught.encode(tokenizer, q, own) for q, own in zip(asked, shares, strict=True)]
+    trainer = object.__new__(taught.ShareTrainer)
+    with torch.no_grad():
+        loss = taught.ShareTrainer.compute_loss(trainer, model, taught.collate(rows, tokenizer.pad_token_id)).item()
+    expected = []
+    for q, own in zip(asked, shares, strict=True):
+        (score,) = survey_ask.score_labels(model, tokenizer, [_with_one_form(q)], batch_tokens=1000)
+        expected.append(rel_entr(own, score / score.sum()).sum())
+    assert loss == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def _with_one_form(q):
+    return survey_items.Question(**{**vars(q), "forms": q.forms[:1]})
+
+
+def test_items_are_drawn_alike_and_their_orders_vary(cfg):
+    asked = list_questions(cfg, pick(cfg, "Q1", "Q2", "Q48"))
+    chosen = taught.draw_questions(asked, 120, seed=5)
+    assert Counter(asked[place].question for place in chosen) == {"Q1": 40, "Q2": 40, "Q48": 40}
+    assert len(set(chosen)) == len(asked) and chosen == taught.draw_questions(asked, 120, seed=5)
+    assert {asked[place].question for place in chosen[:3]} == {"Q1", "Q2", "Q48"}, "a pass takes every item once"
+
+
+def test_an_adapter_learns_its_half_is_kept_and_taught_anew_when_shares_change(cfg, tmp_path, monkeypatch):
+    own = config.overlay_config(
+        change(cfg, survey={"taught": {"steps": 30, "batch": 4, "learning_rate": 0.02}}, lora={"r": 8, "alpha": 16}), {}, source="test", runs=tmp_path
+    )  # fmt: skip
+    items = pick(cfg, "Q1", "Q2", "Q3", "Q4")
+    # Everybody takes one of the two ends, which stand in the same places in both orders.
+    rows = [(q, c, code, 0.5 * (code in {1, 4})) for q in items["question"] for c in own.cultures for code in (1, 2, 3, 4)]
+    shares = pd.DataFrame(rows, columns=["question", "culture", "code", "share"])
+
+    def give(frame):
+        monkeypatch.setattr(train, "choose_answered", lambda _: (items, type("People", (), {"shares": frame})))
+
+    give(shares)
+    folders = train.teach_survey(own)
+    assert set(folders) == {("tiny", culture, f"survey_taught_{half}") for culture in own.cultures for half in "ab"}
+    log = pd.read_csv(folders["tiny", "cn", "survey_taught_a"] / "log.csv")
+    assert log["step"].tolist() == list(range(1, 31)) and log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
+    parts = [set(pd.read_csv(folders["tiny", "us", f"survey_taught_{half}"] / survey_ask.TAUGHT)["question"]) for half in "ab"]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == set(items["question"])
+    before = {key: (folder / "step.json").stat().st_mtime_ns for key, folder in folders.items()}
+    # China's shares of one item change: the adapter that is taught it, and no other, is trained again.
+    moved = sorted(parts[0])[0]
+    give(shares.assign(share=shares["share"].mask((shares["question"] == moved) & (shares["culture"] == "cn"), 0.25)))
+    train.teach_survey(own)
+    after = {key: (folder / "step.json").stat().st_mtime_ns for key, folder in folders.items()}
+    assert {key for key in folders if before[key] != after[key]} == {("tiny", "cn", "survey_taught_a")}
