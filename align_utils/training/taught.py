@@ -144,9 +144,7 @@ class ShareTrainer(Trainer):
             use_cache=False,
         ).logits.float()  # fmt: skip
         told = zip(logits.log_softmax(-1), inputs["tails"], inputs["inner"], inputs["shares"], strict=True)
-        loss = torch.stack(
-            [score_shares(logs[keep - 1 - len(inner) :], *rest) for logs, *rest in told for inner in [rest[1]]]
-        )
+        loss = torch.stack([score_shares(logs[keep - 1 - len(inner) :], *rest) for logs, *rest in told for inner in [rest[1]]])
         return (loss.mean(), {}) if return_outputs else loss.mean()
 
 
