@@ -27,7 +27,7 @@ NAMES = {
     "sft": "after SFT", "ppo": "after PPO", "rloo": "after RLOO", "grpo": "after GRPO", "survey_taught": "taught half of the survey",
     "graph": "counting alone (the graph)", "sft_graph": "after SFT, plus counting", "sft_same_size": "SFT on as few cues",
     "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
-    "control_foreign": "control: other culture's adapter", "frequency": "the five commonest words", "chance": "another cue's words",
+    "control_foreign": "control: other culture's adapter", "frequency": "the commonest words", "chance": "another cue's words",
     "uniform": "even answers", "no_reverse": "no reversed pair in training", "answered": "concepts that people answered",
     "precision_at_5_attested": "Precision@5", "distinct_words": "different words",
 }  # fmt: skip

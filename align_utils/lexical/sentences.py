@@ -40,6 +40,9 @@ SUBJECTS = {
 }  # fmt: skip
 
 
+PEOPLE_AND_PPO = ("human_top5", "ppo")
+
+
 def record_estimates(cfg: Config, table: pd.DataFrame, metric: str, *, unit: str | None = "share", **constants) -> list[dict]:
     """Metric records of a table with a `culture`; each row fills its columns into the name `metric`, and its `comparison` is the method.
 
@@ -123,7 +126,9 @@ def state_precision(records: Sequence[dict], cfg: Config) -> Sentence:
 def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
     """What training does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
     parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", "the Precision@5 of drawn lists", PRECISION_MARGIN)
-    price, more = tell_steps(records, cfg, "drawn_distinct_words", "the number of different words a concept", VARIETY_MARGIN)
+    price, more = tell_steps(
+        records, cfg, "drawn_distinct_words", "the number of different words in a concept's lists", VARIETY_MARGIN, form=".1f"
+    )
     return Sentence("drawn", " ".join(parts + price) or "No lists were drawn in this run.", used + more)
 
 
@@ -161,35 +166,30 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
 
     Their intervals are of 90 %: within the margin, the test of equivalence has p < 0.05.
     """
-    told, used = {"at": [], "not": [], "untestable": []}, []
-    for culture in cfg.cultures:
-        rules = cfg.language_of(culture).ratings
-        for model in cfg.models:
-            for name, rule in rules.items():
+    told, used = {"at": {}, "not": {}, "untestable": {}}, []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            for name, rule in cfg.language_of(culture).ratings.items():
                 where = {"model": model, "culture": culture, "method": name}
-                found = [
-                    pick_record(records, "human_level_difference", stage=stage, **where) for stage in ("human_top5", "ppo")
-                ]
+                found = [pick_record(records, "human_level_difference", stage=stage, **where) for stage in PEOPLE_AND_PPO]
                 if None in found:
                     continue
                 margin = cfg.profile.ratings.margin * (rule.high - rule.low)
-                people, tuned = (
-                    not pd.isna(record["low"]) and -margin < record["low"] <= record["high"] < margin for record in found
-                )
-                told["at" if people and tuned else "not" if people else "untestable"].append(
-                    f"{name} ({cfg.label(model, culture)}, {write_interval(found[1], '+.2f')})"
-                )
+                people, tuned = (not pd.isna(one["low"]) and -margin < one["low"] <= one["high"] < margin for one in found)
+                kind = "untestable" if not people else "at" if tuned else "not"
+                told[kind].setdefault(cfg.label(model, culture), []).append(name)
                 used += found
+    subject = "the model's words are at people's level"
     texts = {
-        "at": "After PPO the model's words are at people's level in {}.", "not": "That is not shown for {}.",
-        "untestable": "It cannot be tested for {}, where people's own five strongest words fail the test.",
+        "at": f"After PPO {subject} in {{}}.",
+        "not": "That is not shown for {}." if told["at"] else f"It is not shown that after PPO {subject} in {{}}.",
+        "untestable": f"Whether {subject} cannot be tested for {{}}: people's own five strongest words fail the test.",
     }  # fmt: skip
-    if told["not"] and not told["at"]:
-        texts["not"] = "After PPO the model's words are not shown to be at people's level in {}."
-    parts = [text.format(_join(told[kind])) for kind, text in texts.items() if told[kind]]
-    if told["untestable"] and len(parts) == 1:
-        parts = [f"Whether the model's words are at people's level cannot be tested for {_join(told['untestable'])}: people's own five "
-                 "strongest words fail the test."]  # fmt: skip
+    parts = [
+        texts[kind].format(_join([f"{_join(names)} ({cell})" for cell, names in cells.items()]))
+        for kind, cells in told.items()
+        if cells
+    ]
     return Sentence("ratings", " ".join(parts) or "No word of the model has a rating here, so none were compared.", used)
 
 
@@ -201,7 +201,7 @@ def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> d
 
 
 def tell_steps(
-    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, **fields
+    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, form: str = ".2f", **fields
 ) -> tuple[list[str], list[dict]]:
     """A sentence for each verdict on SFT beside the untuned model, then on PPO beside SFT; and the records behind them."""
     parts, used = [], []
@@ -210,9 +210,9 @@ def tell_steps(
         before, after = (find_cells(records, cfg, metric, stage=stage, **fields) for stage in (old, new))
         told = {}
         for cell in [cell for cell in gaps if cell in before and cell in after]:
-            gap, change = gaps[cell], f"from {write_interval(before[cell])} to {write_interval(after[cell])}"
+            gap, change = gaps[cell], f"from {write_interval(before[cell], form)} to {write_interval(after[cell], form)}"
             verdict = judge_change(gap["value"], gap["low"], gap["high"], margin=margin)
-            told[cell] = (verdict, change if verdict in ("up", "down") else write_interval(gap, "+.2f"), gap["n"])
+            told[cell] = (verdict, change if verdict in ("up", "down") else write_interval(gap, f"+{form}"), gap["n"])
             used += [gap, before[cell], after[cell]]
         texts = {
             "up": f"{name} lifts {thing}", "down": f"{name} lowers {thing}",

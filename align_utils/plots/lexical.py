@@ -60,7 +60,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown])
+        axes.set_yticks(range(len(shown)), [name_condition(stage).split(",")[0] for stage in shown])
         axes.set(
             ylim=(len(shown) + len(lines) - 0.4, -0.6),
             xlim=(0, top),
@@ -90,7 +90,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
         return draw_nothing("no ratings of words in this run", mark=mark)
     cultures, ratings = list(frame["culture"].unique()), list(frame["rating"].unique())
     stages = [stage for stage in ("human_top5", *SHOWN) if stage in set(frame["stage"])]
-    figure, grid = make_grid(len(ratings), len(cultures), width=1.75, height=1.0, sharex="row", sharey=True)
+    figure, grid = make_grid(len(ratings), len(cultures), width=1.75, height=1.1, sharex="row", sharey=True)
     figure.set_figwidth(figure.get_figwidth() + 1.0)  # the names of the stages
     for row, rating in zip(grid, ratings, strict=True):
         for axes, culture in zip(row, cultures, strict=True):
@@ -105,7 +105,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
                 axes.axvspan(-part["margin"].iloc[0], part["margin"].iloc[0], color="gray", alpha=0.2, lw=0)
             else:
                 axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
-            axes.set_yticks(range(len(stages)), [name_condition(stage).replace(", ", ",\n") for stage in stages], fontsize=8)
+            axes.set_yticks(range(len(stages)), [name_condition(stage).split(",")[0] for stage in stages], fontsize=8)
             axes.set_ylim(len(stages) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)
     for axes, culture in zip(grid[0], cultures, strict=True):
@@ -138,7 +138,12 @@ def plot_curves(frame: pd.DataFrame, *, mark: str = ""):
             for number, (stage, line) in enumerate(part.groupby("stage", sort=False)):
                 dash = "--" if stage in {"human", "graph", "frequency", "chance"} else "-"
                 style = {"fmt": f"o{dash}", "ms": 3.5, "lw": 1.2, "color": pick_colour(stage), "label": name_condition(stage)}
-                axes.errorbar(line["k"] * 1.02 ** (number - 3), line["value"], yerr=measure_errors(line), **style)
+                axes.errorbar(
+                    line["k"] * 1.012 ** (number - part["stage"].nunique() / 2),
+                    line["value"],
+                    yerr=measure_errors(line),
+                    **style,
+                )
             axes.set(xscale="log", ylim=(0, None), title=f"{culture}, {reading} (n={part['n'].max():.0f} cues)")
             axes.set_xticks(sorted(ks), map(str, sorted(ks)))
             axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())

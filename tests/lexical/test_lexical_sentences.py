@@ -88,7 +88,7 @@ def test_controls_are_told_and_their_absence_too(cfg, verdict, words):
     ("people", "ppo", "words"),
     [
         (0.1, 0.1, "After PPO the model's words are at people's level in valence"),
-        (0.1, 0.6, "are not shown to be at people's level in valence"),
+        (0.1, 0.6, "It is not shown that after PPO the model's words are at people's level in valence"),
         (0.6, 0.1, "cannot be tested for valence"),
     ],
 )
