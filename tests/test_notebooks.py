@@ -92,13 +92,13 @@ def test_items_without_an_order_are_asked_for_the_map_alone(smoke):
     given = pd.read_parquet(smoke.runs / "survey/tiny.parquet")
     asked = given.groupby(["adapter", "stage", "language"])["question"].agg(set)
     assert len(asked) > 2 and asked.map(lambda questions: aims < questions and len(questions) == 62).all()
-    tables = {path.stem: pd.read_csv(path) for path in smoke.figures.glob("tab0[56]_*.csv")}
+    tables = {path.stem: pd.read_csv(path) for path in smoke.figures.glob("tab[0A][56]_*.csv")}
     named = [table["question"] for table in tables.values() if "question" in table]
     assert len(named) > 2 and not [questions for questions in named if aims & set(questions)]
-    for name in ("tab05_answer_quality", "tab06_distances", "tab06_shift"):
+    for name in ("tabA5_answer_quality", "tabA6_distances", "tabA6_shift"):
         assert set(tables[name]["n"]) == {60}, name
     # People, half of them, even answers and every answerer of the model have postmaterialism on the map.
-    places = tables["tab06_map"].query("axis == 'survival_selfexpression'")
+    places = tables["tabA6_map"].query("axis == 'survival_selfexpression'")
     assert {"human", "human_half", "uniform", "zero_shot", "ppo"} <= set(places["stage"])
     assert set(places["n"]) == {5} and set(places["items"]) == {6}
 
