@@ -200,11 +200,11 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
 
 
 # What only appendices show: the main line neither trains nor asks it.
-EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}}
+EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}, "survey": {"readouts": ["label"]}}
 
 
 def take_main_line(cfg: Config) -> Config:
-    """The same run without what only its appendices compute: preference methods without a critic, and simulated participants."""
+    """The same run without what only its appendices compute: methods without a critic, simulated participants, other readings than labels."""
     return overlay_config(cfg, EXTRA, source=f"profile '{cfg.profile.name}'", runs=cfg.runs)
 
 

@@ -244,6 +244,17 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     return pd.DataFrame(rows, columns=VERDICTS)
 
 
+def list_own_verdicts(cfg: Config, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `state_verdicts` for the main line: every culture asked in its own language, the best positive control in words."""
+    own = verdicts["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == verdicts["language"]
+    part = verdicts[own & (verdicts["persona"] == "none")]
+    best = [
+        "none" if pd.isna(row.control_value) else f"{cfg.names.get(row.control, row.control)}: {row.control_value:+.3f}, at least {row.control_low:+.3f}"
+        for row in part.itertuples()
+    ]  # fmt: skip
+    return part.assign(**{"best positive control": best, "smallest visible": part["smallest"]})
+
+
 def list_verdict_records(verdicts: pd.DataFrame) -> list[dict]:
     """Metric records of `state_verdicts`, by measure: `shift_verdict_distance` and `shift_verdict_slope` (the stage's value and interval, the
     verdict as its method), `smallest_visible_distance` and `smallest_visible_slope`."""

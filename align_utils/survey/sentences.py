@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 
 from align_utils.config.profiles import Config
@@ -73,6 +75,32 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
     return Sentence(
         "shift", f"Asked in the culture's language, the answers {'; '.join(parts)}. The scale runs from 0 to 1.", used
     )
+
+
+def state_verdict(records: list[dict], cfg: Config) -> Sentence:
+    """Whether tuning moved the answers and whether one could have seen it, for the last stage of every culture in its own language.
+
+    From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
+    """
+    parts, used = [], []
+    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
+        own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
+        found = [
+            pick_record(records, metric, **own)
+            for metric in ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
+        ]
+        if None not in found:
+            distance, slope, smallest = found
+            told = (
+                distance["method"]
+                if distance["method"] == slope["method"]
+                else f"{distance['method']} by distance, {slope['method']} by slope"
+            )
+            parts.append(f"{cfg.label(model, name)}: {told} (a shift of {smallest['value']:.3f} would have been seen)")
+            used += found
+    if not parts:
+        return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
+    return Sentence("verdict", f"After PPO, by the rule of this section: {'; '.join(parts)}.", used)
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:

@@ -62,3 +62,22 @@ def test_answering_and_order_span_the_models(cfg):
     )
     assert "not all even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
     assert "moves 0.20 of an answer's probability" in sentences.state_order(rows, cfg).text
+
+
+def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
+    own = {"stage": "ppo", "culture": "us", "language": "en"}
+    rows = [
+        record("shift_verdict_distance", 0.0, method="not measurable with this model", **own),
+        record("smallest_visible_distance", 0.004, **own),
+    ]
+    same = [*rows, record("shift_verdict_slope", 0.0, method="not measurable with this model", **own)]
+    said = sentences.state_verdict(same, cfg)
+    assert (
+        said.text.count("not measurable") == 1
+        and "United States" in said.text
+        and "a shift of 0.004" in said.text
+        and len(said.records) == 3
+    )
+    other = [*rows, record("shift_verdict_slope", 0.2, method="moved beyond the controls", **own)]
+    assert "with this model by distance, moved beyond the controls by slope" in sentences.state_verdict(other, cfg).text
+    assert sentences.state_verdict(rows, cfg).records == []
