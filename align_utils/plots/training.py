@@ -70,6 +70,8 @@ def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_la
                     axes.plot(kept[x], kept[name], "o", ms=10, mfc="none", color=colour, label="chosen")
         row[0].set_ylabel(label)
         row[-1].legend()
+        if "reward" in label:
+            _start_at_zero(row[0])
     put_title(figure, title)
     _name_columns(grid, cultures, x_label)
     return mark_figure(figure, mark)
@@ -104,9 +106,15 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
         grid[0][column].axhline(start, color=COLOURS["sft"], ls=":", label=name_condition("sft"))
     for row, label in zip(grid, METHOD_PANELS.values(), strict=True):
         row[0].set_ylabel(label)
+    _start_at_zero(grid[0][0])
     _name_columns(grid, cultures, "update")
     put_legend_below(figure, grid[0][0])
     return mark_figure(figure, mark)
+
+
+def _start_at_zero(axes) -> None:
+    # A reward lies in [0, 1]: an axis cut to its noise would show movement where there is none.
+    axes.set_ylim(0, max(1.25 * axes.get_ylim()[1], 0.1))
 
 
 def _name_columns(grid, cultures, x_label: str) -> None:

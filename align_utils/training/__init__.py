@@ -10,13 +10,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["ablation", "sentences", "surprisal"],
     submod_attrs={
         "ablation": ["read_ablation_table"],
-        "reward": ["show_rewards"],
         "sft": ["show_examples"],
         "shown": ["answer_cues"],
         "surprisal": ["record_losses", "trace_surprisal"],
         "tables": [
-            "compare_methods", "read_logs", "sum_times", "summarise_losses", "summarise_parts",
-            "summarise_rewards",
+            "compare_methods", "read_logs", "record_rewards", "sum_times", "summarise_losses", "summarise_parts",
         ],
         "train": ["list_methods", "list_taught", "summarise_taught", "teach_survey", "train_stage", "train_stages"],
     },

@@ -122,8 +122,7 @@ def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
     """Minutes a variant's training may take: the profile's budget of notebook 02 scaled by passes over `cues`, or of 03 by the lists drawn."""
     own, base = case.cfg.profile, cfg.profile
     if case.stage in PREFERENCE:
-        budgeted = sum(count_lists(base, stage) for stage in list_trained(cfg) if stage in PREFERENCE)
-        number, share = "03", count_lists(own, case.stage) / budgeted
+        number, share = "03", count_lists(own, case.stage) / count_lists(base, "ppo")
     else:
         number, share = "02", count_passes(own.sft, cues) / count_passes(base.sft, cues)
     # Profiles without a budget (a GPU's) still weigh their variants against each other.

@@ -37,7 +37,7 @@ from align_utils.store.steps import (
 )  # fmt: skip
 
 # Bumped when a stage's result changes for the same settings.
-SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 5, 3
+SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 6, 4
 # Lists drawn a validation cue, whose mean reward chooses the checkpoint of a preference method.
 VALIDATION_LISTS = 8
 # The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.

@@ -51,8 +51,9 @@ def prefer(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     The checkpoint with the best mean reward on the validation cues is kept (the SFT model's own is logged as update 0 but never
     chosen). The log has one row an update: `reward, kl` (nats per list; of rloo the log ratio, of grpo the estimator that is never
     negative), `entropy`, `alike` (share of the groups in which all lists earn the same; PPO has none), `reward_valid`, `reward.PARTS` of
-    the validation lists (`*_valid`) and of the sampled ones, `chosen`; `times.csv` beside it `update, seconds`. trl's PPO cannot
-    resume: an interrupted stage is redone from the SFT adapter.
+    the validation lists (`*_valid`) and of the sampled ones, `chosen`; `times.csv` beside it `update, seconds`, and `drawn.parquet`
+    `reward.PARTS`, `cue, update` of every validation list of update 0 and of the chosen one. trl's PPO cannot resume: an interrupted
+    stage is redone from the SFT adapter.
     """
     policy = attach_adapter(model, job.start, POLICY, trainable=True)
     taught = job.own.norms[job.own.norms["cue"].isin(set(job.cues))]
@@ -73,6 +74,7 @@ def prefer(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     log = log.merge(measured, on="update", how="outer").sort_values("update", ignore_index=True)
     if PartialState().is_main_process:
         save_frame(pd.DataFrame(judge.times, columns=["update", "seconds"]), work / "times.csv")
+        save_frame(pd.concat([judge.drawn[0], judge.drawn[judge.best]], ignore_index=True), work / "drawn.parquet")
         shutil.rmtree(work / "trainer", ignore_errors=True)
     lists = count_lists(job.cfg.profile, job.stage) // job.settings.updates // PartialState().num_processes
     return log.merge(reward.tabulate_parts(lists), on="update", how="left")

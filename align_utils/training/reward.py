@@ -15,12 +15,10 @@ from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import TrainerCallback
 
-from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
 from align_utils.lexical.drawn import sample_lists
 from align_utils.lexical.precision import map_strengths, score_reward, split_reward
-from align_utils.models.prompts import build_list_prompt, draw_lists, parse_list, split_parts
-from align_utils.norms.split import CultureNorms
+from align_utils.models.prompts import build_list_prompt, parse_list, split_parts
 from align_utils.store.steps import TrainingError, explain
 from align_utils.training.job import VALIDATION_LISTS, Job, save_adapter
 
@@ -112,6 +110,8 @@ class ValidationReward(TrainerCallback):
         self.reward = ListReward(strengths, job.language, job.cfg.profile.ppo.reward, taught=taught)
         # `update, reward_valid`, PARTS and `variety` of the lists of each measurement; seconds of each update without them.
         self.history: list[dict] = []
+        # Of each measurement PARTS, `cue, update`, one row a list.
+        self.drawn: dict[int, pd.DataFrame] = {}
         self.times: list[dict] = []
         self.best: int | None = None
         self.started = time.perf_counter()
@@ -131,8 +131,9 @@ class ValidationReward(TrainerCallback):
                 batch=job.cfg.profile.lexical.batch, seed=job.seed, label="validation",
             )  # fmt: skip
         self.policy.train(was_training)
-        described = map(self.reward.describe, lists["cue"], lists["text"])
-        parts, settings = pd.DataFrame(described).mean(), self.reward.settings
+        described = pd.DataFrame(map(self.reward.describe, lists["cue"], lists["text"]))
+        parts, settings = described.mean(), self.reward.settings
+        self.drawn[update] = described.assign(cue=list(lists["cue"]), update=update)
         reward = settings.precision * parts["precision"] + settings.strength * parts["strength"]
         # Distinct responses over all cues, a share of all responses: it falls where every cue gets the same words.
         words = [job.language.normalise(word) for words in lists["responses"] for word in words]
@@ -167,19 +168,3 @@ class ValidationReward(TrainerCallback):
             self.best = update
             if save:
                 save_adapter(self.policy, self.work)
-
-
-def show_rewards(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
-    """The reward worked on three lists for one training cue of each culture: the best, the same word twice, another cue's.
-
-    `people` as `norms.load_run` gives them; the result holds `culture, cue, list, reward` (in [0, 1]).
-    """
-    rows, settings = [], cfg.profile.ppo.reward
-    for culture, own in people.items():
-        language, (cue, other) = cfg.language_of(culture), own.cues["train"][:2]
-        best, foreign = draw_lists(own.norms, [cue, other], length=settings.k, order="strength", seed=0)
-        reward = ListReward(map_strengths(own.norms[own.norms["cue"] == cue], language), language, settings)
-        for words in (best, [best[0]] * settings.k, foreign):
-            text = language.separator.join(words)
-            rows.append({"culture": culture, "cue": cue, "list": text, "reward": round(reward.rate(cue, text), 3)})
-    return pd.DataFrame(rows)

@@ -7,12 +7,15 @@ import math
 from align_utils.config.profiles import Config
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, pick_record
-from align_utils.store.tables import write_interval
+from align_utils.store.tables import INTERVAL, write_interval
 
 # A loss within so many nats per token is the same: a token's probability is then off by a twentieth at most.
 SAME_LOSS = 0.05
 FELL = {"down": "falls", "up": "rises", "flat": "stays where it was", "undecided": "may or may not have changed"}
 BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "perhaps the same, perhaps not"}
+# One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
+SAME_REWARD = 0.02
+ROSE = {"up": "rises", "down": "falls", "flat": "stays where it was", "undecided": "may or may not have changed"}
 TAUGHT = {
     "control_shuffled": "every cue with another cue's list", "control_other_culture": "the other culture's norms",
     "sft_same_size": "its own norms, but as few cues as the other culture's cover",
@@ -56,6 +59,40 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
         parts.setdefault(record["stage"], []).append(f"{differs} for {label} ({write_interval(record, '+.2f')})")
     told = "; ".join(f"taught {TAUGHT[stage]}, {' and '.join(ends)}" for stage, ends in parts.items())
     return Sentence("taught", f"Where a model ends, beside SFT: {told}.", gaps)
+
+
+def state_reward(records: list[dict], cfg: Config) -> Sentence:
+    """Whether PPO raises the reward of lists drawn for cues that it was not trained on, from the records of `record_rewards`."""
+    parts, used = [], []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            own = {"model": model, "culture": culture}
+            before, after = (pick_record(records, "ppo_reward_valid", stage=stage, **own) for stage in ("sft", "ppo"))
+            change, moved = (pick_record(records, name, stage="ppo", **own) for name in ("ppo_reward_change", "ppo_kl"))
+            if change is None:
+                continue
+            used += [before, after, change, moved]
+            verdict = ROSE[judge_change(change["value"], change["low"], change["high"], margin=SAME_REWARD)]
+            parts.append(
+                f"it {verdict} for {cfg.label(model, culture)}, {before['value']:.3f} before PPO and {after['value']:.3f} after "
+                f"({write_interval(change, '+.3f')}), {moved['value']:.2f} nats a list away from SFT"
+            )
+    if not parts:
+        return Sentence("reward", "PPO was not trained in this run.", [])
+    return Sentence("reward", f"The reward of lists drawn for cues that were not rewarded: {'; '.join(parts)}.", used)
+
+
+def state_methods(records: list[dict], cfg: Config) -> Sentence:
+    """What the preference methods without a critic do to the reward, from the records of `record_rewards`."""
+    own = [record for record in records if record["metric"] == "preference_reward_change"]
+    if not own:
+        return Sentence("methods", "This profile trains no method without a critic.", [])
+    parts = [
+        f"{cfg.names[record['stage']]} it {ROSE[judge_change(*(record[end] for end in INTERVAL), margin=SAME_REWARD)]} for "
+        f"{cfg.label(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
+        for record in own
+    ]  # fmt: skip
+    return Sentence("methods", f"The reward of lists drawn for cues that were not rewarded, beside SFT: {'; '.join(parts)}.", own)
 
 
 def state_seeds(records: list[dict], cfg: Config) -> Sentence:

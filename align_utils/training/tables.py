@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from align_utils.config.profiles import Config
+from align_utils.norms.split import map_families
+from align_utils.stats import pair_conditions, summarise
 from align_utils.store.ledger import note_read
+from align_utils.store.page import list_records
 
 # (Model, culture, stage) to the folder of an adapter.
 Folders = dict[tuple[str, str, str], Path]
@@ -14,6 +18,12 @@ Folders = dict[tuple[str, str, str], Path]
 NO_GAIN = "no gain over SFT on validation"
 # Of the validation lists: where a gamed reward would show.
 SIGNS = ("length", "duplicates", "copies", "listed", "frequent", "variety")
+# The same as a reader is shown them.
+PARTS_SHOWN = {
+    "reward": "reward", "precision": "Precision@5 in it", "strength": "strength in it", "length": "different words a list",
+    "duplicates": "repeated words", "copies": "copies of the cue", "listed": "texts that are lists",
+    "frequent": "the five commonest words", "variety": "different words over all lists",
+}  # fmt: skip
 
 
 def read_logs(folders: Folders) -> pd.DataFrame:
@@ -37,16 +47,41 @@ def _pick_checkpoints(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
-    """What the validation lists are made of, before PPO and at the chosen checkpoint: a gamed reward would show here.
+    """What the drawn validation lists are made of, of the SFT model and at the chosen checkpoint: a gamed reward would show here.
 
-    Returns `model, culture, part` (of `reward.PARTS`, and `variety`), `SFT, PPO`.
+    Returns `model, culture, stage, part` (as PARTS_SHOWN names it), `value`.
     """
     rows = []
-    for cell, log in logs.groupby(["model", "culture"], sort=False):
-        start, chosen = _pick_checkpoints(log)
-        names = [name for name in logs.columns if name.endswith("_valid")]
-        rows += [[*cell, name.removesuffix("_valid"), start[name], chosen[name]] for name in names]
-    return pd.DataFrame(rows, columns=["model", "culture", "part", "SFT", "PPO"])
+    for (model, culture, stage), log in logs.groupby(["model", "culture", "stage"], sort=False):
+        for of, row in zip(("sft", stage), _pick_checkpoints(log), strict=True):
+            rows += [[model, culture, of, text, row[f"{name}_valid"]] for name, text in PARTS_SHOWN.items()]
+    return pd.DataFrame(rows, columns=["model", "culture", "stage", "part", "value"]).drop_duplicates(
+        ["model", "culture", "stage", "part"], ignore_index=True
+    )
+
+
+def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
+    """Records of the reward of drawn validation lists, a preference stage beside the SFT model that it starts from.
+
+    `ppo_reward_valid` of both (of other stages `preference_reward_valid`) and `.._change`, paired by cue, with intervals over families
+    (`n` counts cues); `ppo_kl` (`preference_kl`) of the chosen checkpoint, in nats per list.
+    """
+    families, by, records, weights = map_families(cfg), ["model", "culture"], [], cfg.profile.ppo.reward
+    for (model, culture, stage), folder in folders.items():
+        name = "ppo" if stage == "ppo" else "preference"
+        lists = pd.read_parquet(note_read(folder / "drawn.parquet"))
+        lists["reward"] = weights.precision * lists["precision"] + weights.strength * lists["strength"]
+        lists["stage"] = lists["update"].map(lambda update, stage=stage: stage if update else "sft")
+        means = lists.groupby(["stage", "cue"], sort=False, as_index=False)["reward"].mean().assign(model=model, culture=culture)
+        means["family"] = [families[culture, cue] for cue in means["cue"]]
+        own = summarise(means, [*by, "stage"], "reward", unit="family", **cfg.bootstrap)
+        records += list_records(own if stage == "ppo" else own[own["stage"] != "sft"], f"{name}_reward_valid", unit="reward")
+        pairs = pair_conditions(means, by, "reward", over="stage", new=stage, old="sft", paired=["cue"], unit="family")
+        change = summarise(pairs, by, "difference", unit="family", **cfg.bootstrap)
+        records += list_records(change, f"{name}_reward_change", stage=stage, unit="reward")
+        gain = summarise_rewards(read_logs({(model, culture, stage): folder})).rename(columns={"KL": "value"})
+        records += list_records(gain, f"{name}_kl", stage=stage, unit="nats per list")
+    return records
 
 
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
