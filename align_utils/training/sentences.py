@@ -92,7 +92,9 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
         f"{cfg.label(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
         for record in own
     ]  # fmt: skip
-    return Sentence("methods", f"The reward of lists drawn for cues that were not rewarded, beside SFT: {'; '.join(parts)}.", own)
+    return Sentence(
+        "methods", f"The reward of lists drawn for cues that were not rewarded, beside SFT: {'; '.join(parts)}.", own
+    )
 
 
 def state_seeds(records: list[dict], cfg: Config) -> Sentence:

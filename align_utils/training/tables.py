@@ -72,7 +72,9 @@ def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
         lists = pd.read_parquet(note_read(folder / "drawn.parquet"))
         lists["reward"] = weights.precision * lists["precision"] + weights.strength * lists["strength"]
         lists["stage"] = lists["update"].map(lambda update, stage=stage: stage if update else "sft")
-        means = lists.groupby(["stage", "cue"], sort=False, as_index=False)["reward"].mean().assign(model=model, culture=culture)
+        means = (
+            lists.groupby(["stage", "cue"], sort=False, as_index=False)["reward"].mean().assign(model=model, culture=culture)
+        )
         means["family"] = [families[culture, cue] for cue in means["cue"]]
         own = summarise(means, [*by, "stage"], "reward", unit="family", **cfg.bootstrap)
         records += list_records(own if stage == "ppo" else own[own["stage"] != "sft"], f"{name}_reward_valid", unit="reward")

@@ -27,8 +27,18 @@ def test_the_notebooks_own_lines_give_the_packages_reward(run, capsys, culture, 
     cue, language = people[culture].cues["test"][0], cfg.language_of(culture)
     norms = people[culture].norms[people[culture].norms["cue"] == cue]
     words = norms.sort_values("rank")["response"].tolist()
-    first_five = {"best": words[:5], "mixed": [words[7].upper(), "zeppelin", words[2], "zz", words[0]], "none": list("qwxyz")}[kind]
-    given = {"cfg": cfg, "people": people, "culture": culture, "cue": cue, "k": 5, "spell": language.normalise, "first_five": first_five}
+    first_five = {"best": words[:5], "mixed": [words[7].upper(), "zeppelin", words[2], "zz", words[0]], "none": list("qwxyz")}[
+        kind
+    ]
+    given = {
+        "cfg": cfg,
+        "people": people,
+        "culture": culture,
+        "cue": cue,
+        "k": 5,
+        "spell": language.normalise,
+        "first_five": first_five,
+    }
     exec(source, given)
     judge = reward.ListReward(precision.map_strengths(norms, language), language, cfg.profile.ppo.reward)
     expected = judge.rate(cue, language.separator.join(first_five))
@@ -80,7 +90,10 @@ def reward_records(culture, stage, value, low, high):
 def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     records = reward_records("us", "ppo", *change) + reward_records("cn", "ppo", 0.1, 0.05, 0.15)
     said = sentences.state_reward(records, cfg)
-    assert says in said.text and "it rises for China, 0.300 before PPO and 0.400 after (+0.100 [+0.050, +0.150]), 0.25 nats" in said.text
+    assert (
+        says in said.text
+        and "it rises for China, 0.300 before PPO and 0.400 after (+0.100 [+0.050, +0.150]), 0.25 nats" in said.text
+    )
     assert said.records == records and "not trained" in sentences.state_reward([], cfg).text
     others = reward_records("us", "grpo", *change)
     assert f"after GRPO {says}" in sentences.state_methods(others, cfg).text
