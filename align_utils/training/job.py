@@ -127,7 +127,7 @@ class Job:
             return key
         key |= {
             "start": hash_file(require(self.start / "adapter_model.safetensors", made_by="02_sft")),
-            "validation": VALIDATION_LISTS, "max_new_tokens": profile.lexical.max_new_tokens, "remove_spaces": language.remove_spaces,
+            "validation": VALIDATION_LISTS, "remove_spaces": language.remove_spaces,
         }  # fmt: skip
         if self.section == "ppo":
             ppo = profile.ppo.model_dump(exclude={"device_batch"}, exclude_none=True)

@@ -127,7 +127,7 @@ class ValidationReward(TrainerCallback):
         ):
             lists = sample_lists(
                 self.policy, self.tokenizer, job.language, self.cues, [build_list_prompt(job.language, cue) for cue in self.cues],
-                n=VALIDATION_LISTS, words=self.reward.settings.k, temperature=1.0, max_new_tokens=job.cfg.profile.lexical.max_new_tokens,
+                n=VALIDATION_LISTS, words=self.reward.settings.k, temperature=1.0, max_new_tokens=job.settings.response_tokens,
                 batch=job.cfg.profile.lexical.batch, seed=job.seed, label="validation",
             )  # fmt: skip
         self.policy.train(was_training)
