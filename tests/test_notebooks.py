@@ -27,6 +27,8 @@ def test_every_notebook_ran_and_made_every_file_its_source_names(smoke):
         assert all(cell.execution_count for cell in code)
         assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
         streams = [o for cell in code for o in cell.outputs if o.output_type == "stream"]
+        shown = "".join(o.data.get("text/markdown", "") for cell in code for o in cell.outputs if "data" in o)
+        assert name.startswith("A") or ("more rows" not in shown and "more columns" not in shown), "the main line cuts no table"
         # Progress goes to the terminal.
         assert len(streams) <= len(code) and not [o for o in streams if "it/s" in o.text or "%|" in o.text]
         (source,) = (ROOT / "notebooks").rglob(f"{name}.ipynb")
@@ -57,6 +59,21 @@ def test_manifest_is_complete_and_true(smoke):
         "figures/smoke/tab06_shift.csv"
     ]
     assert {"runs/smoke/norms/us.parquet", f"runs/smoke/adapters/tiny/us/ppo/seed-{smoke.profile.seed}"} <= set(entries)
+
+
+def test_sentences_of_every_notebook_rest_on_its_metrics(smoke):
+    told = store_page.load_sentences(smoke)
+    assert {"concentration", "overlap", "leakage", "shift", "verdict", "counts", "answering", "order"} <= set(told) and len(
+        told
+    ) > 14
+    for number in ("01", "02", "03", "04", "05", "06"):
+        own = json.loads((smoke.runs / "sentences" / f"{number}.json").read_text())
+        known = json.loads((smoke.runs / "metrics" / f"{number}.json").read_text())
+        assert own, number
+        for sentence in own:
+            # What is stated is among what the notebook measured; a sentence without records says that something was not.
+            assert all(record in known for record in sentence["records"]), (number, sentence["key"])
+            assert sentence["records"] or not re.search(r"\d\.\d", sentence["text"]), sentence["text"]
 
 
 def test_metrics_hold_what_programs_read(smoke):

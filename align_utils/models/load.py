@@ -22,9 +22,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.tokenization_utils_base import generate_merges
+from transformers.utils import logging
 
 from align_utils.config.settings import ModelSource
 from align_utils.store.steps import ModelError, explain, find_step, hash_file, make_step, require_space
+
+# Bars of long work are ours and go to the terminal (`store.progress`), not into a notebook.
+logging.disable_progress_bar()
 
 # Bumped when a converted or a tiny model changes.
 CONVERSION = 1

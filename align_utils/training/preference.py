@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -364,7 +365,8 @@ def run_ppo(trainer: PPOTrainer) -> None:
     """Train, and heed `should_training_stop`, which trl's loop never reads."""
     trainer.add_callback(_Leave())  # after all others, which see the last update too
     try:
-        trainer.train()
+        with redirect_stdout(io.StringIO()):  # trl announces itself
+            trainer.train()
     except _EarlyStop:
         # trl's loop would have told the callbacks; the bar is closed there.
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
