@@ -7,7 +7,7 @@ import lazy_loader
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # trl's PPO says at import that it is experimental
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["ablation", "sentences", "surprisal"],
+    submodules=["ablation", "sentences", "surprisal", "train"],
     submod_attrs={
         "ablation": ["read_ablation_table"],
         "sft": ["show_examples"],

@@ -147,7 +147,7 @@ def test_sft_in_4_bits_learns_and_ppo_and_grpo_go_on_from_it(project, monkeypatc
     peaks, logs = {}, {}
     for stage in ("sft", "ppo", "grpo"):
         start = time.perf_counter()
-        folder, peaks[stage] = measure_peak(lambda stage=stage: training.train_stage(cfg, "random", "us", stage, data))
+        folder, peaks[stage] = measure_peak(lambda stage=stage: training.train.train_stage(cfg, "random", "us", stage, data))
         logs[stage] = pd.read_csv(folder / "log.csv")
         with capsys.disabled():
             print(
@@ -208,7 +208,7 @@ def test_the_largest_batch_of_sft_is_found_by_what_the_error_names(project, caps
     for rows in (8, 16, 32, 64, 128, 256, 512):
         change(cfg, "sft", steps=1, eval_every=1, batch=rows, device_batch=rows)
         try:
-            _, peaks[rows] = measure_peak(lambda: training.train_stage(cfg, "random", "us", "sft", data))
+            _, peaks[rows] = measure_peak(lambda: training.train.train_stage(cfg, "random", "us", "sft", data))
             with capsys.disabled():
                 print(f"\n{what}: {rows} lists at once under {MEMORY:g} GiB, peak {peaks[rows]:.1f} GiB", flush=True)
         except TrainingError as error:

@@ -35,7 +35,7 @@ AS_THE_NOTEBOOK = """
 from align_utils import config, norms, training
 cfg = config.load("smoke")
 cfg.models["tiny"] = cfg.models["tiny"].model_copy(update={"backend": "unsloth"})
-training.train_stage(cfg, "tiny", "us", "sft", norms.load_run(cfg))
+training.train.train_stage(cfg, "tiny", "us", "sft", norms.load_run(cfg))
 """
 
 
