@@ -25,7 +25,7 @@ NAMES = {
     "human": "people", "human_top5": "people's five strongest", "human_half": "half of the people", "other_country": "the other country",
     "zero_shot": "before tuning", "few_shot": "before tuning, shown examples", "persona": "before tuning, as a person from there",
     "sft": "after SFT", "ppo": "after PPO", "rloo": "after RLOO", "grpo": "after GRPO", "survey_taught": "taught half of the survey",
-    "graph": "counting alone (the graph)", "sft_graph": "after SFT, plus counting", "sft_same_size": "SFT on as few cues",
+    "graph": "counting alone (the graph)", "sft_graph": "after SFT, plus counting", "sft_same_size": "SFT, cut to that control's size",
     "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
     "control_foreign": "control: other culture's adapter", "frequency": "the commonest words", "chance": "another cue's words",
     "uniform": "even answers", "no_reverse": "no reversed pair in training", "answered": "concepts that people answered",

@@ -36,7 +36,7 @@ TELLS = {
 }
 SUBJECTS = {
     "sft": "the model after SFT", "graph": "counting alone", "control_shuffled": "one that was taught the lists under shuffled cues",
-    SAME_SIZE: "the model taught as few cues of its own culture", "control_other_culture": "one taught the other culture's norms",
+    SAME_SIZE: "the model taught equally many cues of its own culture", "control_other_culture": "one taught the other culture's norms",
 }  # fmt: skip
 
 

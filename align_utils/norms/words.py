@@ -132,8 +132,8 @@ def state_leakage(records: list[dict], cfg: Config) -> Sentence:
         for culture in cfg.cultures
     ]
     text = (
-        "No concept is in two splits, in any language. What training can still see: of the five strongest answers to each held-out cue, "
-        f"{_list_shares(own, cfg)} stand there the other way round. 04 scores the models without those cues too."
+        "No concept is in two splits, in any language. What training can still see is the reverse of a pair, answer as cue and cue as answer: "
+        f"so for {_list_shares(own, cfg)} of the five strongest answers to held-out cues. 04 scores the models without those cues too."
     )
     return Sentence("leakage", text, own)
 

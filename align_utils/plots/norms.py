@@ -39,7 +39,7 @@ def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str
         axes.set(xlim=(0.5, 15.5), ylim=(0, None), xlabel="rank of the response", title=f"{culture}: {cue}")
         axes.set_xticks((1, 5, 10, 15))
     grid[0][0].set_ylabel("share of people's answers")
-    put_title(figure, "A few words carry most of what people say")
+    put_title(figure, "How people's answers spread over words")
     return mark_figure(figure, mark)
 
 

@@ -52,7 +52,7 @@ def state_order(records: list[dict], cfg: Config) -> Sentence:
     own = _pick(records, "order_bias")
     text = (
         f"A single order moves {_span(own, tuned=False)} of an answer's probability away from the mean over orders before tuning, and "
-        f"{_span(own, tuned=True)} after it; the mean over orders takes this out."
+        f"{_span(own, tuned=True)} after it; the mean over orders reduces this."
     )
     return Sentence("order", text, own)
 
@@ -94,9 +94,9 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
             told = (
                 distance["method"]
                 if distance["method"] == slope["method"]
-                else f"{distance['method']} by distance, {slope['method']} by slope"
+                else f"the measures disagree ({distance['method']}, by distance; {slope['method']}, by slope)"
             )
-            parts.append(f"{cfg.label(model, name)}: {told} (a shift of {smallest['value']:.3f} would have been seen)")
+            parts.append(f"{cfg.label(model, name)}: {told}; a shift of {smallest['value']:.2g} would have been seen")
             used += found
     if not parts:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from align_utils.config.profiles import Config
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, pick_record
@@ -11,11 +9,16 @@ from align_utils.store.tables import INTERVAL, write_interval
 
 # A loss within so many nats per token is the same: a token's probability is then off by a twentieth at most.
 SAME_LOSS = 0.05
-FELL = {"down": "falls", "up": "rises", "flat": "stays where it was", "undecided": "may or may not have changed"}
+FELL = {
+    "down": "less surprising than before",
+    "up": "more surprising",
+    "flat": "as surprising as before",
+    "undecided": "perhaps less surprising",
+}
 BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "perhaps the same, perhaps not"}
 # One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
 SAME_REWARD = 0.02
-ROSE = {"up": "rises", "down": "falls", "flat": "stays where it was", "undecided": "may or may not have changed"}
+ROSE = {"up": "raises it", "down": "lowers it", "flat": "leaves it as it was", "undecided": "is not shown to change it"}
 TAUGHT = {
     "control_shuffled": "every cue with another cue's list", "control_other_culture": "the other culture's norms",
     "sft_same_size": "its own norms, but as few cues as the other culture's cover",
@@ -35,12 +38,12 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
             used += [before, after, change]
             moved = FELL[judge_change(change["value"], change["low"], change["high"], margin=SAME_LOSS)]
             parts.append(
-                f"it {moved} for {cfg.label(model, culture)}, {before['value']:.2f} nats per token before tuning and {after['value']:.2f} after "
-                f"({write_interval(change, '+.2f')}), like a choice among {_spread(before)} equally likely tokens and one among {_spread(after)}"
+                f"{moved} for {cfg.label(model, culture)}, {before['value']:.2f} to {after['value']:.2f} nats per token "
+                f"({write_interval(change, '+.2f')})"
             )
     if not parts:
         return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
-    return Sentence("loss", f"The loss on cues that were not taught: {'; '.join(parts)}.", used)
+    return Sentence("loss", f"After SFT, people's lists for concepts that were not taught are {'; '.join(parts)}.", used)
 
 
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
@@ -74,12 +77,12 @@ def state_reward(records: list[dict], cfg: Config) -> Sentence:
             used += [before, after, change, moved]
             verdict = ROSE[judge_change(change["value"], change["low"], change["high"], margin=SAME_REWARD)]
             parts.append(
-                f"it {verdict} for {cfg.label(model, culture)}, {before['value']:.3f} before PPO and {after['value']:.3f} after "
-                f"({write_interval(change, '+.3f')}), {moved['value']:.2f} nats a list away from SFT"
+                f"{verdict} for {cfg.label(model, culture)}, {before['value']:.3f} to {after['value']:.3f} "
+                f"({write_interval(change, '+.3f')}; KL {moved['value']:z.2f})"
             )
     if not parts:
         return Sentence("reward", "PPO was not trained in this run.", [])
-    return Sentence("reward", f"The reward of lists drawn for cues that were not rewarded: {'; '.join(parts)}.", used)
+    return Sentence("reward", f"The reward of lists drawn for concepts that were not rewarded: PPO {'; '.join(parts)}.", used)
 
 
 def state_methods(records: list[dict], cfg: Config) -> Sentence:
@@ -88,12 +91,12 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
     if not own:
         return Sentence("methods", "This profile trains no method without a critic.", [])
     parts = [
-        f"{cfg.names[record['stage']]} it {ROSE[judge_change(*(record[end] for end in INTERVAL), margin=SAME_REWARD)]} for "
+        f"{cfg.names[record['stage']].removeprefix('after ')} {ROSE[judge_change(*(record[end] for end in INTERVAL), margin=SAME_REWARD)]} for "
         f"{cfg.label(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
         for record in own
     ]  # fmt: skip
     return Sentence(
-        "methods", f"The reward of lists drawn for cues that were not rewarded, beside SFT: {'; '.join(parts)}.", own
+        "methods", f"The reward of lists drawn for concepts that were not rewarded, beside SFT: {'; '.join(parts)}.", own
     )
 
 
@@ -113,7 +116,3 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     if not parts:
         return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)
-
-
-def _spread(record: dict) -> str:
-    return f"{math.exp(record['value']):,.0f}"

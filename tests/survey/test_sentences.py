@@ -79,5 +79,8 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
         and len(said.records) == 3
     )
     other = [*rows, record("shift_verdict_slope", 0.2, method="moved beyond the controls", **own)]
-    assert "with this model by distance, moved beyond the controls by slope" in sentences.state_verdict(other, cfg).text
+    assert (
+        "the measures disagree (not measurable with this model, by distance; moved beyond the controls, by slope)"
+        in sentences.state_verdict(other, cfg).text
+    )
     assert sentences.state_verdict(rows, cfg).records == []

@@ -83,18 +83,15 @@ def reward_records(culture, stage, value, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((0.05, 0.03, 0.07), "it rises for United States"), ((-0.05, -0.07, -0.03), "it falls for United States"),
-    ((0.005, -0.01, 0.015), "it stays where it was for United States"),
-    ((0.03, -0.01, 0.07), "it may or may not have changed for United States"),
+    ((0.05, 0.03, 0.07), "PPO raises it for United States"), ((-0.05, -0.07, -0.03), "PPO lowers it for United States"),
+    ((0.005, -0.01, 0.015), "PPO leaves it as it was for United States"),
+    ((0.03, -0.01, 0.07), "PPO is not shown to change it for United States"),
 ])  # fmt: skip
 def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     records = reward_records("us", "ppo", *change) + reward_records("cn", "ppo", 0.1, 0.05, 0.15)
     said = sentences.state_reward(records, cfg)
-    assert (
-        says in said.text
-        and "it rises for China, 0.300 before PPO and 0.400 after (+0.100 [+0.050, +0.150]), 0.25 nats" in said.text
-    )
+    assert says in said.text and "raises it for China, 0.300 to 0.400 (+0.100 [+0.050, +0.150]; KL 0.25)" in said.text
     assert said.records == records and "not trained" in sentences.state_reward([], cfg).text
     others = reward_records("us", "grpo", *change)
-    assert f"after GRPO {says}" in sentences.state_methods(others, cfg).text
+    assert says.replace("PPO", "GRPO") in sentences.state_methods(others, cfg).text
     assert "no method" in sentences.state_methods(records, cfg).text

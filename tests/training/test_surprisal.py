@@ -107,9 +107,9 @@ def loss_records(culture, before, after, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((-1.0, -1.2, -0.8), "it falls for United States"), ((1.0, 0.8, 1.2), "it rises for United States"),
-    ((0.01, -0.02, 0.03), "it stays where it was for United States"),
-    ((-0.1, -0.3, 0.1), "it may or may not have changed for United States"),
+    ((-1.0, -1.2, -0.8), "less surprising than before for United States"), ((1.0, 0.8, 1.2), "more surprising for United States"),
+    ((0.01, -0.02, 0.03), "as surprising as before for United States"),
+    ((-0.1, -0.3, 0.1), "perhaps less surprising for United States"),
 ])  # fmt: skip
 def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     value, low, high = change
@@ -117,9 +117,9 @@ def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     said = sentences.state_loss(records, cfg)
     assert (
         says in said.text
-        and "it falls for China, 4.00 nats per token before tuning and 3.00 after (-1.00 [-1.10, -0.90])" in said.text
+        and "less surprising than before for China, 4.00 to 3.00 nats per token (-1.00 [-1.10, -0.90])" in said.text
     )
-    assert "a choice among 120 equally likely tokens" in said.text and said.records == records
+    assert said.records == records
     assert "not measured" in sentences.state_loss([], cfg).text
 
 
