@@ -51,8 +51,8 @@ def state_order(records: list[dict], cfg: Config) -> Sentence:
     """How much the order of the options decides, before and after tuning, from `order_bias` records."""
     own = _pick(records, "order_bias")
     text = (
-        f"A single order moves {_span(own, tuned=False)} of an answer's probability away from the mean over orders before tuning, and "
-        f"{_span(own, tuned=True)} after it; the mean over orders reduces this."
+        f"Showing the options in one order instead of averaging over orders changes {_span(own, tuned=False)} of an answer before tuning, and "
+        f"{_span(own, tuned=True)} after it."
     )
     return Sentence("order", text, own)
 

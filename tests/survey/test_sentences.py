@@ -61,7 +61,7 @@ def test_answering_and_order_span_the_models(cfg):
         "probability of 0.80, after tuning of 0.50 to 0.60" in said and "are nearly even: their entropy is 0.98 to 1.00" in said
     )
     assert "not all even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
-    assert "moves 0.20 of an answer's probability" in sentences.state_order(rows, cfg).text
+    assert "changes 0.20 of an answer before tuning" in sentences.state_order(rows, cfg).text
 
 
 def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
