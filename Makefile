@@ -18,7 +18,9 @@ EXTRA := $(basename $(notdir $(sort $(wildcard notebooks/appendix/A[0-9]_*.ipynb
 NUMBERS := $(foreach stem,$(STEMS) $(EXTRA),$(firstword $(subst _, ,$(stem))))
 FIRST := $(RUN)/done/$(firstword $(STEMS))
 # A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below changes with that alone.
-ifneq ($(shell grep -s '^data: real' notebooks/settings/profiles/$(PROFILE).yaml),)
+# The profile's own word counts, or that of the nearest one that it extends.
+ifeq ($(shell p=$(PROFILE); while [ -n "$$p" ]; do f=notebooks/settings/profiles/$$p.yaml; d=$$(sed -n 's/^data: *\([a-z]*\).*/\1/p' $$f 2>/dev/null); \
+	[ -z "$$d" ] || break; p=$$(sed -n 's/^extends: *\([a-z_]*\).*/\1/p' $$f 2>/dev/null); done; echo $$d),real)
 REAL := $(foreach part,swow ratings wvs,$(call quote,$(ALIGN_DATA)/$(part)))
 ifneq ($(filter reproduce appendix ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
@@ -36,7 +38,7 @@ PY := python
 LINT_IMPORTS := lint-imports
 READY :=
 else
-# Nor has what a person has set for another Python a say in this one; where pip's index is, it may say.
+# Ignore what a person has set for another Python; where pip's index is, it may say.
 unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_DEPS PIP_DRY_RUN
 export PIP_USER := 0
 PY := .venv/bin/python

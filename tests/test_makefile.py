@@ -76,9 +76,11 @@ def test_folders_may_be_called_anything(tmp_path, name):
     file = data / "swow" / "a copy.csv"
     file.write_text("")
     os.utime(file, (2**30, 2**30))
-    folders = f"ALIGN_OUTPUT={output}", f"ALIGN_DATA={data}", "USE_ENV=1", "PROFILE=cpu_real"
+    # A profile that extends one on real files reads real files too.
+    (root / "notebooks/settings/profiles/mine.yaml").write_text("extends: cpu_real\nseeds: [2]\n")
+    folders = f"ALIGN_OUTPUT={output}", f"ALIGN_DATA={data}", "USE_ENV=1", "PROFILE=mine"
     assert planned(make(root, "-n", "02", *folders)) == ["01", "02"]
-    done = output / "runs" / "cpu_real" / "done"
+    done = output / "runs" / "mine" / "done"
     assert (done / "data-folder").read_text() == f"{data}\n"
     for stem in ("01_norms", "02_sft"):
         (done / stem).touch()
