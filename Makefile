@@ -19,8 +19,8 @@ NUMBERS := $(foreach stem,$(STEMS) $(EXTRA),$(firstword $(subst _, ,$(stem))))
 FIRST := $(RUN)/done/$(firstword $(STEMS))
 # A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below changes with that alone.
 # The profile's own word counts, or that of the nearest one that it extends.
-ifeq ($(shell p=$(PROFILE); while [ -n "$$p" ]; do f=notebooks/settings/profiles/$$p.yaml; d=$$(sed -n 's/^data: *\([a-z]*\).*/\1/p' $$f 2>/dev/null); \
-	[ -z "$$d" ] || break; p=$$(sed -n 's/^extends: *\([a-z_]*\).*/\1/p' $$f 2>/dev/null); done; echo $$d),real)
+ifeq ($(shell p=$(PROFILE); while [ -n "$$p" ]; do f=notebooks/settings/profiles/$$p.yaml; d=$$(awk '$$1 == "data:" {print $$2; exit}' $$f 2>/dev/null); \
+	[ -z "$$d" ] || break; p=$$(awk '$$1 == "extends:" {print $$2; exit}' $$f 2>/dev/null); done; echo $$d),real)
 REAL := $(foreach part,swow ratings wvs,$(call quote,$(ALIGN_DATA)/$(part)))
 ifneq ($(filter reproduce appendix ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
