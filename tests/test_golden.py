@@ -35,7 +35,7 @@ def describe_frames(runs: Path, figures: Path) -> dict[str, list]:
     for path in sorted(paths):
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False)
         content = ""
-        if path.parent.name == "norms" or path.name.startswith("tab01"):
+        if path.parent.name == "norms" or path.name.startswith(("tab01", "tabA1")):
             text = frame.to_csv(index=False, float_format="%.6g")
             content = hashlib.sha256(text.encode()).hexdigest()[:16]
         found[f"{path.parent.name}/{path.name}"] = [list(frame.columns), len(frame), content]

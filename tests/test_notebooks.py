@@ -49,9 +49,9 @@ def test_manifest_is_complete_and_true(smoke):
     assert str(smoke.root) not in json.dumps(list(entries.values()))
     # Nobody lists inputs by hand: they are what was read.
     inputs = {path: {source["path"] for source in entry["inputs"]} for path, entry in entries.items()}
-    assert inputs["figures/smoke/tab01_norms.csv"] == {
-        path for path in inputs["figures/smoke/tab01_norms.csv"] if path.startswith("data/sample/swow/")
-    }
+    own = inputs["figures/smoke/tab01_norms.csv"]
+    assert any(path.startswith("data/sample/swow/") for path in own)
+    assert not [path for path in own if not path.startswith(("data/sample/swow/", "data/pairs.csv", "runs/smoke/norms/"))]
     assert {"runs/smoke/norms/us.parquet", "runs/smoke/associations/tiny_us.parquet"} <= inputs[
         "figures/smoke/tab04_precision_at_5.csv"
     ]
@@ -107,7 +107,8 @@ def test_a_second_run_from_scratch_is_the_same_byte_for_byte(smoke, tmp_path):
 def test_items_without_an_order_are_asked_for_the_map_alone(smoke):
     aims = {"Q154", "Q155"}
     given = pd.read_parquet(smoke.runs / "survey/tiny.parquet")
-    asked = given.groupby(["adapter", "stage", "language"])["question"].agg(set)
+    # An adapter that was taught half of the survey is asked the other half.
+    asked = given[given["stage"] != "survey_taught"].groupby(["adapter", "stage", "language"])["question"].agg(set)
     assert len(asked) > 2 and asked.map(lambda questions: aims < questions and len(questions) == 62).all()
     tables = {path.stem: pd.read_csv(path) for path in smoke.figures.glob("tab[0A][56]_*.csv")}
     named = [table["question"] for table in tables.values() if "question" in table]

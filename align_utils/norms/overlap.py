@@ -279,7 +279,8 @@ def show_lists(pairs: pd.DataFrame, norms: Both, links: Links, languages: Langua
             **{name: pair[name] for name in ("side", "first", "second", "domain", "overlap", "covered")},
             "first responses": texts[0], "second responses": texts[1], "shared": shared,
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    names = ["side", "first", "second", "domain", "overlap", "covered", "first responses", "second responses", "shared"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _average_rounds(partners: pd.DataFrame) -> pd.DataFrame:
