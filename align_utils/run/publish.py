@@ -92,7 +92,7 @@ def _times(root: Path, profile: str, _) -> str:
         known = read_profile(path.stem, root=root)
         if known.budget_minutes:
             parts = [sum(m for key, m in known.budget_minutes.items() if key.startswith(kind)) for kind in "0A"]
-            rows.append([f"`{path.stem}`", known.description, *(f"{minutes:.0f}" for minutes in parts)])
+            rows.append([f"`{path.stem}`", known.description, *(f"{minutes:.0f}" if minutes else "" for minutes in parts)])
     return pd.DataFrame(rows, columns=["profile", "what it is", "minutes", "appendix"]).to_markdown(
         index=False, disable_numparse=True
     )
