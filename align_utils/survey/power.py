@@ -19,7 +19,7 @@ from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, l
 FLOOR = 0.005
 # A scale of fewer items has no mean profile of its own: such items share that of all their number of points.
 FEWEST_ITEMS = 3
-MOVED, UNMOVED = "moved beyond the controls", "not moved, although the instrument could see it"
+MOVED, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
 SLOPES = [*CELL, "against", "value", "low", "high", "rank", "n", "smallest", "p", "p_holm"]
 VERDICTS = [
