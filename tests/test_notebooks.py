@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import pandas as pd
+import pytest
 import yaml
 from conftest import ROOT, copy_project, copy_with_aims, run_notebooks
 
@@ -13,6 +14,7 @@ from align_utils import config
 from align_utils.run import publish, runner
 from align_utils.store import page as store_page
 from align_utils.store import steps
+from align_utils.survey.answers import average_orders
 
 
 def hash_tables(cfg):
@@ -59,6 +61,31 @@ def test_manifest_is_complete_and_true(smoke):
         "figures/smoke/tab06_shift.csv"
     ]
     assert {"runs/smoke/norms/us.parquet", f"runs/smoke/adapters/tiny/us/ppo/seed-{smoke.profile.seed}"} <= set(entries)
+
+
+def read_output(cfg, name, word):
+    """What the one cell of an executed notebook printed whose source has a word."""
+    cells = nbformat.read(cfg.runs / "notebooks" / f"{name}.ipynb", 4).cells
+    (cell,) = (cell for cell in cells if cell.cell_type == "code" and word in cell.source)
+    return "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+
+
+def test_what_cells_compute_in_the_open_is_what_the_package_says(smoke):
+    # 02, 03 and 04 have theirs beside the tests of their places.
+    strength = read_output(smoke, "01_norms", "assign(strength")
+    norms = pd.read_parquet(smoke.runs / "norms/us.parquet")
+    cue = strength.split("\n")[1].split()[1]
+    top = norms[norms["cue"] == cue].nsmallest(1, "rank")["strength"].item()
+    assert float(strength.split("\n")[1].split()[-1]) == pytest.approx(top, abs=0.001)
+    table = read_output(smoke, "05_wvs_survey", "orders.assign(answer").splitlines()[2:]
+    answers = pd.read_parquet(smoke.runs / "survey/tiny.parquet")
+    own = average_orders(
+        answers[(answers["readout"] == "label") & (answers["stage"] == "zero_shot") & (answers["persona"] == "none")]
+    )
+    own = own[(own["question"] == smoke.profile.show.item) & (own["language"] == "en")]["share"]
+    assert [float(line.split()[-1]) for line in table] == pytest.approx(own.tolist(), abs=0.001)
+    ranked = pd.read_csv(smoke.figures / "tab06_high_tension.csv").set_index("question")["distance"]
+    assert float(read_output(smoke, "06_wvs_analysis", "to_move")) == pytest.approx(ranked[smoke.profile.show.item], abs=0.001)
 
 
 def test_sentences_of_every_notebook_rest_on_its_metrics(smoke):
