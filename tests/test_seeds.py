@@ -24,7 +24,7 @@ def run(cfg, tmp_path):
     """Adapters of two seeds with weights drawn at random, as training leaves them."""
     root = copy_project(tmp_path)
     own = cfg.profile.critic_free.model_copy(update={"methods": []})
-    asked = cfg.profile.survey.model_copy(update={"readouts": ["label", "generated"], "sample_items": 2})
+    asked = cfg.profile.survey.model_copy(update={"readouts": ["label", "generated"], "orders": "all", "sample_items": 2})
     profile = cfg.profile.model_copy(update={"critic_free": own, "controls": [], "survey": asked})
     one = config.Config(profile, root, cfg.data_dir)
     two = config.Config(profile.model_copy(update={"seeds": [SECOND]}), root, cfg.data_dir)
@@ -46,12 +46,14 @@ def run(cfg, tmp_path):
 
 def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     one, two = run
+    monkeypatch.setattr(ask, "TAUGHT_HALVES", ())  # 05 teaches them; here they are not there
     items = survey_items.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
     ask.ask_survey(one, "tiny", items)
     before, written = answers.load_answers(one), answers.load_generated(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
     states = ["none_zero_shot", *(f"{culture}_{stage}" for culture in one.cultures for stage in ("sft", "ppo"))]
-    assert {path.parent.name for path in steps} == {f"tiny_{s}_{readout}" for s in states for readout in ("label", "generated")}
+    names = {f"tiny_{s}_{readout}" for s in states for readout in ("label", "generated")}
+    assert {path.parent.name for path in steps} == names | {"tiny_none_zero_shot_control_label"}, "personas are asked by label"
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
@@ -64,7 +66,8 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
     pd.testing.assert_frame_equal(answers.load_generated(two), written)
     found = every.groupby("stage")["seed"].agg(set).to_dict()
-    assert found == {"zero_shot": {one.profile.seed}, "sft": set(two.seeds), "ppo": set(two.seeds)}
+    untuned = dict.fromkeys(["zero_shot", "persona"], {one.profile.seed})
+    assert found == {**untuned, "sft": set(two.seeds), "ppo": set(two.seeds)}
     # The second seed's rows are the answers of the second seed's weights.
     model, tokenizer = models.load_base(one.models["tiny"], seed=one.profile.seed)
     tuned = PeftModel.from_pretrained(model, find_adapter(two, "tiny", "cn", "ppo", SECOND)).eval()
@@ -82,8 +85,9 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     assert averaged.groupby([*answers.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
 
 
-def test_items_without_an_order_leave_what_is_stored_of_the_others(run):
+def test_items_without_an_order_leave_what_is_stored_of_the_others(run, monkeypatch):
     one, _ = run
+    monkeypatch.setattr(ask, "TAUGHT_HALVES", ())
     items = survey_items.load_items(one.root / "data" / "survey", choice="all", nominal=True)
     items = items.query("question in ['Q2', 'Q48', 'Q66', 'Q154']")
     ask.ask_survey(one, "tiny", items.query("kind == 'ordered'"))

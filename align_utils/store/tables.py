@@ -68,6 +68,8 @@ def lay_out(
         frame = frame.drop(columns=[name for name in INTERVAL[1:] if name in frame]).assign(value=cells)
     rename = {**names, "p_holm": "p (Holm)"}
     if columns:
+        # What was not measured has no column to stand in.
+        frame = frame[frame[list(columns)].notna().all(axis=1)]
         keys = [*rows, *columns]
         double = frame[frame.duplicated(keys)]
         if len(double):

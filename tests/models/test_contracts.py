@@ -25,6 +25,8 @@ CALLS = find_calls({"trl", "peft", "transformers", "datasets", "accelerate"})
 def test_call_fits_the_installed_signature(call):
     assert not unknown(call), f"{call.where}: {call.target} does not know {sorted(unknown(call))}"
     signature = inspect.signature(resolve(call.target))
+    if call.target.endswith("AutoModelForCausalLM.from_config"):
+        return  # shows `**kwargs` alone; the configuration it takes is its first argument by the documentation
     plain = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     assert call.positional <= len(plain) or any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
 

@@ -398,7 +398,9 @@ def test_research_shares_are_sorted_out_by_rule_and_have_intervals_and_halves(re
     cfg = config.load("cpu_real", data_dir=real_data)
     human = load_human(cfg, ALL)
     shares, rejected = human.shares, set(human.rejected["question"])
-    assert shares["question"].nunique() == 36 and len(rejected) == 233 - 36 and human.respondents is None
+    # Eight of them lost a little to rounding or missing answers, which the file's own line says.
+    assert shares["question"].nunique() == 44 and len(rejected - {"(file)"}) == 233 - 44 and human.respondents is None
+    assert human.rejected.query("question == '(file)'")["reason"].str.startswith("8 items").any()
     damaged = {"Q158", "Q160", "Q163", "Q164", "Q171", "Q169", "Q45", "Q182", "Q195", "Q180"}
     assert not damaged & set(shares["question"]) and damaged & set(ALL["question"]) <= rejected
     assert shares.groupby(["question", "culture"])["share"].sum().round(9).eq(1).all()

@@ -378,7 +378,7 @@ def answer_with(tiny, size):
 def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("far"))
     (root / "notebooks" / "settings" / "profiles" / "far.yaml").write_text(
-        yaml.safe_dump({"extends": "smoke", "baselines": ["far-70b"]})
+        yaml.safe_dump({"extends": "smoke", "baselines": ["far-70b"], "survey": {"orders": "all"}})
     )
     content = SOURCE.model_dump(exclude={"name"}) | {"top_logprobs": 5000}
     (root / "notebooks" / "settings" / "models" / "far-70b.yaml").write_text(yaml.safe_dump(content))

@@ -216,7 +216,7 @@ def test_ppo_stops_at_a_reward_or_weights_that_are_not_finite(project, adapter, 
     ("place", "error", "shown"),
     [
         ("preference.PPOTrainer.train", SHORT, "lower ppo.device_batch"),
-        ("reward.generate_lists", SHORT, "validation: out of memory; lower lexical.batch"),
+        ("reward.sample_lists", SHORT, "validation: out of memory; lower lexical.batch"),
         ("train.save_frame", OSError(errno.ENOSPC, "No space left on device"), "is full"),
         ("train.save_frame", KeyboardInterrupt(), None),
     ],
@@ -246,6 +246,7 @@ def test_steps_that_ask_a_model_name_their_own_setting(project, monkeypatch, mod
     cfg, people = project
     for place in (module, adapters):
         monkeypatch.setattr(place, "load_states", lambda *_: (None, None, defaultdict(lambda: None)), raising=False)
+    monkeypatch.setattr(ask, "TAUGHT_HALVES", ())
     for error, shown in ((SHORT, f"out of memory; lower {setting}"), (OSError(errno.ENOSPC, "full"), "is full")):
         monkeypatch.setattr(module, works, refuse(error))
         with pytest.raises(steps.StepError, match=shown):

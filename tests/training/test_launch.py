@@ -185,7 +185,7 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     apart = agreement.spread_precision(cfg, scored).set_index(["stage", "culture", "reading"])
     columns = [f"seed {seed}" for seed in cfg.seeds]
     assert apart.loc[("sft", "us", "top"), [*columns, "mean"]].tolist() == pytest.approx([0.0, 0.2, 0.1])
-    assert (apart["seeds"] == 2).all() and set(apart["note"]) == {""} and "few_shot" not in apart.index
+    assert (apart["seeds"] == 2).all() and "few_shot" not in apart.index
     neutral = fluency.read_neutral(cfg, "tiny")
     read = neutral.groupby("stage")["seed"].agg(set)
     assert read["sft"] == set(cfg.seeds) and read["zero_shot"] == {cfg.profile.seed}
