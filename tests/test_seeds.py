@@ -66,7 +66,7 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
     pd.testing.assert_frame_equal(answers.load_generated(two), written)
     found = every.groupby("stage")["seed"].agg(set).to_dict()
-    untuned = dict.fromkeys(["zero_shot", "persona"], {one.profile.seed})
+    untuned = {key: {one.profile.seed} for key in ("zero_shot", "persona")}
     assert found == {**untuned, "sft": set(two.seeds), "ppo": set(two.seeds)}
     # The second seed's rows are the answers of the second seed's weights.
     model, tokenizer = models.load_base(one.models["tiny"], seed=one.profile.seed)

@@ -69,7 +69,8 @@ def record_precision(cfg: Config, precision: pd.DataFrame, differences: pd.DataF
     answered stand in the table alone.
     """
     people = precision["stage"] == "human"
-    ceiling = precision[people].assign(method=precision["reading"], subset="all")
+    # Of a culture without participants there is none.
+    ceiling = precision[people].assign(method=lambda own: own["reading"], subset="all")
     return [
         *record_estimates(cfg, precision[~people & (precision["subset"] != "answered")], "precision_at_5_{reading}"),
         *record_estimates(cfg, ceiling, "human_ceiling_at_5"),
