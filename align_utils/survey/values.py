@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from align_utils.config.profiles import Config
+from align_utils.config.stages import POSITIVE
 from align_utils.survey.aligned import count_aligned, judge_items
 from align_utils.survey.answers import average_orders, load_answers
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
@@ -25,7 +26,7 @@ class Values:
     halves: pd.DataFrame  # `human.draw_halves`
     answers: pd.DataFrame  # ANSWERS, by label
     everyone: pd.DataFrame  # averaged answers and references (`distances.add_references`)
-    everything: pd.DataFrame  # the same with the items without an order
+    everything: pd.DataFrame  # the same with the items without an order, of which the positive controls are not asked
     distances: pd.DataFrame  # `distances.measure_distances`
     shifts: pd.DataFrame  # `shifts.measure_shifts`
     overall: pd.DataFrame  # `shifts.summarise_shifts`
@@ -66,7 +67,7 @@ def load_values(cfg: Config) -> Values:
     judged = judge_items(distances, everyone, people.shares, ranked, pair)
     return Values(
         items=items, people=people, halves=split, answers=load_answers(cfg), everyone=everyone,
-        everything=add_references(averaged, everybody.shares, halves), distances=distances, shifts=shifts,
+        everything=add_references(averaged[~averaged["stage"].isin(POSITIVE)], everybody.shares, halves), distances=distances, shifts=shifts,
         overall=overall, against=against, slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked,
         draws=draws, judged=judged, counts=count_aligned(judged, **cfg.bootstrap),
     )  # fmt: skip
