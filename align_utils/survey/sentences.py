@@ -58,7 +58,10 @@ def state_order(records: list[dict], cfg: Config) -> Sentence:
 
 
 def state_shift(records: list[dict], cfg: Config) -> Sentence:
-    """Whether the tuned answers moved toward the culture taught, each culture asked in its own language, from `shift_toward_target` records."""
+    """Whether the tuned answers moved toward the culture taught, each culture asked in its own language, and more than toward the others.
+
+    From `shift_toward_target` and `shift_contrast` records: flatter answers come nearer to every country, which is no move toward one.
+    """
     parts, used = [], []
     for name, culture in cfg.cultures.items():
         own = {"culture": name, "language": culture.language, "persona": "none"}
@@ -70,6 +73,11 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
                 used.append(record)
                 moved = judge_change(record["value"], record["low"], record["high"], margin=SMALL)
                 parts.append(f"{cfg.names[stage]} {MOVED[moved]} {cfg.label(model, name)} ({write_interval(record, '+.3f')})")
+                contrast = pick_record(records, "shift_contrast", stage=stage, model=model, **own)
+                if moved == "up" and contrast is not None:
+                    used.append(contrast)
+                    more = "more" if contrast["low"] > 0 else "no more"
+                    parts[-1] += f", {more} than toward the other country ({write_interval(contrast, '+.3f')})"
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
     return Sentence(
@@ -116,11 +124,13 @@ def state_counts(records: list[dict], cfg: Config) -> Sentence:
         return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
     before, after = found[:2]
     counts = [f"{record['value'] * record['n']:.3g}" for record in (before, after)]
+    even = pick_record(records, "aligned_with_china", stage="uniform")
+    chance = f" Even answers would be on {even['value'] * even['n']:.3g}." if even else ""
     text = (
         f"Of the {after['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {counts[0]} before tuning and on "
-        f"{counts[1]} after PPO (share {write_interval(after)}). The paper counts 13 of 50 before and 25 after, for another model."
+        f"{counts[1]} after PPO (share {write_interval(after)}).{chance} The paper counts 13 of 50 before and 25 after, for another model."
     )
-    return Sentence("counts", text, [before, after])
+    return Sentence("counts", text, [before, after, *([even] if even else [])])
 
 
 def _pick(records: list[dict], metric: str) -> list[dict]:

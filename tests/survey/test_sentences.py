@@ -84,3 +84,24 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
         in sentences.state_verdict(other, cfg).text
     )
     assert sentences.state_verdict(rows, cfg).records == []
+
+
+@pytest.mark.parametrize(
+    ("contrast", "said"),
+    [(0.03, "China (+0.050 [+0.049, +0.051]), more than toward"), (-0.001, ", no more than toward the other")],
+)
+def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, said):
+    where = {"stage": "ppo", "culture": "cn", "language": "zh"}
+    rows = [record("shift_toward_target", 0.05, **where), record("shift_contrast", contrast, **where)]
+    found = sentences.state_shift(rows, cfg)
+    assert said in found.text and found.records == rows
+
+
+def test_counts_stand_beside_even_answers(cfg):
+    rows = [
+        record("aligned_with_china", 0.2, "zero_shot", "none", "zh", n=20),
+        record("aligned_with_china", 0.3, "ppo", "cn", "zh", n=20),
+    ]
+    rows.append(record("aligned_with_china", 0.35, "uniform", "none", "none", model="baseline", n=20))
+    found = sentences.state_counts(rows, cfg)
+    assert "Even answers would be on 7." in found.text and found.records == rows
