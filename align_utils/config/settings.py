@@ -57,7 +57,7 @@ class Profile(Strict):
     baselines: list[str] = []
     cultures: list[str]
     # Base weights and matrix products on a CPU; adapters, losses and log-probabilities are float32 anyway. A GPU takes its own.
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     seed: int
     # More seeds to train and judge beside `seed`.
     seeds: list[int] = []
@@ -454,7 +454,7 @@ class ModelSource(Strict):
     # Of a model in 4 bits: the file in notebooks/settings/models of the same model in 16, which `make export` merges adapters into.
     merge_into: str = ""
     # Of the run: the profile's `dtype` takes the place of what a file says.
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     # Name in the paper of a model that the paper tunes; claims are judged on those alone.
     in_paper: str | None = None
     # For tokenizers that ship no pad token of their own.

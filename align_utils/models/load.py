@@ -44,19 +44,21 @@ CONTROL, USER_DEFINED = 3, 4
 def pick_device(dtype: str = "float32") -> tuple[torch.device, torch.dtype, str]:
     """Device, dtype and the reason in words: CUDA with bfloat16 where the card has it, else float16; on a CPU the profile's `dtype`.
 
-    ModelError where that is bfloat16 and the processor has no instruction that multiplies it.
+    `auto` is bfloat16 where the processor has an instruction that multiplies it, else float32; ModelError where `bfloat16` is asked for
+    and it has none.
     """
     if not torch.cuda.is_available():
         found = f"no GPU found; {torch.get_num_threads()} threads"
-        if dtype == "float32":
-            return torch.device("cpu"), torch.float32, f"{found}, fp32"
         # The processor is asked: what torch's products go by also counts one that emulates them. `bf16` is ARM's; without oneDNN (a Mac)
         # torch does not multiply by it.
         there = torch.cpu.get_capabilities()
-        if not torch.backends.mkldnn.is_available() or not any(there.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16")):
+        multiplies = torch.backends.mkldnn.is_available() and any(there.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+        if dtype == "float32" or (dtype == "auto" and not multiplies):
+            return torch.device("cpu"), torch.float32, f"{found}, fp32"
+        if not multiplies:
             raise ModelError(
                 f"the profile sets dtype: {dtype}, which this processor ({there.get('cpu_name', there['architecture'])}) or this build of "
-                "torch only emulates: set dtype: float32 in the profile"
+                "torch only emulates: set dtype: auto or float32 in the profile"
             )
         return torch.device("cpu"), torch.bfloat16, f"{found}, bf16"
     # Emulated bfloat16 does not count: torch says yes to it on a T4 too, where it is slow and unsloth takes float16.
@@ -158,8 +160,8 @@ def count_weights(source: ModelSource) -> int:
 
 
 def hash_base(source: ModelSource, *, seed: int) -> str:
-    """Identity of a base model for step keys: the source's checksum, the conversion, for `tiny` the seed, a dtype other than float32."""
-    narrow = "" if source.dtype == "float32" else f"-{source.dtype}"
+    """Identity of a base model for step keys: the source's checksum, the conversion, for `tiny` the seed, bfloat16 on a CPU."""
+    narrow = "-bfloat16" if pick_device(source.dtype)[:2] == (torch.device("cpu"), torch.bfloat16) else ""
     return _hash_weights(source, seed) + narrow
 
 

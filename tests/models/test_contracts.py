@@ -161,12 +161,15 @@ def test_bfloat16_is_refused_where_a_processor_only_emulates_it(cfg, monkeypatch
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
     narrow = cfg.models["tiny"].model_copy(update={"dtype": "bfloat16"})
     assert load.load_base(cfg.models["tiny"], seed=0)[0].dtype == torch.float32
+    open_ = cfg.models["tiny"].model_copy(update={"dtype": "auto"})
+    assert load.load_base(open_, seed=0)[0].dtype == (torch.bfloat16 if fits else torch.float32)
+    assert load.hash_base(open_, seed=0) == load.hash_base(narrow if fits else cfg.models["tiny"], seed=0)
     if fits:
         assert load.load_base(narrow, seed=0)[0].dtype == torch.bfloat16
         assert load.describe_device("bfloat16").startswith("device cpu, bfloat16 ")
         return
     for ask in (lambda: load.load_base(narrow, seed=0), lambda: load.describe_device("bfloat16")):
-        with pytest.raises(ModelError, match="dtype: bfloat16.*Some Processor.*set dtype: float32 in the profile$"):
+        with pytest.raises(ModelError, match="dtype: bfloat16.*Some Processor.*set dtype: auto or float32 in the profile$"):
             ask()
 
 
