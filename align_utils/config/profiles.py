@@ -123,6 +123,12 @@ class Config:
         name = self.cultures[culture].label if culture in self.cultures else culture
         return name if len(self.models) + len(self.baselines) == 1 else f"{model}, {name}"
 
+    def call(self, model: str, culture: str) -> str:
+        """The same within a sentence: with the article that the name takes, and the model behind it."""
+        named = self.cultures[culture]
+        name = named.in_text or named.label
+        return name if len(self.models) + len(self.baselines) == 1 else f"{name} with {model}"
+
     def language_of(self, culture: str) -> Language:
         """The language of a culture of this run."""
         return self.languages[self.cultures[culture].language]

@@ -321,6 +321,8 @@ class Culture(Strict):
 
     name: str
     label: str
+    # The label within a sentence, where it takes an article.
+    in_text: str = ""
     language: str
     survey_country: str
     # The country's name in files that have no code for it; default the label.

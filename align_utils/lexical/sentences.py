@@ -40,6 +40,8 @@ SUBJECTS = {
 }  # fmt: skip
 
 
+# Of training: its name, the stage after it and the one before.
+STEPS = (("SFT", "sft", "few_shot"), ("PPO", "ppo", "sft"))
 PEOPLE_AND_PPO = ("human_top5", "ppo")
 
 
@@ -125,12 +127,11 @@ def state_precision(records: Sequence[dict], cfg: Config) -> Sentence:
 
 
 def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
-    """What training does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
-    parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", "the Precision@5 of drawn lists", PRECISION_MARGIN)
-    price, more = tell_steps(
-        records, cfg, "drawn_distinct_words", "the number of different words in a concept's lists", VARIETY_MARGIN, form=".1f"
-    )
-    return Sentence("drawn", " ".join(parts + price) or "No lists were drawn in this run.", used + more)
+    """What PPO does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
+    thing, price = "the Precision@5 of drawn lists", "the number of different words in a concept's lists"
+    parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", thing, PRECISION_MARGIN, steps=STEPS[1:])
+    paid, more = tell_steps(records, cfg, "drawn_distinct_words", price, VARIETY_MARGIN, form=".1f", steps=STEPS[1:])
+    return Sentence("drawn", " ".join(parts + paid) or "No lists were drawn after PPO in this run.", used + more)
 
 
 def state_controls(records: Sequence[dict], cfg: Config) -> Sentence:
@@ -202,11 +203,11 @@ def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> d
 
 
 def tell_steps(
-    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, form: str = ".2f", **fields
+    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, form: str = ".2f", steps=STEPS, **fields
 ) -> tuple[list[str], list[dict]]:
-    """A sentence for each verdict on SFT beside the untuned model, then on PPO beside SFT; and the records behind them."""
+    """A sentence for each verdict on the steps, SFT beside the untuned model and PPO beside SFT; and the records behind them."""
     parts, used = [], []
-    for name, new, old in (("SFT", "sft", "few_shot"), ("PPO", "ppo", "sft")):
+    for name, new, old in steps:
         gaps = find_cells(records, cfg, f"{metric}_difference", method=f"{new} - {old}", **fields)
         before, after = (find_cells(records, cfg, metric, stage=stage, **fields) for stage in (old, new))
         told = {}

@@ -52,7 +52,9 @@ def pick_device(dtype: str = "float32") -> tuple[torch.device, torch.dtype, str]
         # The processor is asked: what torch's products go by also counts one that emulates them. `bf16` is ARM's; without oneDNN (a Mac)
         # torch does not multiply by it.
         there = torch.cpu.get_capabilities()
-        multiplies = torch.backends.mkldnn.is_available() and any(there.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+        multiplies = torch.backends.mkldnn.is_available() and any(
+            there.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16")
+        )
         if dtype == "float32" or (dtype == "auto" and not multiplies):
             return torch.device("cpu"), torch.float32, f"{found}, fp32"
         if not multiplies:

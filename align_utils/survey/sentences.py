@@ -17,7 +17,7 @@ SMALL = 0.01
 # An entropy relative to uniform above this is an answer that is nearly even, whatever is asked.
 EVEN = 0.98
 MOVED = {
-    "up": "moved toward", "down": "moved away from", "flat": "stayed where they were as seen from", "undecided": "may or may not have moved toward",
+    "up": "came nearer", "down": "went further away", "flat": "stayed in place", "undecided": "may or may not have come nearer",
 }  # fmt: skip
 
 
@@ -63,26 +63,24 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
     From `shift_toward_target` and `shift_contrast` records: flatter answers come nearer to every country, which is no move toward one.
     """
     parts, used = [], []
-    for name, culture in cfg.cultures.items():
-        own = {"culture": name, "language": culture.language, "persona": "none"}
-        for model in cfg.models:
-            for stage in ("sft", "ppo"):
-                record = pick_record(records, "shift_toward_target", stage=stage, model=model, **own)
-                if record is None:
-                    continue
-                used.append(record)
-                moved = judge_change(record["value"], record["low"], record["high"], margin=SMALL)
-                parts.append(f"{cfg.names[stage]} {MOVED[moved]} {cfg.label(model, name)} ({write_interval(record, '+.3f')})")
-                contrast = pick_record(records, "shift_contrast", stage=stage, model=model, **own)
-                if moved == "up" and contrast is not None:
-                    used.append(contrast)
-                    more = "more" if contrast["low"] > 0 else "no more"
-                    parts[-1] += f", {more} than toward the other country ({write_interval(contrast, '+.3f')})"
+    asked = {record["stage"] for record in _pick(records, "shift_toward_target")}
+    stage = next((stage for stage in ("ppo", "sft") if stage in asked), None)
+    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
+        own = {"culture": name, "language": culture.language, "persona": "none", "stage": stage, "model": model}
+        shift, contrast = (pick_record(records, metric, **own) for metric in ("shift_toward_target", "shift_contrast"))
+        if shift is None:
+            continue
+        used.append(shift)
+        moved = judge_change(shift["value"], shift["low"], shift["high"], margin=SMALL)
+        told = f"seen from {cfg.call(model, name)}, they {MOVED[moved]} ({write_interval(shift, '+.3f')} of the scale)"
+        if moved == "up" and contrast is not None:
+            used.append(contrast)
+            more = "and nearer" if contrast["low"] > 0 else "but no nearer"
+            told += f", {more} than to the other country ({write_interval(contrast, '+.3f')})"
+        parts.append(told)
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
-    return Sentence(
-        "shift", f"Asked in the culture's language, the answers {'; '.join(parts)}. The scale runs from 0 to 1.", used
-    )
+    return Sentence("shift", f"The answers {cfg.names[stage]}, asked in the culture's language: {'; '.join(parts)}.", used)
 
 
 def state_verdict(records: list[dict], cfg: Config) -> Sentence:
@@ -90,7 +88,7 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
 
     From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
     """
-    parts, used = [], []
+    parts, used, visible = [], [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
         own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
         found = [
@@ -98,17 +96,15 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
             for metric in ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
         ]
         if None not in found:
-            distance, slope, smallest = found
-            told = (
-                distance["method"]
-                if distance["method"] == slope["method"]
-                else f"the measures disagree ({distance['method']}, by distance; {slope['method']}, by slope)"
-            )
-            parts.append(f"{cfg.label(model, name)}: {told}; a shift of {smallest['value']:.2g} would have been seen")
+            by, place = [record["method"] for record in found[:2]], cfg.call(model, name)
+            told = by[0] if by[0] == by[1] else f"the two measures disagree. By distance: {by[0]}. By slope: {by[1]}"
+            parts.append(f"For {place}: {told}.")
+            visible.append(f"{found[2]['value']:.3f} ({place})")
             used += found
     if not parts:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
-    return Sentence("verdict", f"After PPO, by the rule of this section: {'; '.join(parts)}.", used)
+    scale = f"The smallest shift that so many questions could show is {' and '.join(visible)} of the scale."
+    return Sentence("verdict", f"By the rule of this section, after PPO. {' '.join(parts)} {scale}", used)
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:

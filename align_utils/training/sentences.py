@@ -19,6 +19,15 @@ BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "per
 # One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
 SAME_REWARD = 0.02
 ROSE = {"up": "raises it", "down": "lowers it", "flat": "leaves it as it was", "undecided": "is not shown to change it"}
+# Signs of a gamed reward as `summarise_parts` names them: the way each moves where the model pleases without getting better, the change that is
+# too small to matter (half a word a list; one response in twenty), and its words.
+SIGNS = {
+    "different words a list": (-1, 0.5, "lists hold fewer different words"),
+    "the five commonest words": (1, 0.05, "the five commonest words make up more of the lists"),
+}
+# What a reward costs, gamed or not: lists of a concept that are more alike.
+PRICE = "different words over all lists"
+SAME_VARIETY = 0.05
 TAUGHT = {
     "control_shuffled": "every cue with another cue's list", "control_other_culture": "the other culture's norms",
     "sft_same_size": "its own norms, but as few cues as the other culture's cover",
@@ -38,7 +47,7 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
             used += [before, after, change]
             moved = FELL[judge_change(change["value"], change["low"], change["high"], margin=SAME_LOSS)]
             parts.append(
-                f"{moved} for {cfg.label(model, culture)}, {before['value']:.2f} to {after['value']:.2f} nats per token "
+                f"{moved} for {cfg.call(model, culture)}, {before['value']:.2f} to {after['value']:.2f} nats per token "
                 f"({write_interval(change, '+.2f')})"
             )
     if not parts:
@@ -58,7 +67,7 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
     parts: dict[str, list[str]] = {}
     for record in gaps:
         differs = BEYOND[judge_change(record["value"], record["low"], record["high"], margin=SAME_LOSS)]
-        label = cfg.label(record["model"], record["culture"])
+        label = cfg.call(record["model"], record["culture"])
         parts.setdefault(record["stage"], []).append(f"{differs} for {label} ({write_interval(record, '+.2f')})")
     told = "; ".join(f"taught {TAUGHT[stage]}, {' and '.join(ends)}" for stage, ends in parts.items())
     return Sentence("taught", f"Where a model ends, beside SFT: {told}.", gaps)
@@ -77,12 +86,45 @@ def state_reward(records: list[dict], cfg: Config) -> Sentence:
             used += [before, after, change, moved]
             verdict = ROSE[judge_change(change["value"], change["low"], change["high"], margin=SAME_REWARD)]
             parts.append(
-                f"{verdict} for {cfg.label(model, culture)}, {before['value']:.3f} to {after['value']:.3f} "
+                f"{verdict} for {cfg.call(model, culture)}, {before['value']:.3f} to {after['value']:.3f} "
                 f"({write_interval(change, '+.3f')}; KL {moved['value']:z.2f})"
             )
     if not parts:
         return Sentence("reward", "PPO was not trained in this run.", [])
     return Sentence("reward", f"The reward of lists drawn for concepts that were not rewarded: PPO {'; '.join(parts)}.", used)
+
+
+def state_gaming(records: list[dict], cfg: Config) -> Sentence:
+    """Whether PPO's lists show a sign of a gamed reward, and its price, from records `drawn_part` (`summarise_parts`; the part is their method)."""
+    told: dict[str, list[str]] = {"gamed": [], "clean": [], "price": []}
+    used = []
+    for model in cfg.models:
+        for culture in cfg.cultures:
+            own, label, pairs = {"model": model, "culture": culture}, cfg.call(model, culture), {}
+            for part in (*SIGNS, PRICE):
+                pair = [pick_record(records, "drawn_part", stage=stage, method=part, **own) for stage in ("sft", "ppo")]
+                if None not in pair:
+                    used += pair
+                    pairs[part] = [record["value"] for record in pair]
+            if not pairs:
+                continue
+            signs = [
+                f"{text} ({before:.2f} to {after:.2f})"
+                for part, (way, margin, text) in SIGNS.items() for before, after in [pairs[part]] if way * (after - before) > margin
+            ]  # fmt: skip
+            told["gamed" if signs else "clean"].append(f"{label}: {', and '.join(signs)}" if signs else label)
+            before, after = pairs[PRICE]
+            if before - after > SAME_VARIETY:
+                told["price"].append(f"from {before:.0%} to {after:.0%} for {label}".replace("%", " %"))
+    parts = [f"The reward may be gamed for {one}." for one in told["gamed"]]
+    if told["clean"]:
+        parts.append(
+            f"No sign of a gamed reward for {' and '.join(told['clean'])}: the lists are as long as before, and the commonest words "
+            "make up no more of them."
+        )
+    if told["price"]:
+        parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(told['price'])}.")
+    return Sentence("gaming", " ".join(parts) or "PPO was not trained in this run, so that no reward was gamed.", used)
 
 
 def state_methods(records: list[dict], cfg: Config) -> Sentence:
@@ -92,7 +134,7 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
         return Sentence("methods", "This profile trains no method without a critic.", [])
     parts = [
         f"{cfg.names[record['stage']].removeprefix('after ')} {ROSE[judge_change(*(record[end] for end in INTERVAL), margin=SAME_REWARD)]} for "
-        f"{cfg.label(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
+        f"{cfg.call(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
         for record in own
     ]  # fmt: skip
     return Sentence(
@@ -112,7 +154,7 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
             if len(own) > 1:
                 used += own
                 low, high = (pick(record["value"] for record in own) for pick in (min, max))
-                parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.label(model, culture)} ({len(own)} seeds)")
+                parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.call(model, culture)} ({len(own)} seeds)")
     if not parts:
         return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)

@@ -42,8 +42,9 @@ def make_records(changes, metric="precision_at_5_attested", **fields):
 def test_each_verdict_has_its_words_and_its_records(cfg, verdict, text):
     told = sentences.state_precision(make_records({("us", "sft - few_shot"): CHANGES[verdict]}, subset="all"), cfg)
     assert told.text == text and len(told.records) == 3 and {r["culture"] for r in told.records} == {"us"}
-    drawn = make_records({("us", "sft - few_shot"): CHANGES[verdict]}, "drawn_precision_at_5_attested")
-    assert sentences.state_drawn(drawn, cfg).text == text.replace("Precision@5", "the Precision@5 of drawn lists")
+    changes = {("us", pair): CHANGES[verdict] for pair in ("ppo - sft", "sft - few_shot")}
+    drawn = sentences.state_drawn(make_records(changes, "drawn_precision_at_5_attested"), cfg).text
+    assert drawn == text.replace("Precision@5", "the Precision@5 of drawn lists").replace("SFT", "PPO")
 
 
 def test_cultures_with_one_verdict_share_a_sentence_and_others_have_their_own(cfg):
@@ -59,7 +60,7 @@ def test_cultures_with_one_verdict_share_a_sentence_and_others_have_their_own(cf
         and "States" not in third
     )
     assert sentences.state_precision([], cfg).text == "Precision@5 was not measured in this run."
-    assert sentences.state_drawn([], cfg).text == "No lists were drawn in this run."
+    assert sentences.state_drawn([], cfg).text == "No lists were drawn after PPO in this run."
 
 
 def test_variety_is_the_price_and_has_a_margin_of_its_own(cfg):

@@ -21,10 +21,14 @@ def record(metric, value, stage="sft", culture="us", language="en", *, model="ti
 @pytest.mark.parametrize(
     ("value", "width", "said"),
     [
-        (0.05, 0.02, "after SFT moved toward United States (+0.050 [+0.030, +0.070])"),
-        (-0.05, 0.02, "after SFT moved away from United States (-0.050 [-0.070, -0.030])"),
-        (0.002, 0.003, "after SFT stayed where they were as seen from United States"),
-        (0.02, 0.03, "after SFT may or may not have moved toward United States"),
+        (
+            0.05,
+            0.02,
+            "after SFT, asked in the culture's language: seen from the United States, they came nearer (+0.050 [+0.030, +0.070] of the scale)",
+        ),
+        (-0.05, 0.02, "they went further away (-0.050 [-0.070, -0.030] of"),
+        (0.002, 0.003, "seen from the United States, they stayed in place"),
+        (0.02, 0.03, "they may or may not have come nearer"),
     ],
 )
 def test_a_shift_is_up_down_flat_or_undecided(cfg, value, width, said):
@@ -34,9 +38,11 @@ def test_a_shift_is_up_down_flat_or_undecided(cfg, value, width, said):
 
 def test_each_culture_is_asked_in_its_own_language_and_none_is_said(cfg):
     rows = [record("shift_toward_target", 0.05), record("shift_toward_target", -0.3, language="zh")]
-    rows += [record("shift_toward_target", 0.0, "ppo", "cn", "zh")]
+    rows += [record("shift_toward_target", 0.0, "sft", "cn", "zh")]
     found = sentences.state_shift(rows, cfg)
     assert "-0.300" not in found.text and "China" in found.text and len(found.records) == 2
+    last = sentences.state_shift([*rows, record("shift_toward_target", 0.1, "ppo", "cn", "zh")], cfg)
+    assert "The answers after PPO" in last.text and "+0.100" in last.text and len(last.records) == 1, "the last stage alone"
     assert sentences.state_shift([], cfg).records == [] and "no shift is measured" in sentences.state_shift([], cfg).text
 
 
@@ -72,15 +78,11 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     ]
     same = [*rows, record("shift_verdict_slope", 0.0, method="not measurable with this model", **own)]
     said = sentences.state_verdict(same, cfg)
-    assert (
-        said.text.count("not measurable") == 1
-        and "United States" in said.text
-        and "a shift of 0.004" in said.text
-        and len(said.records) == 3
-    )
+    assert "For the United States: not measurable with this model. The smallest shift" in said.text and len(said.records) == 3
+    assert "could show is 0.004 (the United States) of the scale" in said.text
     other = [*rows, record("shift_verdict_slope", 0.2, method="moved beyond the controls", **own)]
     assert (
-        "the measures disagree (not measurable with this model, by distance; moved beyond the controls, by slope)"
+        "the two measures disagree. By distance: not measurable with this model. By slope: moved beyond the controls."
         in sentences.state_verdict(other, cfg).text
     )
     assert sentences.state_verdict(rows, cfg).records == []
@@ -88,7 +90,10 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
 
 @pytest.mark.parametrize(
     ("contrast", "said"),
-    [(0.03, "China (+0.050 [+0.049, +0.051]), more than toward"), (-0.001, ", no more than toward the other")],
+    [
+        (0.03, "came nearer (+0.050 [+0.049, +0.051] of the scale), and nearer than"),
+        (-0.001, ", but no nearer than to the other"),
+    ],
 )
 def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, said):
     where = {"stage": "ppo", "culture": "cn", "language": "zh"}

@@ -83,9 +83,9 @@ def reward_records(culture, stage, value, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((0.05, 0.03, 0.07), "PPO raises it for United States"), ((-0.05, -0.07, -0.03), "PPO lowers it for United States"),
-    ((0.005, -0.01, 0.015), "PPO leaves it as it was for United States"),
-    ((0.03, -0.01, 0.07), "PPO is not shown to change it for United States"),
+    ((0.05, 0.03, 0.07), "PPO raises it for the United States"), ((-0.05, -0.07, -0.03), "PPO lowers it for the United States"),
+    ((0.005, -0.01, 0.015), "PPO leaves it as it was for the United States"),
+    ((0.03, -0.01, 0.07), "PPO is not shown to change it for the United States"),
 ])  # fmt: skip
 def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     records = reward_records("us", "ppo", *change) + reward_records("cn", "ppo", 0.1, 0.05, 0.15)
@@ -95,3 +95,25 @@ def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     others = reward_records("us", "grpo", *change)
     assert says.replace("PPO", "GRPO") in sentences.state_methods(others, cfg).text
     assert "no method" in sentences.state_methods(records, cfg).text
+
+
+def part_records(culture, **changes):
+    start = {"different words a list": 5.0, "the five commonest words": 0.02, "different words over all lists": 0.8}
+    return [
+        {"metric": "drawn_part", "model": "tiny", "culture": culture, "stage": stage, "method": part, "value": value}
+        for part, before in start.items()
+        for stage, value in (("sft", before), ("ppo", changes.get(part.split()[-1], before)))
+    ]
+
+
+@pytest.mark.parametrize(("changes", "says", "never"), [
+    ({"list": 4.0}, "may be gamed for the United States: lists hold fewer different words (5.00 to 4.00)", "price"),
+    ({"words": 0.3}, "may be gamed for the United States: the five commonest words make up more of the lists (0.02 to 0.30)", "price"),
+    ({"lists": 0.7}, "The price is variety: of all drawn words, those that differ fall from 80 % to 70 % for the United States", "may be"),
+    ({"list": 4.8, "words": 0.05, "lists": 0.85}, "No sign of a gamed reward for the United States and China", "price"),
+])  # fmt: skip
+def test_the_sentence_of_a_gamed_reward_follows_its_records(cfg, changes, says, never):
+    records = part_records("us", **changes) + part_records("cn")
+    said = sentences.state_gaming(records, cfg)
+    assert says in said.text and never not in said.text and "China: the lists are as long" in said.text
+    assert len(said.records) == len(records) and "not trained" in sentences.state_gaming([], cfg).text

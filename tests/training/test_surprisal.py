@@ -107,9 +107,9 @@ def loss_records(culture, before, after, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((-1.0, -1.2, -0.8), "less surprising than before for United States"), ((1.0, 0.8, 1.2), "more surprising for United States"),
-    ((0.01, -0.02, 0.03), "as surprising as before for United States"),
-    ((-0.1, -0.3, 0.1), "perhaps less surprising for United States"),
+    ((-1.0, -1.2, -0.8), "less surprising than before for the United States"), ((1.0, 0.8, 1.2), "more surprising for United States"),
+    ((0.01, -0.02, 0.03), "as surprising as before for the United States"),
+    ((-0.1, -0.3, 0.1), "perhaps less surprising for the United States"),
 ])  # fmt: skip
 def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     value, low, high = change
@@ -132,11 +132,11 @@ def test_controls_and_seeds_are_told_where_there_are_any(cfg):
         {**gap, "stage": "control_other_culture", "culture": "cn", "value": 0.1, "low": -0.1, "high": 0.3},
     ]  # fmt: skip
     said = sentences.state_taught(records, cfg)
-    assert "another cue's list, higher for United States (+0.30 [+0.20, +0.40]) and the same for China" in said.text
+    assert "another cue's list, higher for the United States (+0.30 [+0.20, +0.40]) and the same for China" in said.text
     assert (
-        "the other culture's norms, lower for United States" in said.text
+        "the other culture's norms, lower for the United States" in said.text
         and "perhaps the same, perhaps not for China" in said.text
     )
     seeds = [{"metric": "sft_loss_seeds", "model": "tiny", "culture": "us", "stage": stage, "value": value}
              for stage, value in (("sft", 3.0), ("sft, seed 7", 3.2), ("control_shuffled", 9.0))]  # fmt: skip
-    assert "from 3.00 to 3.20 nats per token for United States (2 seeds)." in sentences.state_seeds(seeds, cfg).text
+    assert "from 3.00 to 3.20 nats per token for the United States (2 seeds)." in sentences.state_seeds(seeds, cfg).text
