@@ -107,7 +107,7 @@ def loss_records(culture, before, after, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((-1.0, -1.2, -0.8), "less surprising than before for the United States"), ((1.0, 0.8, 1.2), "more surprising for United States"),
+    ((-1.0, -1.2, -0.8), "less surprising than before for the United States"), ((1.0, 0.8, 1.2), "more surprising for the United States"),
     ((0.01, -0.02, 0.03), "as surprising as before for the United States"),
     ((-0.1, -0.3, 0.1), "perhaps less surprising for the United States"),
 ])  # fmt: skip
