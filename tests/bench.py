@@ -351,8 +351,7 @@ def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict
     given = list(zip(prompts, texts, strict=True))
     start, name = time.perf_counter(), None
     if side == "ours":
-        keys = [(q.language, q.question) for q in asked]
-        read = ask.read_texts(model, tokenizer, given, keys, batch_tokens=cfg.profile.survey.batch_tokens)
+        read = ask.read_texts(model, tokenizer, given, batch_tokens=cfg.profile.survey.batch_tokens)
         result = [[float(logs.sum()) for _, logs in row] for row in read]
     elif find_spec("lm_eval"):
         from lm_eval.models.huggingface import HFLM

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from align_utils.models.decode import TupleCache, place_inputs, read_batch, wrap_cache
-from align_utils.store.steps import ModelError
+from align_utils.store.steps import ModelError, progress
 
 Tokens = tuple[int, ...]
 
@@ -19,15 +19,18 @@ def score_tails(
 ) -> list[list[np.ndarray]]:
     """Natural log-probability of every token of every tail after its context: for each tail an array of shape (tail length,), float64.
 
-    What the contexts have in common is read once, then each context once, together with its longest tail, then the other tails,
-    short ones first, from copies of their context's cache. The output layer works at the scored positions alone. Neither a context
-    nor a tail is empty; `batch_tokens` go through the model together. Scores that are not finite raise ModelError.
+    Contexts of like length go through the model together, `batch_tokens` tokens at a time: what they have in common is read once, then
+    each once, together with its longest tail, then the other tails, short ones first, from copies of their context's cache. The output
+    layer works at the scored positions alone. Neither a context nor a tail is empty. Scores that are not finite raise ModelError.
     """
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
-    size = max(1, batch_tokens // len(asked[order[-1]][0])) if order else 1
+    # Long ones first: what memory does not hold is seen at once.
+    order = sorted(range(len(asked)), key=lambda i: -len(asked[i][0]))
+    parts: list[list[int]] = []
+    while order:
+        size = max(1, batch_tokens // len(asked[order[0]][0]))
+        parts, order = [*parts, order[:size]], order[size:]
     results: list[list[np.ndarray]] = [[] for _ in asked]
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
+    for part in progress(parts, desc="scoring", unit="batch", leave=False):
         logs = _read_contexts(model, pad, [asked[i] for i in part], batch_tokens)
         for row, index in enumerate(part):
             results[index] = [

@@ -81,9 +81,11 @@ def _notebooks(root: Path, profile: str, _) -> str:
     for name in list_notebooks(root):
         cells = json.loads((root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         question = re.search(r"\*\*Question\.\*\* (.*?)\n\n", "".join(cells[0]["source"]), re.DOTALL)[1].replace("\n", " ")
-        result = next((entry["text"] for entry in told if entry["notebook"] == name[:2]), "")
-        rows.append([f"[{name[:2]}](notebooks/{name}.ipynb)", question, result])
-    return pd.DataFrame(rows, columns=["", "question", "on the bundled sample"]).to_markdown(index=False, disable_numparse=True)
+        # The sentence that answers the question: the first, but for those named here.
+        own = {entry["key"]: entry["text"] for entry in told if entry["notebook"] == name[:2]}
+        result = next((own[key] for key in (*HEADLINES, *own) if key in own), "")
+        rows.append(f"- [{name[:2]}](notebooks/{name}.ipynb) **{question}**  \n  {result}")
+    return "\n".join(rows)
 
 
 def _times(root: Path, profile: str, _) -> str:
@@ -120,6 +122,7 @@ def _races(root: Path, profile: str, _) -> str | None:
     return frame.astype(object).where(frame.notna(), "").to_markdown(index=False, disable_numparse=True)
 
 
+HEADLINES = ("overlap",)
 BLOCKS = {
     "table": _table, "picture": _picture, "say": _say, "notebooks": _notebooks, "times": _times, "costs": _costs, "races": _races,
 }  # fmt: skip

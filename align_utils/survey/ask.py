@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, lis
 from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
-from align_utils.store.steps import hash_settings, progress, read_frame, save_frame
+from align_utils.store.steps import hash_settings, read_frame, save_frame
 from align_utils.survey.answers import ANSWERER, add_priors, tabulate_answers
 from align_utils.survey.human import Human, load_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
@@ -159,7 +159,7 @@ def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: i
     """
     labels = [[f"{form}{place}" for form in q.forms for place in range(1, len(q.order) + 1)] for q in asked]
     given = list(zip([q.prompt for q in asked], labels, strict=True))
-    read = read_texts(model, tokenizer, given, [q.group for q in asked], batch_tokens=batch_tokens)
+    read = read_texts(model, tokenizer, given, batch_tokens=batch_tokens)
     return [exclude_longer(row).reshape(-1, len(q.order)).sum(axis=0) for row, q in zip(read, asked, strict=True)]
 
 
@@ -167,9 +167,8 @@ def score_refusals(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> 
     """By question's group: probability of the language's refusals ('I don't know') after the open lead, of a sample in its first order."""
     sample = [q for q in pick_sample(asked, cfg.profile.survey.sample_items) if cfg.languages[q.language].refusals]
     given = [(q.open_prompt, [q.forms[0] + text for text in cfg.languages[q.language].refusals]) for q in sample]
-    groups = [q.group for q in sample]
-    rows = read_texts(model, tokenizer, given, groups, batch_tokens=cfg.profile.survey.batch_tokens)
-    return {group: float(exclude_longer(row).sum()) for group, row in zip(groups, rows, strict=True)}
+    rows = read_texts(model, tokenizer, given, batch_tokens=cfg.profile.survey.batch_tokens)
+    return {q.group: float(exclude_longer(row).sum()) for q, row in zip(sample, rows, strict=True)}
 
 
 def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
@@ -182,13 +181,13 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
         return pd.DataFrame()
     texts = [[q.forms[0] + option for option in q.options] for q in asked]
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
-    rows = read_texts(model, tokenizer, given, [q.group for q in asked], batch_tokens=batch)
+    rows = read_texts(model, tokenizer, given, batch_tokens=batch)
     # The same texts after the lead alone, each once: what the fourth reading takes off.
     leads = [cfg.languages[q.language].text_lead or cfg.languages[q.language].answer_lead for q in asked]
     every: dict[str, dict[str, float]] = {}
     for lead, listed in zip(leads, texts, strict=True):
         every.setdefault(lead, {}).update(dict.fromkeys(listed, 0.0))
-    bare = read_texts(model, tokenizer, [(lead, list(own)) for lead, own in every.items()], list(every), batch_tokens=batch)
+    bare = read_texts(model, tokenizer, [(lead, list(own)) for lead, own in every.items()], batch_tokens=batch)
     for own, row in zip(every.values(), bare, strict=True):
         own.update({text: logs.sum() for text, (_, logs) in zip(list(own), row, strict=True)})
     shares = [
@@ -246,22 +245,12 @@ def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, l
 
 
 def read_texts(
-    model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], groups: Sequence[Hashable], *, batch_tokens: int
+    model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], *, batch_tokens: int
 ) -> list[list[tuple[Tokens, np.ndarray]]]:
-    """Tokens and their log-probabilities of each text after its prompt, from pairs (prompt, texts).
-
-    Prompts of one group, which begin alike, go through the model together, `batch_tokens` tokens at a time.
-    """
+    """Tokens and their log-probabilities of each text after its prompt, from pairs (prompt, texts); `batch_tokens` as in `score_tails`."""
     plans = [split_texts(tokenizer, prompt, texts) for prompt, texts in asked]
-    members: dict[Hashable, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    results: list[list[tuple[Tokens, np.ndarray]]] = [[] for _ in asked]
-    for own in progress(members.values(), desc="survey", unit="item", leave=False):
-        scores = score_tails(model, tokenizer.pad_token_id, [plans[i] for i in own], batch_tokens=batch_tokens)
-        for index, logs in zip(own, scores, strict=True):
-            results[index] = list(zip(plans[index][1], logs, strict=True))
-    return results
+    scores = score_tails(model, tokenizer.pad_token_id, plans, batch_tokens=batch_tokens)
+    return [list(zip(tails, logs, strict=True)) for (_, tails), logs in zip(plans, scores, strict=True)]
 
 
 def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:

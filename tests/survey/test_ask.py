@@ -99,7 +99,7 @@ def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language,
     asked = ask(cfg, language, 4)
     texts = [[f"{q.forms[0]}{option}" for option in q.options] for q in asked]
     rows = survey_ask.read_texts(
-        *tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), ["Q"] * len(asked), batch_tokens=batch_tokens
+        *tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), batch_tokens=batch_tokens
     )
     for q, given, row in zip(asked, texts, rows, strict=True):
         slow = [read_plainly(*tiny, q.open_prompt, text) for text in given]
