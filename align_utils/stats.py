@@ -1,7 +1,5 @@
 """Intervals and paired tests, free of anything of the subject."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,31 +14,12 @@ def bootstrap_interval(
     values: Sequence[float], groups: Sequence | None = None, *, statistic: Callable[..., np.ndarray] = np.mean,
     resamples: int, level: float, seed: int,
 ) -> tuple[float, float, float]:  # fmt: skip
-    """Percentile bootstrap of a statistic, resampling whole groups (Efron and Tibshirani 1993, chapter 13).
+    """Percentile bootstrap of a statistic, resampling whole groups (Efron and Tibshirani 1993, chapter 13): estimate, lower and upper end.
 
-    Parameters
-    ----------
-    values : array-like, shape (n,)
-        Finite numbers; for a paired difference pass the differences.
-    groups : array-like, shape (n,), optional
-        Units drawn together (concept families); default every value alone.
-    statistic : callable
-        `numpy.mean` or `numpy.median`.
-    resamples, level, seed
-        Number of draws, coverage in (0, 1), seed of the generator.
+    `values` and `groups` have shape (n,): finite numbers (of a paired difference the differences), and the units drawn together
+    (concept families; default every value alone). `statistic` is `numpy.mean` or `numpy.median`. Three NaN for no values, ends
+    NaN for a single group; a ValueError for NaN or infinity.
 
-    Returns
-    -------
-    (float, float, float)
-        Estimate, lower and upper end; (nan, nan, nan) for no values, ends nan for a single group.
-
-    Raises
-    ------
-    ValueError
-        A value is NaN or infinite.
-
-    Examples
-    --------
     >>> bootstrap_interval([1.0, 1.0, 1.0], resamples=100, level=0.95, seed=0)
     (1.0, 1.0, 1.0)
     """
@@ -148,24 +127,11 @@ def summarise(
     frame: pd.DataFrame, by: Sequence[str], value: str, *, unit: str, run: str | None = None,
     statistic: Callable[..., np.ndarray] = np.mean, **settings,
 ) -> pd.DataFrame:  # fmt: skip
-    """Estimate and bootstrap interval of a column in every group.
+    """Estimate and bootstrap interval of a column in every group: `by` columns in their order of appearance, `value, low, high, n`.
 
-    Parameters
-    ----------
-    by : sequence of str
-        Columns that form the groups; their order of appearance is kept.
-    value, unit : str
-        The column summarised (NaN rows are left out and n counts the rest) and the column of the units drawn together.
-    run : str, optional
-        Column of the training run (seed). Where a group has several, the mean's interval is over units and runs
-        (`bootstrap_levels`) and n counts the items of one run.
-    **settings
-        `resamples`, `level`, `seed` of `bootstrap_interval`.
-
-    Returns
-    -------
-    DataFrame
-        `by` columns, `value, low, high, n`.
+    `value` is the column summarised (NaN rows are left out and n counts the rest), `unit` that of the units drawn together,
+    `run` that of the training run (seed). Where a group has several runs, the mean's interval is over units and runs
+    (`bootstrap_levels`) and n counts the items of one run. `settings`: `resamples, level, seed` of `bootstrap_interval`.
     """
     rows = []
     for key, group in frame.dropna(subset=value).groupby(list(by), sort=False):
@@ -199,24 +165,13 @@ def compare(
 ) -> pd.DataFrame:  # fmt: skip
     """Paired differences between conditions, with bootstrap intervals over units and the p of `permute_signs`.
 
-    Parameters
-    ----------
-    over : str
-        Column of the condition; `pairs` lists (new, old), the difference is new - old.
-    key, unit : str
-        What is paired (cue, question), and what is drawn together.
-    run : str, optional
-        Column of the training run: differences are taken within a run (see `summarise`); effect and p are of each unit's mean
-        over runs.
-    family : sequence of str, optional
-        Those of `by` within which the p are one family: `p_holm` is added, and signs are flipped as often as the largest family needs
-        (`count_flips`).
+    `over` is the column of the condition, `pairs` lists (new, old): the difference is new - old. `key` is what is paired (cue,
+    question), `unit` what is drawn together. With `run`, the column of the training run, differences are taken within a run
+    (see `summarise`), and effect and p are of each unit's mean over runs. `family` names those of `by` within which the p are
+    one family: `p_holm` is added, and signs are flipped as often as the largest family needs (`count_flips`).
 
-    Returns
-    -------
-    DataFrame
-        `by` columns, `comparison`, `value, low, high, n, effect, p`, and `p_holm`; `effect` is the mean difference in standard deviations
-        of the differences (Cohen's d_z; NaN where they do not vary).
+    Returns `by` columns, `comparison`, `value, low, high, n, effect, p`, and `p_holm`; `effect` is the mean difference in
+    standard deviations of the differences (Cohen's d_z; NaN where they do not vary).
     """
     names, paired = [*by, "comparison"], [key] if run is None else [key, run]
     parts, cells = [], []
@@ -269,12 +224,9 @@ def _cut(estimates: Sequence[float], level: float) -> tuple[float, float]:
 def expect_types(count: np.ndarray, total: np.ndarray, size: int) -> pd.DataFrame:
     """What kinds seen `count` times among `total` tokens are expected to contribute to a sample of `size`, drawn without replacement.
 
-    `set_size` (the chance of being seen), `set_size_2` (twice or more), `entropy` (bits); one row a kind, each 0 or more. A sample shows
-    fewer kinds than the whole, so two collections can be compared only at one size.
-
-    Source
-    ------
-    Hurlbert (1971), Ecology 52, 577 (rarefaction; the entropy is the same expectation over the hypergeometric distribution).
+    `set_size` (the chance of being seen), `set_size_2` (twice or more), `entropy` (bits); one row a kind, each 0 or more. A
+    sample shows fewer kinds than the whole, so two collections can be compared only at one size. Source: Hurlbert (1971),
+    Ecology 52, 577 (rarefaction; the entropy is the same expectation over the hypergeometric distribution).
     """
     times = np.arange(1, min(count.max(initial=0), size) + 1)
     once = 1 - stats.hypergeom.pmf(0, total, count, size)
@@ -287,16 +239,8 @@ def judge_change(value: float, low: float, high: float, *, margin: float) -> str
     """What an interval says of a change: `up`, `down`, `flat` (all of it within the margin of 0), else `undecided`.
 
     A change whose interval is on one side of 0 but within the margin is `flat` too: it is there, and too small to matter.
+    `margin`, above 0 and in the measure's unit like the rest, is the largest change that does not matter.
 
-    Parameters
-    ----------
-    value, low, high : float
-        The estimate and its interval, in the measure's unit.
-    margin : float
-        The largest change that does not matter, above 0.
-
-    Examples
-    --------
     >>> [judge_change(*change, margin=0.03) for change in ((0.1, 0.05, 0.2), (0.1, -0.05, 0.2), (0.0, -0.02, 0.02), (-0.1, -0.2, -0.02))]
     ['up', 'undecided', 'flat', 'down']
     """

@@ -1,7 +1,5 @@
 """Profiles, models, cultures and languages: YAML read, checked and merged into one frozen object."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -24,15 +22,8 @@ FOLDERS = {
 class Config:
     """A resolved profile with its cultures, languages and models, and every path of its run.
 
-    Parameters
-    ----------
-    profile : Profile
-    root : Path
-        The folder that holds `notebooks/` and `data/`.
-    data_dir : Path
-        The folder with `swow/`, `ratings/` and `wvs/`.
-    own_runs : Path, optional
-        Takes the place of `runs/<profile>` (an ablation's variant).
+    `root` holds `notebooks/` and `data/`, `data_dir` holds `swow/`, `ratings/` and `wvs/`; `own_runs` takes the place of
+    `runs/<profile>` (an ablation's variant).
     """
 
     profile: Profile
@@ -139,24 +130,12 @@ class Config:
 
 
 def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str | None = None) -> Config:
-    """Load a profile by name and everything it names.
+    """Load a profile, a file of `notebooks/settings/profiles/` by its name without `.yaml`, and everything it names.
 
-    Parameters
-    ----------
-    profile : str
-        Name of a file in `notebooks/settings/profiles/` (without `.yaml`).
-    root : Path, optional
-        Project folder; default `ALIGN_ROOT`, else the folder above this package.
-    data_dir : Path, optional
-        Folder of the real files; default `ALIGN_DATA`, else `data/raw`. A profile with `data: sample` never looks there.
+    `root` is the project folder, by default `ALIGN_ROOT`, else the folder above this package; `data_dir` that of the real
+    files, by default `ALIGN_DATA`, else `data/raw`: a profile with `data: sample` never looks there. ConfigError: a file is
+    missing or unreadable, a key is unknown or has the wrong type, or the data folder does not exist.
 
-    Raises
-    ------
-    ConfigError
-        A file is missing or unreadable, a key is unknown or has the wrong type, or the data folder does not exist.
-
-    Examples
-    --------
     >>> load("smoke").profile.data
     'sample'
     """
@@ -187,17 +166,9 @@ def read_settings(kind: type[BaseModel], name: str, *, root: Path):
 def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
     """The same run with some settings of its profile changed, computing into a folder `runs` of its own.
 
-    Parameters
-    ----------
-    *overlays : dict
-        Merged over the profile one after the other, as a profile is over what it extends.
-    source : str
-        Where they stand, for the ConfigError of an unknown key or a wrong value.
-    runs : Path
-        Takes the place of `runs/<profile>`.
+    The overlays are merged over the profile one after the other, as a profile is over what it extends; `source` says where they
+    stand, for the ConfigError of an unknown key or a wrong value.
 
-    Examples
-    --------
     >>> smoke = load("smoke")
     >>> overlay_config(smoke, {"sft": {"list_length": 5}}, source="here", runs=smoke.runs / "short").profile.sft.list_length
     5
@@ -229,13 +200,7 @@ def save_resolved(cfg: Config) -> Path:
 
 
 def read_yaml(path: Path) -> dict:
-    """Read one YAML mapping.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing (with the names that exist), is not YAML (with the line), or is not a mapping.
-    """
+    """Read one YAML mapping; ConfigError: no such file (with the names that exist), no YAML (with the line), or no mapping."""
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise ConfigError(f"{path}: no such file; found in that folder: {known}")

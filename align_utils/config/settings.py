@@ -396,8 +396,6 @@ class Language(Strict):
     def normalise(self, word: str) -> str:
         """The form in which two words are compared: NFKC, case folded, outer punctuation and extra spaces removed.
 
-        Examples
-        --------
         >>> from align_utils import config
         >>> config.load("smoke").languages["en"].normalise(" Ice  Cream. ")
         'ice cream'

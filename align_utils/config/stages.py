@@ -63,8 +63,6 @@ def count_lists(profile: Profile, stage: str) -> int:
 def name_notebook(stage: str) -> str:
     """The notebook that trains a stage.
 
-    Examples
-    --------
     >>> name_notebook("rloo"), name_notebook("control_shuffled"), name_notebook("survey_taught_a")
     ('03_ppo', '02_sft', '05_wvs_survey')
     """

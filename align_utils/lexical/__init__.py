@@ -5,16 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "agreement",
-        "bands",
-        "baselines",
-        "drawn",
-        "fluency",
-        "lists",
-        "participants",
-        "precision",
-        "ratings",
-        "sentences",
+        "agreement", "bands", "baselines", "drawn", "fluency", "lists", "participants", "precision", "ratings", "sentences",
     ],
     submod_attrs={
         "baselines": ["list_baselines"],
@@ -22,4 +13,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "precision": ["compare_stages", "score_conditions"],
         "sentences": ["record_estimates"],
     },
-)
+)  # fmt: skip

@@ -1,7 +1,5 @@
 """Appendix: agreement of lists with people beyond Precision@5, matching by lemma, and the spread over seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,8 +19,6 @@ AGREEMENT_MEASURES = ("pwr", "strength_recall", "rank_correlation", "jaccard")
 def weigh_ranks(generated: Sequence[str], human: Sequence[str], k: int) -> float:
     """PWR@K: hits weighted by the reciprocal of their human rank, over the most that k responses could reach; NaN without people's.
 
-    Examples
-    --------
     >>> round(weigh_ranks(["bone", "moon"], ["cat", "bone", "bark"], 2), 3)  # (1/2) / (1 + 1/2)
     0.333
     """
@@ -36,8 +32,6 @@ def weigh_ranks(generated: Sequence[str], human: Sequence[str], k: int) -> float
 def recall_strength(generated: Sequence[str], strengths: Mapping[str, float], k: int) -> float:
     """Share of people's response mass that the first k responses hit; NaN without people's.
 
-    Examples
-    --------
     >>> round(recall_strength(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, 5), 2)
     0.75
     """
@@ -77,16 +71,8 @@ def score_agreement(lists: pd.DataFrame, norms: pd.DataFrame, language: Language
 def summarise_agreement(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
     """Measures beyond Precision@5 of every stage, means over the test cues with intervals over families.
 
-    Parameters
-    ----------
-    lists, people, families
-        See `score_conditions`; lists of one seed.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, measure` (`pwr, strength_recall, rank_correlation, jaccard`), `stage, value, low, high, n`; n counts the cues
-        for which the measure is defined.
+    `lists` (of one seed), `people`, `families`: see `score_conditions`. Returns `model, culture, measure` (AGREEMENT_MEASURES),
+    `stage, value, low, high, n`; n counts the cues for which the measure is defined.
     """
     parts, by = [], ["model", "culture", "measure", "stage"]
     for culture, own in people.items():
@@ -99,15 +85,8 @@ def summarise_agreement(cfg: Config, lists: pd.DataFrame, people: dict[str, Cult
 def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
     """Mean P@5 of every condition, exact and by lemma, with the paired difference and its interval over families.
 
-    Parameters
-    ----------
-    lists, people, families
-        See `score_conditions`; lists of one seed.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, reading, stage, exact, lemma, difference, low, high, n`.
+    `lists` (of one seed), `people`, `families`: see `score_conditions`. Returns `model, culture, reading, stage, exact, lemma,
+    difference, low, high, n`.
     """
     by = ["model", "culture", "reading", "stage"]
     scored = pd.concat([
@@ -122,17 +101,9 @@ def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, Cultur
 
 
 def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """P@5 of every trained stage in every seed's run, over all test cues.
+    """P@5 of every trained stage in every seed's run, over all test cues, from `score_conditions`.
 
-    Parameters
-    ----------
-    scored : DataFrame
-        From `score_conditions`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, reading`, the columns of `stats.spread_seeds`.
+    Returns `model, culture, stage, reading`, the columns of `stats.spread_seeds`.
     """
     part = scored[(scored["k"] == RATED) & scored["stage"].isin(list_trained(cfg))]
     return spread_seeds(part, ["model", "culture", "stage", "reading"], "precision")

@@ -1,7 +1,5 @@
 """Appendix: does the frequency of words, and with it which of them are rated, explain a mean rating?"""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -22,8 +20,6 @@ def band_words(norms: pd.DataFrame, language: Language, *, bands: int) -> pd.Dat
     Returns `count` (over all cues) and `band` (1 the most frequent), indexed by normalised response. Words of one count share a band: that
     in which the middle of their tokens lies.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> norms = pd.DataFrame({"response": ["dog", "Dog", "cat", "fox", "owl"], "count": [4, 2, 3, 2, 1]})
@@ -67,8 +63,6 @@ def reweigh_mean(table: pd.DataFrame, people: pd.DataFrame, *, fewest: int = FEW
     Returns `mean` (over rated responses), `reweighed`, `human` (people re-weighted over the same bands), `bands` (those used, as text);
     NaN where no band is left.
 
-    Examples
-    --------
     >>> people = pd.DataFrame({"band": [1, 2], "rated_words": [9, 9], "share": [0.5, 0.5], "rated": [1.0, 0.5], "value": [2.0, 5.0]})
     >>> reweigh_mean(people, people, fewest=5)
     {'mean': 3.0, 'reweighed': 3.5, 'human': 3.5, 'bands': '1, 2'}
@@ -87,15 +81,11 @@ def band_ratings(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratings by band of response frequency, and means re-weighted to people's shares of the bands.
 
-    Frequent words are rated more often than rare ones, and stages use them to different degrees: either moves a mean that says nothing of
-    the words themselves.
-
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, rating, stage, band` (1 the most frequent, 0 given by nobody), `least` and `most` (count of its words over all
-        cues), and the rest of `tabulate_bands`; then `model, culture, rating, stage, mean` (all rated responses to all test cues, each cue
-        alike), `reweighed, bands` (`reweigh_mean`), `gap` and `gap_reweighed` (from people's).
+    Frequent words are rated more often than rare ones, and stages use them to different degrees: either moves a mean that says
+    nothing of the words themselves. Returns `model, culture, rating, stage, band` (1 the most frequent, 0 given by nobody),
+    `least` and `most` (count of its words over all cues), and the rest of `tabulate_bands`; then `model, culture, rating,
+    stage, mean` (all rated responses to all test cues, each cue alike), `reweighed, bands` (`reweigh_mean`), `gap` and
+    `gap_reweighed` (from people's).
     """
     by, means = [*RATING_GROUP, "stage"], []
     tables = [pd.DataFrame(columns=[*by, "band", "least", "most", "words", "rated_words", "share", "rated", "value"])]

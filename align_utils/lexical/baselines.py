@@ -1,7 +1,5 @@
 """Answers that need no model: the commonest responses, another cue's, and what the graph of the training norms alone predicts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 
@@ -47,8 +45,6 @@ def score_graph(
     s(t -> cue) * (backward * [w = t] + s(t -> w)), where s is the association strength: t itself, and what else people say to t.
     Shares sum to 1 over a cue's words; a cue that nobody gave as a response has no row.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> norms = pd.DataFrame({"cue": "egg", "response": ["hen", "yolk"], "strength": [0.5, 0.25]})
     >>> score_graph(norms, ["egg"], ["hen"], config.load("smoke").languages["en"], backward=0.5).values.tolist()
@@ -80,8 +76,6 @@ def list_graph(shares: pd.DataFrame, cues: Sequence[str]) -> pd.DataFrame:
 def add_graph(lists: pd.DataFrame, shares: pd.DataFrame, language: Language, *, weight: float) -> pd.DataFrame:
     """A model's lists (`cue, responses`) in the order of RANK_WEIGHT ** place + `weight` * the graph's share, its words among them.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> lists = pd.DataFrame({"cue": ["hen"], "responses": [["bird", "egg"]]})
     >>> shares = pd.DataFrame({"cue": ["hen", "hen"], "word": ["egg", "yolk"], "share": [0.6, 0.4]})
@@ -99,18 +93,10 @@ def add_graph(lists: pd.DataFrame, shares: pd.DataFrame, language: Language, *, 
 
 
 def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers of every baseline to the test cues.
+    """Answers of every baseline to the test cues, and the graph's grid (`GRID`); `people` are from `norms.load_run`.
 
-    Parameters
-    ----------
-    people : dict
-        Culture to its norms, from `norms.load_run`.
-
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, stage, seed, cue, responses` for every model, with the stages `graph`, `frequency` (the commonest responses to
-        the training cues) and `chance` (another cue's responses); `GRID`, the graph's grid.
+    The answers are `model, culture, stage, seed, cue, responses` for every model, with the stages `graph`, `frequency` (the
+    commonest responses to the training cues) and `chance` (another cue's responses).
     """
     parts, grids, most = [], [], max(cfg.profile.lexical.ks)
     for culture, own in people.items():
@@ -130,10 +116,7 @@ def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.Dat
 def join_graph(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """SFT's whole lists, of every seed, and the graph's as one, the stage `sft_graph`: as `list_baselines` returns.
 
-    Raises
-    ------
-    MissingInput
-        A model's whole lists have not been made yet.
+    MissingInput where a model's whole lists have not been made yet.
     """
     by, parts, grids = ["model", "culture", "seed"], [], []
     made = {

@@ -1,7 +1,5 @@
 """Lists drawn at temperature 1, a model's own distribution: their Precision@5 and their variety."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +99,8 @@ class Draw:
 def draw_test_lists(cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False) -> list[Path]:
     """`lexical.drawn` lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO.
 
-    With `extra` those of the methods without a critic are drawn too, and lie beside them.
-
-    Returns
-    -------
-    list of Path
-        `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`.
+    With `extra` those of the methods without a critic are drawn too, and lie beside them. Returns
+    `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`.
     """
     own, methods = cfg.profile.lexical, tuple(cfg.profile.critic_free.methods)
     draw = Draw(
@@ -213,10 +207,7 @@ def draw_run(
 def summarise_drawn(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means over cues of `score_drawn` with intervals over families, and the paired differences between stages, cue by cue.
 
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, measure, stage, value, low, high, n`; see `precision.contrast_stages` (`p_holm` within one measure).
+    `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
     """
     by = ["model", "culture", "measure"]
     means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)

@@ -1,7 +1,5 @@
 """What tuning costs: how well the model still predicts neutral prose that has nothing to do with associations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

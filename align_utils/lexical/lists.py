@@ -1,7 +1,5 @@
 """Lists of every culture and stage: generated, their decoding chosen on validation cues, stored and read again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -37,8 +35,6 @@ LIST_FORM = frozenset({"list_prompt", "list_lead", "separator", "remove_spaces"}
 def read_words(language: Language, text: str, *, cue: str, ended: bool) -> list[str]:
     """Words of an answer that are complete: what follows the last separator counts only if the line has ended.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> read_words(en, " cat, bone, ba", cue="dog", ended=False), read_words(en, " cat, bone, ba", cue="dog", ended=True)
@@ -108,22 +104,13 @@ def pick_examples(cfg: Config, own: CultureNorms, stage: str = "few_shot") -> li
 def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False) -> list[Path]:
     """Lists of every culture and stage for the test cues, decoding chosen on the validation cues with equal effort.
 
-    Parameters
-    ----------
-    name : str
-        Model of the profile.
-    people : dict
-        Culture to its norms, from `norms.load_run`.
-    whole : bool
-        Lists that go on beyond the RATED responses that count, of the untuned model without examples too; a stage that has lists already
-        keeps its decoding. They lie beside the others, in `associations_whole/`.
+    `name` is a model of the profile, `people` are from `norms.load_run`. With `whole` the lists go on beyond the RATED
+    responses that count, of the untuned model without examples too; a stage that has lists already keeps its decoding. They lie
+    beside the others, in `associations_whole/`.
 
-    Returns
-    -------
-    list of Path
-        For every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues), `.._valid.parquet`
-        (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision, chosen`). Trained stages
-        have the profile's seeds, the untuned model and the foreign adapter the first.
+    Returns for every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues),
+    `.._valid.parquet` (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision,
+    chosen`). Trained stages have the profile's seeds, the untuned model and the foreign adapter the first.
     """
     folder, words = (WHOLE, None) if whole else (FIRST, RATED)
     grids, stages = {}, [stage for stage in list_stages(cfg) if whole or stage != "zero_shot"]
@@ -184,17 +171,9 @@ def associate_run(cfg: Config, people: dict[str, CultureNorms], *, whole: bool =
 
 
 def load_associations(cfg: Config, folder: str = FIRST) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lists and decoding grids of the run, as `associate` left them in FIRST or WHOLE.
+    """Lists and decoding grids of the run, as `associate` left them in FIRST or WHOLE; MissingInput where a model's have not been made yet.
 
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `LISTS` of the test cues; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
-
-    Raises
-    ------
-    MissingInput
-        A model's lists have not been made yet.
+    `LISTS` of the test cues; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
     """
     lists, grids = read_lists(cfg, folder), []
     for model in cfg.models:

@@ -50,10 +50,7 @@ def form_trials(lists: pd.DataFrame, language: Language) -> pd.DataFrame:
 def simulate(cfg: Config, name: str, people: dict[str, CultureNorms], panels: dict[str, Panel]) -> list[Path]:
     """Answers of simulated participants of every culture and stage to the panels' cues, `participants.n` a cue (0: none).
 
-    Returns
-    -------
-    list of Path
-        `runs/<profile>/participants/<model>_<culture>.parquet`: `ANSWERS`.
+    Returns `runs/<profile>/participants/<model>_<culture>.parquet`: `ANSWERS`.
     """
     own = cfg.profile.participants
     draw = Draw(
@@ -77,8 +74,6 @@ def load_participants(cfg: Config) -> pd.DataFrame:
 def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
     """Expected number of distinct responses, and their entropy in bits, among `size` responses drawn without replacement.
 
-    Examples
-    --------
     >>> rarefy([2, 1, 1], 4)
     (3.0, 1.5)
     >>> distinct, entropy = rarefy([1, 1, 2], 2)  # of the six pairs, five hold two different responses
@@ -246,10 +241,7 @@ def score_panels(
 def summarise_panels(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means over cues of `score_panels` with intervals over families, and the paired differences of every measure between stages.
 
-    Returns
-    -------
-    (DataFrame, DataFrame)
-        `model, culture, measure, stage, value, low, high, n`; see `precision.contrast_stages` (`p_holm` within one measure).
+    `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
     """
     by = ["model", "culture", "measure"]
     means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)

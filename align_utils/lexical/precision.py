@@ -1,7 +1,5 @@
 """Precision@K of lists, its bounds, the reward, and paired differences between stages."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from heapq import nlargest
@@ -26,26 +24,12 @@ FEWEST_TRIALS = 4
 
 
 def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> float:
-    """Share of the first k distinct generated responses that the human list holds; missing responses count as wrong.
+    """Share of the first k distinct generated responses that the human list holds, in [0, 1]; missing responses count as wrong.
 
-    Parameters
-    ----------
-    generated, human : sequence of str
-        Normalised responses: the model's in the order given, and people's that count as right.
-    k : int
-        At least 1; the denominator whatever the length of `generated`.
+    Both sides are normalised: the model's in the order given, and people's that count as right. k, at least 1, is the
+    denominator whatever the length of `generated`. Source: ALIGN, Precision@5 (abstract); the reading of 'right' is ours: see
+    `score_lists`.
 
-    Returns
-    -------
-    float
-        In [0, 1].
-
-    Source
-    ------
-    ALIGN, Precision@5 (abstract); the reading of 'right' is ours: see `score_lists`.
-
-    Examples
-    --------
     >>> precision_at_k(["cat", "bone", "moon"], ["cat", "bone", "bark"], 5)
     0.4
     """
@@ -57,21 +41,13 @@ def score_lists(
 ) -> pd.DataFrame:
     """Precision@K of generated lists in both readings.
 
-    Parameters
-    ----------
-    lists : DataFrame
-        `cue` and `responses` (list of str in order); further columns are kept.
-    norms : DataFrame
-        Human norms of the same culture (`cue, response, count, rank`).
-    min_count : int
-        `attested`: every human response given at least so often is right. `top`: only the K strongest of these (`take_strongest`).
-    matching : {'exact', 'lemma'}
-        See `norms.split.fold_words`; human responses that fold alike are one response with the sum of their counts.
+    `lists`: `cue` and `responses` (list of str in order); further columns are kept. `norms`: people's, of the same culture
+    (`cue, response, count, rank`). In the reading `attested` every human response given at least `min_count` times is right; in
+    `top` only the K strongest of these (`take_strongest`). `matching` ('exact' or 'lemma'): see `norms.split.fold_words`; human
+    responses that fold alike are one response with the sum of their counts.
 
-    Returns
-    -------
-    DataFrame
-        Columns of `lists` without `responses`, plus `reading`, `k`, `precision` in [0, 1]; one row a list, reading and K.
+    Returns the columns of `lists` without `responses`, plus `reading`, `k`, `precision` in [0, 1]; one row a list, reading and
+    K.
     """
     norms = norms[norms["cue"].isin(set(lists["cue"]))]
     forms = fold_words([*norms["response"], *(word for words in lists["responses"] for word in words)], language, matching)
@@ -92,8 +68,6 @@ def score_lists(
 def take_strongest(counts: Mapping[str, float], k: int) -> list[str]:
     """The k responses that most people gave, and all that as many gave as the last of them.
 
-    Examples
-    --------
     >>> take_strongest({"cat": 9, "bone": 4, "bark": 4, "moon": 1}, 2)
     ['cat', 'bone', 'bark']
     """
@@ -156,8 +130,6 @@ def score_reward(responses: Sequence[str], human: dict[str, float], language: La
     responses. Duplicates, copies of the cue and what is no list were dropped by `prompts.parse_list` before, so they earn nothing.
     `human`: normalised response to strength, for this cue (training or validation cues only).
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> from align_utils.config import settings
     >>> en = config.load("smoke").languages["en"]
@@ -198,22 +170,12 @@ def score_conditions(
 ) -> pd.DataFrame:  # fmt: skip
     """Precision of every stage and baseline on the test cues.
 
-    Parameters
-    ----------
-    lists : DataFrame
-        From `load_associations` and `list_baselines`, one under the other.
-    people, families : dict
-        From `norms.load_run` and `norms.map_families`.
-    ks : sequence of int
-        Lists that end with their fifth response have a precision at 5 at most.
-    matching : {'exact', 'lemma'}, optional
-        Default: the profile's `lexical.matching`.
+    `lists` are from `load_associations` and `list_baselines`, one under the other, `people` and `families` from
+    `norms.load_run` and `norms.map_families`. Of `ks`, lists that end with their fifth response have a precision at 5 at most.
+    `matching` ('exact' or 'lemma') is by default the profile's.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in training),
-        `answered` (so many people answered the cue in the participants' file that it has a human ceiling).
+    Returns `model, culture, stage, seed, cue, reading, k, precision, family, reverse` (a human top-5 pair stands reversed in
+    training), `answered` (so many people answered the cue in the participants' file that it has a human ceiling).
     """
     settings, parts = cfg.profile.lexical, []
     for culture, own in people.items():
@@ -229,18 +191,11 @@ def score_conditions(
 
 
 def summarise_precision(cfg: Config, scored: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Mean precision with intervals over families (and seeds): over all test cues, those without a reversed training pair, and those
-    that people answered, so that a human ceiling stands beside them.
+    """Mean precision with intervals over families (and seeds): `scored` and `ceiling` are from `score_conditions` and `summarise_ceiling`.
 
-    Parameters
-    ----------
-    scored, ceiling : DataFrame
-        From `score_conditions` and `summarise_ceiling`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, reading, stage, k, value, low, high, n, subset` ('all', 'no_reverse', 'answered'), a culture's rows together.
+    Returns `model, culture, reading, stage, k, value, low, high, n`, a culture's rows together, and `subset`: 'all' test cues,
+    'no_reverse', those without a reversed training pair, and 'answered', those that people answered, so that a human ceiling
+    stands beside them.
     """
     by = ["model", "culture", "reading", "stage", "k"]
     parts = [
@@ -256,15 +211,8 @@ def summarise_ceiling(
 ) -> pd.DataFrame:
     """Human split-half ceiling on the cues of `list_answered`: a half is judged by the open answers of the other; no rows without trials.
 
-    Parameters
-    ----------
-    people, families : dict
-        See `score_conditions`.
-
-    Returns
-    -------
-    DataFrame
-        As `summarise_precision`, stage `human` for every model, subset `answered`.
+    `people`, `families`: see `score_conditions`. Returns the columns of `summarise_precision`, stage `human` for every model,
+    subset `answered`.
     """
     settings, by = cfg.profile.lexical, ["model", "culture", "reading", "stage", "k"]
     parts = [pd.DataFrame(columns=[*by, "cue", "precision"])]
@@ -293,18 +241,10 @@ def contrast_stages(
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in P@5 between the stages of the run, and from the graph, per reading and subset.
+    """Paired differences in P@5 between the stages of the run, and from the graph, per reading and subset, from `score_conditions`.
 
-    Parameters
-    ----------
-    scored : DataFrame
-        From `score_conditions`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, reading, comparison` ('sft - few_shot'), `value, low, high, n, effect, p, p_holm, subset`; `p_holm` is adjusted
-        over the cultures and comparisons of one model, reading and subset.
+    Returns `model, culture, reading, comparison` ('sft - few_shot'), `value, low, high, n, effect, p, p_holm, subset`; `p_holm`
+    is adjusted over the cultures and comparisons of one model, reading and subset.
     """
     by, pairs = ["model", "culture", "reading"], [*list_contrasts(cfg), *GRAPH_CONTRASTS]
     parts = _subset(scored[scored["k"] == RATED])

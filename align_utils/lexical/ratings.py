@@ -1,7 +1,5 @@
 """Concreteness, valence, arousal and dominance of associations: files read and checked, words matched, means, human level."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -44,18 +42,9 @@ Scales = dict[str, dict[str, pd.Series]]
 
 
 def load_scales(cfg: Config) -> tuple[Scales, pd.DataFrame]:
-    """Ratings of every culture's language, and what was read and checked.
+    """Ratings of every culture's language (culture to rating to Series), and what was read and checked; DataError as `load_rating`.
 
-    Returns
-    -------
-    (dict, DataFrame)
-        Culture to rating to Series; one row a language and rating (`RATING_COLUMNS`; `file` says 'not measured' and why where there is
-        none).
-
-    Raises
-    ------
-    DataError
-        See `load_rating`.
+    The table has one row a language and rating (`RATING_COLUMNS`; `file` says 'not measured' and why where there is none).
     """
     loaded = {name: load_ratings(cfg, language) for name, language in cfg.languages.items()}
     scales = {name: loaded[culture.language][0] for name, culture in cfg.cultures.items()}
@@ -84,25 +73,16 @@ def load_ratings(cfg: Config, language: Language) -> tuple[dict[str, pd.Series],
 def load_rating(
     path: Path, source: RatingSource, rating: Rating, language: Language, *, name: str
 ) -> tuple[pd.Series, dict[str, object]]:
-    """Read one rating and check that its scale and script are what the language's YAML says.
+    """Read one rating and check that its scale and script are what the language's YAML says; `name` is for the messages.
 
-    A reversed scale (Xu & Li 2020: 1 very concrete) is turned as low + high - x; a form with other scale ends than the rating's (Xu et al.
-    2022: valence -3 to 3) is put on the rating's scale linearly. Words that normalise alike are averaged. `name` is for the messages.
+    A reversed scale (Xu & Li 2020: 1 very concrete) is turned as low + high - x; a form with other scale ends than the rating's
+    (Xu et al. 2022: valence -3 to 3) is put on the rating's scale linearly. Words that normalise alike are averaged. Returns
+    the rating in [rating.low, rating.high], indexed by normalised word, and the report: `words, scale, lowest, highest,
+    anchors, note`.
 
-    Returns
-    -------
-    (Series, dict)
-        Rating in [rating.low, rating.high], indexed by normalised word; the report: `words, scale, lowest, highest, anchors, note`.
-
-    Raises
-    ------
-    DataError
-        See `read_table`; a value lies outside the scale, or all lie in a part of it; the anchors are in the wrong order or in none; the
-        file is in another script or a workbook and the package that reads it is not installed.
-
-    Source
-    ------
-    FORMATS: Brysbaert et al. 2014, Warriner et al. 2013, Xu & Li 2020, Xu et al. 2022, Lee et al. 2022 (Chinese EmoBank).
+    DataError: see `read_table`; a value lies outside the scale, or all lie in a part of it; the anchors are in the wrong order
+    or in none; the file is in another script or a workbook and the package that reads it is not installed. Formats: Brysbaert
+    et al. 2014, Warriner et al. 2013, Xu & Li 2020, Xu et al. 2022, Lee et al. 2022 (Chinese EmoBank).
     """
     columns, field = [source.word, source.value], f"notebooks/settings/languages/{language.name}.yaml, ratings.{name}.sources"
     if path.suffix.lower() == ".xlsx":
@@ -225,8 +205,6 @@ def match_words(words: Iterable[str], scale: pd.Series, language: Language) -> p
     Responses of several words count by exact match alone. Returns `value` (NaN where unrated) and `match` ('exact', 'lemma', 'unrated'),
     indexed by distinct word.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> match_words(["dog", "dogs", "hot dogs"], pd.Series({"dog": 4.9, "hot dog": 4.8}), en)
@@ -321,19 +299,10 @@ def pair_with_people(frame: pd.DataFrame) -> pd.DataFrame:
 def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.DataFrame:
     """Mean and median of each rating over the cues that the stage and people both have, with people's beside it.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `rate_conditions`.
-    families : dict
-        From `norms.map_families`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, rating, stage, statistic, value, low, high` (interval over families), `n` (cues in it), `human` (the same statistic
-        of people over these n cues), `mask` (which cues), `cues` (asked), `empty` (of them without a response), `exact, lemma, unrated`
-        (mean shares of the response weight over the cues that have responses).
+    `frame` is from `rate_conditions`, `families` from `norms.map_families`. Returns `model, culture, rating, stage, statistic,
+    value, low, high` (interval over families), `n` (cues in it), `human` (the same statistic of people over these n cues),
+    `mask` (which cues), `cues` (asked), `empty` (of them without a response), `exact, lemma, unrated` (mean shares of the
+    response weight over the cues that have responses).
     """
     by, parts = [*RATING_GROUP, "stage"], []
     both = add_families(pair_with_people(frame), families)
@@ -379,8 +348,6 @@ def show_equivalence(differences: Sequence[float], groups: Sequence, margin: flo
     of the two one-sided p) and `power` (the chance of p < 0.05 for two means that do not differ, with groups that differ as much as these);
     NaN for fewer than two groups.
 
-    Examples
-    --------
     >>> found = show_equivalence([0.1, -0.1, 0.2, -0.2, 0.0], list("abcde"), 0.5)
     >>> round(found["p"], 4), round(found["power"], 2)
     (0.0011, 0.99)
@@ -404,19 +371,12 @@ def show_equivalence(differences: Sequence[float], groups: Sequence, margin: flo
 def judge_human_level(cfg: Config, frame: pd.DataFrame, people: dict[str, CultureNorms], families: dict) -> pd.DataFrame:
     """Equivalence of every stage's mean ratings with people's, over the cues that both have, within the margin that the profile fixes.
 
-    The margin is `ratings.margin` of the scale's length. People's own five strongest responses are judged like a stage: where they do
-    not pass, a list of five words cannot, and no stage's verdict counts.
+    The margin is `ratings.margin` of the scale's length. People's own five strongest responses are judged like a stage: where
+    they do not pass, a list of five words cannot, and no stage's verdict counts. `frame` is from `rate_conditions`.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `rate_conditions`.
-
-    Returns
-    -------
-    DataFrame
-        `model, culture, rating, stage` (`human_top5` first), `value` (mean paired difference from people), `low, high` (90 %), `n`
-        (families), `margin, p, power` (`show_equivalence`), `cues`, `verdict` ('at human level', 'not shown', 'not testable').
+    Returns `model, culture, rating, stage` (`human_top5` first), `value` (mean paired difference from people), `low, high` (90
+    %), `n` (families), `margin, p, power` (`show_equivalence`), `cues`, `verdict` ('at human level', 'not shown', 'not
+    testable').
     """
     rows = []
     for culture in people:

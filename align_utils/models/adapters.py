@@ -1,7 +1,5 @@
 """LoRA adapters of a run: where they lie, attached, swapped, proved to have an effect; the steps in which a model answers with each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Token by token: prompts read once, lists continued in a batch, tokens drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,16 +12,10 @@ from align_utils.store.steps import ModelError
 
 @dataclass
 class Batch:
-    """Prompts of a batch, the pads between their common beginning and the rest of each.
+    """Prompts of a batch, shape (rows, width) each, the pads between their common beginning and the rest of each.
 
-    Attributes
-    ----------
-    ids, mask, positions : Tensor of shape (rows, width)
-        Token ids; 0 where padded; place in the row without its pads.
-    shared : int
-        Tokens of the common beginning.
-    cache : Cache or None
-        The model's keys and values of the common beginning, for every row; None where nothing is shared.
+    Token ids; 0 where padded; place in the row without its pads; tokens of the common beginning; the model's keys and values of
+    it for every row, None where nothing is shared.
     """
 
     ids: torch.Tensor
@@ -123,18 +115,10 @@ def continue_rows(
     """New tokens of every row, the one that ended it included; each prompt is read once, whatever the number of its `copies`.
 
     `generate` of transformers carries every row until the last one has ended; here the model only works for rows still open.
-
-    Parameters
-    ----------
-    asked : sequence of sequence of int
-        Token ids of the prompts.
-    pick : callable
-        Next tokens from `(scores, ids, rows, step)`: scores `(open rows, vocabulary)` in float32, all tokens so far
-        `(open rows, width)`, the rows' numbers, the number of the step. Row `r` belongs to prompt `r // copies`.
-    ends : callable
-        Whether a row is finished, from its number and its new tokens.
-    start : tuple, optional
-        The prompts as they were read already: their batch, its cache, and the scores of the first new tokens.
+    `asked` are token ids of the prompts. `pick` gives the next tokens from `(scores, ids, rows, step)`: scores `(open rows,
+    vocabulary)` in float32, all tokens so far `(open rows, width)`, the rows' numbers, the number of the step; row `r` belongs
+    to prompt `r // copies`. `ends` says whether a row is finished, from its number and its new tokens. `start` are the prompts
+    as they were read already: their batch, its cache, and the scores of the first new tokens.
     """
     if start is None:
         given = read_batch(model, pad, asked, ahead=max_new_tokens)
@@ -180,8 +164,6 @@ def penalise(scores: torch.Tensor, ids: torch.Tensor, penalties: torch.Tensor) -
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, *, temperature: float) -> torch.Tensor:
     """One token a row from the whole softmax, by inversion of `uniform` in [0, 1), so that a row's draws are its own whatever the batch.
 
-    Examples
-    --------
     >>> draw_tokens(torch.tensor([[0.0, 0.0, -99.0]] * 2), torch.tensor([0.4, 0.6]), temperature=1.0).tolist()
     [0, 1]
     """

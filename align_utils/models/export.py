@@ -1,7 +1,5 @@
 """What leaves the house: an adapter merged into a plain model folder, with a card that says what it is. Nothing is uploaded."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -37,19 +35,11 @@ NOTICES = ("NOTICE*", "*LICENSE*", "*LICENCE*", "*TERMS*", "USE_POLICY*")
 def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int | None = None) -> Path:
     """Merge an adapter of the run (`adapters.find_adapter`) into its base model and write a model card.
 
-    Returns
-    -------
-    Path
-        `runs/<profile>/export/<model>-<culture>-<stage>` (another seed than the profile's adds `-seed-<seed>`): safetensors,
-        tokenizer, `README.md` (the card) and the base model's notices, `BASE-*`; put in place only when it is whole.
-
-    Raises
-    ------
-    MissingInput
-        The adapter has not been trained.
-    ModelError
-        The model is in 4 bits and its file names no `merge_into`: merged there, weights would be rounded and no plain model folder. Or
-        the weights are larger than the machine's memory, as 16 bits of a 7B model are on a free Colab machine.
+    Returns `runs/<profile>/export/<model>-<culture>-<stage>` (another seed than the profile's adds `-seed-<seed>`):
+    safetensors, tokenizer, `README.md` (the card) and the base model's notices, `BASE-*`; put in place only when it is whole.
+    MissingInput where the adapter has not been trained. ModelError where the model is in 4 bits and its file names no
+    `merge_into` (merged there, weights would be rounded and no plain model folder), or where the weights are larger than the
+    machine's memory, as 16 bits of a 7B model are on a free Colab machine.
     """
     folder, source = find_adapter(cfg, model, culture, stage, seed), _find_base(cfg, model)
     mark = require(folder / "step.json", made_by=name_notebook(stage))

@@ -53,15 +53,11 @@ def generate_texts(
 class NoRepeats:
     """The likeliest next token of lists in which no response is completed that is the cue, or was completed before.
 
-    To forbid the first token of what was said would forbid every other word that begins alike (in Mandarin one good response in eleven);
-    to forbid its end alone would write it on into words that nobody says. So a token that leads to a forbidden response counts with the
-    best that it leads to beside that response: `P(token) * max P(way off the response's tokens | token)`, by the probabilities with which
-    the response was written the first time, or with which the cue would be (read once, before the list).
-
-    Parameters
-    ----------
-    cues : sequence of str or None
-        Of each prompt of a batch; None: nothing is forbidden.
+    To forbid the first token of what was said would forbid every other word that begins alike (in Mandarin one good response in
+    eleven); to forbid its end alone would write it on into words that nobody says. So a token that leads to a forbidden
+    response counts with the best that it leads to beside that response: `P(token) * max P(way off the response's tokens |
+    token)`, by the probabilities with which the response was written the first time, or with which the cue would be (read once,
+    before the list). `cues` are of each prompt of a batch; None: nothing is forbidden.
     """
 
     def __init__(self, tokenizer, language: Language | None, cues: Sequence[str | None]):

@@ -1,7 +1,5 @@
 """Base models on the hardware at hand: of the hub, of a folder, of a package's GGUF, or tiny and random."""
 
-from __future__ import annotations
-
 import gc
 import os
 from functools import cache
@@ -76,26 +74,15 @@ def describe_device(dtype: str = "float32") -> str:
 
 
 def load_base(source: ModelSource, *, seed: int, plain: bool = False):
-    """Load a base model and its tokenizer.
+    """Load a base model and its tokenizer: in evaluation mode on `pick_device`'s; padding on the left, a pad token other than eos.
 
-    Parameters
-    ----------
-    source : ModelSource
-        Entry of `notebooks/settings/models/`. `tiny` makes random weights on the spot from `seed`; `gguf` converts a package's GGUF
-        once into the cache (`ALIGN_CACHE`, default `~/.cache/align-companion`); `transformers` takes a hub id or a folder.
-    plain : bool
-        To be merged and written: in the type of its files, on the CPU.
+    `source` is an entry of `notebooks/settings/models/`: `tiny` makes random weights on the spot from `seed`; `gguf` converts a
+    package's GGUF once into the cache (`ALIGN_CACHE`, default `~/.cache/align-companion`); `transformers` takes a hub id or a
+    folder. With `plain` it is to be merged and written: in the type of its files, on the CPU.
 
-    Returns
-    -------
-    (PreTrainedModel, PreTrainedTokenizerBase)
-        Model in evaluation mode on the device of `pick_device`; tokenizer padding on the left, pad token other than eos.
-
-    Raises
-    ------
-    ModelError
-        The package is not installed, its checksum differs, the hub id or folder cannot be read, its architecture is none that can be trained and asked,
-        the processor has no bfloat16 and the profile asks for it, or memory or disk do not suffice.
+    ModelError: the package is not installed, its checksum differs, the hub id or folder cannot be read, its architecture is
+    none that can be trained and asked, the processor has no bfloat16 and the profile asks for it, or memory or disk do not
+    suffice.
     """
     named, hub = f"model '{source.name}'", Path(constants.HF_HUB_CACHE)
     # The hub's own check before a download only warns, and goes on until the disk is full.

@@ -1,7 +1,5 @@
 """Log-probabilities of what goes on from prompts: each prompt is read once, and its continuations are read from its cache."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What a model is shown and how its lists are read; the words themselves stand in notebooks/settings/languages/."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
@@ -17,8 +15,6 @@ SEPARATORS = re.compile(r"[,，、;；/|]")
 def build_list_prompt(language: Language, cue: str) -> str:
     """The question for one cue; the list is to follow.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> build_list_prompt(config.load("smoke").languages["en"], "dog")
     'When people hear the word "dog", they think of:'
@@ -40,8 +36,6 @@ def build_few_shot(language: Language, examples: Sequence[tuple[str, Sequence[st
 def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
     """Distinct responses of a generated text as written, in order: first line only, split at separators, copies of the cue left out.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> parse_list(config.load("smoke").languages["en"], " cat, Bone, cat , dog\\nnext", cue="dog")
     ['cat', 'Bone']
@@ -57,8 +51,6 @@ def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:
 def split_parts(text: str) -> list[str]:
     """The non-empty parts of the first line of a generated text, duplicates and copies of the cue included.
 
-    Examples
-    --------
     >>> split_parts(" cat, cat, dog,")
     ['cat', 'cat', 'dog']
     """
@@ -73,8 +65,6 @@ def draw_lists(
     `order`: 'strength', the strongest in order; or 'sampled', drawn without replacement in proportion to strength ** (1 / `temperature`),
     so that over passes the model sees the distribution and not one fixed list.
 
-    Examples
-    --------
     >>> table = pd.DataFrame({"cue": "dog", "response": ["cat", "bone", "bark"], "count": [50, 30, 20], "rank": [1, 2, 3]})
     >>> draw_lists(table, ["dog"], length=2, order="sampled", seed=0, temperature=0.001)
     [['cat', 'bone']]
@@ -107,8 +97,6 @@ def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:
     directions' start, and always in the descending order, so that the pair (ascending, descending) is there for every scale.
     The first is always the ascending order, the last the descending one.
 
-    Examples
-    --------
     >>> list_orders(3, numeric=False)
     [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     >>> list_orders(2, numeric=False)

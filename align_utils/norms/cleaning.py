@@ -4,8 +4,6 @@ Every step takes trials (`participant, cue, R1, R2, R3, native`; missing `""`, u
 with what it counted. Which steps run, in which order and with which constants is data: `notebooks/settings/formats/*.yaml`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,8 +41,6 @@ def clean_trials(
     taken out; and the report `step, what, count`, where a skipped step counts 1. Source: SWOWEN-2018 `preprocessData.R`, `settings.R`; SWOWZH
     `wordCleaning`, `participantCleaning`, `dataBalancing`.
 
-    Examples
-    --------
     >>> from align_utils.config import settings
     >>> raw = pd.DataFrame({"participant": ["1"], "cue": ["dog"], "R1": ["cat"], "R2": ["cat"], "R3": ["bone"], "native": [""]})
     >>> clean, report = clean_trials(raw, [settings.RecodeDoubles(step="recode_doubles")], {})

@@ -1,7 +1,5 @@
 """What the norms are like: size, cleaning, match with the published ones, cue statistics, set size, entropy and direction."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -81,16 +79,11 @@ def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Lan
 def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
     """Coverage, entropy and missing responses of every cue, the columns of `cueStats.SWOW-EN.R1` and `.R123`, sorted by cue.
 
-    `coverage`: percent of the given responses that are cues themselves (the published files have NA for 0); `H`: entropy in nats;
-    `unknown`: trials without R1; for R123 `xR2` (missing R2 beyond those) and `xR3` (missing R3 beyond the missing R2); `N`: responses
-    asked for. A cue without any response has no coverage and no H.
+    `coverage`: percent of the given responses that are cues themselves (the published files have NA for 0); `H`: entropy in
+    nats; `unknown`: trials without R1; for R123 `xR2` (missing R2 beyond those) and `xR3` (missing R3 beyond the missing R2);
+    `N`: responses asked for. A cue without any response has no coverage and no H. Source: SWOWEN-2018 `createCueStats.R` (R
+    package entropy: natural logarithm, maximum likelihood).
 
-    Source
-    ------
-    SWOWEN-2018 `createCueStats.R` (R package entropy: natural logarithm, maximum likelihood).
-
-    Examples
-    --------
     >>> rows = [("dog", "cat", "bone", ""), ("dog", "cat", "", ""), ("cat", "dog", "", ""), ("cat", "", "", "")]
     >>> table = measure_cue_stats(pd.DataFrame(rows, columns=["cue", "R1", "R2", "R3"]), "R123")
     >>> table.round(2).values.tolist()
@@ -146,8 +139,6 @@ def count_types(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     `cues`, `tokens` (responses listed), `types` (distinct responses), `type_token`, `hapax` (share of the types given once in all),
     `types_at_equal_tokens` (expected among as many tokens as the smallest culture has), `listed` (tokens / sum of N, in (0, 1]).
 
-    Examples
-    --------
     >>> dog = pd.DataFrame({"cue": "dog", "response": ["cat", "bone"], "count": [3, 1], "n": 4})
     >>> count_types({"us": dog})[["tokens", "types", "type_token", "hapax"]].values.tolist()
     [[4.0, 2.0, 0.5, 0.5]]
@@ -169,8 +160,6 @@ def count_types(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def choose_tokens(frames: Sequence[pd.DataFrame], *, share: float = 0.95) -> int:
     """Largest number of tokens that at least `share` of the cues of every culture have: the size to rarefy to.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"cue": ["dog", "dog", "sun"], "count": [3, 1, 9]})
     >>> choose_tokens([frame], share=1.0), choose_tokens([frame], share=0.5)
     (4, 9)
@@ -183,16 +172,11 @@ def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:
     """Set size and entropy of every cue, as listed and expected among `tokens` of its tokens (drawn without replacement).
 
     `tokens` (listed), `n`, `listed` (tokens / n), `set_size` (distinct responses), `set_size_2` (of them given at least twice),
-    `entropy` (bits), `evenness` (entropy / log2 of the set size, in [0, 1]; NaN for a single response), and `rarefied_` set sizes and
-    entropy (NaN for a cue that has fewer tokens). That one person never gives a response twice is not modelled.
+    `entropy` (bits), `evenness` (entropy / log2 of the set size, in [0, 1]; NaN for a single response), and `rarefied_` set
+    sizes and entropy (NaN for a cue that has fewer tokens). That one person never gives a response twice is not modelled.
+    Sources: Hurlbert (1971), Ecology 52, 577 (expected types in a sample of fixed size); Nelson, McEvoy and Schreiber (2004),
+    Behavior Research Methods 36, 402 (set size); De Deyne et al. (2019), Behavior Research Methods 51, 987 (response entropy).
 
-    Source
-    ------
-    Hurlbert (1971), Ecology 52, 577 (expected types in a sample of fixed size); Nelson, McEvoy and Schreiber (2004), Behavior
-    Research Methods 36, 402 (set size); De Deyne et al. (2019), Behavior Research Methods 51, 987 (response entropy).
-
-    Examples
-    --------
     >>> dog = pd.DataFrame({"cue": "dog", "response": ["cat", "bone"], "count": [2, 2], "n": 4})
     >>> measure_cues(dog, tokens=2)[["set_size", "entropy", "rarefied_set_size"]].round(3).values.tolist()
     [[2.0, 1.0, 1.667]]
@@ -257,8 +241,6 @@ def pair_directions(norms: pd.DataFrame, language: Language) -> pd.DataFrame:
     `cue, response` (never the same word), `forward` = strength(cue, response), `backward` = strength(response, cue), 0 where the reverse
     is not listed, `mutual` (it is). A pair listed both ways has two rows. In cut lists 0 means below the cut: `mutual` is a lower bound.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> frame = pd.DataFrame({"cue": ["dog", "dog", "cat"], "response": ["cat", "bone", "Dog"], "count": [4, 2, 1], "n": 10})

@@ -1,7 +1,5 @@
 """How much two cultures' associations share: links between the words of two languages, overlap along them, and its chance lines."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,8 +65,6 @@ def match_mass(p: dict[str, int], q: dict[str, int], links: Links, *, totals: tu
 
     ValueError for words with several counterparts and more than 2 ** 31 as the product of the two sums of counts.
 
-    Examples
-    --------
     >>> match_mass({"big": 1, "large": 1}, {"大": 3, "树": 1}, {"big": frozenset("大"), "large": frozenset("大")})
     0.75
     """
@@ -81,8 +77,6 @@ def match_mass(p: dict[str, int], q: dict[str, int], links: Links, *, totals: tu
 def match_sets(a: Sequence[str], b: Sequence[str], links: Links) -> float:
     """Jaccard index across languages: the most words that can be paired off along links, over the size of the union.
 
-    Examples
-    --------
     >>> match_sets(["big", "large"], ["大", "树"], {"big": frozenset("大"), "large": frozenset("大")})
     0.3333333333333333
     """
@@ -125,8 +119,6 @@ def compare_overlap(norms: Both, pairs: pd.DataFrame, links: Links, languages: L
     paired off along links; NaN where one side has none), `covered_first`, `covered_second` (share of the listed mass that is linked) and
     `covered`, the smaller, which the overlap cannot exceed.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> cfg = config.load("smoke"); both = cfg.languages["en"], cfg.languages["zh"]
     >>> dog = pd.DataFrame({"cue": "dog", "response": ["cat", "bone"], "count": [3, 1], "rank": [1, 2]})

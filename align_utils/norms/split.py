@@ -1,7 +1,5 @@
 """Concept pairs and the split that every stage keeps, alike in all languages; what leaks through it; norms that are wrong on purpose."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -65,25 +63,9 @@ def split_pairs(
     A family is a set of pairs joined by a shared lemma in any language (`dog`, `dogs`), so that no inflected variant of a
     held-out cue is trained on. Only pairs whose cue every language's norms hold can be held out.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        `cue_<language>` columns and `domain`.
-    norms : dict of language name to DataFrame
-        Norms per language (several cultures of a language: their common cues).
-    valid, test : int
-        Numbers of pairs to hold out, reached with at most one family more.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        The pairs present in all norms with `family` (int) and `split`.
-
-    Raises
-    ------
-    DataError
-        Fewer than half of the pairs would be left for training.
+    `pairs` has `cue_<language>` columns and `domain`; `norms` are by language (several cultures of one: their common cues);
+    `valid` and `test` are numbers of pairs, reached with at most one family more. Returns the pairs present in all norms with
+    `family` (int) and `split`; DataError where fewer than half of them would be left for training.
     """
     known = [pairs[f"cue_{name}"].isin(frame["cue"]) for name, frame in norms.items()]
     shared = pairs[np.all(known, axis=0)].reset_index(drop=True)
@@ -132,13 +114,7 @@ def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame
 
 
 def split_run(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """Store what the later notebooks read: every culture's norms and trials (`save_norms`), and the split of the concept pairs.
-
-    Returns
-    -------
-    DataFrame
-        The concept pairs with their `family` and `split` (`split_pairs`).
-    """
+    """Store every culture's norms and trials (`save_norms`) and the split of the concept pairs (`split_pairs`), which is returned."""
     for name, part in loaded.items():
         save_norms(cfg, name, part.norms, part.trials)
     settings = cfg.profile.norms
@@ -242,8 +218,6 @@ def fold_words(words: Iterable[str], language: Language, matching: str) -> dict[
     `exact`: the language's normal form (NFKC, case, outer punctuation, spaces). `lemma`: hyphens are spaces, the language's `leading` words
     and `endings` are dropped (an ending only behind two characters), and every word of the response is replaced by its lemma.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> fold_words(["Ice-Creams", "to run"], en, "lemma")
@@ -338,8 +312,6 @@ class ControlError(ValueError):
 def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataFrame:
     """The rows of `cues` (two at least) under other cues: each cue's own list goes to exactly one other; sorted by cue and rank.
 
-    Examples
-    --------
     >>> table = pd.DataFrame({"cue": ["a", "b"], "response": ["x", "y"], "rank": 1})
     >>> shuffle_cues(table, ["a", "b"], seed=0)["response"].tolist()
     ['y', 'x']
@@ -373,8 +345,6 @@ def translate_norms(
 def cut_norms(norms: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     """The strongest responses of some cues, as many as `sizes` (indexed by cue) says; n counts those alone.
 
-    Examples
-    --------
     >>> norms = pd.DataFrame({"cue": "egg", "response": ["hen", "yolk", "oval"], "count": [5, 3, 1], "rank": [1, 2, 3]})
     >>> cut_norms(norms, pd.Series({"egg": 2}))[["response", "n", "strength"]].values.tolist()
     [['hen', 8, 0.625], ['yolk', 8, 0.375]]

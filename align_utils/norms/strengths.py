@@ -1,7 +1,5 @@
 """Word-association norms: official files of participants' trials and of strengths in, one tidy frame of strengths out."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,12 +116,8 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
 def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
     """Count trials into strengths: count / N with N = non-missing responses to the cue, over R1 or over R1+R2+R3.
 
-    Source
-    ------
-    SWOWEN-2018, `createAssoStrengthTable` (strength = count / N).
+    Source: SWOWEN-2018, `createAssoStrengthTable` (strength = count / N).
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> en = config.load("smoke").languages["en"]
     >>> trials = pd.DataFrame({"cue": ["dog"] * 2, "R1": ["cat", "cat"], "R2": ["bone", ""], "R3": ["", ""]})

@@ -1,7 +1,5 @@
 """Word lists for reading: what people, and models beside them, answer to the concepts that run through all notebooks."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from align_utils.config.profiles import Config
@@ -15,10 +13,8 @@ from align_utils.store.textfiles import read_table
 def pick_concepts(cfg: Config, *, size: int = 4, split: str = "test") -> pd.DataFrame:
     """The concepts that every notebook shows: of one split, those that the profile prefers (`show.concepts`) first.
 
-    Returns
-    -------
-    DataFrame
-        `size` rows at most, `concept` (its English name, else the first language's) and a column of cues for each culture of the run.
+    At most `size` rows: `concept` (its English name, else the first language's) and a column of cues for each culture of the
+    run.
     """
     splits = load_splits(cfg)
     names = {culture: splits[f"cue_{part.language}"] for culture, part in cfg.cultures.items()}
@@ -34,22 +30,10 @@ def list_words(
 ) -> pd.DataFrame:
     """The first words of people, and of models beside them, for a few concepts; the words that people said too in **bold**.
 
-    Parameters
-    ----------
-    people : dict of CultureNorms
-        `load_run`.
-    concepts : DataFrame
-        `pick_concepts`.
-    answers : DataFrame, optional
-        `culture, stage, cue, responses` (a list of str, the first answer first) of models.
-    size : int
-        Words a list.
-
-    Returns
-    -------
-    DataFrame
-        `concept, culture, cue, stage` (`human` first), `value` (the words in order, with an English gloss where `data/glosses.csv` or the
-        concept pairs have one) and `hits` (how many of them at least one person said).
+    `concepts` are from `pick_concepts`, `answers` hold `culture, stage, cue, responses` (a list of str, the first answer first)
+    of models, `size` is the number of words a list. Returns `concept, culture, cue, stage` (`human` first), `value` (the words
+    in order, with an English gloss where `data/glosses.csv` or the concept pairs have one) and `hits` (how many of them at
+    least one person said).
     """
     parts = []
     for culture, own in people.items():

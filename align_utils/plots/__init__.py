@@ -1,4 +1,4 @@
-"""A tidy frame in, a matplotlib figure out."""
+"""A tidy frame in, a matplotlib figure out; `title` and `mark` are its title and its watermark."""
 
 import lazy_loader
 

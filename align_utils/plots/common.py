@@ -1,7 +1,5 @@
 """What all figures share: style, colours, names, watermark; and intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,16 +34,8 @@ CHINESE = (
 def use_style(cultures: Iterable[str] = ()) -> str:
     """Set the companion's style, a font with Chinese glyphs, and a colour for each culture of the run.
 
-    Parameters
-    ----------
-    cultures : iterable of str, or mapping to `Culture`
-        The run's, in any order: up to eight have colours of their own, more have a marker of their own too. Of a mapping the labels
-        are known as well.
-
-    Returns
-    -------
-    str
-        Nothing, or where no font has Chinese glyphs a sentence that says so.
+    `cultures` in any order: up to eight have colours of their own, more have a marker of their own too; of a mapping to
+    `Culture` the labels are known as well. Returns a sentence where no font has Chinese glyphs, else nothing.
     """
     _cultures.clear()
     for name in sorted(cultures):
@@ -156,20 +146,9 @@ def draw_rows(panels: dict[str, pd.DataFrame], *, title: str, colour, apart: flo
 
 
 def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: bool = False, mark: str = ""):
-    """Estimates with intervals, one row each, n beside the label.
+    """Estimates with intervals, one row each, n beside the label; `zero` draws the line of no effect.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `label, value, low, high, n`, optionally `group` (colour and legend) and `panel` (one panel each).
-    value_label, title, mark : str
-        Label of the x axes, title of the figure, and its watermark.
-    zero : bool
-        Draw the line of no effect.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `label, value, low, high, n`, optionally `group` (colour and legend) and `panel` (one panel each).
     """
     if frame.empty:
         return draw_nothing(f"{title}: nothing to compare", mark=mark)

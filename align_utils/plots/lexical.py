@@ -1,7 +1,5 @@
 """Figures of associations: precision, ratings, populations."""
 
-from __future__ import annotations
-
 import matplotlib
 import pandas as pd
 
@@ -31,16 +29,7 @@ ROOM = 0.04
 def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
     """Precision@5 before and after tuning, a panel a culture; what needs no model is a thin line with its name.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture` (name of the panel), `stage, value, low, high, n`, of one reading, one row a culture and stage.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture` (name of the panel), `stage, value, low, high, n`, of one reading, one row a culture and stage.
     """
     cultures, top = list(frame["culture"].unique()), frame[["value", "high"]].max().max() * 1.05
     figure, grid = make_grid(len(cultures), 1, width=3.9, height=2.0, sharex=True)
@@ -75,16 +64,8 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
 def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
     """How far the words of stages lie from people's on each rating scale; the band is the margin within which they count as level.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture` (name of the column), `rating, stage, value, low, high, margin` (`ratings.judge_human_level`, with 90 % intervals).
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture` (name of the column), `rating, stage, value, low, high, margin` (`ratings.judge_human_level`, with 90 %
+    intervals).
     """
     if frame.empty:
         return draw_nothing("no ratings of words in this run", mark=mark)
@@ -119,16 +100,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
 def plot_curves(frame: pd.DataFrame, *, mark: str = ""):
     """Precision@K curves with 95 % intervals, a row a reading and a column a culture.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, reading, stage, k, value, low, high, n`; stages that need no model are drawn dashed.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, reading, stage, k, value, low, high, n`; stages that need no model are drawn dashed.
     """
     cultures, readings, ks = (frame[column].unique() for column in ("culture", "reading", "k"))
     figure, grid = make_grid(len(readings), len(cultures), width=3.4, height=2.6, sharex=True, sharey=True)
@@ -157,19 +129,9 @@ def plot_curves(frame: pd.DataFrame, *, mark: str = ""):
 def plot_ratings(frame: pd.DataFrame, *, mark: str = ""):
     """Cumulative distribution over cues of each rating, people and stages on one axis: a line to the right has higher ratings.
 
-    A line crosses the dotted half at its median. Steps instead of smoothed densities: few cues show as few.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture` (name of the row), `rating, stage, value`, one row a cue (`ratings.pair_with_people`); of its stages those of
-        RATING_STAGES are drawn, in that order.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    A line crosses the dotted half at its median. Steps instead of smoothed densities: few cues show as few. `frame`: `culture`
+    (name of the row), `rating, stage, value`, one row a cue (`ratings.pair_with_people`); drawn are RATING_STAGES, in that
+    order.
     """
     cultures, ratings = (list(frame[column].unique()) or [""] for column in ("culture", "rating"))
     figure, grid = make_grid(len(cultures), len(ratings), width=2.75, height=2.5, sharex="col", sharey=True)
@@ -196,17 +158,8 @@ def plot_ratings(frame: pd.DataFrame, *, mark: str = ""):
 def plot_population(frame: pd.DataFrame, *, mark: str = ""):
     """Simulated participants beside panels of people: a row a culture, a column a measure, a line a stage.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, measure, stage, value, low, high, n`; of its measures those of POPULATION_PANELS are drawn, and `distinct_gap` gives
-        the diamonds (people at the same number of responses). An empty frame makes a figure that says so.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, measure, stage, value, low, high, n`; of its measures POPULATION_PANELS are drawn, and `distinct_gap`
+    gives the diamonds (people at the same number of responses). An empty frame makes a figure that says so.
     """
     cultures, stages = frame["culture"].unique(), list(frame["stage"].unique())
     if not stages:

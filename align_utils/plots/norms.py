@@ -1,7 +1,5 @@
 """Figures of the norms: strength, set size, entropy, direction and overlap."""
 
-from __future__ import annotations
-
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -12,18 +10,8 @@ from align_utils.plots.common import make_grid, mark_figure, pick_colour, pick_m
 def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str = ""):
     """Association strength by rank, a panel a culture: the band of the middle half of the cues, and one cue's words on its line.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, rank, strength, low, high` (median and quartiles over cues).
-    words : DataFrame
-        `culture, cue, rank, strength, response` of one cue a culture.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, rank, strength, low, high` (median and quartiles over cues); `words`: `culture, cue, rank, strength,
+    response` of one cue a culture.
     """
     cultures = list(frame["culture"].unique())
     figure, grid = make_grid(1, len(cultures), width=3.1, height=2.9, sharex=True, sharey=True)
@@ -46,16 +34,7 @@ def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str
 def plot_structure(frame: pd.DataFrame, *, mark: str = ""):
     """Distributions over cues, the cultures on one axis: a row a basis (as listed, rarefied), a column a measure.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, basis, measure, value`, one row a cue (`norms.describe.stack_measures`); finite values.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, basis, measure, value`, one row a cue (`norms.describe.stack_measures`); finite values.
     """
     bases, measures = frame["basis"].unique(), frame["measure"].unique()
     figure, grid = make_grid(len(bases), len(measures), width=3.3, height=2.2, sharex="col")
@@ -79,16 +58,7 @@ def plot_structure(frame: pd.DataFrame, *, mark: str = ""):
 def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
     """Forward against backward strength of the pairs that are listed both ways, from either word, one panel a culture, with the diagonal.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, forward, backward, mutual` (`norms.describe.pair_directions`).
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, forward, backward, mutual` (`norms.describe.pair_directions`).
     """
     cultures, both = frame["culture"].unique(), frame[frame["mutual"]]
     figure, grid = make_grid(1, len(cultures), width=3.3, height=3, sharex=True, sharey=True)

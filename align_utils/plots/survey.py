@@ -1,7 +1,5 @@
 """Figures of the survey: answers, items, counts, styles, map."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 
@@ -34,16 +32,7 @@ COUNT_PANELS = {"nearer": "nearer distribution", "mode": "same modal answer"}
 def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     """Heatmap of mean answers, items down, answerers across, scale ends at 0 and 1.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Index `question`, one column an answerer, values in [0, 1].
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: index `question`, one column an answerer, values in [0, 1].
     """
     figure, axes = plt.subplots(figsize=(0.62 * frame.shape[1] + 2.2, 0.145 * len(frame) + 1.8))
     bar = {"shrink": 0.5, "label": "mean answer"}
@@ -58,16 +47,7 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
 def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str = ""):
     """Small multiples of questions (six stay readable): people's shares as bars, a model's answers before and after as lines over them.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `panel, place, answerer, share, first, last` (`survey.aligned.list_panels`).
-    title, mark : str
-        Title and watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `panel, place, answerer, share, first, last` (`survey.aligned.list_panels`).
     """
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)
@@ -105,20 +85,9 @@ def plot_counts(
 ):
     """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; chance lies at the dotted line.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `label, reading, stage` (colour), `value, low, high, count, n`, from `survey.aligned.count_aligned`; a panel a reading that it has.
-    chance : dict
-        Reading to the place of its line, from `survey.aligned.find_chance`.
-    known : mapping, optional
-        Shares that others have published, by what is written at their line.
-    title, mark : str
-        Title and watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame` is from `survey.aligned.count_aligned`: `label, reading, stage` (colour), `value, low, high, count, n`. `chance`:
+    reading to the place of its line (`find_chance`). `known`: shares that others have published, by what is written at their
+    line.
     """
     frame = frame.assign(group=frame["stage"])
     readings = [reading for reading in COUNT_PANELS if reading in set(frame["reading"])]
@@ -140,16 +109,8 @@ def plot_counts(
 def plot_styles(frame: pd.DataFrame, *, mark: str = ""):
     """Response styles with intervals over items, a panel a style, an answerer a row; even answers lie at the dotted line.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `label, style, stage` (colour; 'uniform' gives the line), `value, low, high, n`, from `survey.styles.summarise_styles`.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `label, style, stage` (colour; 'uniform' gives the line), `value, low, high, n`, from
+    `survey.styles.summarise_styles`.
     """
     styles = dict(tuple(frame.assign(group=frame["stage"]).groupby("style", sort=False)))
     panels = {f"{style} ({part['n'].max():.0f} items)": part for style, part in styles.items()}
@@ -162,23 +123,11 @@ def plot_styles(frame: pd.DataFrame, *, mark: str = ""):
 
 
 def plot_map(frame: pd.DataFrame, axes_names: tuple, *, countries: pd.DataFrame, mark: str = ""):
-    """The map: people and models on both axes, and an enlarged panel a language with arrows from the untuned model to SFT and on to what
-    a reward made of it.
+    """The map: people and models on both axes, beside it enlarged a panel a language, with arrows from the untuned model to SFT and on.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `survey.map.summarise_places`, of one model and persona beside the references.
-    axes_names : tuple of Axis
-        From `survey.map.load_axes`: the second axis runs across, the first one upward.
-    countries : DataFrame
-        From `survey.map.list_countries`: every country is a labelled point; empty: the two indices.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame` is from `survey.map.summarise_places`, of one model and persona beside the references; of `axes_names` (`load_axes`)
+    the second axis runs across, the first one upward; `countries` (`list_countries`) are labelled points, or empty: the two
+    indices.
     """
     up, across = (axis.name for axis in axes_names)
     missing = sorted({up, across} - set(frame.dropna(subset="value")["axis"]))

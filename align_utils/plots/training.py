@@ -1,7 +1,5 @@
 """Figures of training: loss, reward, and the methods beside each other."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from align_utils.plots.common import (
@@ -21,16 +19,7 @@ METHOD_PANELS = {"reward_valid": "reward, validation cues", "kl": "KL to SFT (na
 def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
     """Training and held-out loss by step, one panel a culture.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, step, loss, eval_loss` (nats per completion token; NaN where not measured).
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, step, loss, eval_loss` (nats per completion token; NaN where not measured).
     """
     lines = [("loss", "training batch", COLOURS["zero_shot"], "-"), ("eval_loss", "validation cues", COLOURS["sft"], "o-")]
     title = "Does the loss fall on what is not taught?"
@@ -40,16 +29,7 @@ def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
 def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     """PPO: reward of the sampled and of the validation lists, and KL to the SFT model, by update; a ring around the chosen checkpoint.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture, update, reward, reward_valid, kl, chosen` (NaN where not measured).
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture, update, reward, reward_valid, kl, chosen` (NaN where not measured).
     """
     reward = [("reward", "sampled lists", COLOURS["zero_shot"], "-"), ("reward_valid", "validation cues", COLOURS["ppo"], "o-")]
     rows = {"reward": reward, METHOD_PANELS["kl"]: [("kl", "KL", COLOURS["us"], "-")]}
@@ -80,16 +60,7 @@ def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_la
 def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
     """Validation reward and KL by update, a line a method; the dotted line is the SFT model, a ring the chosen checkpoint.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        `culture` (name of the column), `stage, update, reward_valid, kl, chosen`; NaN where not measured.
-    mark : str
-        Watermark.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `frame`: `culture` (name of the column), `stage, update, reward_valid, kl, chosen`; NaN where not measured.
     """
     cultures = frame["culture"].unique()
     figure, grid = make_grid(len(METHOD_PANELS), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")

@@ -1,7 +1,5 @@
 """Run the notebooks headlessly, in order, and list what they made."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -48,26 +46,11 @@ def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
 
 
 def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
-    """Execute one notebook with papermill in a fresh kernel of this interpreter.
+    """Execute one notebook (`01_norms`, or its number) with papermill in a fresh kernel of this interpreter.
 
-    Parameters
-    ----------
-    cfg : Config
-    name : str
-        Such as `01_norms`, or its number.
-    parameters : dict
-        Values for the notebook's parameters cell; `PROFILE` is added.
-
-    Returns
-    -------
-    Path
-        The executed copy, `runs/<profile>/notebooks/<name>.ipynb`.
-
-    Raises
-    ------
-    RunError
-        No such notebook; a parameter it does not declare, a folder that cannot be written to (before anything runs); a failing cell
-        (the copy so far stays).
+    `parameters` are values for its parameters cell; `PROFILE` is added. Returns the executed copy,
+    `runs/<profile>/notebooks/<name>.ipynb`. RunError: no such notebook; a parameter it does not declare, a folder that cannot
+    be written to (before anything runs); a failing cell (the copy so far stays).
     """
     every = [*list_notebooks(cfg.root), *list_notebooks(cfg.root, appendix=True)]
     known = {key: found for found in every for key in (found, found[:2])}

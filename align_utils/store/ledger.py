@@ -1,7 +1,5 @@
 """What a notebook has read and made since its page was opened."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _READ: set[Path] = set()

@@ -1,7 +1,5 @@
 """The notebook's page: tables, figures, metrics and the manifest that knows where they come from."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -42,14 +40,8 @@ class Sentence:
 class Page:
     """A notebook's page: its settings, and all that it shows, stored with what it was made from.
 
-    Every file that was read through `store` since the page was opened is an input of what the page shows from then on.
-
-    Parameters
-    ----------
-    notebook : str
-        Name of the notebook, such as `04_lexical_alignment`; its number begins the names of tables, figures and metrics.
-    cfg : Config
-        The run.
+    Every file that was read through `store` since the page was opened is an input of what the page shows from then on. The
+    number in the name of the notebook, such as `04_lexical_alignment`, begins the names of its tables, figures and metrics.
     """
 
     def __init__(self, notebook: str, cfg: Config):
@@ -66,23 +58,9 @@ class Page:
     ):  # fmt: skip
         """Write a tidy frame whole as `<name>.csv`, and its short form as `.md` and `.tex`; enter them in the manifest.
 
-        Parameters
-        ----------
-        frame : DataFrame
-            All of it goes into the CSV.
-        name, caption : str
-            Of the files, and what the table shows.
-        rows, columns, form
-            How `store.lay_out` makes the short form: a notebook of the main line shows 12 rows and 6 columns of it, an appendix 40 and 10.
-        keep : str
-            Query that picks what the short form shows.
-        empty : str
-            Sentence in the place of a short form without rows.
-
-        Returns
-        -------
-        IPython.display.Markdown
-            The short form, so that a cell can end with the call and show it.
+        `rows, columns, form` are of `lay_out`, which makes the short form of the rows that the query `keep` picks: a notebook
+        of the main line shows 12 rows and 6 columns of it, an appendix 40 and 10. `empty` stands in the place of a short form
+        without rows. Returns the short form as Markdown, so that a cell can end with the call and show it.
         """
         path = self.cfg.figures / f"{name}.csv"
         shown = frame.query(keep) if keep else frame
@@ -100,17 +78,10 @@ class Page:
         return Markdown(f"{table}\n{note}" if caption == "" or not table else f"{table}\n{note}\n\n*{caption}*")
 
     def show_figure(self, figure, name: str, caption: str = "", *, model: str | None = None):
-        """Write a figure as png, svg and pdf without dates, so that the same run gives the same bytes; enter the manifest.
+        """Write a matplotlib figure as png, svg and pdf without dates, so that the same run gives the same bytes; enter the manifest.
 
-        Parameters
-        ----------
-        figure : matplotlib.figure.Figure
-        model : str, optional
-            Of a figure that is drawn once a model: the files of the run's first have the plain name, the others' end in theirs.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
+        `model` is for a figure that is drawn once a model: the files of the run's first have the plain name, the others' end in
+        theirs. Returns the figure.
         """
         import matplotlib
 
@@ -131,13 +102,7 @@ class Page:
         display(Markdown("\n>\n".join(f"> {sentence.text}" for sentence in sentences)))
 
     def gather_metrics(self, records: list[dict]) -> pd.DataFrame:
-        """The run's metric records so far (`load_metrics`), with `records` in the place of this notebook's.
-
-        Raises
-        ------
-        ValueError
-            A record has a field outside METRIC_FIELDS, or no metric or value.
-        """
+        """The run's metric records so far (`load_metrics`), with `records` in the place of this notebook's; ValueError as `close`."""
         number = self.notebook[:2]
         earlier = load_metrics(self.cfg)
         own = pd.DataFrame(
@@ -151,20 +116,8 @@ class Page:
     def close(self, records: list[dict]):
         """Write `metrics/NN.json` and the page's sentences; enter both, and the frames and adapters made, in the manifest.
 
-        Parameters
-        ----------
-        records : list of dict
-            Flat records with the fields METRIC_FIELDS; null where one does not apply.
-
-        Returns
-        -------
-        IPython.display.Markdown
-            The sentences that the page has said, for its end.
-
-        Raises
-        ------
-        ValueError
-            A record has a field outside METRIC_FIELDS, or no metric or value.
+        `records` are flat, with the fields METRIC_FIELDS, null where one does not apply; a ValueError names a record with
+        another field, or without a metric or value. Returns the sentences that the page has said as Markdown, for its end.
         """
         told = [{**vars(sentence), "records": self._complete(sentence.records)} for sentence in self.sentences]
         number, texts = self.notebook[:2], {"metrics": self._complete(records), "sentences": told}

@@ -1,7 +1,5 @@
 """Costly steps: keys, atomic writes, resuming, what a step costs, and errors that say what to do."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -54,13 +52,7 @@ class TrainingError(StepError):
 
 
 def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
-    """Read a parquet or csv of the run; it counts among the page's inputs.
-
-    Raises
-    ------
-    MissingInput
-        The file does not exist; the message names the notebook that makes it.
-    """
+    """Read a parquet or csv of the run; it counts among the page's inputs. MissingInput names the notebook that makes it."""
     note_read(require(path, made_by=made_by))
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False)
 
@@ -112,8 +104,6 @@ def hash_file(path: Path) -> str:
 def hash_settings(settings: dict) -> str:
     """First 16 hex digits of the SHA-256 of a JSON-like mapping, independent of the order of its keys.
 
-    Examples
-    --------
     >>> hash_settings({"a": 1, "b": 2}) == hash_settings({"b": 2, "a": 1})
     True
     """
@@ -135,15 +125,9 @@ def name_work(folder: Path, settings: dict) -> Path:
 def make_step(folder: Path, settings: dict, *, remedy: str = "close other programs", kind: type[Exception] = StepError):
     """Give an empty work folder for a costly step; put it in place, marked finished, only when the block succeeds.
 
-    Parameters
-    ----------
-    folder : Path
-        Final place of the step. A step of other settings there is replaced at the end.
-    settings : dict
-        Everything the result depends on: data hashes, base model, settings, version of the step's code. The mark also holds the
-        step's cost (`measure_cost`).
-    remedy, kind
-        Where memory or disk run out inside the block (`explain`).
+    `folder` is the final place: a step of other settings there is replaced at the end. `settings` are all that the result
+    depends on: data hashes, base model, settings, version of the step's code. The mark also holds the step's cost
+    (`measure_cost`). `remedy, kind` are for where memory or disk run out inside the block (`explain`).
     """
     work, old = name_work(folder, settings), folder.with_name(f".{folder.name}-old")
     with explain(f"step {'/'.join(folder.parts[-4:])}", folder=folder.parent, remedy=remedy, kind=kind):

@@ -1,7 +1,5 @@
 """The shown form of a tidy frame: a short table with plain names, each estimate with its interval in one cell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -13,8 +11,6 @@ INTERVAL = ("value", "low", "high")
 def write_interval(row: Mapping, form: str = ".2f") -> str:
     """A value with its interval where it has one; nothing where it has no value.
 
-    Examples
-    --------
     >>> write_interval({"value": 0.413, "low": 0.35, "high": 0.484}), write_interval({"value": 0.5, "low": None}, "+.1f")
     ('0.41 [0.35, 0.48]', '+0.5')
     """
@@ -35,29 +31,13 @@ def lay_out(
     form: str = ".2f",
     names: Mapping[str, str] = {},
 ) -> pd.DataFrame:
-    """Turn a tidy frame into the table that is shown.
+    """Turn a tidy frame (one row an estimate: `value`, perhaps `low, high`, and what it is of) into the table of text that is shown.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        One row an estimate: `value`, perhaps `low, high`, and what it is of.
-    rows, columns : sequence of str
-        What a row and a column of the table stand for: one cell for each pair of their combinations, in the frame's order. Without
-        `columns`, `rows` names the columns that are shown; without both all are, less those that are the same in every row. With
-        `columns` the last of `rows` alone stays where it is always the same.
-    form : str
-        Format of numbers with a fraction.
-    names : mapping
-        Codes to the names that are shown, of values and of columns.
-
-    Returns
-    -------
-    DataFrame of str
-
-    Raises
-    ------
-    ValueError
-        Several rows of the frame fall into one cell.
+    `rows` and `columns` are what a row and a column of the table stand for: one cell for each pair of their combinations, in
+    the frame's order; a ValueError where several rows fall into one cell. Without `columns`, `rows` names the columns that are
+    shown; without both all are, less those that are the same in every row. With `columns` the last of `rows` alone stays where
+    it is always the same. `form` formats numbers with a fraction; `names` maps codes, of values and of columns, to the names
+    that are shown.
     """
     frame = frame.reset_index(drop=True)
     # A probability that is given as 0 would be a lie.

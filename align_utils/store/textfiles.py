@@ -1,7 +1,5 @@
 """Delimited text files of others, read strictly: what is wrong is named with its file, line and remedy."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import gzip
@@ -46,23 +44,12 @@ class DataError(ValueError):
 def find_data_file(
     folder: Path, patterns: Sequence[str], *, endings: Sequence[str] = ENDINGS, never: Mapping[str, str] | None = None
 ) -> tuple[Path | None, str]:
-    """The file of a folder that fits the first of the ordered patterns, and what to say of it.
+    """The file of a folder that fits the first of the ordered patterns, or None, and what to say of it.
 
-    Parameters
-    ----------
-    patterns : sequence of str
-        Names in any case, each also with `.gz`; one that ends in `*` takes the endings of `endings` alone. Folders, hidden files, backups
-        and archives fit none. Several files of one pattern: the last by name, numbers compared as numbers.
-    endings : sequence of str
-        Default `.csv`, `.tsv`, `.txt`.
-    never : dict, optional
-        Pattern of a file that is not meant, though it may fit: why.
-
-    Returns
-    -------
-    path : Path or None
-    note : str
-        With a path: which other files fit and why this one is read ('' where none does). Without: what is there, and why it does not count.
+    `patterns` are names in any case, each also with `.gz`; one that ends in `*` takes the endings of `endings` alone. Folders,
+    hidden files, backups and archives fit none. Several files of one pattern: the last by name, numbers compared as numbers.
+    `never`: pattern of a file that is not meant, though it may fit, to the reason. With a path the note says which other files
+    fit and why this one is read ('' where none does); without, what is there, and why it does not count.
     """
     there, judge = _list_folder(folder), partial(_judge_file, patterns=patterns, endings=tuple(endings), never=never or {})
     fits = [[path for path in there if judge(path, patterns=[pattern]) == ""] for pattern in patterns]
@@ -128,27 +115,15 @@ def read_header(path: Path, separator: str | None = None) -> list[str]:
 def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read a delimited file as text, by column names in any case, as R, pandas, SPSS and spreadsheets write them.
 
-    Fields between TABs stand as they are (Small World of Words never quotes them) unless the file itself is quoted: its header, every row, or
-    quotation marks doubled within quoted fields. `null`, `nan` and `none` stay words. Row names of R and empty rows at the end are left out.
+    Plain or gzip; UTF-8 with or without a byte-order mark, or UTF-16 with one; line ends of any system; separated by TAB,
+    comma, semicolon or bar, the one with which the header holds the columns. Fields between TABs stand as they are (Small World
+    of Words never quotes them) unless the file itself is quoted: its header, every row, or quotation marks doubled within
+    quoted fields. `null`, `nan` and `none` stay words. Row names of R and empty rows at the end are left out.
 
-    Parameters
-    ----------
-    path : Path
-        Plain or gzip; UTF-8 with or without a byte-order mark, or UTF-16 with one; line ends of any system. TAB, comma, semicolon or bar: the
-        one with which the header holds the columns.
-    columns, optional : sequence of str
-        Columns that must, or may, be there; the result has them under these names.
-
-    Returns
-    -------
-    DataFrame
-        Text columns, stripped; the index is the line number in the file (header = 1).
-
-    Raises
-    ------
-    DataError
-        Missing or damaged file, another encoding, a column that is missing or there twice, a row with too few or too many fields, a
-        quotation mark that is not closed, a file that ends where a spreadsheet's sheet ends.
+    Returns the `columns`, and those of `optional` that are there, under these names: text, stripped; the index is the line
+    number in the file (header = 1). DataError: a missing or damaged file, another encoding, a column that is missing or there
+    twice, a row with too few or too many fields, a quotation mark that is not closed, a file that ends where a spreadsheet's
+    sheet ends.
     """
     rows = _read(path).split(b"\n")
     while rows and not rows[-1].strip(b'\t,;|" \x1a'):

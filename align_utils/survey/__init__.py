@@ -5,17 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "aligned",
-        "answers",
-        "distances",
-        "human",
-        "items",
-        "map",
-        "paper",
-        "power",
-        "sentences",
-        "servers",
-        "shifts",
+        "aligned", "answers", "distances", "human", "items", "map", "paper", "power", "sentences", "servers", "shifts",
         "styles",
     ],
     submod_attrs={
@@ -29,4 +19,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "paper": ["compare_with_paper"],
         "values": ["load_values"],
     },
-)
+)  # fmt: skip

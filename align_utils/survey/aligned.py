@@ -78,21 +78,14 @@ def find_modes(answers: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: int) -> pd.DataFrame:
     """How many of the chosen items each answerer has on the side of `toward`, before and after tuning, by both readings.
 
-    Parameters
-    ----------
-    judged : DataFrame
-        From `judge_items`, several models and references together.
-    resamples, level, seed
-        Of the intervals (`cfg.bootstrap`).
+    `judged` is from `judge_items`, several models and references together; `resamples, level, seed` are of the intervals
+    (`cfg.bootstrap`).
 
-    Returns
-    -------
-    DataFrame
-        `label, reading`, `model, culture` (of the norms or people), `stage, language, persona, value, low, high` (share,
-        Wilson), `count, n, shared` (items with one modal answer in both countries), `gained, lost` against the untuned model,
-        `p` (exact McNemar), `p_holm` (family: the tuned rows of a reading). References and the untuned model are not tested.
-        Of an answerer with several seeds the counts are means over seeds, the interval is a bootstrap over items and seeds, and p
-        is that of random signs of the items' mean change over seeds (with one seed that is McNemar's test).
+    Returns `label, reading`, `model, culture` (of the norms or people), `stage, language, persona, value, low, high` (share,
+    Wilson), `count, n, shared` (items with one modal answer in both countries), `gained, lost` against the untuned model, `p`
+    (exact McNemar), `p_holm` (family: the tuned rows of a reading). References and the untuned model are not tested. Of an
+    answerer with several seeds the counts are means over seeds, the interval is a bootstrap over items and seeds, and p is that
+    of random signs of the items' mean change over seeds (with one seed that is McNemar's test).
     """
     flips = count_flips(resamples, judged.loc[~judged["stage"].isin(UNTESTED), ANSWERER].drop_duplicates(), [])
     settings, rows = {"resamples": resamples, "level": level, "seed": seed}, []
@@ -160,21 +153,12 @@ def list_panels(
 ) -> pd.DataFrame:
     """What people of all cultures answer to questions, and the models before and after a culture's norms, for `plots.survey.plot_items`.
 
-    Parameters
-    ----------
-    averaged : DataFrame
-        Answers of one model (`answers.average_orders`). Taken are those of the untuned model and of the adapters of `culture`, asked in its
-        language without a persona; of several seeds the mean.
-    human, items : DataFrame
-        SHARES and `items.choose_items`.
-    questions : sequence of str
-        In the order wanted.
+    `averaged` are answers of one model (`answers.average_orders`). Taken are those of the untuned model and of the adapters of
+    `culture`, asked in its language without a persona; of several seeds the mean. `human` are SHARES, `items` from
+    `items.choose_items`, `questions` in the order wanted.
 
-    Returns
-    -------
-    DataFrame
-        `panel` (question and its English words), `place` (0 is the first point of the scale), `answerer` (stage, or label of a culture),
-        `share`, `first, last` (labels of the ends).
+    Returns `panel` (question and its English words), `place` (0 is the first point of the scale), `answerer` (stage, or label
+    of a culture), `share`, `first, last` (labels of the ends).
     """
     asked = averaged[(averaged["language"] == cfg.cultures[culture].language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
     asked = asked[asked["adapter"].isin(["none", culture]) & (asked["persona"] == "none")]

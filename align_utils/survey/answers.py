@@ -1,7 +1,5 @@
 """Answers of the models: their table, loaded and averaged over orders; read-outs compared; what an answerer prefers whatever stands there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,13 +136,10 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
 def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
     """How well every answerer answers, a row a read-out.
 
-    Returns
-    -------
-    DataFrame
-        `readout`, ANSWERER, `option mass` (mean probability on the options, in [0, 1]), `first place` and `last place` (mean share
-        minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `empty` (how often no option had any mass: such
-        count as even answers), `n` (questions), `refusal mass` (mean probability over the sampled items of the listed refusals after
-        the open lead, in [0, 1]; with the label alone).
+    `readout`, ANSWERER, `option mass` (mean probability on the options, in [0, 1]), `first place` and `last place` (mean share
+    minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `empty` (how often no option had any mass: such
+    count as even answers), `n` (questions), `refusal mass` (mean probability over the sampled items of the listed refusals
+    after the open lead, in [0, 1]; with the label alone).
     """
     by = ["readout", *ANSWERER]
     refusals = answers.drop_duplicates([*by, "question"]).groupby(by)["refusal_mass"].mean()

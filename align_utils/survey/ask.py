@@ -1,7 +1,5 @@
 """Every model asked every item: option probabilities by label, by text, and in generated words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -46,14 +44,8 @@ def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
 def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
 
-    The ceiling control's adapters (`training.teach_survey`) must be there: MissingInput otherwise.
-
-    Returns
-    -------
-    items : DataFrame
-        `choose_items`, with those that the map alone uses, as far as the human file has them.
-    people : Human
-        `load_human`.
+    The ceiling control's adapters (`training.teach_survey`) must be there: MissingInput otherwise. Returns the items
+    (`choose_items`, with those that the map alone uses, as far as the human file has them) and the people (`load_human`).
     """
     items, people = choose_answered(cfg)
     for model in cfg.models:

@@ -1,7 +1,5 @@
 """Distances between answers, and the references beside them: the other country, half of the people, even answers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
@@ -60,17 +58,8 @@ DISTANCE_MEASURES = {"wasserstein": wasserstein, "jensen_shannon": jensen_shanno
 def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     """Models' answers, and below them those of the references: every country, the first half of its people, even answers.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        ANSWERER, `seed, question, code, share`, from `answers.average_orders`.
-    human, halves : DataFrame
-        `human.SHARES`, and from `human.draw_halves`.
-
-    Returns
-    -------
-    DataFrame
-        The columns of `answers`. Of a reference `stage` is one of REFERENCES, `adapter` the people's culture or 'none', `seed` 0.
+    `answers` (ANSWERER, `seed, question, code, share`) are from `answers.average_orders`, `human` are SHARES, `halves` from
+    `human.draw_halves`. Of a reference `stage` is one of REFERENCES, `adapter` the people's culture or 'none', `seed` 0.
     """
     even = human.drop_duplicates(["question", "code"])
     even = even.assign(share=1 / even.groupby("question")["code"].transform("size"), culture="none")

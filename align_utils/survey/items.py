@@ -1,7 +1,5 @@
 """The survey's items: which are asked, in whose words, and the questions made of them."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

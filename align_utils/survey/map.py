@@ -1,8 +1,6 @@
 """A map of answerers in the manner of Inglehart and Welzel: two indices of the items there are; with the cross-national file, the
 published construction: two factors of all its respondents, countries and models placed alike."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The paper's claims (from its abstract, all that we hold) beside the run's own numbers, with a verdict by rule."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

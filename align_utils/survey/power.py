@@ -1,7 +1,5 @@
 """Can the survey see a shift at all? Shifts in log-shares, what each reading has in common with people, and the verdict by rule."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,21 +56,15 @@ def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) ->
 def measure_slopes(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """How far the change in log-shares goes along the countries' difference: a measure that does not ask how decided a model is.
 
-    Parameters
-    ----------
-    averaged : DataFrame
-        Of models alone, from `average_orders`; of several seeds the mean logarithm is taken.
-    human, items : DataFrame
-        `human.SHARES`, and from `choose_items`.
+    `averaged` are answers of models alone, from `average_orders` (of several seeds the mean logarithm is taken), `human` are
+    SHARES, `items` from `choose_items`.
 
-    Returns
-    -------
-    DataFrame
-        CELL (as in `measure_shifts`), `against` ('zero_shot'; of the culture's own norms also every control), `value`: slope of the
-        change in centred log-shares (`center_logs`) on the target country's less the mean of the others', through 0: 1 is the whole
-        difference between the countries, 0 no movement along it; `low, high`: bootstrap over items; `rank`: Spearman's correlation over the
-        options; `n` items; `smallest`: slope that would be seen (`find_smallest`); `p`: two-sided, the items' differences exchanged at random
-        within a scale; `p_holm`: within a model, positive controls apart. Empty where all cultures are of one country.
+    Returns CELL (as in `measure_shifts`), `against` ('zero_shot'; of the culture's own norms also every control), `value`:
+    slope of the change in centred log-shares (`center_logs`) on the target country's less the mean of the others', through 0: 1
+    is the whole difference between the countries, 0 no movement along it; `low, high`: bootstrap over items; `rank`: Spearman's
+    correlation over the options; `n` items; `smallest`: slope that would be seen (`find_smallest`); `p`: two-sided, the items'
+    differences exchanged at random within a scale; `p_holm`: within a model, positive controls apart. Empty where all cultures
+    are of one country.
     """
     country = {name: culture.survey_country for name, culture in cfg.cultures.items()}
     people = center_logs(human, items, ["culture"]).pivot(index=["question", "code"], columns="culture", values="log")
@@ -143,20 +135,12 @@ def _exchange(both: pd.DataFrame, flips: int, seed: int) -> float:
 def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """What each reading of the untuned model has in common with people of all countries, style apart; the best is `chosen`.
 
-    No difference between countries enters: people's side is the mean share over the countries.
+    No difference between countries enters: people's side is the mean share over the countries. `answers` are ANSWERS of all
+    read-outs (`load_answers(cfg, readout=None)`), `human` are SHARES, `items` from `choose_items`.
 
-    Parameters
-    ----------
-    answers : DataFrame
-        ANSWERS of all read-outs (`load_answers(cfg, readout=None)`).
-    human, items : DataFrame
-        `human.SHARES`, and from `choose_items`.
-
-    Returns
-    -------
-    DataFrame
-        `model, language, readout`, `value` (correlation of the centred log-shares, `center_logs`, over the options of the items that every
-        reading answers, in [-1, 1]), `low, high` (bootstrap over items), `n` (items), `chosen` (the highest of its model and language).
+    Returns `model, language, readout`, `value` (correlation of the centred log-shares, `center_logs`, over the options of the
+    items that every reading answers, in [-1, 1]), `low, high` (bootstrap over items), `n` (items), `chosen` (the highest of its
+    model and language).
     """
     common = human.groupby(["question", "code"], sort=False)["share"].mean().reset_index()
     untuned = answers[answers["stage"] == "zero_shot"]
@@ -193,10 +177,10 @@ def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -
 def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:
     """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
 
-    Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and language has
-    an interval above 0 toward its country on the same measure. Moved: the stage's own interval is above 0 and Holm's p below `alpha`; by
-    distance so is the contrast's interval, where there is another country; and its paired difference to every control (shuffled, another
-    culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
+    Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and
+    language has an interval above 0 toward its country on the same measure. Moved: the stage's own interval is above 0 and
+    Holm's p below `alpha`; by distance so is the contrast's interval, where there is another country; and its paired difference
+    to every control (shuffled, another culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
 
     - MOVED: moved, whether a positive control was seen or not.
     - UNMOVED: not moved, and seen.
@@ -204,16 +188,9 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
 
     What seems to move in a run without any control, or by distance without another country, gets no verdict (UNCONTROLLED).
 
-    Parameters
-    ----------
-    shifts, controls, slopes : DataFrame
-        From `summarise_shifts`, `compare_controls` and `measure_slopes`.
-
-    Returns
-    -------
-    DataFrame
-        VERDICTS: CELL, `measure` ('distance' or 'slope'), `verdict`, the stage's `value, low, high`, `smallest` (what would be seen with power
-        0.8 at 5 %), the positive `control` with the highest lower end, its value and lower end, and `sentence` with the reasons.
+    `shifts, controls, slopes` are from `summarise_shifts`, `compare_controls` and `measure_slopes`. Returns VERDICTS: CELL,
+    `measure` ('distance' or 'slope'), `verdict`, the stage's `value, low, high`, `smallest` (what would be seen with power 0.8
+    at 5 %), the positive `control` with the highest lower end, its value and lower end, and `sentence` with the reasons.
     """
     against = controls[controls["toward"] == "target"]
     pairs = against["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])

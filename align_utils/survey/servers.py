@@ -1,7 +1,5 @@
 """Models behind a URL, asked the survey by label: requests, their cache, and bounds for what a list of likeliest tokens leaves open."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -135,8 +133,6 @@ def bound_labels(
     answer '1'. Where a token is not in a list, its probability lies between 0 and the lowest one of the list, and below what the
     list leaves of one.
 
-    Examples
-    --------
     >>> from math import log
     >>> low, high, missing = bound_labels("Q:", ["1", "2"], {"Q:": {"1": log(0.5), " 2": log(0.25)}})
     >>> low.round(2).tolist(), high.round(2).tolist(), missing
@@ -258,8 +254,6 @@ def parse_top(answer) -> dict[str, float]:
     `logprobs` of the body's choice holds `top_logprobs`, a list with a mapping for each token (OpenAI's legacy completions, vLLM), or
     `content`, a list of tokens with a list `top_logprobs` each (llama.cpp).
 
-    Examples
-    --------
     >>> parse_top({"choices": [{"logprobs": {"top_logprobs": [{" 1": -0.5}]}}]})
     {' 1': -0.5}
     >>> parse_top({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "Ġ1", "logprob": -0.5}]}]}}]})

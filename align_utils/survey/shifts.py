@@ -1,7 +1,5 @@
 """How far the answers moved toward a country, item by item, beside the controls; and the smallest move that could be seen."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
@@ -25,23 +23,15 @@ ALPHA, POWER = 0.05, 0.8
 def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """shift = d(untuned, country) - d(tuned, country) per item (Wasserstein); positive is toward the country.
 
-    Parameters
-    ----------
-    distances : DataFrame
-        From `distances.measure_distances`, of models and references.
-    items : DataFrame
-        `question, topic`.
+    `distances` are of models and references (`distances.measure_distances`), `items` have `question, topic`. Returns SHIFT_KEYS
+    (`culture` is that of the norms), `question, topic, seed, shift` in [-1, 1]. `toward` is 'target' for the country of the
+    culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
+    moves the answers toward every country alike; cultures of one country have the first alone.
 
-    Returns
-    -------
-    DataFrame
-        SHIFT_KEYS (`culture` is that of the norms), `question, topic, seed, shift` in [-1, 1]. `toward` is 'target' for the country of
-        the culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
-        moves the answers toward every country alike; cultures of one country have the first alone. Flatter answers
-        are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do not. Among the
-        stages stand the positive controls, the foreign control (the other language's SFT adapter, seen from here), and what
-        the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half of the
-        target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
+    Flatter answers are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do
+    not. Among the stages stand the positive controls, the foreign control (the other language's SFT adapter, seen from here),
+    and what the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half
+    of the target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
     """
     keys = ["model", "language", "persona", "question", "to"]
     is_reference = distances["model"] == REFERENCE_MODEL

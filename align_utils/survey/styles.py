@@ -1,7 +1,5 @@
 """Response styles: agreeing, taking the middle, taking the ends, whatever is asked."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

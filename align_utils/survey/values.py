@@ -1,7 +1,5 @@
 """What the answers say about values, computed once for the notebook and its appendix."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd

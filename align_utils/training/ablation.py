@@ -1,7 +1,5 @@
 """Variants of the training, trained and judged on validation cues: `python -m align_utils.training.ablation NAME --profile P`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

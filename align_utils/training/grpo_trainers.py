@@ -3,8 +3,6 @@
 `CreditedGRPO` gives every response of a list its own part of the reward.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -105,16 +103,11 @@ class GroupedRLOO(_Groups, RLOOTrainer):
 class CreditedGRPO(GroupedGRPO):
     """GRPO in which a response is judged by what it adds to its list's reward, against the other lists' responses at its place.
 
-    The reward of a list is a sum over its responses, and each is credited with its own increment alone. That is an approximation:
-    it leaves out what a response does to those after it, and does not charge a list that ends early for the responses it lacks, so
-    `length` in the log is to be looked at. It is made against noise: with few updates 64 lists of five responses give 320 judged
-    responses in the place of 64 judged lists. A list ends at its k-th separator, where duplicates and copies of the cue count too.
-
-    Attributes
-    ----------
-    reward : ListReward
-    boundary : int
-        Token after which a response begins (`decode.find_boundary`).
+    The reward of a list is a sum over its responses, and each is credited with its own increment alone. That is an
+    approximation: it leaves out what a response does to those after it, and does not charge a list that ends early for the
+    responses it lacks, so `length` in the log is to be looked at. It is made against noise: with few updates 64 lists of five
+    responses give 320 judged responses in the place of 64 judged lists. A list ends at its k-th separator, where duplicates and
+    copies of the cue count too. `boundary` is the token after which a response begins (`decode.find_boundary`).
     """
 
     reward: ListReward
@@ -144,8 +137,6 @@ def compare_places(gains: list[list[float]], size: int) -> np.ndarray:
     `gains`: one list a row, the `size` rows of a group together. The result has the shape (rows, longest list), 0 where a list has no
     response, where no other list of the group reaches the place, and where all gains are alike.
 
-    Examples
-    --------
     >>> compare_places([[0.2, 0.1], [0.0]], 2)
     array([[ 1.,  0.],
            [-1.,  0.]])

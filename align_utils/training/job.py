@@ -1,7 +1,5 @@
 """One adapter to train: what it depends on, how processes share it, what a trainer is told and watched for, whole checkpoints."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from contextlib import contextmanager
@@ -142,8 +140,6 @@ class Job:
 def share_batch(setting: str, batch: int, device_batch: int) -> tuple[int, int]:
     """Rows a process takes at once, `device_batch` at most, and accumulation steps: all processes together take `batch` rows a step.
 
-    Examples
-    --------
     >>> share_batch("sft.batch", 16, 4), share_batch("sft.batch", 12, 8)  # one process
     ((4, 4), (6, 2))
     """

@@ -1,7 +1,5 @@
 """What the notebooks of training say, in sentences made from metric records."""
 
-from __future__ import annotations
-
 from align_utils.config.profiles import Config
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, pick_record

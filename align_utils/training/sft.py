@@ -4,8 +4,6 @@ On a CPU the cross-entropy of a large vocabulary and its gradient come in one pa
 liger-kernel and cut-cross-entropy do the same with Triton kernels, which are for GPUs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

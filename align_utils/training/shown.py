@@ -1,7 +1,5 @@
 """Lists for the few concepts that the notebooks of training show, before and after."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 
@@ -16,26 +14,10 @@ from align_utils.store.steps import hash_file, save_frame
 
 
 def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
-    """Lists of the profile's first model for a handful of cues, decoded so that no response comes twice; each stage is a stored step.
+    """`LISTS` of the profile's first model for a handful of cues, decoded so that no response comes twice; a stored step a stage.
 
-    Parameters
-    ----------
-    people : dict of CultureNorms
-        `norms.load_run`.
-    concepts : DataFrame
-        `norms.pick_concepts`.
-    stages : sequence of str
-        Who answers.
-
-    Returns
-    -------
-    DataFrame
-        `LISTS`.
-
-    Raises
-    ------
-    MissingInput
-        A stage has not been trained yet.
+    `people` are from `norms.load_run`, `concepts` from `norms.pick_concepts`, `stages` are who answers: MissingInput where one
+    has not been trained.
     """
     name, grid, parts = next(iter(cfg.models)), cfg.profile.lexical.grid, []
     way = next((one for one in grid if one.distinct), grid[0])

@@ -1,7 +1,5 @@
 """How unexpected people's lists are to a model, token by token: the loss that SFT lowers, on cues that it is not taught."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 
@@ -30,25 +28,12 @@ def trace_surprisal(
 ) -> pd.DataFrame:
     """Log-probability of every token of people's lists, their strongest responses in order, under the profile's models.
 
-    Parameters
-    ----------
-    people : dict of CultureNorms
-        `norms.load_run`.
-    stages : sequence of str
-        `zero_shot`, the untuned model without examples, and trained stages, whose adapters must be there; each is a stored step.
-    concepts : DataFrame, optional
-        `norms.pick_concepts`: concepts whose lists are scored beside those of the validation cues.
+    `people` are from `norms.load_run`. `stages` are `zero_shot`, the untuned model without examples, and trained stages, whose
+    adapters must be there (MissingInput); each is a stored step. `concepts` (`norms.pick_concepts`) are scored beside the
+    validation cues.
 
-    Returns
-    -------
-    DataFrame
-        `model, culture, stage, split` (`valid` or `test`), `cue, place` (of the token), `response` (that it belongs to, the separator
-        after it included; END), `token`, `log_probability` (nats). The mean of its negative is the loss.
-
-    Raises
-    ------
-    MissingInput
-        A stage has not been trained yet.
+    Returns `model, culture, stage, split` (`valid` or `test`), `cue, place` (of the token), `response` (that it belongs to, the
+    separator after it included; END), `token`, `log_probability` (nats). The mean of its negative is the loss.
     """
     parts, length = [], cfg.profile.sft.list_length
     asked = {

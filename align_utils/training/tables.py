@@ -1,7 +1,5 @@
 """Training logs as tables: what a trainer wrote down, and what of it a reader wants to see."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

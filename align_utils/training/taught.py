@@ -3,8 +3,6 @@
 If even that moves no answer to items that were not taught, the survey cannot see a shift of values with this model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product

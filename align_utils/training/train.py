@@ -1,7 +1,5 @@
 """The one way into training: a stage is found stored, or trained and stored. From notebooks, and from the command line for launchers."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -32,29 +30,14 @@ from align_utils.training.taught import list_lessons, teach
 def train_stage(
     cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms], *, seed: int | None = None
 ) -> Path:
-    """Train one adapter, unless it is stored already; under a launcher every process calls it.
+    """Train one adapter, unless it is stored already; under a launcher every process calls it. Returns its folder, with `log.csv`.
 
-    Parameters
-    ----------
-    stage : str
-        `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of the profile.
-    people : dict
-        Culture to its norms and cues (`norms.load_run`); test cues are not read.
-    seed : int, optional
-        Default the profile's.
+    `stage` is `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of the profile. `people` are from `norms.load_run`:
+    test cues are not read. The log is of `sft.fine_tune` or `preference.prefer`.
 
-    Returns
-    -------
-    Path
-        Folder of the adapter, with `log.csv` (`sft.fine_tune`, `preference.prefer`).
-
-    Raises
-    ------
-    MissingInput
-        The SFT adapter that the stage goes on from is not there.
-    TrainingError
-        An example is longer than `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to
-        the processes; a loss, reward or weight that ceases to be finite; or memory or disk run out.
+    MissingInput: the SFT adapter that the stage goes on from is not there. TrainingError: an example is longer than
+    `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to the processes; a loss,
+    reward or weight that ceases to be finite; or memory or disk run out.
     """
     own = _find_taught(cfg, culture, stage, people)
     return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
