@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import rel_entr
 
 # What stands beside a spread over seeds where there is one.
 ALONE = "one seed: no interval over seeds"
@@ -233,6 +234,15 @@ def expect_types(count: np.ndarray, total: np.ndarray, size: int) -> pd.DataFram
     twice = once - stats.hypergeom.pmf(1, total, count, size)
     chances = stats.hypergeom.pmf(times, total[:, None], count[:, None], size)
     return pd.DataFrame({"set_size": once, "set_size_2": twice, "entropy": chances @ (-times / size * np.log2(times / size))})
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence (base 2) of distributions row by row, in [0, 1]; its root is a distance.
+
+    scipy's `jensenshannon`, that root, is NaN where rounding makes the divergence of rows that are alike negative.
+    """
+    middle = (p + q) / 2
+    return np.maximum((rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2)), 0.0)
 
 
 def judge_change(value: float, low: float, high: float, *, margin: float) -> str:

@@ -14,12 +14,11 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import TARGETS, find_state, list_contrasts, list_trained
 from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
-from align_utils.lexical.precision import RATED, add_families, contrast_stages, score_lists
-from align_utils.models.adapters import complete_steps, describe_step
+from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
+from align_utils.models.adapters import complete_steps, describe_step, read_steps
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.models.prompts import build_few_shot
 from align_utils.norms.split import CultureNorms
-from align_utils.stats import summarise
 from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
 
 # Bumped when what is drawn changes for the same settings; the second one of the drawn lists alone.
@@ -155,11 +154,8 @@ def draw_cells(
     complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy)
     paths = []
     for culture in people:
-        parts = [
-            pd.read_parquet(steps[culture, stage].folder / draw.frame).assign(model=name, culture=culture, stage=stage)
-            for stage in draw.stages
-        ]
-        frame = draw.schema.validate(pd.concat(parts, ignore_index=True))
+        own = {cell: step for cell, step in steps.items() if cell[0] == culture}
+        frame = draw.schema.validate(read_steps(name, own, draw.frame))
         paths.append(save_frame(frame, cfg.runs / (target or draw.folder) / f"{name}_{culture}.parquet"))
     return paths
 
@@ -209,7 +205,4 @@ def summarise_drawn(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd
 
     `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
     """
-    by = ["model", "culture", "measure"]
-    means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
-    pairs = [pair for pair in list_contrasts(cfg) if set(pair) <= set(list_drawn(cfg))]
-    return means, contrast_stages(cfg, scored, by, "value", pairs=pairs)
+    return summarise_measures(cfg, scored, pairs=[pair for pair in list_contrasts(cfg) if set(pair) <= set(list_drawn(cfg))])

@@ -47,17 +47,9 @@ def read_words(language: Language, text: str, *, cue: str, ended: bool) -> list[
 
 
 def generate_lists(
-    cfg: Config,
-    model,
-    tokenizer,
-    language: Language,
-    cues: Sequence[str],
-    decodings: Sequence[Decoding],
-    *,
-    examples=(),
-    words: int | None = None,
-    label: str = "",
-) -> pd.DataFrame:
+    cfg: Config, model, tokenizer, language: Language, cues: Sequence[str], decodings: Sequence[Decoding], *, examples=(),
+    words: int | None = None, label: str = "",
+) -> pd.DataFrame:  # fmt: skip
     """A list for every decoding and cue: `decoding, cue, text, responses`; of `words` responses at most, with which it ends."""
     settings = cfg.profile.lexical
     asked = [build_few_shot(language, examples, cue) for cue in cues] * len(decodings)

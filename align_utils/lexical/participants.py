@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-from scipy.special import rel_entr
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
@@ -21,14 +20,14 @@ from align_utils.lexical.precision import (
     PRECISION_READINGS,
     RATED,
     add_families,
-    contrast_stages,
     list_answered,
     map_strengths,
     score_lists,
+    summarise_measures,
 )
 from align_utils.norms.split import CultureNorms
 from align_utils.norms.strengths import build_strengths, find_missing
-from align_utils.stats import expect_types, summarise
+from align_utils.stats import expect_types, jensen_shannon
 from align_utils.store.steps import read_frame
 
 # Answers in the form of people's trials, empty where missing.
@@ -88,13 +87,6 @@ def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
     return float(copies @ expected["set_size"]), float(abs(copies @ expected["entropy"]))
 
 
-def measure_divergence(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon distance, base 2, in [0, 1]; scipy's `jensenshannon` is NaN where rounding makes the divergence negative."""
-    middle = (p + q) / 2
-    divergence = (rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * np.log(2))
-    return float(np.sqrt(np.clip(divergence, 0, 1)))
-
-
 def compare_populations(
     answers: pd.DataFrame, people: pd.DataFrame, cues: Sequence, language: Language, *, min_count: int
 ) -> pd.DataFrame:
@@ -124,7 +116,7 @@ def compare_populations(
             size = min(sum(mine.values()), sum(theirs.values()))
             (distinct, entropy), (kinds, bits) = (rarefy(list(side.values()), size) for side in (mine, theirs))
             values |= {
-                "js_distance": measure_divergence(p, q),
+                "js_distance": float(np.sqrt(min(jensen_shannon(p, q), 1.0))),
                 "shared_mass": float(np.minimum(p, q).sum()), "attested_share": float(p[shared].sum()),
                 "rank_correlation": correlate_ranks(p[shared], q[shared]), "entropy": entropy, "entropy_gap": entropy - bits,
                 "distinct": distinct, "distinct_gap": distinct - kinds,
@@ -218,15 +210,10 @@ def score_panels(
         common = draw_frequency(own.norms, own.cues["train"], cues, size=settings.n, words=settings.words, seed=seed)
         conditions = dict(tuple(answers[answers["culture"] == culture].groupby(["model", "stage"], sort=False)))
         conditions |= {(model, "frequency"): common for model in cfg.models}
+        counted = {key: build_strengths(trials, language, cfg.profile.norms.responses) for key, trials in conditions.items()}
         tables = {
-            key: compare_populations(
-                build_strengths(trials, language, cfg.profile.norms.responses),
-                panel.strengths,
-                cues,
-                language,
-                min_count=lexical.min_count,
-            )
-            for key, trials in conditions.items()
+            key: compare_populations(mine, panel.strengths, cues, language, min_count=lexical.min_count)
+            for key, mine in counted.items()
         }
         if panel.trials is not None:
             human = compare_panels(
@@ -243,6 +230,4 @@ def summarise_panels(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, p
 
     `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
     """
-    by = ["model", "culture", "measure"]
-    means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
-    return means, contrast_stages(cfg, scored, by, "value")
+    return summarise_measures(cfg, scored)

@@ -240,6 +240,15 @@ def contrast_stages(
     )
 
 
+def summarise_measures(
+    cfg: Config, scored: pd.DataFrame, *, pairs: Sequence | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means over cues of `model, culture, measure, stage, cue, value, family`, intervals over families; and `contrast_stages` of each measure."""
+    by = ["model", "culture", "measure"]
+    means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
+    return means, contrast_stages(cfg, scored, by, "value", pairs=pairs)
+
+
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     """Paired differences in P@5 between the stages of the run, and from the graph, per reading and subset, from `score_conditions`.
 

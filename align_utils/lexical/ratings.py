@@ -16,7 +16,7 @@ from align_utils.config.settings import Language, Rating, RatingSource
 from align_utils.lexical.precision import RATED, add_families
 from align_utils.norms.split import CultureNorms, fold_words
 from align_utils.stats import compare, summarise
-from align_utils.store.ledger import note_read
+from align_utils.store.steps import note_read
 from align_utils.store.textfiles import ENDINGS, DataError, find_data_file, parse_numbers, read_table
 
 EXTRA = "pip install -c constraints.txt -e '.[ratings]'"

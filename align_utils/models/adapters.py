@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import torch
 from peft import PeftModel
 
@@ -141,3 +142,12 @@ def complete_steps(
         step = steps[key]
         with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
             make(key, model, tokenizer, work)
+
+
+def read_steps(model: str, steps: Mapping[tuple[str, str], Step], file: str) -> pd.DataFrame:
+    """The frames that finished steps of (culture, stage) hold under one name, one below the other, with `model, culture, stage`."""
+    parts = [
+        pd.read_parquet(step.folder / file).assign(model=model, culture=culture, stage=stage)
+        for (culture, stage), step in steps.items()
+    ]
+    return pd.concat(parts, ignore_index=True)

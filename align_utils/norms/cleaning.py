@@ -165,9 +165,8 @@ def measure_share(rule: settings.Rule, lists: Lists, given: pd.DataFrame, marks:
     elif rule.share == "marked":
         counted = marked
     elif rule.share == "ngrams":
-        counted = valid & words.isin(
-            [word for word in words.unique() if len(word.split()) + word.count(",") + word.count(";") > 1]
-        )
+        joined = [word for word in words.unique() if len(word.split()) + word.count(",") + word.count(";") > 1]
+        counted = valid & words.isin(joined)
     elif rule.share == "repeated":
         counted = (valid & given.duplicated()) | marked
     else:
@@ -196,12 +195,9 @@ def select_best(trials: pd.DataFrame, step: settings.SelectBest, lists: Lists, m
     cues = score.groupby(trials["cue"])
     kept = cues.rank(method="min" if step.ties == "keep" else "first", ascending=False) <= step.per_cue
     small = cues.transform("size") < step.per_cue
-    counts = {
-        f"trials beyond the best {step.per_cue} of their cue": (~kept).sum(),
-        f"cues with fewer than {step.per_cue}, {'left out' if step.drop_smaller else 'kept'}": trials.loc[
-            small, "cue"
-        ].nunique(),
-    }
+    fewer = f"cues with fewer than {step.per_cue}, {'left out' if step.drop_smaller else 'kept'}"
+    few = trials.loc[small, "cue"].nunique()
+    counts = {f"trials beyond the best {step.per_cue} of their cue": (~kept).sum(), fewer: few}
     return trials[kept & ~small if step.drop_smaller else kept], counts
 
 

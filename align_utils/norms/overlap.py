@@ -30,13 +30,8 @@ def load_translations(cfg: Config, first: str, second: str) -> pd.DataFrame | No
         return None
     frame = read_table(path, [first, second])
     for name in (first, second):
-        empty = frame[name].map(cfg.languages[name].normalise) == ""
-        refuse(
-            path,
-            frame,
-            empty,
-            f"column '{name}': expected a word, found '{{{name}}}'; fill or remove the row, one translation a row",
-        )
+        said = f"column '{name}': expected a word, found '{{{name}}}'; fill or remove the row, one translation a row"
+        refuse(path, frame, frame[name].map(cfg.languages[name].normalise) == "", said)
     return frame.reset_index(drop=True)
 
 

@@ -50,11 +50,8 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
         axes.set_yticks(range(len(shown)), [name_condition(stage).split(",")[0] for stage in shown])
-        axes.set(
-            ylim=(len(shown) + len(lines) - 0.4, -0.6),
-            xlim=(0, top),
-            title=f"{culture} ({part.loc[shown, 'n'].max():.0f} concepts)",
-        )
+        title = f"{culture} ({part.loc[shown, 'n'].max():.0f} concepts)"
+        axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=title)
         axes.grid(axis="y", visible=False)
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
     put_title(figure, "Do they say what native speakers say?")
@@ -110,12 +107,8 @@ def plot_curves(frame: pd.DataFrame, *, mark: str = ""):
             for number, (stage, line) in enumerate(part.groupby("stage", sort=False)):
                 dash = "--" if stage in {"human", "graph", "frequency", "chance"} else "-"
                 style = {"fmt": f"o{dash}", "ms": 3.5, "lw": 1.2, "color": pick_colour(stage), "label": name_condition(stage)}
-                axes.errorbar(
-                    line["k"] * 1.012 ** (number - part["stage"].nunique() / 2),
-                    line["value"],
-                    yerr=measure_errors(line),
-                    **style,
-                )
+                beside = line["k"] * 1.012 ** (number - part["stage"].nunique() / 2)
+                axes.errorbar(beside, line["value"], yerr=measure_errors(line), **style)
             axes.set(xscale="log", ylim=(0, None), title=f"{culture}, {reading} (n={part['n'].max():.0f} cues)")
             axes.set_xticks(sorted(ks), map(str, sorted(ks)))
             axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())

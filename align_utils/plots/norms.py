@@ -66,13 +66,7 @@ def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
     for axes, culture in zip(grid[0], cultures, strict=True):
         part, count = both[both["culture"] == culture], (frame["culture"] == culture).sum()
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="forward strength")
-        style = {
-            "gridsize": 18,
-            "mincnt": 1,
-            "cmap": "viridis_r",
-            "linewidths": 0.2,
-            "extent": np.log10([low, high, low, high]),
-        }
+        style = {"gridsize": 18, "mincnt": 1, "cmap": "viridis_r", "linewidths": 0.2, "extent": np.log10([low, high] * 2)}
         drawn = axes.hexbin(part["forward"], part["backward"], xscale="log", yscale="log", **style)
         axes.plot([low, high], [low, high], color="black", lw=0.8, ls=":")
         whole = matplotlib.ticker.MaxNLocator(5, integer=True)

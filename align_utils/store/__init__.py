@@ -5,17 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "ledger": ["note_made", "note_read"],
         "page": [
-            "Page",
-            "Sentence",
-            "list_records",
-            "load_manifest",
-            "load_metrics",
-            "load_sentences",
-            "open_page",
-            "pick_record",
+            "Page", "Sentence", "list_records", "load_manifest", "load_metrics", "load_sentences", "open_page", "pick_record",
         ],
-        "steps": ["find_step", "make_step", "progress", "read_frame", "save_frame"],
+        "steps": ["find_step", "make_step", "note_made", "note_read", "progress", "read_frame", "save_frame"],
     },
-)
+)  # fmt: skip

@@ -13,8 +13,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from align_utils.config.profiles import Config, describe, load, save_resolved, take_main_line
-from align_utils.store.ledger import list_made, list_read, open_ledger
-from align_utils.store.steps import hash_file, write_atomic
+from align_utils.store.steps import hash_file, list_made, list_read, open_ledger, write_atomic
 from align_utils.store.tables import lay_out
 
 # Rows and columns that a table shows: in an appendix, and in the main line.

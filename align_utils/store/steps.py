@@ -17,8 +17,6 @@ import pandas as pd
 import psutil
 from tqdm import tqdm
 
-from align_utils.store.ledger import note_made, note_read
-
 # A quota and a limit on file sizes read to the user like a full disk.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors and torch write from Rust and C++: their errors carry no number, torch's (the last two) not even a reason.
@@ -33,6 +31,9 @@ NOTE = "cost-note.txt"
 # What differs from one run to the next although the results are the same.
 CLOCKS = {"step.json", "times.csv"}
 INTERVAL = 0.2  # seconds between two looks at this process's memory
+# What the notebook has read and made since its page was opened.
+_READ: set[Path] = set()
+_MADE: set[Path] = set()
 
 
 class MissingInput(FileNotFoundError):
@@ -49,6 +50,39 @@ class ModelError(StepError):
 
 class TrainingError(StepError):
     """Training cannot start or has gone wrong; the message names the setting or file."""
+
+
+def open_ledger() -> None:
+    """Begin anew to count what is read and made: a page was opened."""
+    _READ.clear()
+    _MADE.clear()
+
+
+def note_read(path: Path) -> Path:
+    """Count a file among the inputs of all that the page shows from now on; returns it. Every reader of a data file calls this."""
+    return _note(path, _READ)
+
+
+def note_made(path: Path) -> Path:
+    """Count a frame or an adapter's folder among what this notebook made; returns it."""
+    return _note(path, _MADE)
+
+
+def _note(path: Path, ledger: set[Path]) -> Path:
+    # Unfinished steps lie in hidden folders: they are nobody's input.
+    if not any(part.startswith(".") for part in path.parts[:-1]):
+        ledger.add(path.resolve())
+    return path
+
+
+def list_read() -> list[Path]:
+    """Files read since the page was opened, sorted."""
+    return sorted(_READ)
+
+
+def list_made() -> list[Path]:
+    """Files and folders made since the page was opened, sorted."""
+    return sorted(_MADE)
 
 
 def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:

@@ -24,13 +24,9 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
 
 
 def lay_out(
-    frame: pd.DataFrame,
-    *,
-    rows: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    form: str = ".2f",
+    frame: pd.DataFrame, *, rows: Sequence[str] = (), columns: Sequence[str] = (), form: str = ".2f",
     names: Mapping[str, str] = {},
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Turn a tidy frame (one row an estimate: `value`, perhaps `low, high`, and what it is of) into the table of text that is shown.
 
     `rows` and `columns` are what a row and a column of the table stand for: one cell for each pair of their combinations, in
@@ -81,13 +77,7 @@ def _write(cell, form: str, names: Mapping[str, str]) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return (
-        f"{cell:d}"
-        if isinstance(cell, int)
-        else f"{cell:.0f}"
-        if float(cell).is_integer()
-        else f"{cell:{_drop_sign_of_zero(form)}}"
-    )
+    return f"{cell:.0f}" if float(cell).is_integer() else f"{cell:{_drop_sign_of_zero(form)}}"
 
 
 def _drop_sign_of_zero(form: str) -> str:

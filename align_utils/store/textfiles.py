@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow
 
-from align_utils.store.ledger import note_read
+from align_utils.store.steps import note_read
 
 SEPARATORS = {"\t": "TAB", ",": "comma", ";": "semicolon", "|": "bar"}
 # More bytes than a row can have, and enough for a header.

@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-from scipy.special import rel_entr
 
 from align_utils.config.profiles import Config
-from align_utils.stats import summarise
+from align_utils.stats import jensen_shannon, summarise
 from align_utils.survey.answers import ANSWERER, average_orders
 
 # Stages of the references; `human` is the other country wherever a distance to a country is taken.
@@ -38,13 +37,6 @@ def wasserstein(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     1.0
     """
     return np.abs(np.cumsum(p - q, axis=-1)[..., :-1]).sum(axis=-1) / (p.shape[-1] - 1)
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence (base 2) row by row, in [0, 1]; `scipy.spatial.distance.jensenshannon` gives its root."""
-    middle = (p + q) / 2
-    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2))
-    return np.maximum(divergence, 0.0)  # alike rows may come out at minus a rounding error
 
 
 def mean_difference(p: np.ndarray, q: np.ndarray) -> np.ndarray:

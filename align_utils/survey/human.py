@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
-from align_utils.store.ledger import note_read
+from align_utils.store.steps import note_read
 from align_utils.store.textfiles import (
     SEPARATORS,
     UTF_16,

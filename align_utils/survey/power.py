@@ -21,18 +21,8 @@ MOVED, UNMOVED = "moved beyond the controls", "not beyond the controls, although
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
 SLOPES = [*CELL, "against", "value", "low", "high", "rank", "n", "smallest", "p", "p_holm"]
 VERDICTS = [
-    *CELL,
-    "measure",
-    "verdict",
-    "value",
-    "low",
-    "high",
-    "smallest",
-    "control",
-    "control_value",
-    "control_low",
-    "sentence",
-]
+    *CELL, "measure", "verdict", "value", "low", "high", "smallest", "control", "control_value", "control_low", "sentence",
+]  # fmt: skip
 
 
 def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

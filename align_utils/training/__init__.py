@@ -11,8 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "ablation": ["read_ablation_table"],
         "sft": ["show_examples"],
-        "shown": ["answer_cues"],
-        "surprisal": ["record_losses", "trace_surprisal"],
+        "surprisal": ["answer_cues", "record_losses", "trace_surprisal"],
         "tables": [
             "compare_methods", "read_logs", "record_rewards", "sum_times", "summarise_losses", "summarise_parts",
         ],

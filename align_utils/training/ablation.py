@@ -20,7 +20,6 @@ from align_utils.models.adapters import attach_adapter, check_adapters, choose, 
 from align_utils.models.load import load_base
 from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import compare, summarise
-from align_utils.store.ledger import note_read
 from align_utils.store.page import name_path
 from align_utils.store.steps import (
     NOTE,
@@ -30,6 +29,7 @@ from align_utils.store.steps import (
     hash_file,
     hash_settings,
     make_step,
+    note_read,
     progress,
     save_frame,
 )  # fmt: skip

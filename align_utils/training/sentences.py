@@ -1,5 +1,8 @@
 """What the notebooks of training say, in sentences made from metric records."""
 
+from collections.abc import Callable
+from itertools import product
+
 from align_utils.config.profiles import Config
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, pick_record
@@ -8,11 +11,9 @@ from align_utils.store.tables import INTERVAL, write_interval
 # A loss within so many nats per token is the same: a token's probability is then off by a twentieth at most.
 SAME_LOSS = 0.05
 FELL = {
-    "down": "less surprising than before",
-    "up": "more surprising",
-    "flat": "as surprising as before",
+    "down": "less surprising than before", "up": "more surprising", "flat": "as surprising as before",
     "undecided": "perhaps less surprising",
-}
+}  # fmt: skip
 BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "perhaps the same, perhaps not"}
 # One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
 SAME_REWARD = 0.02
@@ -34,34 +35,44 @@ TAUGHT = {
 
 def state_loss(records: list[dict], cfg: Config) -> Sentence:
     """Whether SFT lowers the loss on cues that it was not taught, and by how much, from the records of `record_losses`."""
-    parts, used = [], []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            own = {"model": model, "culture": culture}
-            before, after = (pick_record(records, "sft_loss_valid", stage=stage, **own) for stage in ("zero_shot", "sft"))
-            change = pick_record(records, "sft_loss_change", **own)
-            if change is None:
-                continue
-            used += [before, after, change]
-            moved = FELL[judge_change(change["value"], change["low"], change["high"], margin=SAME_LOSS)]
-            parts.append(
-                f"{moved} for {cfg.call(model, culture)}, {before['value']:.2f} to {after['value']:.2f} nats per token "
-                f"({write_interval(change, '+.2f')})"
-            )
+
+    def tell(before: dict, after: dict, change: dict) -> str:
+        return f"{before['value']:.2f} to {after['value']:.2f} nats per token ({write_interval(change, '+.2f')})"
+
+    parts, used = _tell_changes(
+        records, cfg, "sft_loss_valid", ("zero_shot", "sft"), ["sft_loss_change"], FELL, SAME_LOSS, tell
+    )
     if not parts:
         return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
     return Sentence("loss", f"After SFT, people's lists for concepts that were not taught are {'; '.join(parts)}.", used)
+
+
+def _tell_changes(
+    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], words: dict[str, str],
+    margin: float, tell: Callable[..., str],
+) -> tuple[list[str], list[dict]]:  # fmt: skip
+    """The verdict on the change of each model and culture in `words`, what `tell` says of the records behind it, and these.
+
+    The records are `metric` of the two stages, then the `others` of the second stage, the change first.
+    """
+    parts, used = [], []
+    for cell in product(cfg.models, cfg.cultures):
+        own = dict(zip(("model", "culture"), cell, strict=True))
+        found = [pick_record(records, metric, stage=stage, **own) for stage in stages]
+        found += [pick_record(records, name, stage=stages[1], **own) for name in others]
+        if found[2] is not None:
+            verdict = words[judge_change(*(found[2][end] for end in INTERVAL), margin=margin)]
+            parts.append(f"{verdict} for {cfg.call(*cell)}, {tell(*found)}")
+            used += found
+    return parts, used
 
 
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
     """How far the controls of the profile come without this culture's norms, from the records of `record_losses`."""
     gaps = [record for record in records if record["metric"] == "sft_loss_gap"]
     if not gaps:
-        return Sentence(
-            "taught",
-            "This profile trains no controls: how much of the fall the form of a list explains is not measured here.",
-            [],
-        )
+        text = "This profile trains no controls: how much of the fall the form of a list explains is not measured here."
+        return Sentence("taught", text, [])
     parts: dict[str, list[str]] = {}
     for record in gaps:
         differs = BEYOND[judge_change(record["value"], record["low"], record["high"], margin=SAME_LOSS)]
@@ -73,20 +84,13 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
 
 def state_reward(records: list[dict], cfg: Config) -> Sentence:
     """Whether PPO raises the reward of lists drawn for cues that it was not trained on, from the records of `record_rewards`."""
-    parts, used = [], []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            own = {"model": model, "culture": culture}
-            before, after = (pick_record(records, "ppo_reward_valid", stage=stage, **own) for stage in ("sft", "ppo"))
-            change, moved = (pick_record(records, name, stage="ppo", **own) for name in ("ppo_reward_change", "ppo_kl"))
-            if change is None:
-                continue
-            used += [before, after, change, moved]
-            verdict = ROSE[judge_change(change["value"], change["low"], change["high"], margin=SAME_REWARD)]
-            parts.append(
-                f"{verdict} for {cfg.call(model, culture)}, {before['value']:.3f} to {after['value']:.3f} "
-                f"({write_interval(change, '+.3f')}; KL {moved['value']:z.2f})"
-            )
+
+    def tell(before: dict, after: dict, change: dict, moved: dict) -> str:
+        interval = write_interval(change, "+.3f")
+        return f"{before['value']:.3f} to {after['value']:.3f} ({interval}; KL {moved['value']:z.2f})"
+
+    others = ["ppo_reward_change", "ppo_kl"]
+    parts, used = _tell_changes(records, cfg, "ppo_reward_valid", ("sft", "ppo"), others, ROSE, SAME_REWARD, tell)
     if not parts:
         return Sentence("reward", "PPO was not trained in this run.", [])
     return Sentence("reward", f"The reward of lists drawn for concepts that were not rewarded: PPO {'; '.join(parts)}.", used)
@@ -135,24 +139,20 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
         f"{cfg.call(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
         for record in own
     ]  # fmt: skip
-    return Sentence(
-        "methods", f"The reward of lists drawn for concepts that were not rewarded, beside SFT: {'; '.join(parts)}.", own
-    )
+    text = f"The reward of lists drawn for concepts that were not rewarded, beside SFT: {'; '.join(parts)}."
+    return Sentence("methods", text, own)
 
 
 def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     """How far the loss after SFT differs between the seeds of a run, from `sft_loss_seeds` records."""
     parts, used = [], []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            own = [
-                record for record in records
-                if (record["model"], record["culture"]) == (model, culture) and record["stage"].split(",")[0] == "sft"
-            ]  # fmt: skip
-            if len(own) > 1:
-                used += own
-                low, high = (pick(record["value"] for record in own) for pick in (min, max))
-                parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.call(model, culture)} ({len(own)} seeds)")
+    tuned = [record for record in records if record["stage"].split(",")[0] == "sft"]
+    for cell in product(cfg.models, cfg.cultures):
+        own = [record for record in tuned if (record["model"], record["culture"]) == cell]
+        if len(own) > 1:
+            used += own
+            low, high = (pick(record["value"] for record in own) for pick in (min, max))
+            parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.call(*cell)} ({len(own)} seeds)")
     if not parts:
         return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)

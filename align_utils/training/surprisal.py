@@ -1,4 +1,4 @@
-"""How unexpected people's lists are to a model, token by token: the loss that SFT lowers, on cues that it is not taught."""
+"""What a model makes of cues that it is not taught: how unexpected people's lists are to it, token by token, and its own lists."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -9,8 +9,8 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import find_state
-from align_utils.lexical.lists import LIST_FORM
-from align_utils.models.adapters import complete_steps, describe_step
+from align_utils.lexical.lists import LIST_FORM, LISTS, LISTS_VERSION, generate_lists, pick_examples
+from align_utils.models.adapters import complete_steps, describe_step, read_steps
 from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
 from align_utils.norms.split import CultureNorms, map_families
 from align_utils.stats import pair_conditions, summarise
@@ -61,12 +61,12 @@ def trace_surprisal(
         complete_steps(
             cfg, name, steps, make, desc="held-out loss", unit="stage", remedy="lower sft.device_batch in the profile"
         )
-        for (culture, stage), step in steps.items():
-            tokens = pd.read_parquet(step.folder / "tokens.parquet").assign(model=name, culture=culture, stage=stage)
-            tokens["split"] = np.where(tokens["cue"].isin(asked[culture]["valid"]), "valid", "test")
-            parts.append(tokens)
-    columns = ["model", "culture", "stage", "split", "cue", "place", "response", "token", "log_probability"]
-    return pd.concat(parts, ignore_index=True)[columns]
+        parts.append(read_steps(name, steps, "tokens.parquet"))
+    tokens = pd.concat(parts, ignore_index=True)
+    valid = {(culture, cue) for culture, own in asked.items() for cue in own["valid"]}
+    cells = zip(tokens["culture"], tokens["cue"], strict=True)
+    tokens["split"] = ["valid" if cell in valid else "test" for cell in cells]
+    return tokens[["model", "culture", "stage", "split", "cue", "place", "response", "token", "log_probability"]]
 
 
 def _score_lists(
@@ -111,3 +111,33 @@ def record_losses(cfg: Config, tokens: pd.DataFrame) -> list[dict]:
             gaps = summarise(pairs_of, by, "difference", unit="family", **cfg.bootstrap).drop(columns="n")
             records += list_records(gaps.merge(cues, on=by), metric, stage=new, unit="nats per token")
     return records
+
+
+def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
+    """`LISTS` of the profile's first model for a handful of cues, decoded so that no response comes twice; a stored step a stage.
+
+    `people` are from `norms.load_run`, `concepts` from `norms.pick_concepts`, `stages` are who answers: MissingInput where one
+    has not been trained.
+    """
+    name, grid = next(iter(cfg.models)), cfg.profile.lexical.grid
+    way = next((one for one in grid if one.distinct), grid[0])
+    steps = {
+        (culture, stage): describe_step(
+            cfg, name, f"shown/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=LISTS_VERSION, stage=stage,
+            norms=hash_file(people[culture].path), cues=list(concepts[culture]), seed=cfg.profile.seed, way=way.model_dump(),
+            examples=pick_examples(cfg, people[culture], stage), max_new_tokens=cfg.profile.lexical.max_new_tokens,
+            language=cfg.language_of(culture).model_dump(include=LIST_FORM),
+        )
+        for culture, stage in product(cfg.cultures, stages)
+    }  # fmt: skip
+
+    def make(cell, model, tokenizer, work):
+        examples, language = pick_examples(cfg, people[cell[0]], cell[1]), cfg.language_of(cell[0])
+        lists = generate_lists(
+            cfg, model, tokenizer, language, list(concepts[cell[0]]), [way], examples=examples, label=" ".join(cell)
+        )
+        save_frame(lists, work / "lists.parquet")
+
+    complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")
+    lists = read_steps(name, steps, "lists.parquet").assign(seed=cfg.profile.seed)
+    return LISTS.validate(lists[list(LISTS.columns)])

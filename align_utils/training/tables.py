@@ -7,8 +7,8 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.norms.split import map_families
 from align_utils.stats import pair_conditions, summarise
-from align_utils.store.ledger import note_read
 from align_utils.store.page import list_records
+from align_utils.store.steps import note_read
 
 # (Model, culture, stage) to the folder of an adapter.
 Folders = dict[tuple[str, str, str], Path]

@@ -17,9 +17,8 @@ from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
 from align_utils.models.adapters import choose
 from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
-from align_utils.store.ledger import note_made
 from align_utils.store.page import name_path
-from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, save_frame
+from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, note_made, save_frame
 from align_utils.survey.ask import choose_answered
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from align_utils.store import textfiles
-from align_utils.store.ledger import list_read, open_ledger
+from align_utils.store.steps import list_read, open_ledger
 from align_utils.store.textfiles import DataError
 
 

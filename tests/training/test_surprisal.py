@@ -11,7 +11,7 @@ from conftest import ROOT, copy_project, prepare
 from align_utils import config, norms
 from align_utils.lexical import lists
 from align_utils.models import adapters, load, prompts
-from align_utils.training import sentences, sft, shown, surprisal, train
+from align_utils.training import sentences, sft, surprisal, train
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_notebooks_own_lines_give_the_packages_loss(run, capsys):
 
 def test_lists_to_show_are_those_of_the_grid_and_made_once(run, monkeypatch):
     cfg, people, concepts, _ = run
-    answers = shown.answer_cues(cfg, people, concepts, ["few_shot", "sft"])
+    answers = surprisal.answer_cues(cfg, people, concepts, ["few_shot", "sft"])
     assert answers.groupby(["culture", "stage"])["cue"].agg(list).map(len).eq(len(concepts)).all()
     assert set(answers["decoding"]) == {"distinct"}
     model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
@@ -87,7 +87,7 @@ def test_lists_to_show_are_those_of_the_grid_and_made_once(run, monkeypatch):
     plain = lists.generate_lists(cfg, model, tokenizer, cfg.languages["en"], list(concepts["us"]), [way])
     assert answers.query("culture == 'us' and stage == 'sft'")["text"].tolist() == plain["text"].tolist()
     monkeypatch.setattr(adapters, "load_states", lambda *_: pytest.fail("stored already"))
-    again = shown.answer_cues(cfg, people, concepts, ["few_shot", "sft"])
+    again = surprisal.answer_cues(cfg, people, concepts, ["few_shot", "sft"])
     pd.testing.assert_frame_equal(again, answers)
 
 
