@@ -176,11 +176,8 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
             matching=cfg.profile.lexical.matching,
         )  # fmt: skip
         scored = scored.assign(measure=f"precision_at_{RATED}_" + scored["reading"])
-        parts.append(
-            scored.groupby([*by, "measure"], sort=False, as_index=False)["precision"]
-            .mean()
-            .rename(columns={"precision": "value"})
-        )
+        means = scored.groupby([*by, "measure"], sort=False, as_index=False)["precision"].mean()
+        parts.append(means.rename(columns={"precision": "value"}))
         words = lists[[*by, "responses"]].explode("responses")
         words["responses"] = words["responses"].map(language.normalise, na_action="ignore")
         counts = words.groupby(by, sort=False, as_index=False)["responses"].nunique().rename(columns={"responses": "value"})

@@ -1,6 +1,6 @@
 """Lists of every culture and stage: generated, their decoding chosen on validation cues, stored and read again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -135,22 +135,18 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole:
     for seed, cells in steps.items():
         remedy = "lower lexical.batch in the profile"
         complete_steps(cfg, name, cells, partial(make, seed=seed), seed=seed, desc="stages", unit="stage", remedy=remedy)
-    paths = []
+    made = [(*cell, seed, step.folder) for seed, cells in steps.items() for cell, step in cells.items()]
+    paths, base = [], cfg.runs / folder
+
+    def gather(culture: str, read: Callable, file: str) -> pd.DataFrame:
+        own = (row for row in made if row[0] == culture)
+        return pd.concat([read(step / file).assign(stage=stage, seed=seed) for _, stage, seed, step in own], ignore_index=True)
+
     for culture in cfg.cultures:
-        made = [
-            ({"stage": stage, "seed": seed}, step.folder)
-            for seed, cells in steps.items()
-            for (of, stage), step in cells.items()
-            if of == culture
-        ]
-        base = cfg.runs / folder
         for file, ending in (("lists", ""), ("valid", "_valid")):
-            frame = pd.concat(
-                [pd.read_parquet(step / f"{file}.parquet").assign(**who) for who, step in made], ignore_index=True
-            )
-            frame = LISTS.validate(frame.assign(model=name, culture=culture)[list(LISTS.columns)])
-            paths += [save_frame(frame, base / f"{name}_{culture}{ending}.parquet")]
-        grid = pd.concat([pd.read_csv(step / "grid.csv").assign(**who) for who, step in made], ignore_index=True)
+            frame = gather(culture, pd.read_parquet, f"{file}.parquet").assign(model=name, culture=culture)
+            paths += [save_frame(LISTS.validate(frame[list(LISTS.columns)]), base / f"{name}_{culture}{ending}.parquet")]
+        grid = gather(culture, pd.read_csv, "grid.csv")
         paths += [save_frame(grid[GRID_COLUMNS], base / f"{name}_{culture}_grid.csv")]
     return paths
 

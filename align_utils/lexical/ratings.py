@@ -332,12 +332,9 @@ def compare_ratings(
     wide = frame.pivot(index=[*RATING_GROUP, "cue"], columns="stage", values="value")
     medians = []
     for row in table.to_dict("records"):
-        part = (
-            wide.xs(tuple(row[name] for name in RATING_GROUP), level=RATING_GROUP)[row["comparison"].split(" - ")]
-            .dropna()
-            .median()
-        )
-        medians.append(part.iloc[0] - part.iloc[1])
+        part = wide.xs(tuple(row[name] for name in RATING_GROUP), level=RATING_GROUP)
+        new, old = part[row["comparison"].split(" - ")].dropna().median()
+        medians.append(new - old)
     return table.assign(median=medians, mask="cues rated on both sides")
 
 

@@ -134,18 +134,13 @@ def list_sides(cfg: Config, counts: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     untuned and with its norms, and even answers; named plainly."""
     if pair is None:
         return counts.head(0)
-    own = (
-        (counts["language"] == cfg.cultures[pair[1]].language)
-        & counts["culture"].isin(["none", pair[1]])
-        & (counts["persona"] == "none")
-    )
+    own = counts["culture"].isin(["none", pair[1]]) & (counts["persona"] == "none")
+    own &= counts["language"] == cfg.cultures[pair[1]].language
     part = counts[(own | (counts["stage"] == "uniform")) & (counts["reading"] == "nearer")]
-    several = len(cfg.models) > 1
-    names = [
-        f"{model}, {cfg.names[stage]}" if several and stage != "uniform" else cfg.names[stage]
-        for model, stage in zip(part["model"], part["stage"], strict=True)
-    ]
-    return part.assign(label=names)
+    names = part["stage"].map(cfg.names)
+    return part.assign(
+        label=names if len(cfg.models) == 1 else names.mask(part["stage"] != "uniform", part["model"] + ", " + names)
+    )
 
 
 def list_panels(
@@ -165,32 +160,25 @@ def list_panels(
     asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()
     people = human.assign(answerer=human["culture"].map(cfg.names))
     both = pd.concat([asked.rename(columns={"stage": "answerer"}), people])
-    scales = (
-        items.assign(first=items["labels_en"].str[0], last=items["labels_en"].str[-1])
-        .set_index("question")
-        .loc[list(questions)]
-    )
-    scales = scales.assign(
-        panel=scales.index + "  " + scales["text_en"], place=[list(range(len(codes))) for codes in scales["codes"]]
-    )
-    scales = (
-        scales.reset_index().explode(["codes", "place"]).rename(columns={"codes": "code"}).astype({"code": int, "place": int})
-    )
+    chosen = items.set_index("question", drop=False).loc[list(questions)]
+    scales = pd.DataFrame({
+        "question": chosen["question"], "panel": chosen["question"] + "  " + chosen["text_en"], "code": chosen["codes"],
+        "place": chosen["codes"].map(lambda codes: list(range(len(codes)))),
+        "first": chosen["labels_en"].str[0], "last": chosen["labels_en"].str[-1],
+    })  # fmt: skip
+    scales = scales.explode(["code", "place"], ignore_index=True).astype({"code": int, "place": int})
     # Scales first: their order is that of the questions and of the points.
-    return scales[["question", "panel", "code", "place", "first", "last"]].merge(both, on=["question", "code"])[
-        ["panel", "place", "answerer", "share", "first", "last"]
-    ]
+    both = scales.merge(both, on=["question", "code"])
+    return both[["panel", "place", "answerer", "share", "first", "last"]]
 
 
 def list_item(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame, question: str) -> pd.DataFrame:
     """`list_panels` of one question, of the run's first model: a panel a culture, whose adapters are asked in its language."""
     averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
-    parts = [
-        list_panels(cfg, averaged, people.shares, items, [question], culture=name).assign(
-            panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}"
-        )
-        for name, culture in cfg.cultures.items()
-    ]
+    parts = []
+    for name, culture in cfg.cultures.items():
+        part = list_panels(cfg, averaged, people.shares, items, [question], culture=name)
+        parts.append(part.assign(panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}"))
     return pd.concat(parts, ignore_index=True)
 
 

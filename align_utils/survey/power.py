@@ -1,6 +1,6 @@
 """Can the survey see a shift at all? Shifts in log-shares, what each reading has in common with people, and the verdict by rule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -98,10 +98,7 @@ def _fit(both: pd.DataFrame, flips: int, *, resamples: int, level: float, seed: 
     if len(sums) < 2:
         return np.nan, np.nan, np.nan, np.nan, len(sums), np.nan, np.nan
     slope = sums["product"].sum() / sums["square"].sum()
-    interval = stats.bootstrap(
-        (sums["product"], sums["square"]), lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis), paired=True, vectorized=True,
-        n_resamples=resamples, confidence_level=level, method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+    interval = _bootstrap(sums[["product", "square"]], lambda a, b: a / b, resamples, level, seed)
     rank = np.nan if both["change"].abs().max() < 1e-12 else stats.spearmanr(both["change"], both["aim"]).statistic
     # What an item adds to the slope, as in the delta method.
     parts = (sums["product"] - slope * sums["square"]) / sums["square"].mean()
@@ -151,17 +148,22 @@ def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataF
 
 
 def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:
-    def correlate(xy, xx, yy, axis):
-        return xy.sum(axis=axis) / np.sqrt(xx.sum(axis=axis) * yy.sum(axis=axis))
+    def correlate(xy, xx, yy):
+        return xy / np.sqrt(xx * yy)
 
     if len(sums) < 2 or not (sums[["xx", "yy"]].sum() > 0).all():
         return np.nan, np.nan, np.nan, len(sums)
-    given = tuple(sums[name].to_numpy() for name in ("xy", "xx", "yy"))
-    interval = stats.bootstrap(
-        given, correlate, paired=True, vectorized=True, n_resamples=resamples, confidence_level=level, method="percentile",
+    return float(correlate(*sums.sum())), *_bootstrap(sums, correlate, resamples, level, seed), len(sums)
+
+
+def _bootstrap(items: pd.DataFrame, of_sums: Callable, resamples: int, level: float, seed: int) -> tuple[float, float]:
+    """Percentile interval of a function of the columns' sums, whole items drawn."""
+    low, high = stats.bootstrap(
+        tuple(items[name].to_numpy() for name in items), lambda *columns, axis: of_sums(*(own.sum(axis=axis) for own in columns)),
+        paired=True, vectorized=True, n_resamples=resamples, confidence_level=level, method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return float(correlate(*given, axis=0)), *interval, len(sums)
+    return low, high
 
 
 def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:

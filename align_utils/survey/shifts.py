@@ -85,17 +85,13 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     means = shifts[~shifts["stage"].isin([*REFERENCE_SHIFTS.values(), *POSITIVE])]
     means = means.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
     flips = count_flips(bootstrap["resamples"], means[SHIFT_KEYS].drop_duplicates(), FAMILY)
-    tests = {
-        key: permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
-        for key, part in means.groupby(SHIFT_KEYS, sort=False)
-    }
-    spreads = means.groupby(SHIFT_KEYS, sort=False)["shift"].agg(["std", "size"])
-    smallest = {key: find_smallest(row["std"], int(row["size"])) for key, row in spreads.iterrows()}
-    table["smallest"] = [smallest.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
-    table["p"] = [tests.get(key, np.nan) for key in table[SHIFT_KEYS].itertuples(index=False, name=None)]
-    return add_holm(table, FAMILY).sort_values(
-        "toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True
-    )
+    tests = []
+    for key, part in means.groupby(SHIFT_KEYS, sort=False):
+        p = permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
+        tests.append([*key, find_smallest(part["shift"].std(), len(part)), p])
+    table = table.merge(pd.DataFrame(tests, columns=[*SHIFT_KEYS, "smallest", "p"]), on=SHIFT_KEYS, how="left")
+    table = add_holm(table.astype({"smallest": float, "p": float}), FAMILY)
+    return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
 
 
 def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:

@@ -106,12 +106,11 @@ def train_stages(
 
     A stage of another seed than the profile's is named 'sft, seed 7'.
     """
-    return {
-        (model, culture, stage if seed is None else f"{stage}, seed {seed}"): train_stage(
-            cfg, model, culture, stage, people, seed=seed
-        )
-        for seed, model, culture, stage in product(seeds, cfg.models, cfg.cultures, stages)
-    }
+    folders = {}
+    for seed, *cell, stage in product(seeds, cfg.models, cfg.cultures, stages):
+        name = stage if seed is None else f"{stage}, seed {seed}"
+        folders[(*cell, name)] = train_stage(cfg, *cell, stage, people, seed=seed)
+    return folders
 
 
 def list_taught(cfg: Config) -> list[str]:
