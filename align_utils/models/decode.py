@@ -102,9 +102,9 @@ def place_inputs(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor,
 
 @torch.inference_mode()
 def continue_rows(
-    model, pad: int, asked: Sequence[Sequence[int]], *, pick: Callable[[torch.Tensor, torch.Tensor, list[int], int], torch.Tensor],
-    ends: Callable[[int, list[int]], bool], max_new_tokens: int, copies: int = 1,
-    start: tuple[Batch, Cache, torch.Tensor] | None = None,
+    model, pad: int, asked: Sequence[Sequence[int]], *,
+    pick: Callable[[torch.Tensor, torch.Tensor, list[int], int], torch.Tensor], ends: Callable[[int, list[int]], bool],
+    max_new_tokens: int, copies: int = 1, start: tuple[Batch, Cache, torch.Tensor] | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """New tokens of every row, the one that ended it included; each prompt is read once, whatever the number of its `copies`.
 

@@ -158,10 +158,13 @@ def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -
 
 def _bootstrap(items: pd.DataFrame, of_sums: Callable, resamples: int, level: float, seed: int) -> tuple[float, float]:
     """Percentile interval of a function of the columns' sums, whole items drawn."""
+
+    def measure(*columns, axis):
+        return of_sums(*(own.sum(axis=axis) for own in columns))
+
     low, high = stats.bootstrap(
-        tuple(items[name].to_numpy() for name in items), lambda *columns, axis: of_sums(*(own.sum(axis=axis) for own in columns)),
-        paired=True, vectorized=True, n_resamples=resamples, confidence_level=level, method="percentile",
-        rng=np.random.default_rng(seed),
+        tuple(items.to_numpy().T), measure, paired=True, vectorized=True, n_resamples=resamples, confidence_level=level,
+        method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return low, high
 
