@@ -25,12 +25,6 @@ class Batch:
     cache: Cache | None
 
 
-def measure_prefix(rows: Sequence[Sequence[int]], *, keep: int = 1) -> int:
-    """Number of tokens all rows begin with; the last `keep` of the shortest never count, since something is read after them."""
-    limit = max(0, min(map(len, rows)) - keep)
-    return next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
-
-
 @torch.inference_mode()
 def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1, ahead: int = 0) -> Batch:
     """Lay out prompts (token ids) as a batch and run the model over their common beginning once.
@@ -39,7 +33,9 @@ def read_batch(model, pad: int, rows: Sequence[Sequence[int]], *, keep: int = 1,
     read after the prompts at most; with them, prompts of unlike length may not reach beyond the window of sliding attention (ModelError).
     """
     _check_window(model, rows, ahead, hidden=keep > 1 and ahead > 0)
-    shared, width = measure_prefix(rows, keep=keep), max(map(len, rows))
+    # The last `keep` tokens of the shortest are never shared, since something is read after them.
+    limit, width = max(0, min(map(len, rows)) - keep), max(map(len, rows))
+    shared = next((i for i in range(limit) if len({row[i] for row in rows}) > 1), limit)
     ids = torch.full((len(rows), width), pad)
     mask = torch.ones_like(ids)
     for index, row in enumerate(rows):

@@ -47,26 +47,6 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
     return Sentence("loss", f"After SFT, people's lists for concepts that were not taught are {'; '.join(parts)}.", used)
 
 
-def _tell_changes(
-    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], words: dict[str, str],
-    margin: float, tell: Callable[..., str],
-) -> tuple[list[str], list[dict]]:  # fmt: skip
-    """The verdict on the change of each model and culture in `words`, what `tell` says of the records behind it, and these.
-
-    The records are `metric` of the two stages, then the `others` of the second stage, the change first.
-    """
-    parts, used = [], []
-    for cell in product(cfg.models, cfg.cultures):
-        own = dict(zip(("model", "culture"), cell, strict=True))
-        found = [pick_record(records, metric, stage=stage, **own) for stage in stages]
-        found += [pick_record(records, name, stage=stages[1], **own) for name in others]
-        if found[2] is not None:
-            verdict = words[judge_change(*(found[2][end] for end in INTERVAL), margin=margin)]
-            parts.append(f"{verdict} for {cfg.call(*cell)}, {tell(*found)}")
-            used += found
-    return parts, used
-
-
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
     """How far the controls of the profile come without this culture's norms, from the records of `record_losses`."""
     gaps = [record for record in records if record["metric"] == "sft_loss_gap"]
@@ -100,24 +80,23 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
     """Whether PPO's lists show a sign of a gamed reward, and its price, from records `drawn_part` (`summarise_parts`; the part is their method)."""
     told: dict[str, list[str]] = {"gamed": [], "clean": [], "price": []}
     used = []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            own, label, pairs = {"model": model, "culture": culture}, cfg.call(model, culture), {}
-            for part in (*SIGNS, PRICE):
-                pair = [pick_record(records, "drawn_part", stage=stage, method=part, **own) for stage in ("sft", "ppo")]
-                if None not in pair:
-                    used += pair
-                    pairs[part] = [record["value"] for record in pair]
-            if not pairs:
-                continue
-            signs = [
-                f"{text} ({before:.2f} to {after:.2f})"
-                for part, (way, margin, text) in SIGNS.items() for before, after in [pairs[part]] if way * (after - before) > margin
-            ]  # fmt: skip
-            told["gamed" if signs else "clean"].append(f"{label}: {', and '.join(signs)}" if signs else label)
-            before, after = pairs[PRICE]
-            if before - after > SAME_VARIETY:
-                told["price"].append(f"from {before:.0%} to {after:.0%} for {label}".replace("%", " %"))
+    for model, culture in product(cfg.models, cfg.cultures):
+        own, label, pairs = {"model": model, "culture": culture}, cfg.call(model, culture), {}
+        for part in (*SIGNS, PRICE):
+            pair = [pick_record(records, "drawn_part", stage=stage, method=part, **own) for stage in ("sft", "ppo")]
+            if None not in pair:
+                used += pair
+                pairs[part] = [record["value"] for record in pair]
+        if not pairs:
+            continue
+        signs = [
+            f"{text} ({before:.2f} to {after:.2f})"
+            for part, (way, margin, text) in SIGNS.items() for before, after in [pairs[part]] if way * (after - before) > margin
+        ]  # fmt: skip
+        told["gamed" if signs else "clean"].append(f"{label}: {', and '.join(signs)}" if signs else label)
+        before, after = pairs[PRICE]
+        if before - after > SAME_VARIETY:
+            told["price"].append(f"from {before:.0%} to {after:.0%} for {label}".replace("%", " %"))
     parts = [f"The reward may be gamed for {one}." for one in told["gamed"]]
     if told["clean"]:
         parts.append(
@@ -156,3 +135,23 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     if not parts:
         return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)
+
+
+def _tell_changes(
+    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], words: dict[str, str],
+    margin: float, tell: Callable[..., str],
+) -> tuple[list[str], list[dict]]:  # fmt: skip
+    """The verdict on the change of each model and culture in `words`, what `tell` says of the records behind it, and these.
+
+    The records are `metric` of the two stages, then the `others` of the second stage, the change first.
+    """
+    parts, used = [], []
+    for cell in product(cfg.models, cfg.cultures):
+        own = dict(zip(("model", "culture"), cell, strict=True))
+        found = [pick_record(records, metric, stage=stage, **own) for stage in stages]
+        found += [pick_record(records, name, stage=stages[1], **own) for name in others]
+        if found[2] is not None:
+            verdict = words[judge_change(*(found[2][end] for end in INTERVAL), margin=margin)]
+            parts.append(f"{verdict} for {cfg.call(*cell)}, {tell(*found)}")
+            used += found
+    return parts, used
