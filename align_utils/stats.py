@@ -242,7 +242,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     scipy's `jensenshannon`, that root, is NaN where rounding makes the divergence of rows that are alike negative.
     """
     middle = (p + q) / 2
-    return np.maximum((rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2)), 0.0)
+    return np.clip((rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / (2 * np.log(2)), 0.0, 1.0)
 
 
 def judge_change(value: float, low: float, high: float, *, margin: float) -> str:

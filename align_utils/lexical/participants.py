@@ -116,7 +116,7 @@ def compare_populations(
             size = min(sum(mine.values()), sum(theirs.values()))
             (distinct, entropy), (kinds, bits) = (rarefy(list(side.values()), size) for side in (mine, theirs))
             values |= {
-                "js_distance": float(np.sqrt(min(jensen_shannon(p, q), 1.0))),
+                "js_distance": float(np.sqrt(jensen_shannon(p, q))),
                 "shared_mass": float(np.minimum(p, q).sum()), "attested_share": float(p[shared].sum()),
                 "rank_correlation": correlate_ranks(p[shared], q[shared]), "entropy": entropy, "entropy_gap": entropy - bits,
                 "distinct": distinct, "distinct_gap": distinct - kinds,
