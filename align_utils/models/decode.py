@@ -12,10 +12,10 @@ from align_utils.store.steps import ModelError
 
 @dataclass
 class Batch:
-    """Prompts of a batch, shape (rows, width) each, the pads between their common beginning and the rest of each.
+    """Prompts of a batch, the pads between their common beginning and the rest of each.
 
-    Token ids; 0 where padded; place in the row without its pads; tokens of the common beginning; the model's keys and values of
-    it for every row, None where nothing is shared.
+    Of shape (rows, width): `ids` of tokens, `mask` (0 where padded), `positions` (place in the row without its pads). `shared`:
+    tokens of the common beginning; `cache`: the model's keys and values of it for every row, None where nothing is shared.
     """
 
     ids: torch.Tensor

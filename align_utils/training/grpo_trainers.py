@@ -107,7 +107,7 @@ class CreditedGRPO(GroupedGRPO):
     approximation: it leaves out what a response does to those after it, and does not charge a list that ends early for the
     responses it lacks, so `length` in the log is to be looked at. It is made against noise: with few updates 64 lists of five
     responses give 320 judged responses in the place of 64 judged lists. A list ends at its k-th separator, where duplicates and
-    copies of the cue count too. `boundary` is the token after which a response begins (`decode.find_boundary`).
+    copies of the cue count too; a response begins after the token `boundary` (`decode.find_boundary`).
     """
 
     reward: ListReward
