@@ -10,8 +10,8 @@ from align_utils.store.tables import write_interval
 from align_utils.store.textfiles import read_table
 
 
-def pick_concepts(cfg: Config, *, size: int = 4, split: str = "test") -> pd.DataFrame:
-    """The concepts that every notebook shows: of one split, those that the profile prefers (`show.concepts`) first.
+def pick_concepts(cfg: Config, *, size: int = 4) -> pd.DataFrame:
+    """The concepts that every notebook shows: test concepts, those that the profile prefers (`show.concepts`) first.
 
     At most `size` rows: `concept` (its English name, else the first language's) and a column of cues for each culture of the
     run.
@@ -19,7 +19,7 @@ def pick_concepts(cfg: Config, *, size: int = 4, split: str = "test") -> pd.Data
     splits = load_splits(cfg)
     names = {culture: splits[f"cue_{part.language}"] for culture, part in cfg.cultures.items()}
     concept = splits["cue_en"] if "cue_en" in splits else next(iter(names.values()))
-    table = pd.DataFrame({"concept": concept, **names})[splits["split"] == split]
+    table = pd.DataFrame({"concept": concept, **names})[splits["split"] == "test"]
     order = {name: place for place, name in enumerate(cfg.profile.show.concepts)}
     place = table["concept"].map(lambda name: order.get(name, len(order)))
     return table.assign(place=place).sort_values(["place", "concept"]).drop(columns="place").head(size).reset_index(drop=True)

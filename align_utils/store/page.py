@@ -76,15 +76,10 @@ class Page:
         self._enter([_write_text(path.with_suffix(f".{suffix}"), text) for suffix, text in texts.items()], caption=caption)
         return Markdown(f"{table}\n{note}" if caption == "" or not table else f"{table}\n{note}\n\n*{caption}*")
 
-    def show_figure(self, figure, name: str, caption: str = "", *, model: str | None = None):
-        """Write a matplotlib figure as png, svg and pdf without dates, so that the same run gives the same bytes; enter the manifest.
-
-        `model` is for a figure that is drawn once a model: the files of the run's first have the plain name, the others' end in
-        theirs. Returns the figure.
-        """
+    def show_figure(self, figure, name: str):
+        """Write a matplotlib figure as png, svg and pdf without dates, so that the same run gives the same bytes; returns it."""
         import matplotlib
 
-        name = name if model in (None, *list(self.cfg.models)[:1]) else f"{name}_{model}"
         undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
         for suffix, metadata in undated.items():
             with (
@@ -92,7 +87,7 @@ class Page:
                 write_atomic(self.cfg.figures / f"{name}.{suffix}") as temporary,
             ):
                 figure.savefig(temporary, metadata=metadata)
-        self._enter([self.cfg.figures / f"{name}.{suffix}" for suffix in undated], caption=caption)
+        self._enter([self.cfg.figures / f"{name}.{suffix}" for suffix in undated])
         return figure
 
     def say(self, *sentences: Sentence) -> None:
