@@ -50,7 +50,7 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
+.PHONY: help doctor reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
@@ -58,12 +58,16 @@ help: ## list the commands
 	@echo "01 .. 06    one notebook and what it needs; A1 .. A6 one of the appendix"
 	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."
 
-reproduce: plan $(addprefix $(RUN)/done/,$(STEMS)) summary ## run what is stale of all notebooks, then list figures and tables
+# Before five minutes of setting up it is told what would not work anyway.
+reproduce: $(if $(wildcard .venv/ready)$(USE_ENV),,doctor) plan $(addprefix $(RUN)/done/,$(STEMS)) summary ## run what is stale of all notebooks, then list figures and tables
 
 appendix: $(addprefix $(RUN)/done/,$(EXTRA)) summary ## what a reviewer asks for: the notebooks of notebooks/appendix, after the main line
 
+doctor: ## what works on this machine, how long it takes, what is missing; fails where PROFILE cannot run
+	@$(if $(USE_ENV),python,$(if $(wildcard .venv/ready),$(PY),$(PYTHON3))) align_utils/run/doctor.py --profile $(PROFILE) $(if $(REAL),--real)
+
 plan: $(READY)
-	@$(PY) -m align_utils.run --profile $(PROFILE) --plan
+	@$(PY) align_utils/run/doctor.py --profile $(PROFILE) --brief
 
 summary: $(READY)
 	@$(PY) -m align_utils.run --profile $(PROFILE) --summary

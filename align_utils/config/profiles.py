@@ -125,8 +125,9 @@ class Config:
         return self.languages[self.cultures[culture].language]
 
     def estimate(self, notebook: str) -> float:
-        """Minutes a notebook is expected to take on 2 cores (profile `budget_minutes`)."""
-        return self.profile.budget_minutes.get(notebook[:2], 0.0)
+        """Minutes a notebook is expected to take: on 2 cores (profile `budget_minutes`), else on the profile's GPU; 0 where not known."""
+        minutes = self.profile.budget_minutes or (self.profile.gpu.minutes if self.profile.gpu else {})
+        return minutes.get(notebook[:2], 0.0)
 
 
 def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str | None = None) -> Config:
@@ -150,6 +151,11 @@ def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str |
             "there (data/README.md says where to get them) or set ALIGN_DATA=<folder>; PROFILE=cpu needs no files."
         )
     return Config(settings, root, folder)
+
+
+def locate_cache() -> Path:
+    """The folder of what is made once a machine: `ALIGN_CACHE`, default `~/.cache/align-companion`."""
+    return Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align-companion").expanduser()
 
 
 def read_profile(name: str, *, root: Path) -> Profile:

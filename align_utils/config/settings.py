@@ -44,6 +44,13 @@ class Show(Strict):
     item: str = ""
 
 
+class Needs(Strict):
+    """What `make doctor` asks of a machine: memory of its own, and room for results."""
+
+    memory_gb: Positive = 6
+    disk_gb: Positive = 1
+
+
 class Profile(Strict):
     """The settings of one run, after the overlays are merged."""
 
@@ -64,6 +71,9 @@ class Profile(Strict):
     controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
     # Minutes on two cores, by the notebook's number.
     budget_minutes: dict[str, float]
+    needs: Needs = Needs()
+    # Of a profile that runs on a GPU alone.
+    gpu: Gpu | None = None
     norms: Norms
     lora: Lora
     sft: Sft
@@ -84,6 +94,14 @@ class Profile(Strict):
                 "every notebook compares cultures: name two or more, each once (data/README.md makes the British one out of the US file)"
             )
         return cultures
+
+
+class Gpu(Strict):
+    """What a run needs on a GPU, by the notebook's number; estimates until docs/gpu.md says where it was measured."""
+
+    card: str
+    minutes: dict[str, float] = {}
+    memory_gb: dict[str, float] = Field(min_length=1)
 
 
 class Norms(Strict):
@@ -409,6 +427,8 @@ class Rating(Strict):
 
     low: float
     high: float
+    # Whose ratings these are, for who has none yet (`make doctor`).
+    published: str = ""
     anchors: Anchors
     sources: list[RatingSource]
 
@@ -462,6 +482,8 @@ class ModelSource(Strict):
     # What a download needs, checked before it begins; none for a model that comes otherwise.
     disk_gb: Positive | None = None
     licence: str
+    # On the hub for those alone who have accepted the licence there and are logged in.
+    gated: bool = False
 
     @model_validator(mode="after")
     def _four_bits_by_unsloth(self):

@@ -55,19 +55,27 @@ def load_ratings(cfg: Config, language: Language) -> tuple[dict[str, pd.Series],
     """All ratings of a language that the run's data folder holds, and a row (`RATING_COLUMNS`) for each, found or 'not measured'."""
     found, rows, absent = {}, [], []
     for name, rating in language.ratings.items():
-        find = partial(find_data_file, cfg.data_dir / "ratings", endings=(*ENDINGS, ".xlsx"))
-        given = ((*find(source.files), source) for source in rating.sources)
-        path, told, source = next((one for one in given if one[0]), (None, "", None))
+        path, told, source = find_rating(cfg, rating)
         where = {"language": language.name, "rating": name}
         if path is None:
-            wanted = [file for source in rating.sources for file in source.files]
-            near = re.search(r"do not count: .*?(?=; of another name|$)", find(wanted)[1])
-            absent.append({**where, "file": f"not measured: none of {', '.join(wanted)}" + (f"; {near[0]}" if near else "")})
+            absent.append({**where, "file": f"not measured: {told}"})
         else:
             found[name], report = load_rating(path, source, rating, language, name=name)
             note = "; ".join(part for part in (report["note"], told) if part)
             rows.append({**where, "file": path.name, **report, "note": note})
     return found, rows + absent
+
+
+def find_rating(cfg: Config, rating: Rating) -> tuple[Path | None, str, RatingSource | None]:
+    """The file of a rating in the run's data folder, what to say of it, and the form that it has; without one which names would have done."""
+    find = partial(find_data_file, cfg.data_dir / "ratings", endings=(*ENDINGS, ".xlsx"))
+    for source in rating.sources:
+        path, told = find(source.files)
+        if path:
+            return path, told, source
+    wanted = [file for source in rating.sources for file in source.files]
+    near = re.search(r"do not count: .*?(?=; of another name|$)", find(wanted)[1])
+    return None, f"none of {', '.join(wanted)}" + (f"; {near[0]}" if near else ""), None
 
 
 def load_rating(

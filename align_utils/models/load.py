@@ -1,7 +1,6 @@
 """Base models on the hardware at hand: of the hub, of a folder, of a package's GGUF, or tiny and random."""
 
 import gc
-import os
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import (
 from transformers.tokenization_utils_base import generate_merges
 from transformers.utils import logging
 
+from align_utils.config.profiles import locate_cache
 from align_utils.config.settings import ModelSource
 from align_utils.store.steps import ModelError, explain, find_step, hash_file, make_step, require_space
 
@@ -220,7 +220,7 @@ def convert_gguf(source: ModelSource) -> Path:
     from transformers import GgufConfig
 
     package = _import_package(source)
-    cache = Path(os.environ.get("ALIGN_CACHE") or Path.home() / ".cache" / "align-companion").expanduser()
+    cache = locate_cache()
     folder = cache / source.name
     settings = {"sha256": package.EXPECTED_SHA256, "conversion": CONVERSION}
     checksum = folder / "model.safetensors.sha256"

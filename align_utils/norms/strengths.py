@@ -39,23 +39,13 @@ class ReadNorms:
 def load_norms(cfg: Config) -> dict[str, ReadNorms]:
     """Norms of every culture of a run: its strength file, else strengths built from its native speakers' trials.
 
-    A participant file that several cultures share is read once. DataError where a culture has no file: it lists the patterns, the source and
-    the variable to set.
+    A participant file that several cultures share is read once. DataError as from `find_norms`, and for what does not hold what it promises.
     """
-    folder, kind, read, loaded = cfg.data_dir / "swow", cfg.profile.norms.responses, {}, {}
+    kind, read, loaded = cfg.profile.norms.responses, {}, {}
     for name, culture in cfg.cultures.items():
         language, given = cfg.language_of(name), culture.norms
-        find = partial(find_data_file, folder, never=given.never)
-        wanted = given.strengths.get(kind, []), given.trials
-        (published, first), (participants, second) = map(find, wanted)
-        if published is None and participants is None:
-            patterns = [*wanted[0], *wanted[1]]
-            raise DataError(
-                f"{folder}: no norms for culture '{name}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
-                "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
-            )
-        notes = [note for path, note in ((published, first), (participants, second)) if path or " do not count: " in note]
-        found = [("find", note.replace(str(folder), folder.name), 1) for note in notes if note]
+        published, participants, notes = find_norms(cfg, name)
+        found = [("find", note, 1) for note in notes]
         trials, repairs, reports = None, {}, []
         if participants is not None:
             form = find_format(participants, cfg.formats, given.format)
@@ -72,6 +62,27 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
         report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), *reports], ignore_index=True)
         loaded[name] = ReadNorms(frame, published is not None, trials, report)
     return loaded
+
+
+def find_norms(cfg: Config, culture: str) -> tuple[Path | None, Path | None, list[str]]:
+    """A culture's strength file and its participant file, one of them perhaps None, and what lies beside them.
+
+    DataError where neither is there: it lists the patterns, the source and the variable to set.
+    """
+    folder, given = cfg.data_dir / "swow", cfg.cultures[culture].norms
+    find = partial(find_data_file, folder, never=given.never)
+    wanted = given.strengths.get(cfg.profile.norms.responses, []), given.trials
+    (published, first), (participants, second) = map(find, wanted)
+    if published is None and participants is None:
+        patterns = [*wanted[0], *wanted[1]]
+        raise DataError(
+            f"{folder}: no norms for culture '{culture}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
+            "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
+        )
+    notes = [
+        note for path, note in ((published, first), (participants, second)) if note and (path or " do not count: " in note)
+    ]
+    return published, participants, [note.replace(str(folder), folder.name) for note in notes]
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:

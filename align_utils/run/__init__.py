@@ -1,4 +1,4 @@
-"""Running notebooks, publishing numbers, Colab."""
+"""Running notebooks, publishing numbers, Colab, what a machine can do."""
 
 import lazy_loader
 
@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "colab": ["setup"],
+        "doctor": ["check_data", "examine_profile"],
         "publish": ["rewrite"],
-        "runner": ["RunError", "list_notebooks", "print_plan", "run_notebook"],
+        "runner": ["RunError", "list_notebooks", "run_notebook"],
     },
 )

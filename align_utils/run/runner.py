@@ -70,7 +70,11 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         raise RunError(
             f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
         ) from error
-    print(f"{name}: profile {cfg.profile.name}, about {cfg.estimate(name):g} min when nothing is stored yet", flush=True)
+    minutes = cfg.estimate(name)
+    print(
+        f"{name}: profile {cfg.profile.name}" + f", about {minutes:g} min when nothing is stored yet" * bool(minutes),
+        flush=True,
+    )
     try:
         # The name of a socket has a hundred letters at most.
         short = None if len(tempfile.gettempdir()) < 70 else "/tmp"
@@ -156,34 +160,19 @@ def _describe(record: pd.Series) -> str:
     return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"
 
 
-def print_plan(cfg: Config, *, appendix: bool = False) -> None:
-    """Say before a run what it will do and how long each notebook is expected to take."""
-    minutes = {name: cfg.estimate(name) for name in list_notebooks(cfg.root, appendix=appendix)}
-    print(f"Profile {cfg.profile.name}: {cfg.profile.description}.")
-    if cfg.is_sample and (Path(os.environ.get("ALIGN_DATA", "none")) / "swow").is_dir():
-        print(
-            f"ALIGN_DATA is set, but profile {cfg.profile.name} reads the bundled sample alone; PROFILE=cpu_real reads your files."
-        )
-    print(tabulate([[name, f"{value:g}"] for name, value in minutes.items()], headers=["notebook", "minutes (2 cores)"]))
-    print(
-        f"About {sum(minutes.values()):g} minutes if nothing is stored yet; stored steps are not computed again.\n", flush=True
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--plan`, `--summary`."""
+    """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--summary`."""
     parser = argparse.ArgumentParser(prog="python -m align_utils.run", description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="names or numbers (01, A4); none: the main line in order")
-    parser.add_argument("--appendix", action="store_true", help="the appendix too, or with --plan its times")
+    parser.add_argument("--appendix", action="store_true", help="the appendix too")
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--plan", action="store_true", help="print the plan and its time, run nothing")
     parser.add_argument("--summary", action="store_true", help="print what the run made, run nothing")
     options = parser.parse_args(arguments)
     try:
         cfg = load(options.profile)
-        if options.plan or options.summary:
-            print_plan(cfg, appendix=options.appendix) if options.plan else print_summary(cfg)
+        if options.summary:
+            print_summary(cfg)
             return 0
         parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
         every = list_notebooks(cfg.root) + (list_notebooks(cfg.root, appendix=True) if options.appendix else [])

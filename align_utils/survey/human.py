@@ -100,7 +100,7 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     names = _name_countries(cfg)
     # By culture: two may share a country.
     cultures = sorted((culture.survey_country, name) for name, culture in cfg.cultures.items())
-    paths, kind, notes = _find_source(cfg)
+    paths, kind, notes = find_survey(cfg)
     people, refused = None, {}
     if kind == "respondents":
         people = read_respondents(paths, names, items["question"].tolist(), _list_labels(cfg))
@@ -151,7 +151,7 @@ def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:
     return read_respondents([path], {}, items["question"].tolist(), _list_labels(cfg)) if path else None
 
 
-def _find_source(cfg: Config) -> tuple[list[Path], str, list[str]]:
+def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     """Files of the human side in order of preference, what they hold (of KINDS), and what was left aside."""
     folder, names = cfg.data_dir / "wvs", [name.replace(" ", "_") for name in _name_countries(cfg).values()]
     find = partial(find_data_file, folder, never=NEVER)

