@@ -50,7 +50,7 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help doctor reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish clean changed $(NUMBERS)
+.PHONY: help doctor reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish address clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
@@ -64,7 +64,8 @@ reproduce: $(if $(wildcard .venv/ready)$(USE_ENV),,doctor) plan $(addprefix $(RU
 appendix: $(addprefix $(RUN)/done/,$(EXTRA)) summary ## what a reviewer asks for: the notebooks of notebooks/appendix, after the main line
 
 doctor: ## what works on this machine, how long it takes, what is missing; fails where PROFILE cannot run
-	@$(if $(USE_ENV),python,$(if $(wildcard .venv/ready),$(PY),$(PYTHON3))) align_utils/run/doctor.py --profile $(PROFILE) $(if $(REAL),--real)
+	@python=$(if $(USE_ENV)$(wildcard .venv/ready),$(PY),$(PYTHON3)); command -v $$python >/dev/null || { echo "no   Python  no $$python here: install" \
+		"Python 3.11 to 3.14, or add PYTHON3=<where it is>" >&2; exit 1; }; $$python align_utils/run/doctor.py --profile $(PROFILE) $(if $(REAL),--real)
 
 plan: $(READY)
 	@$(PY) align_utils/run/doctor.py --profile $(PROFILE) --brief
@@ -102,6 +103,9 @@ export: $(READY) ## merge the PPO adapters of PROFILE into plain model folders w
 
 publish: $(READY) ## rewrite the numbers of README.md from figures/cpu, and of RESULTS.md from figures/cpu_real if it is there
 	$(PY) -m align_utils.run.publish
+
+address: $(READY) ## write where the project is published into badges and setup cells, URL=https://github.com/<owner>/<name>
+	$(PY) -m align_utils.run.colab $(call quote,$(URL))
 
 clean: ## remove what runs made (the environment and the model cache stay)
 	rm -rf runs $(filter-out figures/cpu,$(wildcard figures/*))

@@ -31,7 +31,7 @@ def planned(output):
 
 def test_help_lists_every_command(tmp_path):
     text = make(project(tmp_path), "USE_ENV=1")
-    for command in ("reproduce", "smoke", "test", "lint", "publish", "clean", "PROFILE=cpu_real", "USE_ENV=1"):
+    for command in ("doctor", "reproduce", "smoke", "test", "lint", "publish", "clean", "PROFILE=cpu_real", "USE_ENV=1"):
         assert command in text
 
 

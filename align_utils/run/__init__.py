@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "colab": ["setup"],
+        "colab": ["move_address", "setup"],
         "doctor": ["check_data", "examine_profile"],
         "publish": ["rewrite"],
         "runner": ["RunError", "list_notebooks", "run_notebook"],

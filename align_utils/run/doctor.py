@@ -214,7 +214,8 @@ def check_data(cfg) -> list[Finding]:
     from align_utils.survey.human import find_survey
 
     if cfg.is_sample:
-        unread = ". ALIGN_DATA is set, and not read: PROFILE=cpu_real reads your files" * bool(os.environ.get("ALIGN_DATA"))
+        own = (Path(os.environ.get("ALIGN_DATA") or "none") / "swow").is_dir()
+        unread = "; your own files are not read: PROFILE=cpu_real reads what ALIGN_DATA names" * own
         return [Finding("ok", "data", f"the bundled sample, made up{unread}")]
     wanted = [
         (f"norms, {culture.label}", lambda name=name: find_norms(cfg, name)[:2]) for name, culture in cfg.cultures.items()
@@ -337,7 +338,7 @@ def _examine_all(name: str, *, brief: bool) -> bool:
         minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
         told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"
         lacking = f"; {wrong.subject}: {wrong.text}" if wrong else ""
-        show([Finding(wrong.mark if wrong else "ok", path.stem, shorten(told + lacking, 150))])
+        show([Finding(wrong.mark if wrong else "ok", path.stem, shorten(told + lacking, 200))])
     return fine
 
 
