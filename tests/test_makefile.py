@@ -155,6 +155,21 @@ def test_a_python_that_the_pins_do_not_allow_is_refused_and_its_environment_made
     assert set_up("", PATH=f"{root}:{os.environ['PATH']}")[1] == ["-m pip install by 3.13 0"]
 
 
+def test_what_cannot_run_is_told_before_anything_is_set_up(tmp_path):
+    root = project(tmp_path)
+    (root / "fake").write_text('#!/bin/sh\ncase "$*" in (-c*) echo 3.11;; (*) echo "$*" >> log; exit 1;; esac\n')
+    (root / "fake").chmod(0o755)
+    for name in ("constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    for target, profile, wanted in (("reproduce", "cpu_real", " --real"), ("doctor", "cpu", "")):
+        (root / "log").write_text("")
+        make(root, target, f"PROFILE={profile}", "PYTHON3=./fake", code=2)
+        assert (root / "log").read_text().strip() == f"align_utils/run/doctor.py --profile {profile}{wanted}"
+    assert not (root / ".venv").exists()
+    said = make(root, "doctor", "PYTHON3=./nowhere", code=2)
+    assert "no ./nowhere here: install Python 3.11 to 3.14" in said
+
+
 def test_only_what_is_stale_runs_again(tmp_path):
     root = project(tmp_path)
     done = root / "runs" / "smoke" / "done"

@@ -282,7 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
         fine = _examine_all(options.profile, brief=options.brief)
     except ModuleNotFoundError as error:
         print(f"Nothing is installed yet, or not all of it ({error}).")
-        fine = _examine_bare(options.profile, real=options.real)
+        # `--brief` comes after the setting up, or in an environment of one's own.
+        fine = _examine_bare(options.profile, real=options.real) and not options.brief
     told = "can run here." if fine else "cannot run here: see what is marked `no`. `make 06` tries all the same."
     print(f"PROFILE={options.profile} {told}", flush=True)
     return 0 if fine else 1
@@ -302,7 +303,9 @@ def _examine_bare(name: str, *, real: bool) -> bool:
         remedy = "put the official files there (data/README.md says where to get them) or set ALIGN_DATA=<folder>"
         findings.append(Finding("no", "data", f"{data}/swow does not exist: {remedy}"))
     fine = show(findings)
-    print("Setting up takes about five minutes; then make doctor also tells data by name, licences, fonts and minutes." * fine)
+    by_hand = "an environment of your own needs pip install -c constraints.txt -e '.[cpu,fonts,test]'"
+    print(f"make reproduce sets up .venv first, in about five minutes ({by_hand}).")
+    print("Then make doctor also tells data by name, licences, fonts and minutes.")
     return fine
 
 
@@ -333,7 +336,11 @@ def _examine_all(name: str, *, brief: bool) -> bool:
     for path in [] if brief else sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
         if path.stem == "base":
             continue
-        other = read_profile(path.stem, root=root)
+        try:
+            other = read_profile(path.stem, root=root)
+        except ConfigError as error:
+            show([Finding("no", path.stem, str(error))])
+            continue
         wrong = next((one for one in [*machine, *examine_profile(path.stem, gpus)] if one.mark == "no"), None)
         minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
         told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"

@@ -64,7 +64,7 @@ def test_a_machine_that_lacks_nothing_runs_the_first_command(capsys):
     assert lines["colab_sample"][0][0] == "no" and "min on a T4; GPU: needs one with 9 GB" in lines["colab_sample"][0][1]
 
 
-def test_each_lack_is_named_with_its_remedy_and_stops_what_needs_it(capsys, monkeypatch, tmp_path):
+def test_each_lack_is_named_with_its_remedy_and_stops_what_needs_it(capsys, monkeypatch, machine, tmp_path):
     def lacks(subject, *texts, code=1, arguments=("--brief",)):
         found, lines = see(capsys, *arguments)
         assert found == code, lines
@@ -102,6 +102,8 @@ def test_each_lack_is_named_with_its_remedy_and_stops_what_needs_it(capsys, monk
     with monkeypatch.context() as patch:
         patch.setattr("align_utils.plots.common.CHINESE", ("none",))
         lacks("fonts", "pip install mplfonts", code=0)
+    (machine / "notebooks/settings/profiles/broken.yaml").write_text("extends: cpu\nsteps: 3\n")
+    assert see(capsys)[1]["broken"][0][0] == "no", "and the others are told all the same"
     lacks("profile", "nobody.yaml: no such file; found in that folder: base, colab", arguments=("--profile", "nobody"))
 
 
@@ -169,7 +171,7 @@ def test_a_gated_model_asks_for_its_licence(capsys, monkeypatch, machine):
 
 def test_before_anything_is_installed_the_machine_alone_is_told_at_once(tmp_path):
     # -S: nothing but the standard library, as before the first `make`.
-    for arguments, code in (([], 0), (["--real"], 1)):
+    for arguments, code in (([], 0), (["--real"], 1), (["--brief"], 1)):
         command = [sys.executable, "-S", str(ROOT / "align_utils" / "run" / "doctor.py"), *arguments]
         environment, before = (
             {"PATH": os.environ["PATH"], "ALIGN_DATA": str(tmp_path)},
@@ -178,8 +180,10 @@ def test_before_anything_is_installed_the_machine_alone_is_told_at_once(tmp_path
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime < 2 and done.stderr == ""
         assert "Nothing is installed yet" in done.stdout
-        if code:
-            assert done.returncode == 1 and f"{tmp_path}/swow does not exist: put the official files there" in done.stdout
+        assert "pip install -c constraints.txt -e '.[cpu,fonts,test]'" in done.stdout
+        assert done.returncode == code and ("swow does not exist: put the official files" in done.stdout) == (
+            "--real" in arguments
+        )
 
 
 def test_the_pace_is_the_median_pass_beside_the_reference(monkeypatch):
