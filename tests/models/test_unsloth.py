@@ -24,7 +24,7 @@ PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # googlecolab/backend-info, pip-freeze.gpu.txt of early June 2026 (the newest listing we could read, 25 November 2026): Python
 # 3.12. Colab went on to Python 3.13 on 25 August 2026 (googlecolab/colabtools issue 6081); its versions since are not known to us.
-COLAB = {"torch": "2.11.0", "numpy": "2.0.2", "pandas": "2.2.2"}
+COLAB = {"torch": "2.11.0", "numpy": "2.0.2", "pandas": "2.2.2", "ipykernel": "6.17.1"}
 
 
 def run_pip(*arguments):

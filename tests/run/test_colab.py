@@ -32,7 +32,13 @@ def test_the_cell_does_nothing_elsewhere():
     assert set(sys.modules) == before
 
 
-# What the machine has instead of Colab: Drive in a folder, a pip that says how many pins it was given, an `nvidia-smi`.
+# What the machine has instead of Colab: Drive in a folder, and a pip that says what it was told to hold.
+PIP = """#!/bin/sh
+[ "$1" = freeze ] && printf 'pandas==3\\ntorch==2+cu\\ntqdm==9\\ntorchvision==4\\n' && exit
+for file; do :; done
+paste -sd ' ' "$file"
+[ "$file" != "$UNMET" ]
+"""
 MOUNT = "import os\ndef mount(place):\n    os.environ['REFUSED'] and exit('refused')\n    os.makedirs(place + '/MyDrive', exist_ok=True)"
 SETUP_HERE = "import os\ndef setup():\n    print('set up')\n    os.environ['FAIL'] and exit(3)"
 
@@ -49,7 +55,7 @@ def session(tmp_path):
         "align_utils/run/colab.py": SETUP_HERE,
     }
     write_files(tmp_path / "align-companion", project)
-    write_files(stubs, {"google/colab/drive.py": MOUNT, "bin/pip": "#!/bin/sh\ngrep -c . pins\n"})
+    write_files(stubs, {"google/colab/drive.py": MOUNT, "bin/pip": PIP})
     (stubs / "bin" / "pip").chmod(0o755)
     places = {"/content/drive": str(tmp_path / "drive"), "/kaggle/input": str(tmp_path / "input")}
     text = SETUP + "\nprint(os.getcwd())"
@@ -65,13 +71,14 @@ def session(tmp_path):
             "PYTHONPATH": str(stubs),
             "FAIL": "",
             "REFUSED": "",
+            "UNMET": "",
         }
         own = {name: value for name, value in (os.environ | own | environment).items() if value is not None}
         command = [sys.executable, "-P", "cell.py"]
         done = subprocess.run(command, cwd=content, env=own, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout.splitlines(), done.stderr
 
-    run.ready = (0, ["1", "set up", str(content / "align" / "notebooks")], "")
+    run.ready = (0, ["pandas==3 torch==2+cu tqdm==1", "set up", str(content / "align" / "notebooks")], "")
     return run
 
 
@@ -90,7 +97,9 @@ def test_the_cell_may_be_run_again_after_a_failure_and_after_a_restart(session, 
     assert code == 1 and "Not published yet: upload align-companion.zip, or set os.environ['ALIGN_REPOSITORY']" in said
     address = {"ALIGN_REPOSITORY": str(project)}
     assert session(**address, REFUSED="yes")[0] == 1
-    assert session(**address, FAIL="yes")[:2] == (3, ["1", "set up"])
+    assert session(**address, FAIL="yes")[:2] == (3, ["pandas==3 torch==2+cu tqdm==1", "set up"])
+    # Where nothing goes with what the machine has, it is given up.
+    assert session(**address, UNMET="held")[1][:2] == ["pandas==3 torch==2+cu tqdm==1", "tqdm==1"]
     assert session(**address) == session() == session.ready
     shutil.rmtree(tmp_path / "content" / "align")
     assert (
