@@ -223,4 +223,4 @@ def resolve(folder, pins, *arguments):
     failed, said = run_pip("install", *dry, *arguments)
     assert not failed, "\n".join(said[-12:])
     found = json.loads((folder / "report.json").read_text())["install"]
-    return {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in found}
+    return {item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"] for item in found}
