@@ -104,7 +104,7 @@ def test_each_lack_is_named_with_its_remedy_and_stops_what_needs_it(capsys, monk
         lacks("fonts", "pip install mplfonts", code=0)
     (machine / "notebooks/settings/profiles/broken.yaml").write_text("extends: cpu\nsteps: 3\n")
     assert see(capsys)[1]["broken"][0][0] == "no", "and the others are told all the same"
-    lacks("profile", "nobody.yaml: no such file; found in that folder: base, colab", arguments=("--profile", "nobody"))
+    lacks("profile", "nobody.yaml: no such file; found in that folder: base, broken, colab", arguments=("--profile", "nobody"))
 
 
 def test_a_gpu_that_is_too_small_or_that_torch_does_not_see_is_told_apart(capsys, monkeypatch):
