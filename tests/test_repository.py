@@ -120,7 +120,7 @@ def test_setup_cell_is_the_same_everywhere_short_and_names_the_address():
     address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     cells = {tuple(cell_text(nbformat.read(path, 4), "setup")) for path in NOTEBOOKS}
     ((setup,),) = cells
-    assert len(setup.splitlines()) <= 28 and address in setup and "constraints.txt" in setup
+    assert len(setup.splitlines()) <= 30 and address in setup and "constraints.txt" in setup
     assert not re.search(r"^\s*(import|from)\s+(torch|numpy|pandas|transformers)", setup, re.MULTILINE)
     slug = address.removeprefix("https://github.com/")
     for path in NOTEBOOKS:
