@@ -50,7 +50,7 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help doctor reproduce appendix plan summary smoke ablation test test-extra test-gpu bench lint export publish address clean changed $(NUMBERS)
+.PHONY: help doctor reproduce appendix plan summary smoke ablation grid test test-extra test-gpu bench lint export publish address clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
@@ -78,6 +78,14 @@ smoke: ## the whole companion with a tiny random model: a look at the machinery
 
 ablation: $(RUN)/done/$(firstword $(STEMS)) ## train and judge variants on validation cues (ABLATION=sft or another of notebooks/settings/ablations)
 	$(PY) -m align_utils.training.ablation $(or $(ABLATION),sft) --profile $(PROFILE)
+
+grid: $(READY) ## models x cultures x stages x seeds as jobs (GRID=notebooks/settings/grids/<name>.yaml; docs/clusters.md)
+	@[ -f '$(GRID)' ] || { echo "GRID names no file ('$(GRID)'); there are: $(wildcard notebooks/settings/grids/*.yaml)" >&2; exit 1; }
+ifndef USE_ENV
+	@$(PY) -c "import snakemake" 2> /dev/null || $(PY) -m pip install --quiet -c constraints.txt -e ".[grid]"
+endif
+	@$(MAKE) --no-print-directory 01 PROFILE="$$(awk '$$1 == "profile:" {print $$2; exit}' '$(GRID)')"
+	$(PY) grid/run.py '$(GRID)' $(SNAKEMAKE)
 
 test: $(READY) ## all tests, the smoke run of every notebook among them
 	@echo "Left to make test-extra (a package index) and make test-gpu (a CUDA device): what is marked extra or gpu."

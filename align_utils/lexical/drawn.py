@@ -15,7 +15,7 @@ from align_utils.config.settings import Language
 from align_utils.config.stages import TARGETS, find_state, list_contrasts, list_trained
 from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
 from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
-from align_utils.models.adapters import complete_steps, describe_step, read_steps
+from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.models.prompts import build_few_shot
 from align_utils.norms.split import CultureNorms
@@ -95,11 +95,13 @@ class Draw:
     finish: Callable[[pd.DataFrame, Language], pd.DataFrame] = lambda lists, _: lists
 
 
-def draw_test_lists(cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False) -> list[Path]:
+def draw_test_lists(
+    cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False, wanted: Callable[[Step], bool] | None = None
+) -> list[Path]:  # fmt: skip
     """`lexical.drawn` lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO.
 
     With `extra` those of the methods without a critic are drawn too, and lie beside them. Returns
-    `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`.
+    `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`. `wanted`: see `lists.associate`.
     """
     own, methods = cfg.profile.lexical, tuple(cfg.profile.critic_free.methods)
     draw = Draw(
@@ -109,9 +111,9 @@ def draw_test_lists(cfg: Config, name: str, people: dict[str, CultureNorms], *, 
     )  # fmt: skip
     cues = {culture: part.cues["test"] for culture, part in people.items()}
     if not extra:
-        return draw_cells(cfg, name, people, cues, draw)
+        return draw_cells(cfg, name, people, cues, draw, wanted=wanted)
     first = [cfg.runs / "drawn" / f"{name}_{culture}.parquet" for culture in people if own.drawn]
-    return first + (draw_cells(cfg, name, people, cues, draw, target="drawn_extra") if draw.stages else [])
+    return first + (draw_cells(cfg, name, people, cues, draw, target="drawn_extra", wanted=wanted) if draw.stages else [])
 
 
 def list_drawn(cfg: Config) -> tuple[str, ...]:
@@ -120,8 +122,9 @@ def list_drawn(cfg: Config) -> tuple[str, ...]:
 
 
 def draw_cells(
-    cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw, *, target: str = ""
-) -> list[Path]:
+    cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw, *, target: str = "",
+    wanted: Callable[[Step], bool] | None = None,
+) -> list[Path]:  # fmt: skip
     """The draws of every culture and stage, stored as steps; a frame a culture in `runs/<profile>/<target>/` (default the draw's folder)."""
     if not draw.n:
         return []
@@ -151,7 +154,9 @@ def draw_cells(
         save_frame(draw.finish(lists, language), work / draw.frame)
 
     remedy = "lower participants.batch in the profile"
-    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy)
+    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
+    if wanted:
+        return []
     paths = []
     for culture in people:
         own = {cell: step for cell, step in steps.items() if cell[0] == culture}

@@ -93,12 +93,14 @@ def pick_examples(cfg: Config, own: CultureNorms, stage: str = "few_shot") -> li
     return list(zip(cues, lists, strict=True))
 
 
-def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False) -> list[Path]:
+def associate(
+    cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False, wanted: Callable[[Step], bool] | None = None
+) -> list[Path]:  # fmt: skip
     """Lists of every culture and stage for the test cues, decoding chosen on the validation cues with equal effort.
 
     `name` is a model of the profile, `people` are from `norms.load_run`. With `whole` the lists go on beyond the RATED
     responses that count, of the untuned model without examples too; a stage that has lists already keeps its decoding. They lie
-    beside the others, in `associations_whole/`.
+    beside the others, in `associations_whole/`. `wanted` picks steps: those alone are made, and nothing is returned.
 
     Returns for every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues),
     `.._valid.parquet` (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision,
@@ -134,7 +136,11 @@ def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole:
 
     for seed, cells in steps.items():
         remedy = "lower lexical.batch in the profile"
-        complete_steps(cfg, name, cells, partial(make, seed=seed), seed=seed, desc="stages", unit="stage", remedy=remedy)
+        complete_steps(
+            cfg, name, cells, partial(make, seed=seed), seed=seed, desc="stages", unit="stage", remedy=remedy, wanted=wanted
+        )
+    if wanted:
+        return []
     made = [(*cell, seed, step.folder) for seed, cells in steps.items() for cell, step in cells.items()]
     paths, base = [], cfg.runs / folder
 

@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ConfigError
-from align_utils.config.stages import list_trained, name_notebook
+from align_utils.config.stages import TAUGHT_HALVES, list_trained, name_notebook
 from align_utils.models.load import hash_base, load_base
 from align_utils.store.steps import ModelError, find_step, hash_file, make_step, progress, require
 
@@ -94,20 +94,24 @@ def load_states(cfg: Config, name: str, seed: int | None = None, states: Iterabl
 
 
 def choose(cfg: Config, kind: str, given: Sequence[str]) -> list[str]:
-    """Models, cultures or stages named on a command line, by default all of the run; ConfigError where the run has no such name."""
+    """Models, cultures or stages named on a command line, by default all of the run; ConfigError where the run has no such name.
+
+    The survey's ceiling control, which 05 trains, is no stage by default.
+    """
     there = {"model": cfg.models, "culture": cfg.cultures, "stage": list_trained(cfg)}[kind]
-    if unknown := sorted(set(given) - set(there)):
+    if unknown := sorted(set(given) - {*there, *(TAUGHT_HALVES if kind == "stage" else ())}):
         raise ConfigError(f"--{kind} {', '.join(unknown)}: profile '{cfg.profile.name}' has {', '.join(there)}")
     return list(given or there)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A costly step of one answerer: its folder, all that its result depends on, and who answers (culture, stage; None: the bare model)."""
+    """A costly step of one answerer: its folder, all that its result depends on, who answers (culture, stage; None: the bare model), its seed."""
 
     folder: Path
     settings: dict
     state: tuple[str, str] | None
+    seed: int
 
 
 def describe_step(
@@ -120,19 +124,21 @@ def describe_step(
         "version": version, "base": hash_base(cfg.models[model], seed=cfg.profile.seed),
         "adapter": hash_file(weights) if weights and weights.is_file() else None,
     }  # fmt: skip
-    return Step(cfg.runs / "steps" / folder, common | settings, state)
+    seed = cfg.profile.seed if adapter_seed is None else adapter_seed
+    return Step(cfg.runs / "steps" / folder, common | settings, state, seed)
 
 
 def complete_steps(
     cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, seed: int | None = None, desc: str, unit: str,
-    remedy: str,
+    remedy: str, wanted: Callable[[Step], bool] | None = None,
 ) -> None:  # fmt: skip
     """Make the steps of one model that are not stored yet; the model is loaded once, with the adapters that they ask, and only if there are any.
 
     `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
-    and `unit` are the bar's, `remedy` helps where memory or disk run out.
+    and `unit` are the bar's, `remedy` helps where memory or disk run out. `wanted` picks steps, by default all.
     """
-    unfinished = [key for key, step in steps.items() if not find_step(step.folder, step.settings)]
+    chosen = [key for key, step in steps.items() if wanted is None or wanted(step)]
+    unfinished = [key for key in chosen if not find_step(steps[key].folder, steps[key].settings)]
     if not unfinished:
         return
     states = (steps[key].state for key in unfinished)

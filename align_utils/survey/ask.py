@@ -54,7 +54,7 @@ def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     return items, people
 
 
-def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
+def ask_survey(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None) -> list[Path]:
     """Ask the base model and every adapter of the run, of every seed, all items, by every read-out of the profile.
 
     Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the
@@ -64,7 +64,8 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     (stage `survey_taught`).
 
     `name` is a model of the profile, `items` are from `choose_items`. Returns `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the
-    read-out `generated` also `<model>_generated.parquet` (`write_answers`).
+    read-out `generated` also `<model>_generated.parquet` (`write_answers`). `wanted` picks steps: those alone are made, whether or not the
+    taught adapters are there, and nothing is returned.
     """
     ordered = items[items["kind"] == "ordered"]
     asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, ordered))
@@ -73,8 +74,10 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
     untuned = ("none", "zero_shot")
     controls = {untuned: list_questions(cfg, ordered, personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
-        taught = set(read_frame(find_adapter(cfg, name, culture, half) / TAUGHT, made_by="05_wvs_survey")["question"])
-        controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
+        path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
+        if wanted is None or path.is_file():
+            taught = set(read_frame(path, made_by="05_wvs_survey")["question"])
+            controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
 
     def find(state: tuple, key: str) -> list[Question]:
         questions = controls[state] if key.startswith(CONTROL) else asked[key]
@@ -90,11 +93,11 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
         own = seed == cfg.profile.seed
         states = [untuned] * own + [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
         scored_alike = [f"{CONTROL}{readout}" for readout in cfg.profile.survey.readouts if readout != "generated"]
-        wanted = [*product(states, asked), *product(controls if own else (), scored_alike)]
-        steps = {(state, key): _describe(cfg, name, state, key, find(state, key), seed) for state, key in wanted}
+        pairs = [*product(states, asked), *product(controls if own else (), scored_alike)]
+        steps = {(state, key): _describe(cfg, name, state, key, find(state, key), seed) for state, key in pairs}
         remedy = "lower survey.batch_tokens in the profile"
-        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy)
-        for ((adapter, stage), key), step in steps.items():
+        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy, wanted=wanted)
+        for ((adapter, stage), key), step in () if wanted else steps.items():
             frame = pd.read_parquet(step.folder / "answers.parquet")
             if frame.empty:  # no question has texts to read
                 continue
@@ -104,6 +107,8 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame) -> list[Path]:
             if key.startswith(CONTROL) and adapter == "none":
                 frame = frame.assign(adapter=frame["persona"], stage=PERSONA, persona="none")
             (written if key == "generated" else scored).append(frame)
+    if wanted:
+        return []
     frame = add_priors(pd.concat(scored, ignore_index=True), items)
     paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
     if written:
@@ -125,7 +130,7 @@ def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, aske
     # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
     folder = "_".join([name, *state, readout, *([] if seed == cfg.profile.seed else [f"seed-{seed}"])])
     return describe_step(
-        cfg, name, f"survey/{folder}", state, version=SURVEY_VERSION, adapter_seed=seed, state=list(state), readout=readout,
+        cfg, name, f"survey/{folder}", None if state[0] == "none" else state, version=SURVEY_VERSION, adapter_seed=seed, state=list(state), readout=readout,
         questions=hash_settings({"asked": used}), **more,
     )  # fmt: skip
 

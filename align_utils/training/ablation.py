@@ -32,6 +32,7 @@ from align_utils.store.steps import (
     note_read,
     progress,
     save_frame,
+    write_atomic,
 )  # fmt: skip
 from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.training.job import PPO_VERSION, SFT_VERSION, Job
@@ -81,7 +82,7 @@ def run_ablation(
     if unknown := sorted(set(variants) - set(plan.variants)):
         raise ConfigError(f"--variant {', '.join(unknown)}: ablation '{name}' has {', '.join(plan.variants)}")
     every = list_cases(cfg, plan)
-    judged = [case for case in every if find_step(case.judged, _describe(cfg, case, people))]
+    judged = list_judged(cfg, every, people)
     asked = set(product(variants or plan.variants, models, cultures))
     missing = [case for case in every if case not in judged and (case.variant, case.model, case.culture) in asked]
     minutes = sum(estimate_minutes(cfg, case, len(people[case.culture].cues["train"])) for case in missing)
@@ -116,6 +117,11 @@ def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
     return cases
 
 
+def list_judged(cfg: Config, cases: Sequence[Case], people: dict[str, CultureNorms]) -> list[Case]:
+    """Those of `cases` that are trained and judged with the present settings."""
+    return [case for case in cases if find_step(case.judged, _describe(cfg, case, people))]
+
+
 def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
     """Minutes a variant's training may take: the profile's budget of notebook 02 scaled by passes over `cues`, or of 03 by the lists drawn."""
     own, base = case.cfg.profile, cfg.profile
@@ -134,8 +140,8 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> P
     """
     save_resolved(case.cfg)
     splits = case.cfg.runs / "norms" / "splits.csv"
-    splits.parent.mkdir(exist_ok=True)
-    shutil.copyfile(cfg.runs / "norms" / "splits.csv", splits)  # the controls read them there
+    with write_atomic(splits) as temporary:  # the controls read them there, those of another culture at the same time
+        shutil.copyfile(cfg.runs / "norms" / "splits.csv", temporary)
     cell = (case.model, case.culture)
     if case.stage in TARGETS:
         own, base = (Job(one, *cell, "sft", people[case.culture], cfg.profile.seed).describe() for one in (case.cfg, cfg))

@@ -23,7 +23,7 @@ from align_utils.survey.ask import choose_answered
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
 from align_utils.training.sft import count_passes, fine_tune
-from align_utils.training.taught import list_lessons, teach
+from align_utils.training.taught import Lesson, list_lessons, teach
 
 
 def train_stage(
@@ -31,14 +31,14 @@ def train_stage(
 ) -> Path:
     """Train one adapter, unless it is stored already; under a launcher every process calls it. Returns its folder, with `log.csv`.
 
-    `stage` is `sft`; `ppo`, `grpo` or `rloo` (need `sft`); or a control of the profile. `people` are from `norms.load_run`:
-    test cues are not read. The log is of `sft.fine_tune` or `preference.prefer`.
+    `stage` is `sft`; `ppo`, `grpo` or `rloo` (need `sft`); a control of the profile; or half of the survey's ceiling control
+    (TAUGHT_HALVES). `people` are from `norms.load_run`: test cues are not read. The log is of `sft.fine_tune` or `preference.prefer`.
 
     MissingInput: the SFT adapter that the stage goes on from is not there. TrainingError: an example is longer than
     `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to the processes; a loss,
     reward or weight that ceases to be finite; or memory or disk run out.
     """
-    own = _find_taught(cfg, culture, stage, people)
+    own = find_taught(cfg, culture, stage, people)
     return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
 
 
@@ -93,9 +93,13 @@ def _train(job: Job, key: dict) -> None:
             save_frame(log, work / "log.csv")
 
 
-def _find_taught(cfg: Config, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms:
+def find_taught(cfg: Config, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms | Lesson:
+    """What a stage is taught: the culture's norms, a control's wrong ones (`norms.build_control`), or its lesson of the survey."""
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
+    if stage in TAUGHT_HALVES:
+        items, answered = choose_answered(cfg)
+        return list_lessons(cfg, items, answered.shares)[culture, stage]
     return build_control(cfg, people, culture, stage)
 
 
@@ -130,7 +134,7 @@ def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFra
     """
     rows, sft = [], cfg.profile.sft
     for culture, stage in product(people, list_taught(cfg)):
-        own = _find_taught(cfg, culture, stage, people)
+        own = find_taught(cfg, culture, stage, people)
         cues = own.cues["train"]
         lengths = own.norms[own.norms["cue"].isin(set(cues))].groupby("cue").size()
         rows.append([culture, stage, len(cues), count_passes(sft, len(cues)), lengths.clip(upper=sft.list_length).median()])
@@ -141,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m align_utils.training --profile P [--model M] [--culture C] [--stage S] [--seed N]`; default: all of the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", required=True, help="a file of notebooks/settings/profiles; notebook 01 has run with it")
-    for kind, of in (("model", ""), ("culture", ""), ("stage", "sft, ppo, rloo, grpo or a control; ")):
+    stages = "sft, ppo, rloo, grpo or a control, or, if named, survey_taught_a or _b; "
+    for kind, of in (("model", ""), ("culture", ""), ("stage", stages)):
         parser.add_argument(f"--{kind}", action="append", default=[], help=f"{of}default: all of the profile")
     parser.add_argument("--seed", type=int, action="append", help="default: the profile's seeds")
     options = parser.parse_args(arguments)

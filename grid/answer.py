@@ -1,0 +1,58 @@
+"""One answerer of a run asked for its lists (04) or the survey (05): `python grid/answer.py lists --profile P --model M --culture C --stage S`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from align_utils.config.profiles import Config, load
+from align_utils.config.settings import ConfigError
+from align_utils.lexical.drawn import draw_test_lists
+from align_utils.lexical.lists import associate
+from align_utils.models.adapters import Step, choose
+from align_utils.norms.split import CultureNorms, load_run
+from align_utils.store.steps import MissingInput, StepError
+from align_utils.survey.ask import ask_survey, choose_answered
+
+KINDS = ("lists", "survey")
+
+
+def answer(cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items, wanted: Callable[[Step], bool]) -> None:
+    """Make the steps of one kind that `wanted` picks: lists and drawn lists for the test cues, or the survey's items by every read-out."""
+    if kind == "survey":
+        ask_survey(cfg, model, items, wanted=wanted)
+        return
+    associate(cfg, model, people, wanted=wanted)
+    for extra in (False, True):
+        draw_test_lists(cfg, model, people, extra=extra, wanted=wanted)
+
+
+def main() -> None:
+    """Command line: who answers is the untuned model unless a culture and a stage name an adapter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    for name in ("profile", "model"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--culture")
+    parser.add_argument("--stage")
+    parser.add_argument("--seed", type=int, help="default: the profile's")
+    options = parser.parse_args()
+    try:
+        cfg = load(options.profile)
+        if bool(options.culture) != bool(options.stage):
+            raise ConfigError("give --culture and --stage, which name an adapter, or neither for the untuned model")
+        (model,) = choose(cfg, "model", [options.model])
+        state = (options.culture, options.stage) if options.stage else None
+        for kind, given in (("culture", options.culture), ("stage", options.stage)):
+            choose(cfg, kind, [given] if given else [])
+        who = state, cfg.profile.seed if options.seed is None else options.seed
+        people = load_run(cfg)
+        items = choose_answered(cfg)[0] if options.kind == "survey" else None
+        answer(cfg, options.kind, model, people, items, lambda step: (step.state, step.seed) == who)
+    except (ConfigError, MissingInput, StepError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

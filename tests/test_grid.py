@@ -1,0 +1,165 @@
+"""`make grid`: jobs against a hand-worked grid, known by their keys; a real Snakemake run with a job that fails, is mended and resumed."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+from conftest import ROOT, copy_project, prepare
+
+from align_utils import config
+from align_utils.config import ConfigError
+from align_utils.lexical import drawn, lists
+from align_utils.models.adapters import find_adapter
+from align_utils.store.steps import make_step
+from align_utils.training.job import Job
+
+sys.path.insert(0, str(ROOT / "grid"))
+import run as grid_run
+
+FIRST, SECOND = "seed-20261124", "seed-7"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of the project with two seeds and no controls, where notebook 01 has run; its configuration and a writer of grid files."""
+    root = copy_project(tmp_path)
+    monkeypatch.setenv("ALIGN_ROOT", str(root))
+    monkeypatch.delenv("ALIGN_OUTPUT", raising=False)
+    settings = root / "notebooks" / "settings"
+    (settings / "profiles" / "two.yaml").write_text("extends: smoke\nseeds: [7]\ncontrols: []\n")
+
+    def write(text, name="own"):
+        path = settings / "grids" / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    cfg = config.load("two", root=root)
+    prepare(cfg)
+    return cfg, write
+
+
+def test_a_grid_is_the_product_that_one_writes_down_by_hand(project):
+    cfg, write = project
+    path = write("profile: two\ncultures: [us]\nstages: [ppo, survey_taught_a]\nablations: [ppo]\n")
+    jobs = grid_run.expand(*grid_run.read_grid(path))
+    variants = ["sft", "default", "free", "hits", "cool", "fast", "steep", "smaller", "alone"]
+    trained = {  # with sft, from which ppo starts
+        f"us/sft/{FIRST}": [], f"us/sft/{SECOND}": [], f"us/survey_taught_a/{FIRST}": [],
+        f"us/ppo/{FIRST}": [f"us/sft/{FIRST}"], f"us/ppo/{SECOND}": [f"us/sft/{SECOND}"],
+    }  # fmt: skip
+    expected = {f"train/tiny/{place}": [f"train/tiny/{need}" for need in needs] for place, needs in trained.items()}
+    for kind in ("lists", "survey"):
+        expected[f"{kind}/tiny/untuned/{FIRST}"] = []
+        asked = [place for place in trained if kind == "survey" or "taught" not in place]
+        expected |= {f"{kind}/tiny/{place}": [f"train/tiny/{place}"] for place in asked}
+    expected |= {f"ablation/ppo/tiny/us/{variant}": [f"train/tiny/us/sft/{FIRST}"] for variant in variants}
+    expected["table/ppo"] = [f"ablation/ppo/tiny/us/{variant}" for variant in variants]
+    assert {name: job.needs for name, job in jobs.items()} == expected
+    assert not any(job.stored for job in jobs.values())
+    command = "-m align_utils.training --model tiny --culture us --stage ppo --seed 7 --profile two"
+    assert jobs[f"train/tiny/us/ppo/{SECOND}"].command[1:] == command.split()
+    assert jobs["table/ppo"].command[-6:] == ["--model", "tiny", "--culture", "us", "--profile", "two"]
+    whole = grid_run.expand(*grid_run.read_grid(write("profile: two\n")))
+    stages = ("sft", "ppo", "rloo", "grpo")
+    assert sum(name.startswith("train/") for name in whole) == 2 * (2 * len(stages) + 2), "cultures x (seeds x stages + halves)"
+
+
+def test_several_gpus_of_a_training_are_shared_by_accelerate_and_a_kind_asks_for_what_its_grid_says(project):
+    cfg, write = project
+    asked = "resources: {train: {gpus: 4, cpus: 8, memory_gb: 64, minutes: 90}}\n"
+    grid, cfg = grid_run.read_grid(write(f"profile: two\ncultures: [us]\nstages: [sft]\nseeds: [7]\n{asked}"))
+    folder = cfg.runs
+    plan = grid_run.write_plan(grid_run.expand(grid, cfg), grid, cfg, folder)
+    assert list(plan) == [
+        f"train/tiny/us/sft/{SECOND}", f"lists/tiny/untuned/{FIRST}", f"lists/tiny/us/sft/{SECOND}", f"survey/tiny/untuned/{FIRST}",
+        f"survey/tiny/us/sft/{SECOND}",
+    ]  # fmt: skip
+    train, survey = plan[f"train/tiny/us/sft/{SECOND}"], plan[f"survey/tiny/us/sft/{SECOND}"]
+    assert "-m accelerate.commands.launch --config_file" in train["command"]
+    assert "--num_processes 4 -m align_utils.training" in train["command"]
+    assert [train[key] for key in ("gpus", "cpus", "memory_mb", "minutes")] == [4, 8, 64000, 90]
+    assert survey["gpus"] == 0 and survey["needs"] == [f"train/tiny/us/sft/{SECOND}"]
+
+
+def test_what_is_stored_is_known_by_its_keys_and_falls_with_what_it_was_made_from(project):
+    cfg, write = project
+    grid, cfg = grid_run.read_grid(write(f"profile: two\ncultures: [us]\nstages: [sft]\nseeds: [{cfg.profile.seed}]\n"))
+    people = grid_run.load_run(cfg)
+    trained, listed = f"train/tiny/us/sft/{FIRST}", f"lists/tiny/us/sft/{FIRST}"
+
+    def stored(cfg):
+        return {name for name, job in grid_run.expand(grid, cfg).items() if job.stored}
+
+    job = Job(cfg, "tiny", "us", "sft", people["us"], cfg.profile.seed)
+    with make_step(job.folder, job.describe()) as work:
+        (work / "adapter_model.safetensors").write_bytes(b"weights")
+    assert stored(cfg) == {trained}
+    steps = []
+    assert lists.associate(cfg, "tiny", people, wanted=steps.append) == []
+    mine = [step for step in steps if step.state == ("us", "sft") and step.seed == cfg.profile.seed]
+    for step in mine:
+        with make_step(step.folder, step.settings):
+            pass
+    assert len(mine) == 1 and stored(cfg) == {trained}, "the drawn lists are part of the same job"
+    drawn.draw_test_lists(cfg, "tiny", people, wanted=steps.append)
+    (own,) = [step for step in steps if step.folder.parts[-2:] == ("drawn", "tiny_us_sft")]
+    with make_step(own.folder, own.settings):
+        pass
+    assert stored(cfg) == {trained, listed}
+    # The adapter is to be trained anew: its lists have the key of the old one, and would be taken for finished.
+    faster = config.overlay_config(cfg, {"sft": {"learning_rate": 1e-3}}, source="test", runs=cfg.runs)
+    assert stored(faster) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "profile: two\nseeds: [8]\n",
+            "'seeds': 8: profile 'two' has 20261124, 7; add it there, or 04 to 06 would not read it",
+        ),
+        ("profile: two\nstages: [dpo]\n", "'stages': dpo: profile 'two' has sft, ppo, rloo, grpo, survey_taught_a,"),
+        ("profile: two\nablations: [dpo]\n", "field 'ablations': dpo: notebooks/settings/ablations has ppo, sft"),
+        ("profile: two\nseed: 7\n", "field 'seed': Extra inputs are not permitted"),
+        ("profile: two\nresources: {train: {gpu: 1}}\n", "field 'resources.train.gpu': Extra inputs are not permitted"),
+        ("profile: none\n", "none.yaml: no such file; found in that folder: base,"),
+    ],
+)
+def test_a_grid_that_is_not_sound_is_told_what_there_is(project, text, expected):
+    _, write = project
+    with pytest.raises(ConfigError) as error:
+        grid_run.read_grid(write(text))
+    assert expected in str(error.value)
+
+
+@pytest.mark.skipif(find_spec("snakemake") is None, reason="the extra `grid` is not installed (`make grid` installs it)")
+def test_a_job_that_fails_stops_no_other_and_is_taken_up_again_alone(project):
+    cfg, write = project
+    path = write(f"profile: two\ncultures: [us]\nstages: [sft]\nseeds: [{cfg.profile.seed}]\n")
+
+    def start(*options):
+        command = [sys.executable, str(ROOT / "grid" / "run.py"), str(path), *options]
+        own = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=own, cwd=cfg.root, capture_output=True, text=True, check=False)
+
+    planned = start("--profile", str(ROOT / "grid" / "slurm"), "--dry-run")
+    assert planned.returncode == 0 and "This was a dry-run" in planned.stdout + planned.stderr
+    place = find_adapter(cfg, "tiny", "us", "sft").parent
+    place.parent.mkdir(parents=True)
+    place.write_text("a file where a folder belongs")
+    first = start()
+    said = "2 of 5 jobs are done, 1 failed or were broken off, 2 did not begin"
+    assert first.returncode == 1 and said in first.stdout, first.stderr
+    assert f"  train/tiny/us/sft/{FIRST}: NotADirectoryError" in first.stdout
+    steps = {file: file.stat().st_mtime_ns for file in cfg.runs.glob("steps/**/step.json")}
+    assert {file.parent.name for file in steps} >= {"tiny_us_few_shot", "tiny_none_zero_shot_label"}
+    place.unlink()
+    second = start()
+    assert second.returncode == 0 and "5 jobs, 2 stored, 3 to do" in second.stdout, second.stderr
+    assert "3 of 3 jobs are done" in second.stdout
+    assert find_adapter(cfg, "tiny", "us", "sft").joinpath("step.json").is_file()
+    assert all(file.stat().st_mtime_ns == when for file, when in steps.items())
+    third = start()
+    assert third.returncode == 0 and "5 jobs, 5 stored, 0 to do" in third.stdout and "Building DAG" not in third.stderr
