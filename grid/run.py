@@ -45,7 +45,7 @@ DRY = {"-n", "--dry-run", "--dryrun"}
 class Resources(Strict):
     """What a job of one kind asks for; with several GPUs accelerate shares a training among them."""
 
-    gpus: int = 0
+    gpus: int = Field(default=0, ge=0)
     cpus: Count = 1
     memory_gb: Count = 8
     minutes: Count = 60
@@ -226,6 +226,9 @@ def main(arguments: list[str]) -> int:
     except (ConfigError, MissingInput, StepError, ControlError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished steps are stored; the same command does what is left.", file=sys.stderr)
+        return 130
 
 
 def _run(path: Path, grid: Grid, cfg: Config, folder: Path, options: list[str]) -> int:

@@ -1,7 +1,5 @@
 """`make grid`: jobs against a hand-worked grid, known by their keys; a real Snakemake run with a job that fails, is mended and resumed."""
 
-import os
-import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -135,31 +133,27 @@ def test_a_grid_that_is_not_sound_is_told_what_there_is(project, text, expected)
 
 
 @pytest.mark.skipif(find_spec("snakemake") is None, reason="the extra `grid` is not installed (`make grid` installs it)")
-def test_a_job_that_fails_stops_no_other_and_is_taken_up_again_alone(project):
+def test_a_job_that_fails_stops_no_other_and_is_taken_up_again_alone(project, capfd):
     cfg, write = project
     path = write(f"profile: two\ncultures: [us]\nstages: [sft]\nseeds: [{cfg.profile.seed}]\n")
 
     def start(*options):
-        command = [sys.executable, str(ROOT / "grid" / "run.py"), str(path), *options]
-        own = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=own, cwd=cfg.root, capture_output=True, text=True, check=False)
+        code, said = grid_run.main([str(path), *options]), capfd.readouterr()
+        return code, said.out + said.err
 
-    planned = start("--profile", str(ROOT / "grid" / "slurm"), "--dry-run")
-    assert planned.returncode == 0 and "This was a dry-run" in planned.stdout + planned.stderr
+    code, said = start("--profile", str(ROOT / "grid" / "slurm"), "--dry-run")
+    assert code == 0 and "5 jobs, 0 stored, 5 to do" in said and "This was a dry-run" in said, said
     place = find_adapter(cfg, "tiny", "us", "sft").parent
     place.parent.mkdir(parents=True)
     place.write_text("a file where a folder belongs")
-    first = start()
-    said = "2 of 5 jobs are done, 1 failed or were broken off, 2 did not begin"
-    assert first.returncode == 1 and said in first.stdout, first.stderr
-    assert f"  train/tiny/us/sft/{FIRST}: NotADirectoryError" in first.stdout
+    code, said = start()
+    assert code == 1 and "2 of 5 jobs are done, 1 failed or were broken off, 2 did not begin" in said, said
+    assert f"  train/tiny/us/sft/{FIRST}: NotADirectoryError" in said
     steps = {file: file.stat().st_mtime_ns for file in cfg.runs.glob("steps/**/step.json")}
     assert {file.parent.name for file in steps} >= {"tiny_us_few_shot", "tiny_none_zero_shot_label"}
     place.unlink()
-    second = start()
-    assert second.returncode == 0 and "5 jobs, 2 stored, 3 to do" in second.stdout, second.stderr
-    assert "3 of 3 jobs are done" in second.stdout
-    assert find_adapter(cfg, "tiny", "us", "sft").joinpath("step.json").is_file()
+    code, said = start()
+    assert code == 0 and "5 jobs, 2 stored, 3 to do" in said and "3 of 3 jobs are done" in said, said
     assert all(file.stat().st_mtime_ns == when for file, when in steps.items())
-    third = start()
-    assert third.returncode == 0 and "5 jobs, 5 stored, 0 to do" in third.stdout and "Building DAG" not in third.stderr
+    code, said = start()
+    assert code == 0 and "5 jobs, 5 stored, 0 to do" in said and "Building DAG" not in said, said
