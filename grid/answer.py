@@ -1,7 +1,5 @@
 """One answerer of a run asked for its lists (04) or the survey (05): `python grid/answer.py lists --profile P --model M --culture C --stage S`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 What is stored is known by the keys of the run's steps and is no job. The jobs compute what notebooks 02 to 05 would, in the same folders.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
