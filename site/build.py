@@ -1,0 +1,597 @@
+"""The site: pages from what a run's notebooks showed, then Sphinx. Nothing is computed anew and nothing fetched.
+
+`python site/build.py --profile cpu` (`make site`) writes `runs/<profile>/site`, to be opened as it is or served by anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import logging
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from align_utils import config, lexical, norms, store
+from align_utils.config.stages import UNTUNED, list_stages
+from align_utils.run import list_notebooks
+
+HERE = Path(__file__).resolve().parent
+# Words of people that the explorer shows; what a model says is looked up among all of theirs.
+SHOWN = 12
+SAMPLE = (
+    "The words, ratings and survey answers behind this page are the bundled sample, which we wrote ourselves. They show that the "
+    "machinery works, not how people associate."
+)
+REAL = "Made from the reader's own official files, which may not be passed on: keep this page to yourself."
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(")
+TERM = re.compile(r"^\*\*(?P<terms>[^*]+)\*\* · (?P<text>.*?)(?=^\*\*[^*]+\*\* · |\Z)", re.MULTILINE | re.DOTALL)
+
+
+class SiteError(RuntimeError):
+    """There is nothing to build from, or Sphinx could not build it."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- what a run has
+
+
+def read_figure(path: Path, mark: str) -> dict[str, str]:
+    """Title and description of a figure from its own words: matplotlib notes every text that it draws in the SVG.
+
+    Parameters
+    ----------
+    path : Path
+        An SVG file of matplotlib's.
+    mark : str
+        The watermark, which is no part of the description.
+
+    Returns
+    -------
+    dict of str
+        `title` (of the figure, else of its first panel), `caption` (what is across and upward, and the panels) and `alt`: all of it, with
+        the legend and what stands in the panels.
+    """
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+    found: dict[str, list[str]] = {kind: [] for kind in ("title", "across", "upward", "panels", "inside", "rows", "legend")}
+
+    def place(node: ET.Element, inside: list[str]) -> None:
+        own = [*inside, node.get("id", "")]
+        words = " ".join(part.text.strip() for part in node if part.tag is ET.Comment)
+        if words and words != mark:
+            where = "/".join(own)
+            if "tick" in where:
+                kind = "rows" if not re.fullmatch(r"[−\d.,% -]+", words) else ""
+            elif "legend" in where:
+                kind = "legend"
+            elif axis := re.search(r"matplotlib\.axis_(\d+)", where):
+                kind = "across" if int(axis[1]) % 2 else "upward"
+            else:
+                kind = "inside" if "axes" in where else "title"
+            if kind and words not in found[kind]:
+                found[kind].append(words)
+        for part in node:
+            if part.tag is not ET.Comment:
+                place(part, own)
+        # Of the texts in a panel matplotlib draws its title last.
+        if re.search(r"axes_\d+$", node.get("id", "")) and found["inside"]:
+            found["panels"] += [found["inside"].pop()]
+
+    place(ET.parse(path, parser).getroot(), [])
+    title = ". ".join(found["title"]) or next(iter(found["panels"]), path.stem)
+    panels = [name for name in found["panels"] if name != title]
+    parts = {
+        "Across": found["across"], "Upward": found["upward"], "Panels": panels, "Rows": found["rows"], "Legend": found["legend"],
+        "In the panels": found["inside"],
+    }  # fmt: skip
+    told = {kind: f"{kind}: {'; '.join(words)}." for kind, words in parts.items() if words}
+    caption = " ".join(told[kind] for kind in ("Across", "Upward", "Panels") if kind in told)
+    return {"title": title if title[-1] in ".?!" else f"{title}.", "caption": caption, "alt": " ".join([title, *told.values()])}
+
+
+class Run:
+    """A finished run as the site reads it: its notebooks, figures and manifest."""
+
+    def __init__(self, cfg: config.Config):
+        self.cfg, self.notebooks = cfg, cfg.runs / "notebooks"
+        self.manifest = {
+            Path(entry["path"]).name: entry for entry in store.load_manifest(cfg) if entry["path"].startswith("figures")
+        }
+        if not any(self.notebooks.glob("[0-9A][0-9]_*.ipynb")):
+            others = sorted(path.parent.name for path in cfg.runs.parent.glob("*/notebooks") if any(path.glob("*.ipynb")))
+            raise SiteError(
+                f"{self.notebooks}: no executed notebook, so there is nothing to show. `make reproduce PROFILE={cfg.profile.name}` makes "
+                f"them; finished or begun here: {', '.join(others) or 'no profile'}"
+            )
+        self.sentences = store.load_sentences(cfg)
+
+    def list_figures(self, notebook: str) -> list[str]:
+        """Names of the figures of a notebook, in their order."""
+        names = [name[:-4] for name, entry in self.manifest.items() if entry["notebook"] == notebook and name.endswith(".svg")]
+        return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+    def list_tables(self, notebook: str) -> list[str]:
+        """Names of the tables of a notebook."""
+        return sorted(
+            name[:-4] for name, entry in self.manifest.items() if entry["notebook"] == notebook and name.endswith(".csv")
+        )
+
+    def describe(self, notebook: str = "") -> dict[str, str]:
+        """Profile, models, data, seed, date and commit of a notebook's run, or of the newest notebook's."""
+        entries = [entry for entry in self.manifest.values() if notebook in ("", entry["notebook"])]
+        paths = [self.notebooks / f"{notebook}.ipynb"] if notebook else sorted(self.notebooks.glob("*.ipynb"))
+        ends = [json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("end_time") for path in paths]
+        commits = dict.fromkeys(entry["commit"][:7] for entry in entries)
+        return {
+            "profile": self.cfg.profile.name, "models": ", ".join(self.cfg.models), "seed": str(self.cfg.profile.seed),
+            "data": "bundled sample" if self.cfg.is_sample else "the reader's own files",
+            "date": max(filter(None, ends), default="")[:10] or "unknown", "commit": " and ".join(commits) or "unknown",
+        }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------- pages
+
+
+def write_banner(cfg: config.Config) -> str:
+    """What stands under the title of every page that is made from the run: that the data is made up, or that it is not ours."""
+    title, text = ("Made-up data", SAMPLE) if cfg.is_sample else ("Not for publication", REAL)
+    note = f" This is a {cfg.profile.note}." if cfg.profile.note else ""
+    return f":::{{admonition}} {title}\n:class: warning made-up\n{text}{note}\n:::\n"
+
+
+def write_figure(run: Run, name: str, folder: str) -> str:
+    """A figure with description and caption, and a link to where its files and its origin are; `folder` leads to the site's root."""
+    own = read_figure(run.cfg.figures / f"{name}.svg", run.cfg.mark)
+    caption = run.manifest[f"{name}.svg"]["caption"] or own["caption"]
+    return (
+        f"```{{figure}} {folder}figures/{name}.svg\n:alt: {own['alt']}\n:name: {name}\n\n"
+        f"**{own['title']}** {caption} [Files and origin]({folder}gallery.md#origin-{name.replace('_', '-')})\n```\n"
+    )
+
+
+def only_hands_over(source: str) -> bool:
+    """Whether a cell ends by handing something to the page or the reader's screen, as opposed to computing in view.
+
+    Examples
+    --------
+    >>> only_hands_over('rows = survey.list_rows(cfg)\\npage.show_table(rows, "tab06_rows")')
+    True
+    >>> only_hands_over('sum(word in said for word in first_five) / 5')
+    False
+    """
+    last = ast.parse(source).body[-1]
+    text = ast.unparse(last)
+    return (
+        isinstance(last, ast.Import | ast.ImportFrom | ast.Assign)
+        or bool(re.match(r"(display\()?page\.", text))
+        or "page," in text
+    )
+
+
+def join_setup(cells: list) -> list:
+    """The cells in which code only prepares (setup, parameters, imports) as one."""
+    tags = [set(cell.metadata.get("tags", [])) for cell in cells]
+    injected = any("injected-parameters" in own for own in tags)
+    dropped = {"parameters"} if injected else set()
+    first = [place for place, own in enumerate(tags) if own & {"setup", "parameters", "injected-parameters"}]
+    opened = next((place for place, cell in enumerate(cells) if "open_page(" in cell.source and cell.cell_type == "code"), None)
+    if not first or opened is None:
+        return cells
+    joined = "\n\n".join(cells[place].source for place in [*first, opened] if not tags[place] & dropped)
+    cells[opened].source = joined
+    return [cell for place, cell in enumerate(cells) if place not in first]
+
+
+def stage_notebook(run: Run, source: Path, target: Path) -> None:
+    """A notebook as a page: the run's where it has been executed, with figures described and code folded where it only prepares."""
+    name, appendix = source.stem, source.parent.name == "appendix"
+    folder = "../../" if appendix else "../"
+    executed = run.notebooks / f"{name}.ipynb"
+    notebook = nbformat.read(executed if executed.is_file() else source, 4)
+    cells = join_setup(notebook.cells)
+    title, _, rest = BADGE.sub("[Open in Colab](", cells[0].source).partition("\n")
+    head = write_banner(run.cfg)
+    if not executed.is_file():
+        how = "make appendix" if appendix else "make reproduce"
+        head = (
+            f":::{{admonition}} Not run\n:class: warning\nThe run that this site was built from does not include this notebook, so there are no "
+            f"results here. `{how} PROFILE={run.cfg.profile.name}` makes them.\n:::\n"
+        )
+    cells[0].source = f"{title}\n\n{head}\n{rest}"
+    left, staged = run.list_figures(name) if executed.is_file() else [], []
+    for cell in cells:
+        staged.append(cell)
+        if cell.cell_type != "code":
+            continue
+        if only_hands_over(cell.source):
+            cell.metadata["tags"] = ["hide-input"]
+        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        # Names end differently where a cell draws several figures or models.
+        stems = [re.sub(r"\{.*?\}", "", stem) for stem in re.findall(r"\"(fig[0A]\d_[\w{}]+)\"", cell.source)]
+        names = [figure for figure in left if any(figure.startswith(stem) for stem in stems)][: len(images)]
+        if len(names) != len(images):
+            raise SiteError(
+                f"{executed}: a cell shows {len(images)} pictures and the manifest knows {len(names)} of its figures "
+                f"({', '.join(stems) or 'no name'}); run the notebook again: make {name[:2]} PROFILE={run.cfg.profile.name}"
+            )
+        cell.outputs = [output for output in cell.outputs if output not in images]
+        left = [figure for figure in left if figure not in names]
+        staged += [nbformat.v4.new_markdown_cell(write_figure(run, figure, folder)) for figure in names]
+    notebook.cells = staged
+    nbformat.write(notebook, target)
+
+
+def read_questions(root: Path) -> dict[str, tuple[str, str]]:
+    """Notebook to its title and the question that it asks."""
+    found = {}
+    for path in sorted((root / "notebooks").rglob("[0-9A][0-9]_*.ipynb")):
+        head = nbformat.read(path, 4).cells[0].source
+        question = re.search(r"\*\*Question\.\*\* (.*?)\n\n", head, re.DOTALL)[1].replace("\n", " ")
+        found[path.stem] = head.splitlines()[0].removeprefix("# "), question
+    return found
+
+
+def write_index(run: Run, questions: dict[str, tuple[str, str]]) -> str:
+    """The landing page: a table of words, a figure, and a sentence of each notebook after the first."""
+    cfg, words = run.cfg, run.cfg.figures / "tab04_words.md"
+    told = {}
+    for path in sorted((cfg.runs / "sentences").glob("0[2-6].json")):
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if entries:
+            told[path.stem] = entries[0]["text"]
+    links = {name[:2]: name for name in questions}
+    sentences = "\n".join(f"- {text} ([{number}](notebooks/{links[number]}.ipynb))" for number, text in told.items())
+    return "\n".join([
+        "# ALIGN companion\n",
+        "A language model is taught what people in two cultures say when they hear a word. Does it then associate as they do, and does it "
+        "answer questions about values more as they do? The paper *ALIGN* (Liu, Manandhar Shrestha and Huang; ACL 2026, arXiv 2508.13426) "
+        "says yes. These pages rebuild it, step by step, in six notebooks that you can read or run.\n",
+        write_banner(cfg),
+        "## What a model says, before and after\n",
+        "No model was taught this concept. **Bold**: at least one person said it too.\n",
+        words.read_text(encoding="utf-8") if words.is_file() else "*This run has no table of words yet: notebook 04 makes it.*\n",
+        "More words: the [cue explorer](explorer.md) has every concept.\n",
+        write_figure(run, "fig04_precision_at_5", "") if (cfg.figures / "fig04_precision_at_5.svg").is_file() else "",
+        "## What came out\n",
+        sentences or "*This run has said nothing yet.*",
+        "\n## Where to go\n",
+        "- [The six chapters](notebooks/index.md), from the norms to the survey, and [six appendices](notebooks/appendix/index.md) for reviewers.",
+        "- [The cue explorer](explorer.md): pick a word; see what people and models answer.",
+        "- [Figures and tables](gallery.md), each with where it comes from.",
+        "- [Results on real norms](RESULTS.md), [departures from the paper](docs/departures.md), [data](data/README.md) and "
+        "[glossary](docs/glossary.md).",
+        "- Run it yourself: `make reproduce`, on a laptop without a GPU. [Adding a culture](docs/adding-a-culture.md), "
+        "[adding a model](docs/adding-a-model.md), [clusters and servers](docs/clusters.md), [what has run on a GPU](docs/gpu.md), "
+        "[the package](api/index.md).\n",
+        write_tree(["notebooks/index", "notebooks/appendix/index", "explorer", "gallery", "docs/index", "api/index"]),
+    ])  # fmt: skip
+
+
+def write_tree(pages: list[str]) -> str:
+    """A hidden table of contents."""
+    return "\n".join(["```{toctree}", ":hidden:", *pages, "```", ""])
+
+
+def write_contents(title: str, lead: str, rows: list[tuple[str, str, str]]) -> str:
+    """A page that lists others: `page, title, what it is`, the page without its suffix."""
+    listed = [f"[{name}]({page}.{'ipynb' if '_' in page else 'md'})\n: {text}\n" for page, name, text in rows]
+    return "\n".join([f"# {title}\n", lead, "", *listed, "", write_tree([page for page, _, _ in rows])])
+
+
+def write_gallery(run: Run, questions: dict[str, tuple[str, str]]) -> str:
+    """Every figure and table of the run with its files and its origin, as the manifest has it."""
+    parts = ["# Figures and tables\n", write_banner(run.cfg)]
+    parts.append(
+        "All that the notebooks of this run show. Figures as PNG, SVG and PDF; tables as CSV (all of it), Markdown and LaTeX.\n"
+    )
+    for name, (title, _) in questions.items():
+        page = f"notebooks/{'appendix/' if name[0] == 'A' else ''}{name}.ipynb"
+        shown = [*run.list_figures(name), *run.list_tables(name)]
+        parts += [f"## {title}\n"] if shown else []
+        for item in shown:
+            figure = item.startswith("fig")
+            first = f"{item}.{'svg' if figure else 'csv'}"
+            entry, kinds = run.manifest[first], ("png", "svg", "pdf") if figure else ("csv", "md", "tex")
+            files = " · ".join(f"{{download}}`{kind.upper()} <figures/{item}.{kind}>`" for kind in kinds)
+            origin = (
+                f"[{name}]({page}) · profile {entry['profile']} · seed {entry['seed']} · commit {entry['commit'][:7]} · {files}"
+            )
+            if figure:
+                own = read_figure(run.cfg.figures / first, run.cfg.mark)
+                body = f"```{{figure}} figures/{first}\n:alt: {own['alt']}\n:class: thumbnail\n\n**{own['title']}** {entry['caption'] or own['caption']}\n```\n"
+            else:
+                text = (run.cfg.figures / f"{item}.md").read_text(encoding="utf-8")
+                body = f"{entry['caption']}\n\n<details><summary>Show the table</summary>\n\n{text}\n\n</details>\n"
+            parts.append(f"(origin-{item.replace('_', '-')})=\n### `{item}`\n\n{body}\n{origin}\n")
+    return "\n".join(parts)
+
+
+def write_glossary(text: str) -> str:
+    """`docs/glossary.md` as Sphinx's glossary, so that pages can link to a term."""
+    terms = [
+        "\n".join([*match["terms"].split(", "), *(f"  {line}" for line in match["text"].strip().splitlines()), ""])
+        for match in TERM.finditer(text)
+    ]
+    return "\n".join(["# Glossary\n", ":::{glossary}", *terms, ":::", ""])
+
+
+def write_api(place: str) -> str:
+    """The page of one place of the package, module by module."""
+    folder = Path(config.__file__).parents[1] / place
+    modules = [f"align_utils.{place}"] if not folder.is_dir() else [
+        f"align_utils.{place}.{path.stem}" for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")
+    ]  # fmt: skip
+    return "\n".join(
+        [f"# {place}\n", *(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n" for name in modules)]
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- the cue explorer
+
+
+def gather_explorer(cfg: config.Config) -> dict:
+    """What the cue explorer shows: every cue with people's words, every model's words, hits and ratings.
+
+    Returns
+    -------
+    dict
+        `cultures` (code to name and language), `stages` (of models, in order), `scales` (rating to its ends), `ratings` (culture to word to
+        its values in the order of `scales`), `concepts`: a list of `name, split, cues, people, models`, words as
+        `[word, people who said it, gloss]`.
+    """
+    people, splits = norms.load_run(cfg), norms.load_splits(cfg)
+    lists = [lexical.lists.read_lists(cfg, ending=ending) for ending in ("", "_valid")]
+    given = pd.concat(lists).query("seed == @cfg.profile.seed")
+    glosses, scales = norms.words.load_glosses(cfg), lexical.ratings.load_scales(cfg)[0]
+    names = [name for name in dict.fromkeys(rating for own in scales.values() for rating in own)]
+    said = {
+        culture: {
+            cue: dict(zip(part["response"], part["count"].astype(int), strict=True))
+            for cue, part in own.norms.sort_values("rank").groupby("cue", sort=False)
+        }
+        for culture, own in people.items()
+    }
+    asked = dict(tuple(given.groupby(["culture", "cue"])))
+    used: dict[str, set[str]] = {culture: set() for culture in people}
+
+    def spell(culture: str, words: list[str], counts: dict[str, int]) -> list[list]:
+        language = cfg.language_of(culture)
+        known = {language.normalise(word): count for word, count in counts.items()}
+        used[culture].update(words)
+        gloss = glosses.get(language.name, {})
+        return [[word, known.get(language.normalise(word), 0), gloss.get(language.normalise(word), "")] for word in words]
+
+    concepts, paired = [], {culture: set() for culture in people}
+    rows = [
+        {"name": next(iter(cues.values())) if "cue_en" not in row else row["cue_en"], "split": row["split"], "cues": cues}
+        for row in splits.to_dict("records")
+        for cues in [{culture: row[f"cue_{cfg.cultures[culture].language}"] for culture in people}]
+    ]  # fmt: skip
+    for row in rows:
+        for culture, cue in row["cues"].items():
+            paired[culture].add(cue)
+    rows += [
+        {"name": cue, "split": "train", "cues": {culture: cue}}
+        for culture in people
+        for cue in said[culture]
+        if cue not in paired[culture]
+    ]
+    for row in rows:
+        entry = {**row, "people": {}, "models": {}}
+        for culture, cue in row["cues"].items():
+            counts = said[culture].get(cue, {})
+            total = int(people[culture].norms.query("cue == @cue")["n"].max()) if counts else 0
+            entry["people"][culture] = {"n": total, "words": spell(culture, list(counts)[:SHOWN], counts)}
+            own = asked.get((culture, cue))
+            if own is not None:
+                entry["models"][culture] = {
+                    f"{model}|{stage}": spell(culture, list(words), counts)
+                    for model, stage, words in zip(own["model"], own["stage"], own["responses"], strict=True)
+                }
+        concepts.append(entry)
+    ratings = {culture: {} for culture in people}
+    for culture in people:
+        language = cfg.language_of(culture)
+        for place, name in enumerate(names):
+            scale = scales[culture].get(name)
+            if scale is None:
+                continue
+            matched = lexical.ratings.match_words([language.normalise(word) for word in used[culture]], scale, language)[
+                "value"
+            ].dropna()
+            for word in used[culture]:
+                if (value := matched.get(language.normalise(word))) is not None:
+                    ratings[culture].setdefault(word, [None] * len(names))[place] = round(float(value), 2)
+    stages = [stage for stage in list_stages(cfg) if stage in set(given["stage"])]
+    several = len(cfg.models) > 1
+    ends = {
+        name: next([r.low, r.high] for language in cfg.languages.values() for key, r in language.ratings.items() if key == name)
+        for name in names
+    }
+    return {
+        "cultures": {name: {"label": part.label, "lang": part.language} for name, part in cfg.cultures.items()},
+        "stages": [
+            [f"{model}|{stage}", f"{model}, {cfg.names[stage]}" if several else cfg.names[stage], "before" if stage in UNTUNED else "after"]
+            for model in cfg.models for stage in stages
+        ],
+        "scales": ends, "ratings": ratings, "first": list(cfg.profile.show.concepts)[:1], "concepts": sorted(concepts, key=lambda row: row["name"].casefold()),
+    }  # fmt: skip
+
+
+def write_explorer(run: Run) -> tuple[str, str]:
+    """The explorer's page and its data; a page that says what is missing where the run has no lists yet."""
+    head = f"# Cue explorer\n\n{write_banner(run.cfg)}\n"
+    try:
+        data = json.dumps(gather_explorer(run.cfg), ensure_ascii=False, separators=(",", ":"))
+    except store.MissingInput as missing:
+        return f"{head}The explorer needs the lists of notebook 04. {missing}\n", ""
+    form = (HERE / "explorer.html").read_text(encoding="utf-8").replace("{data}", data.replace("</", "<\\/"))
+    lead = (
+        "Pick a concept, or type a cue in either language. For each country you see what people said, what the model says before and after "
+        "tuning, and how concrete, pleasant and exciting those words are. Models answered held-out concepts alone.\n"
+    )
+    return f"{head}{lead}\n```{{raw}} html\n{form}\n```\n\nThe same as {{download}}`JSON <explorer.json>`.\n", data
+
+
+# ---------------------------------------------------------------------------------------------------------------- all of it
+
+
+DOCS = {
+    "departures": ("Departures from the paper", "What the paper states, what we do, and the setting that changes it."),
+    "glossary": ("Glossary", "The words of the trade, as they are used here."),
+    "adding-a-culture": ("Adding a culture", "Two files of settings and the norms; no code."),
+    "adding-a-model": ("Adding a model", "One file of settings, or a server behind a URL."),
+    "clusters": ("Clusters and servers", "Several GPUs, launchers, scratch disks."),
+    "gpu": ("GPUs", "What has run on one, and what has not."),
+}
+
+
+def stage(run: Run, target: Path) -> None:
+    """Write the sources of every page, in the layout of the repository, so that its links hold."""
+    cfg, root, questions = run.cfg, run.cfg.root, read_questions(run.cfg.root)
+    for folder in ("notebooks/appendix", "docs", "data/sample", "api"):
+        (target / folder).mkdir(parents=True)
+    shutil.copytree(cfg.figures, target / "figures", ignore=shutil.ignore_patterns("*.tmp"))
+
+    def write(name: str, text: str) -> None:
+        (target / name).write_text(text, encoding="utf-8")
+
+    for folder, appendix in (("notebooks", False), ("notebooks/appendix", True)):
+        names = list_notebooks(root, appendix=appendix)
+        for name in names:
+            stage_notebook(run, root / folder / f"{name}.ipynb", target / folder / f"{name}.ipynb")
+        title = "Appendices" if appendix else "Chapters"
+        lead = (
+            "What a reviewer asks for, chapter by chapter."
+            if appendix
+            else "Six notebooks, in this order; each asks one question."
+        )
+        write(f"{folder}/index.md", write_contents(title, lead, [(name, *questions[name]) for name in names]))
+    extra = sorted(path.stem for path in (root / "docs").glob("*.md") if path.stem not in DOCS)
+    for name in [*DOCS, *extra]:
+        text = (root / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        write(f"docs/{name}.md", write_glossary(text) if name == "glossary" else text)
+    pages = [
+        *((name, *told) for name, told in DOCS.items()),
+        *((name, name.replace("-", " ").capitalize(), "") for name in extra),
+    ]
+    pages += [
+        ("../data/README", "Data", "Sources, licences, and where to put your own copies."),
+        ("../data/sample/README", "The bundled sample", "What we made up, file by file."),
+        ("../RESULTS", "Results on real norms", "Aggregates of a small model on research copies of the official files."),
+    ]
+    write("docs/index.md", write_contents("Background", "What stands behind the notebooks.", pages))
+    for name in ("data/README.md", "data/sample/README.md", "RESULTS.md"):
+        shutil.copy(root / name, target / name)
+    folder = Path(config.__file__).parents[1]
+    places = sorted(
+        path.stem
+        for path in folder.iterdir()
+        if path.stem[0] != "_" and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    )
+    for place in places:
+        write(f"api/{place}.md", write_api(place))
+    told = {place: ast.get_docstring(ast.parse((folder / f"{place}.py" if (folder / f"{place}.py").is_file() else folder / place / "__init__.py").read_text(encoding="utf-8"))) for place in places}  # fmt: skip
+    lead = "`align_utils`, the thin package that the notebooks call, place by place, from its docstrings."
+    write(
+        "api/index.md", write_contents("The package", lead, [(place, place, told[place].splitlines()[0]) for place in places])
+    )
+    page, data = write_explorer(run)
+    write("explorer.md", page)
+    write("explorer.json", data)
+    write("gallery.md", write_gallery(run, questions))
+    write("index.md", write_index(run, questions))
+    runs = {f"notebooks/{'appendix/' if name[0] == 'A' else ''}{name}": run.describe(name) for name in questions if (run.notebooks / f"{name}.ipynb").is_file()}  # fmt: skip
+    write("site.json", json.dumps({"run": run.describe(), "runs": runs, "private": not cfg.is_sample}))
+
+
+def draw_chinese(folder: Path) -> int:
+    """A font with the Chinese signs of these pages alone, for devices that have none; how many signs, 0 where no font is installed."""
+    from importlib.util import find_spec
+
+    from fontTools import subset
+
+    signs = {
+        sign for path in folder.rglob("*.html") for sign in path.read_text(encoding="utf-8") if "\u2e80" <= sign <= "\uffef"
+    }
+    package = find_spec("mplfonts")
+    if not signs or package is None:
+        return 0
+    source = next(iter(sorted(Path(package.origin).parent.rglob("NotoSansCJKsc-Regular.otf"))))
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
+    options = subset.Options(
+        flavor="woff", layout_features=[], name_IDs=[0, 1, 2, 13, 14], notdef_outline=True, desubroutinize=True
+    )
+    font = subset.load_font(str(source), options)
+    maker = subset.Subsetter(options)
+    maker.populate(text="".join(signs))
+    maker.subset(font)
+    subset.save_font(font, str(folder / "_static" / "chinese.woff"), options)
+    return len(signs)
+
+
+def build(profile: str, *, strict: bool = False) -> Path:
+    """Build the site of a run.
+
+    Parameters
+    ----------
+    profile : str
+        Of a run with executed notebooks.
+    strict : bool
+        A warning of Sphinx's (a link that leads nowhere, a page in no list) is an error.
+
+    Returns
+    -------
+    Path
+        The folder with `index.html`, `runs/<profile>/site`; it takes the place of an older one when it is whole.
+
+    Raises
+    ------
+    SiteError
+        The run has no executed notebook, Sphinx is not installed, or it cannot build the pages.
+    """
+    try:
+        from sphinx.cmd.build import build_main
+    except ModuleNotFoundError as error:
+        raise SiteError(
+            f"{error.name} is not installed: pip install -c constraints.txt -e '.[site]' (`make site` does it)"
+        ) from error
+    run = Run(config.load(profile))
+    work, target = run.cfg.runs / "site.work", run.cfg.runs / "site"
+    shutil.rmtree(work, ignore_errors=True)
+    stage(run, work / "source")
+    more = ["-W", "--keep-going"] if strict else []
+    code = build_main(
+        ["-q", "-b", "html", "-c", str(HERE), "-d", str(work / "doctrees"), *more, str(work / "source"), str(work / "html")]
+    )
+    if code:
+        raise SiteError(f"Sphinx could not build the pages (above); their sources are in {work / 'source'}")
+    draw_chinese(work / "html")
+    shutil.rmtree(target, ignore_errors=True)
+    (work / "html").replace(target)
+    shutil.rmtree(work)
+    return target
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="cpu", help="of the run to show (default: cpu)")
+    parser.add_argument("--strict", action="store_true", help="a warning is an error")
+    options = parser.parse_args()
+    try:
+        target = build(options.profile, strict=options.strict)
+    except (SiteError, config.ConfigError) as error:
+        print(f"site: {error}", file=sys.stderr)
+        return 1
+    print(f"{target / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
