@@ -50,7 +50,7 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help doctor reproduce appendix plan summary smoke ablation grid test test-extra test-gpu bench lint export publish address clean changed $(NUMBERS)
+.PHONY: help doctor reproduce appendix plan summary smoke ablation grid test test-extra test-gpu site test-site bench lint export publish address clean changed $(NUMBERS)
 
 help: ## list the commands
 	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
@@ -99,6 +99,21 @@ endif
 
 test-gpu: $(READY) ## a few 4-bit steps in the paper's architectures; needs a CUDA device and the extra gpu
 	$(PY) -m pytest -m gpu
+
+# Pages of what a run's notebooks showed; nothing is run again.
+site: $(READY) ## the executed notebooks of PROFILE as a web site: runs/<profile>/site/index.html
+ifndef USE_ENV
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[site]"
+endif
+	$(PY) site/build.py --profile $(PROFILE) $(STRICT)
+
+test-site: STRICT := --strict
+test-site: site ## that site in a real browser (Debian's chromium, or playwright's)
+ifndef USE_ENV
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[site-test]"
+endif
+	@command -v npm > /dev/null && npm install --prefix tests/site --no-package-lock --no-audit --no-fund --silent || echo "Without npm and axe-core accessibility is not tested."
+	SITE=$(RUN)/site $(PY) -m pytest -m browser tests/site
 
 bench: $(READY) ## races against named baselines, ratios in runs/bench.json (a few minutes a race)
 	$(PY) tests/bench.py

@@ -25,6 +25,9 @@ from align_utils.run import list_notebooks
 HERE = Path(__file__).resolve().parent
 # Words of people that the explorer shows; what a model says is looked up among all of theirs.
 SHOWN = 12
+# Texts of one kind that the description of a figure names.
+MOST = 14
+SVG = "{http://www.w3.org/2000/svg}"
 SAMPLE = (
     "The words, ratings and survey answers behind this page are the bundled sample, which we wrote ourselves. They show that the "
     "machinery works, not how people associate."
@@ -41,7 +44,7 @@ class SiteError(RuntimeError):
 # ---------------------------------------------------------------------------------------------------------------- what a run has
 
 
-def read_figure(path: Path, mark: str) -> dict[str, str]:
+def read_figure(path: Path, mark: str, heading: str = "") -> dict[str, str]:
     """Title and description of a figure from its own words: matplotlib notes every text that it draws in the SVG.
 
     Parameters
@@ -50,48 +53,50 @@ def read_figure(path: Path, mark: str) -> dict[str, str]:
         An SVG file of matplotlib's.
     mark : str
         The watermark, which is no part of the description.
+    heading : str
+        Stands for the title of a figure that has none.
 
     Returns
     -------
     dict of str
-        `title` (of the figure, else of its first panel), `caption` (what is across and upward, and the panels) and `alt`: all of it, with
-        the legend and what stands in the panels.
+        `title`, `caption` (what is across and upward, and the panels) and `alt`: all of it, with the legend and what stands in the panels.
     """
-    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
-    found: dict[str, list[str]] = {kind: [] for kind in ("title", "across", "upward", "panels", "inside", "rows", "legend")}
+    found: dict[str, list[str]] = {
+        kind: [] for kind in ("title", "Across", "Upward", "Panels", "Rows", "Legend", "In the panels")
+    }
 
-    def place(node: ET.Element, inside: list[str]) -> None:
-        own = [*inside, node.get("id", "")]
-        words = " ".join(part.text.strip() for part in node if part.tag is ET.Comment)
-        if words and words != mark:
-            where = "/".join(own)
-            if "tick" in where:
-                kind = "rows" if not re.fullmatch(r"[−\d.,% -]+", words) else ""
-            elif "legend" in where:
-                kind = "legend"
-            elif axis := re.search(r"matplotlib\.axis_(\d+)", where):
-                kind = "across" if int(axis[1]) % 2 else "upward"
-            else:
-                kind = "inside" if "axes" in where else "title"
-            if kind and words not in found[kind]:
-                found[kind].append(words)
+    def sort(where: list[str], node: ET.Element, words: str, top: float) -> str:
+        inside = "/".join(where)
+        if "tick" in inside:
+            return "" if re.fullmatch(r"[−\d.,% -]+", words) else "Rows"
+        if axis := re.search(r"matplotlib\.axis_(\d+)", inside):
+            return "Across" if int(axis[1]) % 2 else "Upward"
+        if "legend" in inside or "axes" not in inside:
+            return "Legend" if "legend" in inside else "title"
+        at = re.search(r"translate\([-\d.]+ ([-\d.]+)\)", node.find(f"{SVG}g").get("transform", ""))
+        return "Panels" if at and float(at[1]) < top else "In the panels"
+
+    def read(node: ET.Element, where: list[str], top: float) -> None:
+        where = [*where, node.get("id", "")]
+        if where[-1].startswith("axes_"):
+            top = min(float(y) for y in re.findall(r"[ML] [-\d.]+ ([-\d.]+)", node.find(f"{SVG}g/{SVG}path").get("d")))
+        words = " ".join(" ".join(part.text for part in node if part.tag is ET.Comment).split())
+        kind = sort(where, node, words, top) if words and words != mark else ""
+        if kind and words not in found[kind]:
+            found[kind].append(words)
         for part in node:
             if part.tag is not ET.Comment:
-                place(part, own)
-        # Of the texts in a panel matplotlib draws its title last.
-        if re.search(r"axes_\d+$", node.get("id", "")) and found["inside"]:
-            found["panels"] += [found["inside"].pop()]
+                read(part, where, top)
 
-    place(ET.parse(path, parser).getroot(), [])
-    title = ". ".join(found["title"]) or next(iter(found["panels"]), path.stem)
-    panels = [name for name in found["panels"] if name != title]
-    parts = {
-        "Across": found["across"], "Upward": found["upward"], "Panels": panels, "Rows": found["rows"], "Legend": found["legend"],
-        "In the panels": found["inside"],
+    read(ET.parse(path, ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))).getroot(), [], 0.0)
+    title = ". ".join(found.pop("title")) or heading or path.stem
+    title += "" if title[-1] in ".?!" else "."
+    told = {
+        kind: f"{kind}: {'; '.join(words[:MOST])}{f' and {len(words) - MOST} more' if len(words) > MOST else ''}."
+        for kind, words in found.items() if words
     }  # fmt: skip
-    told = {kind: f"{kind}: {'; '.join(words)}." for kind, words in parts.items() if words}
-    caption = " ".join(told[kind] for kind in ("Across", "Upward", "Panels") if kind in told)
-    return {"title": title if title[-1] in ".?!" else f"{title}.", "caption": caption, "alt": " ".join([title, *told.values()])}
+    caption = " ".join(told[kind] for kind in ("Across", "Upward", "Panels") if len(told.get(kind, "")) in range(1, 160))
+    return {"title": title, "caption": caption, "alt": " ".join([title, *told.values()])}
 
 
 class Run:
@@ -99,6 +104,8 @@ class Run:
 
     def __init__(self, cfg: config.Config):
         self.cfg, self.notebooks = cfg, cfg.runs / "notebooks"
+        # Figures to the heading that they stand under, known once their notebook is staged.
+        self.headings: dict[str, str] = {}
         self.manifest = {
             Path(entry["path"]).name: entry for entry in store.load_manifest(cfg) if entry["path"].startswith("figures")
         }
@@ -108,12 +115,16 @@ class Run:
                 f"{self.notebooks}: no executed notebook, so there is nothing to show. `make reproduce PROFILE={cfg.profile.name}` makes "
                 f"them; finished or begun here: {', '.join(others) or 'no profile'}"
             )
-        self.sentences = store.load_sentences(cfg)
 
     def list_figures(self, notebook: str) -> list[str]:
         """Names of the figures of a notebook, in their order."""
         names = [name[:-4] for name, entry in self.manifest.items() if entry["notebook"] == notebook and name.endswith(".svg")]
         return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+    def read_figure(self, name: str) -> dict[str, str]:
+        """`read_figure`, with the caption that the notebook gave it, where it gave one."""
+        own = read_figure(self.cfg.figures / f"{name}.svg", self.cfg.mark, self.headings.get(name, ""))
+        return {**own, "caption": self.manifest[f"{name}.svg"]["caption"] or own["caption"]}
 
     def list_tables(self, notebook: str) -> list[str]:
         """Names of the tables of a notebook."""
@@ -146,16 +157,15 @@ def write_banner(cfg: config.Config) -> str:
 
 def write_figure(run: Run, name: str, folder: str) -> str:
     """A figure with description and caption, and a link to where its files and its origin are; `folder` leads to the site's root."""
-    own = read_figure(run.cfg.figures / f"{name}.svg", run.cfg.mark)
-    caption = run.manifest[f"{name}.svg"]["caption"] or own["caption"]
+    own = run.read_figure(name)
     return (
-        f"```{{figure}} {folder}figures/{name}.svg\n:alt: {own['alt']}\n:name: {name}\n\n"
-        f"**{own['title']}** {caption} [Files and origin]({folder}gallery.md#origin-{name.replace('_', '-')})\n```\n"
+        f"```{{figure}} {folder}figures/{name}.svg\n:alt: {own['alt']}\n\n"
+        f"**{own['title']}** {own['caption']} [Files and origin]({folder}gallery.md#origin-{name.lower().replace('_', '-')})\n```\n"
     )
 
 
 def only_hands_over(source: str) -> bool:
-    """Whether a cell ends by handing something to the page or the reader's screen, as opposed to computing in view.
+    """Whether a cell only loads, or ends by handing something to the page, as opposed to computing in view.
 
     Examples
     --------
@@ -165,26 +175,18 @@ def only_hands_over(source: str) -> bool:
     False
     """
     last = ast.parse(source).body[-1]
-    text = ast.unparse(last)
-    return (
-        isinstance(last, ast.Import | ast.ImportFrom | ast.Assign)
-        or bool(re.match(r"(display\()?page\.", text))
-        or "page," in text
-    )
+    return isinstance(last, ast.Assign) or "page." in ast.unparse(last) or "open_page(" in source
 
 
 def join_setup(cells: list) -> list:
-    """The cells in which code only prepares (setup, parameters, imports) as one."""
-    tags = [set(cell.metadata.get("tags", [])) for cell in cells]
-    injected = any("injected-parameters" in own for own in tags)
-    dropped = {"parameters"} if injected else set()
-    first = [place for place, own in enumerate(tags) if own & {"setup", "parameters", "injected-parameters"}]
-    opened = next((place for place, cell in enumerate(cells) if "open_page(" in cell.source and cell.cell_type == "code"), None)
-    if not first or opened is None:
-        return cells
-    joined = "\n\n".join(cells[place].source for place in [*first, opened] if not tags[place] & dropped)
-    cells[opened].source = joined
-    return [cell for place, cell in enumerate(cells) if place not in first]
+    """The cells in which code only prepares (setup, parameters as the run had them, imports) as one."""
+    opened = next(place for place, cell in enumerate(cells) if cell.cell_type == "code" and "open_page(" in cell.source)
+    given = (
+        "injected-parameters" if any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells) else "parameters"
+    )
+    own = [cell.source for cell in cells[:opened] if {"setup", given} & set(cell.metadata.get("tags", []))]
+    cells[opened].source = "\n\n".join([*own, cells[opened].source])
+    return [cell for cell in cells[:opened] if cell.cell_type == "markdown"] + cells[opened:]
 
 
 def stage_notebook(run: Run, source: Path, target: Path) -> None:
@@ -204,9 +206,11 @@ def stage_notebook(run: Run, source: Path, target: Path) -> None:
         )
     cells[0].source = f"{title}\n\n{head}\n{rest}"
     left, staged = run.list_figures(name) if executed.is_file() else [], []
+    heading = ""
     for cell in cells:
         staged.append(cell)
         if cell.cell_type != "code":
+            heading = next(iter(re.findall(r"^## \d+ (.*)", cell.source, re.MULTILINE)), heading)
             continue
         if only_hands_over(cell.source):
             cell.metadata["tags"] = ["hide-input"]
@@ -221,6 +225,7 @@ def stage_notebook(run: Run, source: Path, target: Path) -> None:
             )
         cell.outputs = [output for output in cell.outputs if output not in images]
         left = [figure for figure in left if figure not in names]
+        run.headings.update(dict.fromkeys(names, heading))
         staged += [nbformat.v4.new_markdown_cell(write_figure(run, figure, folder)) for figure in names]
     notebook.cells = staged
     nbformat.write(notebook, target)
@@ -250,7 +255,7 @@ def write_index(run: Run, questions: dict[str, tuple[str, str]]) -> str:
         "# ALIGN companion\n",
         "A language model is taught what people in two cultures say when they hear a word. Does it then associate as they do, and does it "
         "answer questions about values more as they do? The paper *ALIGN* (Liu, Manandhar Shrestha and Huang; ACL 2026, arXiv 2508.13426) "
-        "says yes. These pages rebuild it, step by step, in six notebooks that you can read or run.\n",
+        "reports that it does. These pages rebuild it, step by step, in six notebooks that you can read or run.\n",
         write_banner(cfg),
         "## What a model says, before and after\n",
         "No model was taught this concept. **Bold**: at least one person said it too.\n",
@@ -302,12 +307,12 @@ def write_gallery(run: Run, questions: dict[str, tuple[str, str]]) -> str:
                 f"[{name}]({page}) · profile {entry['profile']} · seed {entry['seed']} · commit {entry['commit'][:7]} · {files}"
             )
             if figure:
-                own = read_figure(run.cfg.figures / first, run.cfg.mark)
-                body = f"```{{figure}} figures/{first}\n:alt: {own['alt']}\n:class: thumbnail\n\n**{own['title']}** {entry['caption'] or own['caption']}\n```\n"
+                own = run.read_figure(item)
+                body = f"```{{figure}} figures/{first}\n:alt: {own['alt']}\n:class: thumbnail\n\n**{own['title']}** {own['caption']}\n```\n"
             else:
                 text = (run.cfg.figures / f"{item}.md").read_text(encoding="utf-8")
                 body = f"{entry['caption']}\n\n<details><summary>Show the table</summary>\n\n{text}\n\n</details>\n"
-            parts.append(f"(origin-{item.replace('_', '-')})=\n### `{item}`\n\n{body}\n{origin}\n")
+            parts.append(f"(origin-{item.lower().replace('_', '-')})=\n### `{item}`\n\n{body}\n{origin}\n")
     return "\n".join(parts)
 
 
@@ -448,6 +453,7 @@ DOCS = {
     "adding-a-model": ("Adding a model", "One file of settings, or a server behind a URL."),
     "clusters": ("Clusters and servers", "Several GPUs, launchers, scratch disks."),
     "gpu": ("GPUs", "What has run on one, and what has not."),
+    "site": ("These pages", "How they are built, and what of them may be published."),
 }
 
 

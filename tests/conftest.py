@@ -97,8 +97,9 @@ def run_notebooks(root: Path, *arguments: str, **environment: str) -> subprocess
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A finished smoke run of all notebooks, to be read only."""
-    root = copy_with_aims(tmp_path_factory.mktemp("smoke"))
+    """A finished smoke run of all notebooks, to be read only; it lies in the empty folder ALIGN_SMOKE where that is set."""
+    kept = os.environ.get("ALIGN_SMOKE")
+    root = copy_with_aims(Path(kept) if kept else tmp_path_factory.mktemp("smoke"))
     done = run_notebooks(root, "--appendix", "--profile", "smoke")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return config.load("smoke", root=root)
