@@ -13,18 +13,16 @@ import re
 import shutil
 import sys
 import xml.etree.ElementTree as ET
+from importlib.util import find_spec
 from pathlib import Path
 
+import explorer
 import nbformat
-import pandas as pd
 
-from align_utils import config, lexical, norms, store
-from align_utils.config.stages import UNTUNED, list_stages
+from align_utils import config, store
 from align_utils.run import list_notebooks
 
 HERE = Path(__file__).resolve().parent
-# Words of people that the explorer shows; what a model says is looked up among all of theirs.
-SHOWN = 12
 # Texts of one kind that the description of a figure names.
 MOST = 14
 SVG = "{http://www.w3.org/2000/svg}"
@@ -336,103 +334,11 @@ def write_api(place: str) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------- the cue explorer
-
-
-def gather_explorer(cfg: config.Config) -> dict:
-    """What the cue explorer shows: every cue with people's words, every model's words, hits and ratings.
-
-    Returns
-    -------
-    dict
-        `cultures` (code to name and language), `stages` (of models, in order), `scales` (rating to its ends), `ratings` (culture to word to
-        its values in the order of `scales`), `concepts`: a list of `name, split, cues, people, models`, words as
-        `[word, people who said it, gloss]`.
-    """
-    people, splits = norms.load_run(cfg), norms.load_splits(cfg)
-    lists = [lexical.lists.read_lists(cfg, ending=ending) for ending in ("", "_valid")]
-    given = pd.concat(lists).query("seed == @cfg.profile.seed")
-    glosses, scales = norms.words.load_glosses(cfg), lexical.ratings.load_scales(cfg)[0]
-    names = [name for name in dict.fromkeys(rating for own in scales.values() for rating in own)]
-    said = {
-        culture: {
-            cue: dict(zip(part["response"], part["count"].astype(int), strict=True))
-            for cue, part in own.norms.sort_values("rank").groupby("cue", sort=False)
-        }
-        for culture, own in people.items()
-    }
-    asked = dict(tuple(given.groupby(["culture", "cue"])))
-    used: dict[str, set[str]] = {culture: set() for culture in people}
-
-    def spell(culture: str, words: list[str], counts: dict[str, int]) -> list[list]:
-        language = cfg.language_of(culture)
-        known = {language.normalise(word): count for word, count in counts.items()}
-        used[culture].update(words)
-        gloss = glosses.get(language.name, {})
-        return [[word, known.get(language.normalise(word), 0), gloss.get(language.normalise(word), "")] for word in words]
-
-    concepts, paired = [], {culture: set() for culture in people}
-    rows = [
-        {"name": next(iter(cues.values())) if "cue_en" not in row else row["cue_en"], "split": row["split"], "cues": cues}
-        for row in splits.to_dict("records")
-        for cues in [{culture: row[f"cue_{cfg.cultures[culture].language}"] for culture in people}]
-    ]  # fmt: skip
-    for row in rows:
-        for culture, cue in row["cues"].items():
-            paired[culture].add(cue)
-    rows += [
-        {"name": cue, "split": "train", "cues": {culture: cue}}
-        for culture in people
-        for cue in said[culture]
-        if cue not in paired[culture]
-    ]
-    for row in rows:
-        entry = {**row, "people": {}, "models": {}}
-        for culture, cue in row["cues"].items():
-            counts = said[culture].get(cue, {})
-            total = int(people[culture].norms.query("cue == @cue")["n"].max()) if counts else 0
-            entry["people"][culture] = {"n": total, "words": spell(culture, list(counts)[:SHOWN], counts)}
-            own = asked.get((culture, cue))
-            if own is not None:
-                entry["models"][culture] = {
-                    f"{model}|{stage}": spell(culture, list(words), counts)
-                    for model, stage, words in zip(own["model"], own["stage"], own["responses"], strict=True)
-                }
-        concepts.append(entry)
-    ratings = {culture: {} for culture in people}
-    for culture in people:
-        language = cfg.language_of(culture)
-        for place, name in enumerate(names):
-            scale = scales[culture].get(name)
-            if scale is None:
-                continue
-            matched = lexical.ratings.match_words([language.normalise(word) for word in used[culture]], scale, language)[
-                "value"
-            ].dropna()
-            for word in used[culture]:
-                if (value := matched.get(language.normalise(word))) is not None:
-                    ratings[culture].setdefault(word, [None] * len(names))[place] = round(float(value), 2)
-    stages = [stage for stage in list_stages(cfg) if stage in set(given["stage"])]
-    several = len(cfg.models) > 1
-    ends = {
-        name: next([r.low, r.high] for language in cfg.languages.values() for key, r in language.ratings.items() if key == name)
-        for name in names
-    }
-    return {
-        "cultures": {name: {"label": part.label, "lang": part.language} for name, part in cfg.cultures.items()},
-        "stages": [
-            [f"{model}|{stage}", f"{model}, {cfg.names[stage]}" if several else cfg.names[stage], "before" if stage in UNTUNED else "after"]
-            for model in cfg.models for stage in stages
-        ],
-        "scales": ends, "ratings": ratings, "first": list(cfg.profile.show.concepts)[:1], "concepts": sorted(concepts, key=lambda row: row["name"].casefold()),
-    }  # fmt: skip
-
-
 def write_explorer(run: Run) -> tuple[str, str]:
     """The explorer's page and its data; a page that says what is missing where the run has no lists yet."""
     head = f"# Cue explorer\n\n{write_banner(run.cfg)}\n"
     try:
-        data = json.dumps(gather_explorer(run.cfg), ensure_ascii=False, separators=(",", ":"))
+        data = json.dumps(explorer.gather(run.cfg), ensure_ascii=False, separators=(",", ":"))
     except store.MissingInput as missing:
         return f"{head}The explorer needs the lists of notebook 04. {missing}\n", ""
     form = (HERE / "explorer.html").read_text(encoding="utf-8").replace("{data}", data.replace("</", "<\\/"))
@@ -516,29 +422,31 @@ def stage(run: Run, target: Path) -> None:
     write("site.json", json.dumps({"run": run.describe(), "runs": runs, "private": not cfg.is_sample}))
 
 
-def draw_chinese(folder: Path) -> int:
-    """A font with the Chinese signs of these pages alone, for devices that have none; how many signs, 0 where no font is installed."""
-    from importlib.util import find_spec
+def finish(folder: Path) -> None:
+    """What Sphinx leaves undone: a file of the theme's that is no page, a label of myst-nb's that hides what a button says, the font."""
+    (folder / "_static" / "webpack-macros.html").unlink(missing_ok=True)
+    signs: set[str] = set()
+    for path in folder.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(' aria-label="Toggle hidden content"', ""), encoding="utf-8")
+        signs.update(re.findall(r"[\u2e80-\uffef]", text))
+    draw_signs(signs, folder / "_static" / "chinese.woff")
 
+
+def draw_signs(signs: set[str], target: Path) -> None:
+    """A font with these Chinese signs alone, for devices that have none; no file where the extra `fonts` is not installed."""
     from fontTools import subset
 
-    signs = {
-        sign for path in folder.rglob("*.html") for sign in path.read_text(encoding="utf-8") if "\u2e80" <= sign <= "\uffef"
-    }
     package = find_spec("mplfonts")
     if not signs or package is None:
-        return 0
-    source = next(iter(sorted(Path(package.origin).parent.rglob("NotoSansCJKsc-Regular.otf"))))
+        return
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    options = subset.Options(
-        flavor="woff", layout_features=[], name_IDs=[0, 1, 2, 13, 14], notdef_outline=True, desubroutinize=True
-    )
-    font = subset.load_font(str(source), options)
+    options = subset.Options(flavor="woff", layout_features=[], name_IDs=[0, 1, 2, 13, 14], notdef_outline=True)
+    font = subset.load_font(str(next(Path(package.origin).parent.rglob("NotoSansCJKsc-Regular.otf"))), options)
     maker = subset.Subsetter(options)
-    maker.populate(text="".join(signs))
+    maker.populate(text="".join(sorted(signs)))
     maker.subset(font)
-    subset.save_font(font, str(folder / "_static" / "chinese.woff"), options)
-    return len(signs)
+    subset.save_font(font, str(target), options)
 
 
 def build(profile: str, *, strict: bool = False) -> Path:
@@ -577,7 +485,7 @@ def build(profile: str, *, strict: bool = False) -> Path:
     )
     if code:
         raise SiteError(f"Sphinx could not build the pages (above); their sources are in {work / 'source'}")
-    draw_chinese(work / "html")
+    finish(work / "html")
     shutil.rmtree(target, ignore_errors=True)
     (work / "html").replace(target)
     shutil.rmtree(work)

@@ -34,6 +34,7 @@ html_css_files = ["site.css"]
 html_favicon = "static/icon.svg"
 html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
+html_domain_indices = False
 html_copy_source = False
 html_math_renderer = "mathml"
 html_sidebars = {"index": [], "explorer": [], "gallery": []}
@@ -41,6 +42,7 @@ html_theme_options = {
     "logo": {"text": project},
     "show_prev_next": True,
     "navbar_end": ["theme-switcher"],
+    "navbar_persistent": ["search-button"],
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["run"],

@@ -44,7 +44,7 @@
   function side(concept, culture) {
     const { label, lang } = data.cultures[culture];
     const cue = concept.cues[culture];
-    const people = concept.people[culture];
+    const people = concept.people[culture] ?? { n: 0, words: [] };
     const box = el("section", { "aria-label": label }, el("h2", {}, `${label}: `, el("span", { lang }, cue)));
     const rows = [["people", "people", people.words]];
     for (const [key, name] of data.stages) if (concept.models[culture]?.[key]) rows.push([key, name, concept.models[culture][key]]);
@@ -105,6 +105,6 @@
 
   const asked = () => known.get(fold(decodeURIComponent(location.hash.slice(1))));
   addEventListener("hashchange", () => { if (asked() !== undefined) open(asked(), { move: false }); });
-  const first = asked() ?? known.get(fold(data.first[0] ?? "")) ?? data.concepts.findIndex((concept) => concept.split === "test");
+  const first = asked() ?? known.get(fold(data.first)) ?? data.concepts.findIndex((concept) => concept.split === "test");
   open(Math.max(first, 0), { move: false });
 })();

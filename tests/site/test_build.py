@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 sys.path.insert(0, str(ROOT / "site"))
 import build
+import explorer
 
 
 def test_a_figure_is_described_by_its_own_words(tmp_path):
@@ -35,7 +36,7 @@ def test_a_figure_is_described_by_its_own_words(tmp_path):
 
 
 def test_hits_of_the_explorer_are_those_that_04_counts(smoke):
-    data = build.gather_explorer(smoke)
+    data = explorer.gather(smoke)
     metrics = json.loads((smoke.runs / "metrics" / "04.json").read_text(encoding="utf-8"))
     known = {
         (m["culture"], m["stage"]): m["value"]
