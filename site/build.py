@@ -330,7 +330,13 @@ def write_api(place: str) -> str:
         f"align_utils.{place}.{path.stem}" for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")
     ]  # fmt: skip
     return "\n".join(
-        [f"# {place}\n", *(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n" for name in modules)]
+        [
+            f"# {place}\n",
+            *(
+                f"## {name.removeprefix('align_utils.')}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+                for name in modules
+            ),
+        ]
     )
 
 

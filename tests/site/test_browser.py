@@ -36,6 +36,12 @@ LOOK = """() => ({
 })"""
 
 
+# Headings and prose that end beyond the screen, where nothing scrolls.
+CUT = """() => [...document.querySelectorAll('article :is(h1, h2, h3, p, li, summary)')].filter(e => e.checkVisibility() &&
+  e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible' && getComputedStyle(e).display !== 'inline' &&
+  !e.closest('.pst-scrollable-table-container, .cell_output, .scroll')).map(e => e.innerText.slice(0, 80))"""
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves files and says nothing."""
 
@@ -113,6 +119,7 @@ def visits(site, base, browser):
         found[name] = {**page.evaluate(LOOK), "said": said, "asked": asked}
         page.set_viewport_size(PHONE)
         found[name]["width"] = page.evaluate("document.documentElement.scrollWidth")
+        found[name]["cut"] = page.evaluate(CUT)
         page.close()
     context.close()
     return found
@@ -167,6 +174,7 @@ def test_every_page_names_its_run_and_made_up_data_is_called_so(visits, site):
 
 def test_nothing_scrolls_sideways_on_a_phone(visits):
     assert {name: visit["width"] for name, visit in visits.items() if visit["width"] > PHONE["width"]} == {}
+    assert collect(visits, "cut") == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
