@@ -163,15 +163,7 @@ def write_figure(run: Run, name: str, folder: str) -> str:
 
 
 def only_hands_over(source: str) -> bool:
-    """Whether a cell only loads, or ends by handing something to the page, as opposed to computing in view.
-
-    Examples
-    --------
-    >>> only_hands_over('rows = survey.list_rows(cfg)\\npage.show_table(rows, "tab06_rows")')
-    True
-    >>> only_hands_over('sum(word in said for word in first_five) / 5')
-    False
-    """
+    """Whether a cell only loads, or ends by handing something to the page, as opposed to computing in view."""
     last = ast.parse(source).body[-1]
     return isinstance(last, ast.Assign) or "page." in ast.unparse(last) or "open_page(" in source
 

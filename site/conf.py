@@ -52,17 +52,18 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
-# Where no term is linked.
-PROSE = (
-    nodes.title,
+# Where no term is linked: in other links, headings, code, formulas, what is emphasised on purpose, and what the run itself said.
+PLACES = (
+    addnodes.pending_xref,
+    addnodes.desc,
     nodes.reference,
+    nodes.title,
     nodes.literal,
     nodes.literal_block,
     nodes.math,
     nodes.strong,
-    nodes.rubric,
-    addnodes.desc,
 )
+CLASSES = {"cell_output", "cell_input", "made-up"}
 
 
 def link_terms(app, doctree):
@@ -74,14 +75,10 @@ def link_terms(app, doctree):
     terms = [line for line in text.partition(":::{glossary}")[2].splitlines() if line and line[0] not in " :"]
     left = {term: re.compile(rf"\b{re.escape(term)}s?\b", 0 if term.isupper() else re.IGNORECASE) for term in terms}
     for node in list(doctree.findall(nodes.Text)):
-        parents = []
-        while (above := (parents[-1] if parents else node).parent) is not None:
-            parents.append(above)
-        if any(
-            isinstance(part, PROSE)
-            or {"cell_output", "cell_input", "made-up"} & set(getattr(part, "attributes", {}).get("classes", []))
-            for part in parents
-        ):
+        above = node.parent
+        while above and not isinstance(above, PLACES) and not CLASSES & set(above.get("classes", [])):
+            above = above.parent
+        if above:
             continue
         found = sorted(
             (match.start(), -len(match[0]), match.end(), term)

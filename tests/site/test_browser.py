@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import threading
 from itertools import pairwise
@@ -214,6 +215,15 @@ def test_chinese_signs_are_drawn(page, base):
         return canvas.toDataURL();
     })""")
     assert len(set(drawn)) == 5
+    # What was laid out before the font came looks as what is written afterwards.
+    page.goto(base + "index.html")
+    page.evaluate("document.fonts.ready")
+    cell = page.locator("th", has_text=re.compile("[\u4e00-\u9fff]")).first
+    before = cell.screenshot()
+    cell.evaluate(
+        "cell => {const all = cell.innerHTML; cell.innerHTML = ''; document.body.offsetHeight; cell.innerHTML = `<i></i>${all}`}"
+    )
+    assert cell.screenshot() == before
 
 
 def test_the_search_finds_a_chapter(page, base):

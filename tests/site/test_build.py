@@ -35,6 +35,16 @@ def test_a_figure_is_described_by_its_own_words(tmp_path):
     }
 
 
+def test_code_is_folded_unless_it_computes_in_view():
+    folded = [
+        'rows = survey.list_rows(cfg)\npage.show_table(rows, "tab06_rows")',
+        "people = norms.load_run(cfg)",
+        'page = store.open_page("x", P)\nprint(page)',
+    ]
+    shown = ["sum(word in said for word in first_five) / 5", "mean = total / 5\nprint(mean)", "frame.head()"]
+    assert all(map(build.only_hands_over, folded)) and not any(map(build.only_hands_over, shown))
+
+
 def test_hits_of_the_explorer_are_those_that_04_counts(smoke):
     data = explorer.gather(smoke)
     metrics = json.loads((smoke.runs / "metrics" / "04.json").read_text(encoding="utf-8"))
