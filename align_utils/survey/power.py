@@ -19,6 +19,9 @@ FLOOR = 0.005
 FEWEST_ITEMS = 3
 MOVED, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
+# What a positive control has to move at least, so that an instrument counts as one that sees: a hundredth of the scale, which is a tenth of a
+# step of a ten-point scale; a twentieth of the difference between the countries.
+LEAST = {"distance": 0.01, "slope": 0.05}
 SLOPES = [*CELL, "against", "value", "low", "high", "rank", "n", "smallest", "p", "p_holm"]
 VERDICTS = [
     *CELL, "measure", "verdict", "value", "low", "high", "smallest", "control", "control_value", "control_low", "sentence",
@@ -173,7 +176,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
 
     Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and
-    language has an interval above 0 toward its country on the same measure. Moved: the stage's own interval is above 0 and
+    language has moved toward its country on the same measure: an interval above 0, and LEAST. Moved: the stage's own interval is above 0 and
     Holm's p below `alpha`; by distance so is the contrast's interval, where there is another country; and its paired difference
     to every control (shuffled, another culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
 
@@ -198,7 +201,9 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             where = pd.Series({name: getattr(cell, name) for name in CELL})
             held, other = (frame[(frame[CELL] == where).all(axis=1)] for frame in (rest, contrast))
             among = (own[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1)
-            best = own[among & own["stage"].isin(POSITIVE)].sort_values("low", na_position="first").tail(1)
+            best = own[among & own["stage"].isin(POSITIVE)].sort_values("low", na_position="first")
+            seen = ((best["low"] > 0) & (best["value"] >= LEAST[measure])).any()
+            best = best.tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
             reasons = [] if cell.low > 0 and cell.p_holm < alpha else [f"{_tell(cell)} is not above 0"]
             if measure == "distance" and len(other) and not other["low"].item() > 0:
@@ -206,7 +211,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             beaten = (held["low"] > 0) & (held["p_holm"] < alpha)
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
             moved = MOVED if len(held) and (measure == "slope" or len(other)) else UNCONTROLLED
-            verdict = moved if not reasons else UNMOVED if best["low"] > 0 else BLIND
+            verdict = moved if not reasons else UNMOVED if seen else BLIND
             why = "; ".join(reasons) or f"{_tell(cell)}, above {', '.join(held['against']) or 'no control'}"
             told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"
             sentence = f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({why}; {told}; smallest visible "

@@ -11,9 +11,10 @@ from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
 from align_utils.survey.distances import pick_pair
+from align_utils.survey.power import LEAST
 
-# A mean shift within this share of the scale is no change: a tenth of a step of a ten-point scale.
-SMALL = 0.01
+# A mean shift within this share of the scale is no change.
+SMALL = LEAST["distance"]
 # An entropy relative to uniform above this is an answer that is nearly even, whatever is asked.
 EVEN = 0.98
 MOVED = {

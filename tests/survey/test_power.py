@@ -174,6 +174,8 @@ def judge(cfg, **moves):
         ({"sft": 0.3, "control_shuffled": 0.3, "us": 0.0, "survey_taught": 0.3}, power.UNMOVED, "not above control_shuffled"),
         ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.3}, power.UNMOVED, "is not above 0"),
         ({"sft": 0.0, "us": 0.0, "persona": -0.2, "survey_taught": 0.0}, power.BLIND, "is not above 0"),
+        # A control that moves for certain, but too little to matter, shows no instrument that sees.
+        ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.03}, power.BLIND, "survey_taught +0.0"),
         ({"sft": 0.0, "us": 0.0}, power.BLIND, "best positive control none"),
         ({"sft": 0.3, "persona": 0.3}, power.UNCONTROLLED, "above no control"),
     ],
@@ -183,3 +185,5 @@ def test_three_verdicts_by_rule_on_both_measures(run, moves, verdict, said):
     assert set(found["verdict"]) == {verdict} and list(found.index) == ["distance", "slope"]
     assert all(said in sentence and verdict in sentence for sentence in found["sentence"])
     assert (found["smallest"] > 0).all() and (found["smallest"] < 0.1).all()
+    if moves.get("survey_taught") == 0.03:
+        assert (found["control_low"] > 0).all()
