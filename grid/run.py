@@ -19,10 +19,10 @@ from typing import Literal
 
 import pandas as pd
 import psutil
-from answer import KINDS, answer
+from answer import KINDS, answer, load_whole
 from pydantic import Field, ValidationError
 
-from align_utils.config.profiles import PACKAGE_ROOT, Config, load, read_settings, read_yaml
+from align_utils.config.profiles import PACKAGE_ROOT, Config, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
 from align_utils.models.adapters import Step
@@ -77,7 +77,7 @@ def read_grid(path: Path) -> tuple[Grid, Config]:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: field '{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
-    cfg = load(grid.profile)
+    cfg = load_whole(grid.profile)
     known = {
         "models": [*cfg.models], "cultures": [*cfg.cultures], "stages": [*list_trained(cfg), *TAUGHT_HALVES], "seeds": cfg.seeds,
         "ablations": sorted(file.stem for file in (cfg.root / "notebooks/settings/ablations").glob("*.yaml")),

@@ -10,7 +10,7 @@ from align_utils import config
 from align_utils.config import ConfigError
 from align_utils.lexical import drawn, lists
 from align_utils.models.adapters import find_adapter
-from align_utils.store.steps import make_step
+from align_utils.store.steps import hash_settings, make_step
 from align_utils.training.job import Job
 
 sys.path.insert(0, str(ROOT / "grid"))
@@ -109,6 +109,25 @@ def test_what_is_stored_is_known_by_its_keys_and_falls_with_what_it_was_made_fro
     # The adapter is to be trained anew: its lists have the key of the old one, and would be taken for finished.
     faster = config.overlay_config(cfg, {"sft": {"learning_rate": 1e-3}}, source="test", runs=cfg.runs)
     assert stored(faster) == set()
+
+
+def test_the_notebooks_find_what_a_grid_has_made(project):
+    cfg, write = project
+    _, whole = grid_run.read_grid(write("profile: two\n"))
+    main, people = config.profiles.take_main_line(cfg), grid_run.load_run(cfg)
+    items = grid_run.choose_answered(cfg)[0]
+
+    def keys(cfg):
+        steps = []
+        for kind in grid_run.KINDS:
+            grid_run.answer(cfg, kind, "tiny", people, items, steps.append)
+        return {step.folder: hash_settings(step.settings) for step in steps}
+
+    made, read = keys(whole), keys(main)
+    assert len(read) > 20 and {folder: made.get(folder) for folder in read} == read
+    # The command line trains with the profile as it stands.
+    trained = [Job(one, "tiny", "us", "sft", people["us"], 7).describe() for one in (cfg, whole, main)]
+    assert len({hash_settings(key) for key in trained}) == 1
 
 
 @pytest.mark.parametrize(
