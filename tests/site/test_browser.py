@@ -87,10 +87,17 @@ def axe():
     return AXE.read_text(encoding="utf-8")
 
 
+def open_context(browser, **options):
+    """A fresh profile of the browser that waits longer than a busy machine takes."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(180_000)
+    return context
+
+
 @pytest.fixture
 def page(browser):
     """A fresh page, wide and light."""
-    context = browser.new_context(viewport=DESK)
+    context = open_context(browser, viewport=DESK)
     yield context.new_page()
     context.close()
 
@@ -98,7 +105,7 @@ def page(browser):
 @pytest.fixture(scope="session")
 def visits(site, base, browser):
     """Every page, opened on a wide screen and looked at on a narrow one: what it said, asked for, links to and holds."""
-    context = browser.new_context(viewport=DESK)
+    context = open_context(browser, viewport=DESK)
     found = {}
     for path in sorted(site.rglob("*.html")):
         name, said, asked = path.relative_to(site).as_posix(), [], []
@@ -180,14 +187,13 @@ def test_nothing_scrolls_sideways_on_a_phone(visits):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(scheme, visits, base, browser, axe):
-    context = browser.new_context(viewport=DESK if scheme == "light" else PHONE, color_scheme=scheme)
+    context = open_context(browser, viewport=DESK if scheme == "light" else PHONE, color_scheme=scheme)
     found, grounds = {}, set()
     for name in visits:
         # The pages of one kind are alike: the package's are looked at once.
         if name.startswith("api/") and name not in ("api/index.html", "api/norms.html"):
             continue
         page = context.new_page()
-        page.set_default_timeout(180_000)
         page.goto(base + name)
         page.add_style_tag(content=STILL)
         page.evaluate(axe)
