@@ -23,7 +23,8 @@ def rewrite(text: str, root: Path, profile: str) -> str:
     """The text with every marked block made anew; before any run of the profile the blocks of a run say so.
 
     `<!-- begin table NAME -->`, `picture NAME`, `say KEY` (one sentence of the run, or `NN` for all of a notebook), `notebooks`, `times`,
-    `costs` or `races`, up to `<!-- end -->`. A block stays as it is where what fills it is not on this machine (`costs`, `races`).
+    `costs` or `races`, up to `<!-- end -->`; `PROFILE/NAME` is of another profile's run. A block stays as it is where what fills it is not on
+    this machine (`costs`, `races`, another profile).
 
     Raises
     ------
@@ -34,8 +35,11 @@ def rewrite(text: str, root: Path, profile: str) -> str:
     """
 
     def fill(match: re.Match) -> str:
-        makes, folder = BLOCKS[match[2]], root / "figures" / profile
-        made = makes(root, profile, match[3]) if folder.is_dir() or makes in (_times, _races) else UNPUBLISHED
+        other, _, name = (match[3] or "").rpartition("/")
+        makes, folder = BLOCKS[match[2]], root / "figures" / (other or profile)
+        if other and not folder.is_dir():
+            return match[0]
+        made = makes(root, other or profile, name) if folder.is_dir() or makes in (_times, _races) else UNPUBLISHED
         return match[0] if made is None else f"{match[1]}{made.strip()}\n{match[4]}"
 
     return BLOCK.sub(fill, text)

@@ -89,7 +89,8 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
 
     From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
     """
-    parts, used, visible = [], [], []
+    told: dict[tuple[str, str], list[str]] = {}
+    used, visible = [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
         own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
         found = [
@@ -97,15 +98,19 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
             for metric in ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
         ]
         if None not in found:
-            by, place = [record["method"] for record in found[:2]], cfg.call(model, name)
-            told = by[0] if by[0] == by[1] else f"the two measures disagree. By distance: {by[0]}. By slope: {by[1]}"
-            parts.append(f"For {place}: {told}.")
+            place = cfg.call(model, name)
+            told.setdefault((found[0]["method"], found[1]["method"]), []).append(place)
             visible.append(f"{found[2]['value']:.3f} ({place})")
             used += found
-    if not parts:
+    if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
+    parts = [
+        f"{distance} ({' and '.join(places)})" if distance == slope
+        else f"the two measures disagree ({' and '.join(places)}): by distance {distance}; by slope {slope}"
+        for (distance, slope), places in told.items()
+    ]  # fmt: skip
     scale = f"The smallest shift that so many questions could show is {' and '.join(visible)} of the scale."
-    return Sentence("verdict", f"By the rule of this section, after PPO. {' '.join(parts)} {scale}", used)
+    return Sentence("verdict", f"Whether PPO moved the survey's answers: {'; '.join(parts)}. {scale}", used)
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:

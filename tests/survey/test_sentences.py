@@ -78,11 +78,14 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     ]
     same = [*rows, record("shift_verdict_slope", 0.0, method="not measurable with this model", **own)]
     said = sentences.state_verdict(same, cfg)
-    assert "For the United States: not measurable with this model. The smallest shift" in said.text and len(said.records) == 3
+    assert (
+        "answers: not measurable with this model (the United States). The smallest shift" in said.text
+        and len(said.records) == 3
+    )
     assert "could show is 0.004 (the United States) of the scale" in said.text
     other = [*rows, record("shift_verdict_slope", 0.2, method="moved beyond the controls", **own)]
     assert (
-        "the two measures disagree. By distance: not measurable with this model. By slope: moved beyond the controls."
+        "the two measures disagree (the United States): by distance not measurable with this model; by slope moved beyond the controls."
         in sentences.state_verdict(other, cfg).text
     )
     assert sentences.state_verdict(rows, cfg).records == []
