@@ -134,8 +134,9 @@ BLOCKS = {
 
 def main() -> int:
     """`python -m align_utils.run.publish`: rewrite README.md in place, and what tells of real files where their profile has run."""
-    for name, profile in TEXTS.items():
+    for profile in TEXTS.values():
         gather_sentences(PACKAGE_ROOT, profile)
+    for name, profile in TEXTS.items():
         if profile == TEXTS["README.md"] or (PACKAGE_ROOT / "figures" / profile).is_dir():
             path = PACKAGE_ROOT / name
             path.write_text(rewrite(path.read_text(encoding="utf-8"), PACKAGE_ROOT, profile), encoding="utf-8")
