@@ -34,6 +34,9 @@ def lay_out(
     shown; without both all are, less those that are the same in every row. With `columns` the last of `rows` alone stays where
     it is always the same. `form` formats numbers with a fraction; `names` maps codes, of values and of columns, to the names
     that are shown.
+
+    >>> lay_out(pd.DataFrame({"n": [48, 150], "power": [1.0, 0.9]})).to_numpy().tolist()  # counts are whole, shares are not
+    [['48', '1.00'], ['150', '0.90']]
     """
     frame = frame.reset_index(drop=True)
     # A probability that is given as 0 would be a lie.
@@ -65,7 +68,10 @@ def lay_out(
     elif len(frame) > 1:
         frame = frame[[name for name in frame if name == "value" or frame[name].nunique(dropna=False) > 1]]
     for name in frame.columns:
-        frame = frame.assign(**{name: [_write(cell, form, rename) for cell in frame[name].tolist()]})
+        cells = frame[name].tolist()
+        # A count stays a count; a share of exactly 1 among others has as many places as they have.
+        whole = all(float(cell).is_integer() for cell in cells if not isinstance(cell, str) and pd.notna(cell))
+        frame = frame.assign(**{name: [_write(cell, ".0f" if whole else form, rename) for cell in cells]})
     return frame.rename(columns=rename)
 
 
@@ -77,7 +83,7 @@ def _write(cell, form: str, names: Mapping[str, str]) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:.0f}" if float(cell).is_integer() else f"{cell:{_drop_sign_of_zero(form)}}"
+    return f"{cell:{_drop_sign_of_zero(form)}}"
 
 
 def _drop_sign_of_zero(form: str) -> str:
