@@ -467,13 +467,13 @@ def build(profile: str, *, strict: bool = False) -> Path:
     SiteError
         The run has no executed notebook, Sphinx is not installed, or it cannot build the pages.
     """
+    run = Run(config.load(profile))
     try:
         from sphinx.cmd.build import build_main
     except ModuleNotFoundError as error:
         raise SiteError(
             f"{error.name} is not installed: pip install -c constraints.txt -e '.[site]' (`make site` does it)"
         ) from error
-    run = Run(config.load(profile))
     work, target = run.cfg.runs / "site.work", run.cfg.runs / "site"
     shutil.rmtree(work, ignore_errors=True)
     stage(run, work / "source")

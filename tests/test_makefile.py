@@ -226,9 +226,9 @@ def test_every_test_is_run_by_one_make_target(tmp_path):
     assert {path.name for path in (ROOT / "tests").rglob("test_*.py")} <= {name for name, _, _ in recorder.found}
     runs = {}
     for name, test, marks in recorder.found:
-        known = {word: word in marks for word in ("extra", "gpu")}
+        known = {word: word in marks for word in ("extra", "gpu", "browser")}
         runs[test] = [target for target, expression in chosen.items() if eval(expression, {}, known)]
         assert len(runs[test]) == 1, f"{test} is run by {runs[test] or 'no target'}"
-        assert (runs[test] != ["test"]) == (name in {"test_unsloth.py", "test_servers_real.py", "test_gpu.py"}), (
-            f"{test} is run by {runs[test]}"
-        )
+        assert (runs[test] != ["test"]) == (
+            name in {"test_unsloth.py", "test_servers_real.py", "test_gpu.py", "test_browser.py"}
+        ), f"{test} is run by {runs[test]}"
