@@ -26,7 +26,7 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 # GB: what setting up takes, what turning a package's GGUF into a model takes, and what a run needs before its profile can be read.
 ENVIRONMENT, CONVERSION, RESULTS, MEMORY = 5, 3, 1, {"smoke": 3, "else": 6}
 # Seconds that the products of `measure_pace` take on the two cores for which the profiles' minutes stand.
-PACE = 0.16
+PACE = 0.215
 LIMITS = Path("/sys/fs/cgroup")
 
 
@@ -242,6 +242,8 @@ def measure_pace(*, seconds: float) -> float:
     """How many times as long as on the two cores of README a run takes here, as busy as the machine is, by products like the small model's."""
     import torch
 
+    from align_utils.models.load import pick_device
+
     many, few, wide = torch.ones(128, 640), torch.ones(8, 640), torch.ones(640, 65536)
     taken, end = [], time.perf_counter() + seconds
     while not taken or time.perf_counter() < end:
@@ -250,7 +252,8 @@ def measure_pace(*, seconds: float) -> float:
         for rows in (many, few, few, few):
             rows @ wide
         taken.append(time.perf_counter() - start)
-    return statistics.median(taken) / PACE
+    # The profiles' minutes are of a processor that multiplies bfloat16, with which a run takes two thirds of the time.
+    return statistics.median(taken) / PACE * (1.5 if pick_device("auto")[1] == torch.float32 else 1)
 
 
 def list_minutes(profile, pace: float) -> dict[str, float]:
