@@ -11,6 +11,7 @@ from align_utils.lexical.lists import associate
 from align_utils.models.adapters import Step, choose
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.steps import MissingInput, StepError
+from align_utils.survey.answers import load_readings
 from align_utils.survey.ask import ask_survey, choose_answered
 
 KINDS = ("lists", "survey")
@@ -25,10 +26,12 @@ def load_whole(profile: str) -> Config:
     return overlay_config(cfg, source=f"profile '{profile}'", runs=cfg.runs)
 
 
-def answer(cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items, wanted: Callable[[Step], bool]) -> None:
-    """Make the steps of one kind that `wanted` picks: lists and drawn lists for the test cues, or the survey's items by every read-out."""
+def answer(
+    cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items, human, wanted: Callable[[Step], bool]
+) -> None:
+    """Make the steps of one kind that `wanted` picks: lists and drawn lists for the test cues, or answers to the survey's items."""
     if kind == "survey":
-        ask_survey(cfg, model, items, wanted=wanted)
+        ask_survey(cfg, model, items, human, wanted=wanted)
         return
     associate(cfg, model, people, wanted=wanted)
     for extra in (False, True):
@@ -55,8 +58,10 @@ def main() -> None:
             choose(cfg, kind, [given] if given else [])
         who = state, cfg.profile.seed if options.seed is None else options.seed
         people = load_run(cfg)
-        items = choose_answered(cfg)[0] if options.kind == "survey" else None
-        answer(cfg, options.kind, model, people, items, lambda step: (step.state, step.seed) == who)
+        items, human = choose_answered(cfg)
+        if options.kind == "survey" and state:
+            load_readings(cfg, model)  # which the untuned model's job leaves
+        answer(cfg, options.kind, model, people, items, human.shares, lambda step: (step.state, step.seed) == who)
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(str(error))
 

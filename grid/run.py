@@ -19,7 +19,7 @@ from typing import Literal
 
 import pandas as pd
 import psutil
-from answer import KINDS, answer, load_whole
+from answer import answer, load_whole
 from pydantic import Field, ValidationError
 
 from align_utils.config.profiles import PACKAGE_ROOT, Config, read_settings, read_yaml
@@ -31,7 +31,6 @@ from align_utils.store.steps import MissingInput, StepError, find_step
 from align_utils.survey.ask import choose_answered
 from align_utils.training.ablation import find_table, list_cases, list_judged
 from align_utils.training.job import Job
-from align_utils.training.taught import list_lessons
 from align_utils.training.train import find_taught
 
 HERE = Path(__file__).resolve().parent
@@ -110,37 +109,44 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
         ready = all(jobs[name].stored for name in needs)
         jobs["/".join([kind, *place])] = Entry([*map(str, full)], needs, ready and stored())
 
-    lessons = list_lessons(cfg, items, answered.shares)
-    own = {
-        (culture, stage): lessons[culture, stage] if stage in TAUGHT_HALVES else find_taught(cfg, culture, stage, people)
-        for culture, stage in product(grid.cultures, grid.stages)
-    }
+    def add_answers(kind: str, *, tuned: bool) -> None:
+        for model in grid.models:
+            steps: list[Step] = []
+            answer(
+                cfg, kind, model, people, items, answered.shares, steps.append
+            )  # which returns nothing, so that nothing is made
+            for state, seed in dict.fromkeys((step.state, step.seed) for step in steps):
+                mine = [step for step in steps if (step.state, step.seed) == (state, seed)]
+                place = (model, *(state or ["untuned"]), f"seed-{seed}")
+                if bool(state) != tuned or (state and "/".join(["train", *place]) not in jobs):
+                    continue
+                who = ["--culture", state[0], "--stage", state[1]] if state else []
+                add(
+                    kind, place, [sys.executable, HERE / "answer.py", kind, "--model", model, *who, "--seed", seed],
+                    needs=["/".join(["train", *place]), *([f"survey/{model}/{untuned}"] if tuned and kind == "survey" else [])],
+                    stored=lambda mine=mine: all(find_step(step.folder, step.settings) for step in mine),
+                )  # fmt: skip
+
+    # It says by which reading adapters are asked, and the survey's own are taught.
+    untuned = f"untuned/seed-{cfg.profile.seed}"
+    add_answers("survey", tuned=False)
     launch = _launch(grid)
-    for model, seed, (culture, stage) in product(grid.models, grid.seeds, own):
+    for model, seed, culture, stage in product(grid.models, grid.seeds, grid.cultures, grid.stages):
         if stage in TAUGHT_HALVES and seed != cfg.profile.seed:
             continue
-        job = Job(cfg, model, culture, stage, own[culture, stage], seed)
+
+        def is_stored(cell=(model, culture, stage), seed=seed) -> bool:
+            job = Job(cfg, *cell, find_taught(cfg, *cell, people), seed)
+            return find_step(job.folder, job.describe())
+
+        before = f"train/{model}/{culture}/sft/seed-{seed}" if stage in PREFERENCE else f"survey/{model}/{untuned}"
         add(
             "train", (model, culture, stage, f"seed-{seed}"),
             [*launch, "align_utils.training", "--model", model, "--culture", culture, "--stage", stage, "--seed", seed],
-            needs=[f"train/{model}/{culture}/sft/seed-{seed}"] if stage in PREFERENCE else [],
-            stored=lambda job=job: find_step(job.folder, job.describe()),
+            needs=[before] if stage in (*PREFERENCE, *TAUGHT_HALVES) else [], stored=is_stored,
         )  # fmt: skip
-
-    for model, kind in product(grid.models, KINDS):
-        steps: list[Step] = []
-        answer(cfg, kind, model, people, items, steps.append)  # which returns nothing, so that nothing is made
-        for state, seed in dict.fromkeys((step.state, step.seed) for step in steps):
-            mine = [step for step in steps if (step.state, step.seed) == (state, seed)]
-            place = (model, *(state or ["untuned"]), f"seed-{seed}")
-            if state and "/".join(["train", *place]) not in jobs:
-                continue
-            who = ["--culture", state[0], "--stage", state[1]] if state else []
-            add(
-                kind, place, [sys.executable, HERE / "answer.py", kind, "--model", model, *who, "--seed", seed],
-                needs=["/".join(["train", *place])],
-                stored=lambda mine=mine: all(find_step(step.folder, step.settings) for step in mine),
-            )  # fmt: skip
+    for kind, tuned in (("lists", False), ("lists", True), ("survey", True)):
+        add_answers(kind, tuned=tuned)
 
     for name in grid.ablations:
         plan = read_settings(Ablation, name, root=cfg.root)

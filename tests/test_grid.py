@@ -44,14 +44,15 @@ def test_a_grid_is_the_product_that_one_writes_down_by_hand(project):
     jobs = grid_run.expand(*grid_run.read_grid(path))
     variants = ["sft", "default", "free", "hits", "cool", "fast", "steep", "smaller", "alone"]
     trained = {  # with sft, from which ppo starts
-        f"us/sft/{FIRST}": [], f"us/sft/{SECOND}": [], f"us/survey_taught_a/{FIRST}": [],
-        f"us/ppo/{FIRST}": [f"us/sft/{FIRST}"], f"us/ppo/{SECOND}": [f"us/sft/{SECOND}"],
+        f"us/sft/{FIRST}": [], f"us/sft/{SECOND}": [], f"us/survey_taught_a/{FIRST}": [f"survey/tiny/untuned/{FIRST}"],
+        f"us/ppo/{FIRST}": [f"train/tiny/us/sft/{FIRST}"], f"us/ppo/{SECOND}": [f"train/tiny/us/sft/{SECOND}"],
     }  # fmt: skip
-    expected = {f"train/tiny/{place}": [f"train/tiny/{need}" for need in needs] for place, needs in trained.items()}
-    for kind in ("lists", "survey"):
+    expected = {f"train/tiny/{place}": needs for place, needs in trained.items()}
+    # The untuned model's answers say by which reading the adapters are asked.
+    for kind, more in (("lists", []), ("survey", [f"survey/tiny/untuned/{FIRST}"])):
         expected[f"{kind}/tiny/untuned/{FIRST}"] = []
         asked = [place for place in trained if kind == "survey" or "taught" not in place]
-        expected |= {f"{kind}/tiny/{place}": [f"train/tiny/{place}"] for place in asked}
+        expected |= {f"{kind}/tiny/{place}": [f"train/tiny/{place}", *more] for place in asked}
     expected |= {f"ablation/ppo/tiny/us/{variant}": [f"train/tiny/us/sft/{FIRST}"] for variant in variants}
     expected["table/ppo"] = [f"ablation/ppo/tiny/us/{variant}" for variant in variants]
     assert {name: job.needs for name, job in jobs.items()} == expected
@@ -71,7 +72,7 @@ def test_several_gpus_of_a_training_are_shared_by_accelerate_and_a_kind_asks_for
     folder = cfg.runs
     plan = grid_run.write_plan(grid_run.expand(grid, cfg), grid, cfg, folder)
     assert list(plan) == [
-        f"train/tiny/us/sft/{SECOND}", f"lists/tiny/untuned/{FIRST}", f"lists/tiny/us/sft/{SECOND}", f"survey/tiny/untuned/{FIRST}",
+        f"survey/tiny/untuned/{FIRST}", f"train/tiny/us/sft/{SECOND}", f"lists/tiny/untuned/{FIRST}", f"lists/tiny/us/sft/{SECOND}",
         f"survey/tiny/us/sft/{SECOND}",
     ]  # fmt: skip
     train, survey = plan[f"train/tiny/us/sft/{SECOND}"], plan[f"survey/tiny/us/sft/{SECOND}"]
@@ -115,12 +116,12 @@ def test_the_notebooks_find_what_a_grid_has_made(project):
     cfg, write = project
     _, whole = grid_run.read_grid(write("profile: two\n"))
     main, people = config.profiles.take_main_line(cfg), grid_run.load_run(cfg)
-    items = grid_run.choose_answered(cfg)[0]
+    items, human = grid_run.choose_answered(cfg)
 
     def keys(cfg):
         steps = []
-        for kind in grid_run.KINDS:
-            grid_run.answer(cfg, kind, "tiny", people, items, steps.append)
+        for kind in ("lists", "survey"):
+            grid_run.answer(cfg, kind, "tiny", people, items, human.shares, steps.append)
         return {step.folder: hash_settings(step.settings) for step in steps}
 
     made, read = keys(whole), keys(main)

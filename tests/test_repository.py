@@ -27,7 +27,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 @pytest.mark.xdist_group("grouped")
 def test_workers_keep_a_group_together(request):
-    assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@grouped"), "this pytest loses xdist's groups"
+    assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@grouped"), (
+        "this pytest loses xdist's groups"
+    )
 
 
 def test_arrows_go_down_and_only_some_modules_import_torch():

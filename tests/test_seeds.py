@@ -44,23 +44,30 @@ def run(cfg, tmp_path):
     return one, two
 
 
+def give_people(items, cultures=("us", "cn")):
+    """SHARES of people who take every option equally often: no reading agrees with them."""
+    rows = items.explode("codes")[["question", "codes"]].rename(columns={"codes": "code"}).astype({"code": int})
+    rows["share"] = 1 / rows.groupby("question")["code"].transform("size")
+    return pd.concat([rows.assign(culture=name) for name in cultures], ignore_index=True)
+
+
 def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     one, two = run
     monkeypatch.setattr(ask, "TAUGHT_HALVES", ())  # 05 teaches them; here they are not there
     items = survey_items.load_items(one.root / "data" / "survey").query("question in ['Q2', 'Q48', 'Q66']")
-    ask.ask_survey(one, "tiny", items)
+    ask.ask_survey(one, "tiny", items, give_people(items))
     before, written = answers.load_answers(one), answers.load_generated(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
     states = ["none_zero_shot", *(f"{culture}_{stage}" for culture in one.cultures for stage in ("sft", "ppo"))]
-    names = {f"tiny_{s}_{readout}" for s in states for readout in ("label", "generated")}
+    names = {*(f"tiny_{s}_label" for s in states), "tiny_none_zero_shot_generated"}
     assert {path.parent.name for path in steps} == names | {"tiny_none_zero_shot_control_label"}, "personas are asked by label"
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
     asked, plain = [], ask.read_answers
     monkeypatch.setattr(ask, "read_answers", lambda cfg, model, *a: asked.append(model.active_adapter) or plain(cfg, model, *a))
-    ask.ask_survey(two, "tiny", items)
-    assert sorted(asked) == sorted(state for state in states[1:] for _ in range(2)), "the second seed's alone"
+    ask.ask_survey(two, "tiny", items, give_people(items))
+    assert sorted(asked) == sorted(states[1:]), "the second seed's alone"
     assert {path: path.read_bytes() for path in steps} == steps
     every = answers.load_answers(two)
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
@@ -90,10 +97,11 @@ def test_items_without_an_order_leave_what_is_stored_of_the_others(run, monkeypa
     monkeypatch.setattr(ask, "TAUGHT_HALVES", ())
     items = survey_items.load_items(one.root / "data" / "survey", choice="all", nominal=True)
     items = items.query("question in ['Q2', 'Q48', 'Q66', 'Q154']")
-    ask.ask_survey(one, "tiny", items.query("kind == 'ordered'"))
+    ordered = items.query("kind == 'ordered'")
+    ask.ask_survey(one, "tiny", ordered, give_people(ordered))
     before = answers.load_answers(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
-    ask.ask_survey(one, "tiny", items)
+    ask.ask_survey(one, "tiny", items, give_people(items))
     assert {path: path.read_bytes() for path in steps} == steps
     # The place priors of the ordered items do not hang on the others.
     pd.testing.assert_frame_equal(answers.load_answers(one), before)

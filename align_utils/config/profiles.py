@@ -183,11 +183,11 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
 
 
 # What only appendices show: the main line neither trains nor asks it.
-EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}, "survey": {"readouts": ["label"]}}
+EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}}
 
 
 def take_main_line(cfg: Config) -> Config:
-    """The same run without what only its appendices compute: methods without a critic, simulated participants, other readings than labels."""
+    """The same run without what only its appendices compute: methods without a critic, simulated participants."""
     return overlay_config(cfg, EXTRA, source=f"profile '{cfg.profile.name}'", runs=cfg.runs)
 
 

@@ -11,10 +11,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "items": ["list_questions", "pick_item"],
         "answers": ["average_orders", "describe_readouts", "load_answers", "measure_order_bias"],
-        "ask": ["ask_run"],
+        "ask": ["ask_run", "choose_readings"],
         "distances": ["measure_distances"],
         "shifts": ["summarise_shifts"],
-        "power": ["compare_readings", "measure_slopes", "state_verdicts"],
+        "power": ["measure_slopes", "state_verdicts"],
         "aligned": ["list_item", "list_six"],
         "paper": ["compare_with_paper"],
         "values": ["load_values"],

@@ -30,6 +30,8 @@ ANSWERS = pa.DataFrameSchema({
     "place_prior": pa.Column(float, _SHARE, nullable=True),  # estimate_prior over all items of the kind
 })  # fmt: skip
 _LEAST = 1e-12
+# The reading by which a model's answers in a language count.
+CHOSEN = "chosen"
 
 
 def tabulate_answers(
@@ -62,16 +64,42 @@ def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return ANSWERS.validate(frame.merge(priors, on=[*by, "options", "place"], how="left")[list(ANSWERS.columns)])
 
 
-def load_answers(cfg: Config, *, readout: str | None = "label", nominal: bool = False) -> pd.DataFrame:
-    """All answers of the run (ANSWERS) by one read-out, or by all (None); with `nominal` also those to items without an order,
-    which the map alone may use."""
+def find_readings(cfg: Config, model: str) -> Path:
+    """Where it stands by which reading a model's answers count (`power.compare_readings`)."""
+    return cfg.runs / "survey" / f"{model}_readings.csv"
+
+
+def load_readings(cfg: Config, model: str) -> pd.DataFrame:
+    """That table of one model (MissingInput where the untuned model was not asked)."""
+    return read_frame(find_readings(cfg, model), made_by="05_wvs_survey")
+
+
+def load_answers(cfg: Config, *, readout: str | None = CHOSEN, nominal: bool = False) -> pd.DataFrame:
+    """All answers of the run (ANSWERS) by the reading that was chosen for a model and language, by one read-out, or by all (None).
+
+    A question that the chosen reading leaves out, as its options are numerals, is read by label; so are baselines. With `nominal` also
+    answers to items without an order, which the map alone may use.
+    """
     frame = pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
     ANSWERS.validate(frame)
-    if readout is not None:
+    if readout == CHOSEN:
+        frame = pick_reading(frame, pd.concat([load_readings(cfg, model) for model in cfg.models]))
+    elif readout is not None:
         frame = frame[frame["readout"] == readout]
     if not nominal:
         frame = frame[~frame["question"].isin(list_nominal(cfg))]
     return frame.reset_index(drop=True)
+
+
+def pick_reading(answers: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
+    """ANSWERS of one reading a model, language and question: the chosen one, or the label's where that has no answer of the untuned model."""
+    cell = ["model", "language"]
+    chosen = readings.loc[readings["chosen"], [*cell, "readout"]].rename(columns={"readout": CHOSEN})
+    frame = answers.merge(chosen, on=cell, how="left").fillna({CHOSEN: "label"})
+    is_own = frame["readout"] == frame[CHOSEN]
+    read = frame.loc[is_own & (frame["stage"] == "zero_shot"), [*cell, "question"]].drop_duplicates()
+    known = frame.merge(read, on=[*cell, "question"], how="left", indicator="known")["known"].eq("both").to_numpy()
+    return answers[(is_own | (~known & (frame["readout"] == "label"))).to_numpy()]
 
 
 def load_generated(cfg: Config) -> pd.DataFrame | None:

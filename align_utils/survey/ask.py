@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
+from align_utils.config.settings import Language
 from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked
 from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, read_frame, save_frame
-from align_utils.survey.answers import ANSWERER, add_priors, tabulate_answers
+from align_utils.survey.answers import ANSWERER, add_priors, find_readings, load_readings, tabulate_answers
 from align_utils.survey.human import Human, load_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
+from align_utils.survey.power import compare_readings
 from align_utils.survey.servers import ask_baselines
 
 # Bumped when this module's results change for the same settings.
@@ -26,7 +28,9 @@ SURVEY_VERSION = 3
 NOMINAL = "label_nominal"
 # Steps that ask a positive control by a read-out: the untuned model in the countries' personas, or a taught adapter the other half.
 CONTROL = "control_"
+REMEDY = "lower survey.batch_tokens in the profile"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
+UNTUNED = ("none", "zero_shot")
 # Beside a taught adapter: the questions of its half.
 TAUGHT = "questions.csv"
 # Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
@@ -41,6 +45,17 @@ def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
     return wanted[wanted["question"].isin(set(people.shares["question"]))], people
 
 
+def choose_readings(cfg: Config) -> pd.DataFrame:
+    """Ask every untuned model of the run by every read-out, and choose one a language (`power.compare_readings`), before any adapter is asked.
+
+    Returns that table of all models, as 05 shows it. Adapters and positive controls are then asked by label and by the chosen reading.
+    """
+    items, people = choose_answered(cfg)
+    for model in cfg.models:
+        ask_untuned(cfg, model, items, people.shares)
+    return pd.concat([load_readings(cfg, model) for model in cfg.models], ignore_index=True)
+
+
 def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
 
@@ -49,30 +64,79 @@ def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """
     items, people = choose_answered(cfg)
     for model in cfg.models:
-        ask_survey(cfg, model, items)
+        ask_survey(cfg, model, items, people.shares)
     print(*ask_baselines(cfg, items), f"{len(items)} items have sound answers from every country.", sep="\n")
     return items, people
 
 
-def ask_survey(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None) -> list[Path]:
-    """Ask the base model and every adapter of the run, of every seed, all items, by every read-out of the profile.
-
-    Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the
-    map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked or not.
-    With the profile's seed the positive controls are asked, by every read-out but `generated`: the untuned model as a person from each
-    country (stage `persona`, the country's culture as its adapter), and the adapters of `training.teach_survey`, each what it was not taught
-    (stage `survey_taught`).
-
-    `name` is a model of the profile, `items` are from `choose_items`. Returns `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the
-    read-out `generated` also `<model>_generated.parquet` (`write_answers`). `wanted` picks steps: those alone are made, whether or not the
-    taught adapters are there, and nothing is returned.
-    """
+def _list_asked(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
+    """By read-out what everybody is asked."""
     ordered = items[items["kind"] == "ordered"]
     asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, ordered))
+    if "unlisted" in asked:
+        asked["unlisted"] = leave_lists(asked["unlisted"])
     if len(ordered) < len(items):
         asked[NOMINAL] = list_questions(cfg, items[items["kind"] != "ordered"])
-    untuned = ("none", "zero_shot")
-    controls = {untuned: list_questions(cfg, ordered, personas=[*cfg.cultures])}
+    return asked
+
+
+def leave_lists(questions: Sequence[Question]) -> list[Question]:
+    """The same questions without a list of options, each once: there is no order."""
+    return [replace(q, open_prompt=q.bare_prompt) for q in questions if q.order == tuple(sorted(q.order))]
+
+
+def ask_untuned(
+    cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None
+) -> dict[tuple, Step]:
+    """Ask one untuned model by every read-out, and store which reading is chosen: `runs/<profile>/survey/<model>_readings.csv`.
+
+    Arguments as in `ask_survey`. Returns its steps by (state, read-out).
+    """
+    asked = _list_asked(cfg, items)
+    steps = {(UNTUNED, key): _describe(cfg, name, UNTUNED, key, own, cfg.profile.seed) for key, own in asked.items()}
+    if wanted and not any([wanted(step) for step in steps.values()]):  # every one is shown to it
+        return steps
+
+    def make(key: tuple, model, tokenizer, work: Path) -> None:
+        save_frame(read_answers(cfg, model, tokenizer, asked[key[1]], key[1]), work / "answers.parquet")
+
+    complete_steps(cfg, name, steps, make, desc="untuned", unit="read-out", remedy=REMEDY)
+    frames = [
+        pd.read_parquet(step.folder / "answers.parquet")
+        for (_, key), step in steps.items()
+        if key not in ("generated", NOMINAL)
+    ]
+    answers = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    answers = answers.assign(model=name, adapter=UNTUNED[0], stage=UNTUNED[1], seed=cfg.profile.seed)
+    table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
+    save_frame(table, find_readings(cfg, name))
+    return steps
+
+
+def ask_survey(
+    cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None
+) -> list[Path]:
+    """Ask the base model and every adapter of the run, of every seed, all items.
+
+    The untuned model is asked by every read-out of the profile, an adapter by label and, in each language, by the reading that is chosen
+    for it (`ask_untuned`). Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without
+    an order, which the map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked
+    or not. With the profile's seed the positive controls are asked, by the chosen reading alone, and by label what has no words: the
+    untuned model as a person from each country (stage `persona`, the country's culture as its adapter), and the adapters of
+    `training.teach_survey`, each what it was not taught (stage `survey_taught`).
+
+    `name` is a model of the profile, `items` are from `choose_items`, `human` are SHARES. Returns `runs/<profile>/survey/<model>.parquet`
+    (ANSWERS); with the read-out `generated` also `<model>_generated.parquet` (`write_answers`). `wanted` picks steps: those alone are made,
+    whether or not the taught adapters are there, and nothing is returned; an adapter's need the reading that the untuned model's gave.
+    """
+    first = ask_untuned(cfg, name, items, human, wanted=wanted)
+    asked, chosen = _list_asked(cfg, items), dict.fromkeys(cfg.languages, "label")
+    if wanted is None or find_readings(cfg, name).is_file():
+        told = load_readings(cfg, name).query("chosen")
+        chosen |= dict(zip(told["language"], told["readout"].str.partition("_")[0], strict=True))
+    more = [readout for readout in asked if readout in chosen.values() and readout != "label"]
+    ordered = items[items["kind"] == "ordered"]
+    controls = {UNTUNED: list_questions(cfg, ordered, personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
         path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
         if wanted is None or path.is_file():
@@ -80,10 +144,14 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[
             controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
 
     def find(state: tuple, key: str) -> list[Question]:
-        questions = controls[state] if key.startswith(CONTROL) else asked[key]
-        if key.removeprefix(CONTROL) != "unlisted":
-            return questions
-        return [replace(q, open_prompt=q.bare_prompt) for q in questions if q.order == tuple(sorted(q.order))]
+        readout = key.removeprefix(CONTROL)
+        if readout == key and (state == UNTUNED or readout in {"label", NOMINAL}):
+            return asked[key]
+        questions = controls[state] if readout != key else asked["label"]
+        if readout == "label":
+            return [q for q in questions if chosen[q.language] == "label" or not q.worded]
+        own = [q for q in questions if chosen[q.language] == readout]
+        return leave_lists(own) if readout == "unlisted" else own
 
     def make(key: tuple, model, tokenizer, work: Path) -> None:
         save_frame(read_answers(cfg, model, tokenizer, find(*key), key[1]), work / "answers.parquet")
@@ -91,13 +159,15 @@ def ask_survey(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[
     scored, written = [], []
     for seed in cfg.seeds:
         own = seed == cfg.profile.seed
-        states = [untuned] * own + [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
-        scored_alike = [f"{CONTROL}{readout}" for readout in cfg.profile.survey.readouts if readout != "generated"]
-        pairs = [*product(states, asked), *product(controls if own else (), scored_alike)]
-        steps = {(state, key): _describe(cfg, name, state, key, find(state, key), seed) for state, key in pairs}
-        remedy = "lower survey.batch_tokens in the profile"
-        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=remedy, wanted=wanted)
-        for ((adapter, stage), key), step in () if wanted else steps.items():
+        states = [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
+        pairs = [*product(states, ["label", *more, *({NOMINAL} & set(asked))])]
+        pairs += product(controls if own else (), [f"{CONTROL}{readout}" for readout in ("label", *more)])
+        # A taught adapter that is not there yet has no questions, and still a step to wait for.
+        steps = {
+            key: _describe(cfg, name, *key, find(*key), seed) for key in pairs if find(*key) or not controls.get(key[0], True)
+        }
+        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
+        for ((adapter, stage), key), step in () if wanted else ((first if own else {}) | steps).items():
             frame = pd.read_parquet(step.folder / "answers.parquet")
             if frame.empty:  # no question has texts to read
                 continue
@@ -180,7 +250,7 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
     given = list(zip([q.open_prompt for q in asked], texts, strict=True))
     rows = read_texts(model, tokenizer, given, batch_tokens=batch)
     # The same texts after the lead alone, each once: what the fourth reading takes off.
-    leads = [cfg.languages[q.language].text_lead or cfg.languages[q.language].answer_lead for q in asked]
+    leads = [find_lead(cfg.languages[q.language]) for q in asked]
     every: dict[str, dict[str, float]] = {}
     for lead, listed in zip(leads, texts, strict=True):
         every.setdefault(lead, {}).update(dict.fromkeys(listed, 0.0))
@@ -196,6 +266,11 @@ def score_options(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
         [tabulate_answers(asked, [share[name] for share in shares], masses).assign(readout=name) for name in TEXT_READINGS],
         ignore_index=True,
     )
+
+
+def find_lead(language: Language) -> str:
+    """What an answer in words stands behind, without a question."""
+    return language.text_lead or language.answer_lead
 
 
 def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:

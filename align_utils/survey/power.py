@@ -125,17 +125,16 @@ def _exchange(both: pd.DataFrame, flips: int, seed: int) -> float:
 def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """What each reading of the untuned model has in common with people of all countries, style apart; the best is `chosen`.
 
-    No difference between countries enters: people's side is the mean share over the countries. `answers` are ANSWERS of all
-    read-outs (`load_answers(cfg, readout=None)`), `human` are SHARES, `items` from `choose_items`.
+    No difference between countries enters: people's side is the mean share over the countries. `answers` are ANSWERS of the untuned
+    model by all read-outs, the label first, `human` are SHARES, `items` from `choose_items`.
 
     Returns `model, language, readout`, `value` (correlation of the centred log-shares, `center_logs`, over the options of the
     items that every reading answers, in [-1, 1]), `low, high` (bootstrap over items), `n` (items), `chosen` (the highest of its
     model and language).
     """
     common = human.groupby(["question", "code"], sort=False)["share"].mean().reset_index()
-    untuned = answers[answers["stage"] == "zero_shot"]
     by, rows = ["model", "language"], []
-    for cell, part in untuned.groupby(by, sort=False):
+    for cell, part in answers.groupby(by, sort=False):
         answered = part.groupby("question")["readout"].nunique()
         asked = set(answered.index[answered == part["readout"].nunique()]) & set(common["question"])
         aims = center_logs(common[common["question"].isin(asked)].assign(who="people"), items, ["who"])
@@ -147,7 +146,9 @@ def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataF
                 [*cell, readout, *_correlate(products.groupby("question", sort=False)[["xy", "xx", "yy"]].sum(), **bootstrap)]
             )
     table = pd.DataFrame(rows, columns=[*by, "readout", "value", "low", "high", "n"])
-    return table.assign(chosen=table["value"] == table.groupby(by)["value"].transform("max"))
+    # Where nothing is known of any, and among equals, the first: the label.
+    best = table["value"].fillna(-np.inf).groupby([table[name] for name in by], sort=False).idxmax()
+    return table.assign(chosen=table.index.isin(best))
 
 
 def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:

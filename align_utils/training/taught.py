@@ -20,7 +20,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.stages import TAUGHT_HALVES
 from align_utils.models.load import pick_device
 from align_utils.store.steps import NOTE, hash_settings, save_frame
-from align_utils.survey.ask import TAUGHT, split_texts
+from align_utils.survey.ask import TAUGHT, find_lead, leave_lists, split_texts
 from align_utils.survey.items import Question, halve_items, list_questions
 from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, save_adapter, share_batch, tabulate_log
 from align_utils.training.sft import configure_lora
@@ -30,29 +30,47 @@ TAUGHT_VERSION = 1
 
 @dataclass(frozen=True)
 class Lesson:
-    """Questions of half of the items, in every language and order, and a country's shares of the codes (in the question's order)."""
+    """Questions of half of the items, in every language and order, a country's shares of the codes (in the question's order), and by which
+    reading each is taught: 'label', or a text's (`ask.TEXT_READINGS`) behind 'text_' or 'unlisted_', with the lead that 'pmi' takes off."""
 
     asked: Sequence[Question]
     shares: Sequence[tuple[float, ...]]
+    readings: Sequence[str]
+    leads: Sequence[str]
 
     @property
     def control(self) -> dict:
         """Its part of the adapter's key."""
+        told = zip(self.asked, self.shares, self.readings, self.leads, strict=True)
         asked = [
-            [q.prompt, q.order, q.codes, q.forms, list(map(float, own))] for q, own in zip(self.asked, self.shares, strict=True)
-        ]
+            [q.prompt, q.order, q.codes, q.forms, list(map(float, own))] if reading == "label"
+            else [reading, lead, q.open_prompt, q.order, q.codes, q.forms, q.options, list(map(float, own))]
+            for q, own, reading, lead in told
+        ]  # fmt: skip
         return {"taught_version": TAUGHT_VERSION, "asked": hash_settings({"asked": asked})}
 
 
-def list_lessons(cfg: Config, items: pd.DataFrame, shares: pd.DataFrame) -> dict[tuple[str, str], Lesson]:
-    """By culture and stage of TAUGHT_HALVES what that adapter is taught; `items` and `shares` are from `choose_answered`."""
+def list_lessons(
+    cfg: Config, items: pd.DataFrame, shares: pd.DataFrame, readings: pd.DataFrame
+) -> dict[tuple[str, str], Lesson]:
+    """By culture and stage of TAUGHT_HALVES what that adapter of one model is taught.
+
+    `items` and `shares` are from `choose_answered`, `readings` of that model from `load_readings`: what is taught is read as it will be
+    asked, by the language's chosen reading, and by label where the options have no words.
+    """
     items = items[items["kind"] == "ordered"]
-    halves, asked = halve_items(items, seed=cfg.profile.seed), list_questions(cfg, items)
+    halves, chosen = halve_items(items, seed=cfg.profile.seed), readings[readings["chosen"]]
+    chosen = dict(zip(chosen["language"], chosen["readout"], strict=True))
+    asked = []
+    for q in list_questions(cfg, items):
+        reading = chosen.get(q.language, "label") if q.worded else "label"
+        asked += [(own, reading) for own in (leave_lists([q]) if reading.startswith("unlisted") else [q])]
     by = {key: dict(zip(own["code"], own["share"], strict=True)) for key, own in shares.groupby(["culture", "question"])}
     lessons = {}
     for culture, (half, stage) in product(cfg.cultures, zip("ab", TAUGHT_HALVES, strict=True)):
-        own = [q for q in asked if halves[q.question] == half]
-        lessons[culture, stage] = Lesson(own, [tuple(by[culture, q.question][q.codes[i]] for i in q.order) for q in own])
+        own, ways = zip(*((q, reading) for q, reading in asked if halves[q.question] == half), strict=True)
+        told = [tuple(by[culture, q.question][q.codes[i]] for i in q.order) for q in own]
+        lessons[culture, stage] = Lesson(own, told, ways, [find_lead(cfg.languages[q.language]) for q in own])
     return lessons
 
 
@@ -64,7 +82,9 @@ def teach(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     its last whole checkpoint.
     """
     settings, device = job.settings, pick_device()
-    rows = [encode(tokenizer, q, own) for q, own in zip(job.own.asked, job.own.shares, strict=True)]
+    lesson = job.own
+    told = zip(lesson.asked, lesson.shares, lesson.readings, lesson.leads, strict=True)
+    rows = [encode(tokenizer, *one) for one in told]
     chosen = draw_questions(job.own.asked, settings.steps * settings.batch, seed=job.seed)
     checkpoints = work.with_name(f"{work.name}-checkpoints")
     size, accumulation = share_batch("survey.taught.batch", settings.batch, settings.batch)
@@ -98,10 +118,28 @@ def draw_questions(asked: Sequence[Question], size: int, *, seed: int) -> list[i
     return [int(rng.choice(list(of.values())[item])) for _ in range(passes) for item in rng.permutation(len(of))][:size]
 
 
-def encode(tokenizer, q: Question, shares: Sequence[float]) -> dict:
-    """A question as tokens: `ids` of what all labels go on from, their `tails` after the first of the forms, and `shares` of the places."""
-    context, tails = split_texts(tokenizer, q.prompt + q.forms[0], [str(place) for place in range(1, len(q.order) + 1)])
-    return {"ids": context, "tails": tails, "shares": shares}
+def encode(tokenizer, q: Question, shares: Sequence[float], reading: str = "label", lead: str = "") -> dict:
+    """A question as tokens: `rows` that the model reads, `tails` of the options (labels or texts, after the first of the forms), `shares`.
+
+    All labels are read in one row, as what the longest shares with shorter ones ('1' of '10') is read with the prompt (`inner`). Of texts
+    each has a row, less its last token; `bare` are their tails after the lead alone, whose rows follow.
+    """
+    if reading == "label":
+        context, tails = split_texts(tokenizer, q.prompt + q.forms[0], [str(place) for place in range(1, len(q.order) + 1)])
+        inner = max((tail[:-1] for tail in tails), key=len)
+        return {"reading": reading, "rows": [(*context, *inner)], "tails": tails, "inner": inner, "shares": shares}
+    texts = [q.forms[0] + option for option in q.options]
+    context, tails = split_texts(tokenizer, q.open_prompt, texts)
+    before, bare = split_texts(tokenizer, lead, texts) if reading.endswith("pmi") else ((), [])
+    rows = [*((*context, *tail[:-1]) for tail in tails), *((*before, *tail[:-1]) for tail in bare)]
+    return {
+        "reading": reading,
+        "rows": rows,
+        "tails": tails,
+        "bare": bare,
+        "sizes": list(map(len, q.options)),
+        "shares": shares,
+    }
 
 
 class _Rows(Dataset):
@@ -116,18 +154,14 @@ class _Rows(Dataset):
 
 
 def collate(part: Sequence[dict], pad: int) -> dict:
-    """Rows padded on the left, one a question: what its longest label shares with shorter ones ('1' of '10') is read with the prompt.
-
-    `tails` and `shares` stay lists; `inner` holds those shared tokens by question.
-    """
-    inner = [max((tail[:-1] for tail in row["tails"]), key=len) for row in part]
-    rows = [[*row["ids"], *more] for row, more in zip(part, inner, strict=True)]
+    """The rows of all questions, padded on the left, and the questions as `encode` gives them."""
+    rows = [row for one in part for row in one["rows"]]
     width = max(map(len, rows))
     return {
-        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows]),
+        "input_ids": torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows]),
         "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows]),
-        "tails": [row["tails"] for row in part], "inner": inner, "shares": [row["shares"] for row in part],
-    }  # fmt: skip
+        "asked": list(part),
+    }
 
 
 class ShareTrainer(Trainer):
@@ -135,32 +169,65 @@ class ShareTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """transformers' hook; the questions of a step weigh alike."""
-        keep = 1 + max(map(len, inputs["inner"]))
-        mask = inputs["attention_mask"]
+        asked, mask = inputs["asked"], inputs["attention_mask"]
+        keep = max(len(tail) for one in asked for tail in [*one["tails"], *one.get("bare", ())])
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=keep,
             use_cache=False,
         ).logits.float()  # fmt: skip
-        told = zip(logits.log_softmax(-1), inputs["tails"], inputs["inner"], inputs["shares"], strict=True)
-        loss = torch.stack([score_shares(logs[keep - 1 - len(inner) :], *rest) for logs, *rest in told for inner in [rest[1]]])
-        return (loss.mean(), {}) if return_outputs else loss.mean()
+        # Of the whole vocabulary only the sum is needed beside the tokens that are asked.
+        sums, start, losses = logits.logsumexp(-1), 0, []
+        for one in asked:
+            rows = slice(start, start := start + len(one["rows"]))
+            score = score_labels if one["reading"] == "label" else score_texts
+            losses.append(compare_shares(score(Logs(logits[rows], sums[rows]), one), one["shares"]))
+        loss = torch.stack(losses).mean()
+        return (loss, {}) if return_outputs else loss
 
 
-def score_shares(logs: torch.Tensor, tails: Sequence[tuple], inner: tuple, shares: Sequence[float]) -> torch.Tensor:
-    """KL(shares || options) in nats of one question.
+@dataclass(frozen=True)
+class Logs:
+    """Log-probabilities at the last places of some rows: logits (rows, places, vocabulary) and their logsumexp."""
 
-    `logs` (1 + len(inner), vocabulary) are log-probabilities after the prompt and after each token of `inner`; a label is its tokens,
-    less what goes on from it to a longer label ('1' is not '10').
-    """
-    options = []
+    logits: torch.Tensor
+    sums: torch.Tensor
+
+    def add(self, row: int, tail: Sequence[int], last: int) -> torch.Tensor:
+        """Log-probability of a tail of tokens, whose token `last` is foretold by the row's last place."""
+        places = [place - last - 1 for place in range(len(tail))]
+        return (self.logits[row, places, list(tail)] - self.sums[row, places]).sum()
+
+
+def score_labels(logs: Logs, one: dict) -> torch.Tensor:
+    """Log-probability of each label: its tokens, less what goes on from it to a longer label ('1' is not '10')."""
+    options, tails, inner = [], one["tails"], one["inner"]
     for tail in tails:
         if tail[:-1] != inner[: len(tail) - 1]:
             raise ValueError(f"labels {tails} share more than one beginning")
-        log = sum(logs[place, token] for place, token in enumerate(tail))
-        longer = [other[len(tail)] for other in tails if len(other) == len(tail) + 1 and other[: len(tail)] == tail]
-        for token in longer:
-            log = log + torch.log1p(-logs[len(tail), token].exp().clamp(max=1 - 1e-6))
+        log = logs.add(0, tail, len(inner))
+        for other in tails:
+            if len(other) == len(tail) + 1 and other[: len(tail)] == tail:
+                more = logs.add(0, other, len(inner)) - log
+                log = log + torch.log1p(-more.exp().clamp(max=1 - 1e-6))
         options.append(log)
-    given = torch.stack(options).log_softmax(0)
+    return torch.stack(options)
+
+
+def score_texts(logs: Logs, one: dict) -> torch.Tensor:
+    """What a reading of whole texts makes of their log-probabilities: `ask.share_texts` with gradient."""
+    total = torch.stack([logs.add(row, tail, len(tail) - 1) for row, tail in enumerate(one["tails"])])
+    kind = one["reading"].partition("_")[2]
+    if kind == "pmi":
+        return total - torch.stack(
+            [logs.add(row, tail, len(tail) - 1) for row, tail in enumerate(one["bare"], start=len(total))]
+        )
+    if kind == "sum":
+        return total
+    return total / torch.tensor(list(map(len, one["tails"])) if kind == "tokens" else one["sizes"], device=total.device)
+
+
+def compare_shares(options: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+    """KL(shares || options) in nats of one question; `options` are logarithms, up to a constant."""
+    given = options.log_softmax(0)
     people = torch.tensor(shares, dtype=given.dtype, device=given.device)
     return (torch.special.xlogy(people, people) - people * given).sum()

@@ -19,6 +19,7 @@ from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
 from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, note_made, save_frame
+from align_utils.survey.answers import load_readings
 from align_utils.survey.ask import choose_answered
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
@@ -38,7 +39,7 @@ def train_stage(
     `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to the processes; a loss,
     reward or weight that ceases to be finite; or memory or disk run out.
     """
-    own = find_taught(cfg, culture, stage, people)
+    own = find_taught(cfg, model, culture, stage, people)
     return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
 
 
@@ -46,14 +47,15 @@ def teach_survey(cfg: Config) -> dict[tuple[str, str, str], Path]:
     """Train the survey's ceiling control for every model and culture of the profile, unless it is stored already.
 
     Each culture has two adapters, each taught its country's shares of half of the items with an order (topics balanced); `survey.ask_run`
-    asks each the other half. Returns the adapters' folders by (model, culture, stage), with `log.csv` (`taught.teach`); raises what
-    `train_stage` does, and a DataError where the human file cannot be read.
+    asks each the other half. `survey.choose_readings` must have run: it says how a question is read. Returns the adapters' folders by
+    (model, culture, stage), with `log.csv` (`taught.teach`); raises what `train_stage` does, and a DataError where the human file cannot
+    be read.
     """
     items, people = choose_answered(cfg)
-    lessons = list_lessons(cfg, items, people.shares)
     return {
         (model, *cell): _complete(Job(cfg, model, *cell, own, cfg.profile.seed))
-        for model, (cell, own) in product(cfg.models, lessons.items())
+        for model in cfg.models
+        for cell, own in list_lessons(cfg, items, people.shares, load_readings(cfg, model)).items()
     }
 
 
@@ -93,13 +95,13 @@ def _train(job: Job, key: dict) -> None:
             save_frame(log, work / "log.csv")
 
 
-def find_taught(cfg: Config, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms | Lesson:
+def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms | Lesson:
     """What a stage is taught: the culture's norms, a control's wrong ones (`norms.build_control`), or its lesson of the survey."""
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
     if stage in TAUGHT_HALVES:
         items, answered = choose_answered(cfg)
-        return list_lessons(cfg, items, answered.shares)[culture, stage]
+        return list_lessons(cfg, items, answered.shares, load_readings(cfg, model))[culture, stage]
     return build_control(cfg, people, culture, stage)
 
 
@@ -134,7 +136,7 @@ def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFra
     """
     rows, sft = [], cfg.profile.sft
     for culture, stage in product(people, list_taught(cfg)):
-        own = find_taught(cfg, culture, stage, people)
+        own = find_taught(cfg, next(iter(cfg.models)), culture, stage, people)
         cues = own.cues["train"]
         lengths = own.norms[own.norms["cue"].isin(set(cues))].groupby("cue").size()
         rows.append([culture, stage, len(cues), count_passes(sft, len(cues)), lengths.clip(upper=sft.list_length).median()])

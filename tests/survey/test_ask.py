@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import copy_project
@@ -171,6 +172,15 @@ def test_a_read_out_never_goes_without_the_label(cfg):
         type(cfg.profile.survey)(**(given | {"readouts": ["text"]}))
 
 
+def share_people(cfg, tiny, items):
+    """SHARES of people who answer as the untuned model does in Chinese, by whole texts without a list; numerals evenly."""
+    asked = [q for q in survey_items.list_questions(cfg, items) if q.language == "zh"]
+    frame = survey_ask.score_options(cfg, *tiny, survey_ask.leave_lists(asked)).query("readout == 'sum'")
+    read = frame[["question", "code", "probability"]].rename(columns={"probability": "share"})
+    rest = [(q.question, code, 1 / len(q.codes)) for q in asked if not q.worded and q.order[0] == 0 for code in q.codes]
+    return pd.concat([read, pd.DataFrame(rest, columns=["question", "code", "share"]).drop_duplicates()], ignore_index=True)
+
+
 def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     wanted = {"readouts": ["label", "text", "unlisted", "generated"], "sample_items": 2, "orders": "all"}
     profile = cfg.profile.model_copy(update={"survey": cfg.profile.survey.model_copy(update=wanted)})
@@ -189,8 +199,10 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
         return describe(cfg, name, state, readout, asked, seed)
 
     monkeypatch.setattr(survey_ask, "_describe", note)
-    paths = survey_ask.ask_survey(mine, "tiny", items)
-    label, every = answers.load_answers(mine), answers.load_answers(mine, readout=None)
+    # People answer as the untuned model does in Chinese by whole texts without a list, and in no way that it does in English.
+    human = pd.concat([share_people(mine, tiny, items).assign(culture=name) for name in mine.cultures])
+    paths = survey_ask.ask_survey(mine, "tiny", items, human)
+    label, every = answers.load_answers(mine, readout="label"), answers.load_answers(mine, readout=None)
     sums = every.groupby([*answers.ANSWERER, "readout", "question", "order"])["probability"].sum()
     assert sums.to_numpy() == pytest.approx(1)
     texts = [f"{form}_{name}" for form in ("text", "unlisted") for name in survey_ask.TEXT_READINGS]
@@ -220,14 +232,24 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     alone = every.query("readout == 'unlisted_sum' and language == 'zh' and question == 'Q2' and stage == 'zero_shot'")
     slow = np.exp([read_plainly(*tiny, asked.bare_prompt, t) for t in asked.options])
     assert alone["order"].tolist() == [0] * 4 and alone["probability"].to_numpy() == pytest.approx(slow / slow.sum(), rel=1e-3)
-    # The untuned model as a person from each country; each taught adapter the half that it was not taught.
-    controls = label.query("stage == 'persona'")
+    # The reading that agrees with people is chosen for its language, and numerals stay with the label.
+    table = answers.load_readings(mine, "tiny").set_index(["language", "readout"])
+    assert table.loc[("zh", "unlisted_sum"), "value"] == pytest.approx(1) and table.loc[("zh", "unlisted_sum"), "chosen"]
+    assert table.groupby("language")["chosen"].sum().to_dict() == {"en": 1, "zh": 1} and set(table["n"]) == {2}
+    chosen = answers.load_answers(mine)
+    read = chosen.query("language == 'zh'").groupby("question")["readout"].agg(set).to_dict()
+    assert read == {"Q2": {"unlisted_sum"}, "Q48": {"label"}, "Q66": {"unlisted_sum"}}
+    (english,) = table.loc["en"].query("chosen").index
+    assert set(chosen.query("language == 'en' and question != 'Q48'")["readout"]) == {english}
+    # The untuned model as a person from each country; each taught adapter the half that it was not taught: by that reading alone.
+    controls = chosen.query("stage == 'persona'")
     assert set(controls["adapter"]) == {"us", "cn"} and set(controls["persona"]) == {"none"}
     assert set(controls["question"]) == {"Q2", "Q48", "Q66"}
+    assert set(label.query("stage == 'persona' and language == 'zh'")["question"]) == {"Q48"}
     assert set(states) == {("none", "zero_shot"), *((c, f"survey_taught_{h}") for c in ("us", "cn") for h in "ab")}
     for (_, stage), questions in states.items():
         if stage != "zero_shot":
             assert questions == {q for q in items["question"] if halves[q] != stage[-1]}
-    assert set(label.query("stage == 'survey_taught'")["question"]) == {"Q2", "Q48", "Q66"}
+    assert set(chosen.query("stage == 'survey_taught'")["question"]) == {"Q2", "Q48", "Q66"}
     quality = answers.describe_readouts(every).query("stage == 'zero_shot'")
     assert (quality["refusal mass"].notna() == (quality["readout"] == "label")).all()

@@ -238,7 +238,10 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
             drawn, "sample_lists", "participants.batch",
             lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: participants.Panel(["sun"], None, None) for name in data}),
         ),
-        (ask, "score_labels", "survey.batch_tokens", lambda cfg, data: ask.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]))),
+        (
+            ask, "score_labels", "survey.batch_tokens",
+            lambda cfg, data: ask.ask_survey(cfg, "tiny", pd.DataFrame(columns=["question", "kind"]), pd.DataFrame()),
+        ),
     ],
     ids=["lists", "participants", "survey"],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The survey's ceiling control: what it is taught, its loss against a plain computation, and that it learns and is kept apart."""
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -44,13 +45,50 @@ def test_the_loss_is_the_divergence_of_the_asked_shares(cfg, tiny):
     shares[0] = np.array([0.0, 0.5, 0.5, 0.0])  # an option that nobody took
     rows = [taught.encode(tokenizer, q, own) for q, own in zip(asked, shares, strict=True)]
     trainer = object.__new__(taught.ShareTrainer)
-    with torch.no_grad():
-        loss = taught.ShareTrainer.compute_loss(trainer, model, taught.collate(rows, tokenizer.pad_token_id)).item()
     expected = []
     for q, own in zip(asked, shares, strict=True):
         (score,) = survey_ask.score_labels(model, tokenizer, [_with_one_form(q)], batch_tokens=1000)
         expected.append(rel_entr(own, score / score.sum()).sum())
-    assert loss == pytest.approx(np.mean(expected), rel=1e-4)
+    # Whole texts in every reading, beside labels, as the survey scores them.
+    worded = [(q, own) for q, own in zip(asked, shares, strict=True) if q.worded]
+    assert {q.language for q, _ in worded} == {"en", "zh"}
+    for kind, (q, own) in product(survey_ask.TEXT_READINGS, worded):
+        (bare,) = survey_ask.leave_lists([q])
+        lead = survey_ask.find_lead(cfg.languages[q.language])
+        rows.append(taught.encode(tokenizer, bare, own, f"unlisted_{kind}", lead))
+        table = survey_ask.score_options(cfg, model, tokenizer, [_with_one_form(bare)]).query("readout == @kind")
+        expected.append(rel_entr(own, table["probability"].to_numpy()).sum())
+    with torch.no_grad():
+        loss = taught.ShareTrainer.compute_loss(trainer, model, taught.collate(rows, tokenizer.pad_token_id)).item()
+        alone = [
+            taught.ShareTrainer.compute_loss(trainer, model, taught.collate([row], tokenizer.pad_token_id)).item()
+            for row in rows
+        ]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-4) and alone == pytest.approx(expected, rel=1e-3)
+    assert len({round(value, 6) for value in expected[-8::2]}) == 4, "in English no two readings say the same"
+
+
+def test_a_lesson_is_read_as_it_will_be_asked(cfg):
+    items = pick(cfg, "Q2", "Q3", "Q48", "Q49")
+    shares = items.explode("codes")[["question", "codes"]].rename(columns={"codes": "code"}).astype({"code": int})
+    shares["share"] = shares["code"] / shares.groupby("question")["code"].transform("sum")
+    shares = pd.concat([shares.assign(culture=name) for name in cfg.cultures])
+    readings = pd.DataFrame(
+        {"language": ["en", "en", "zh"], "readout": ["label", "unlisted_pmi", "label"], "chosen": [False, True, True]}
+    )
+    lessons = taught.list_lessons(cfg, items, shares, readings)
+    assert {
+        question: stage[-1] for (_, stage), one in lessons.items() for question in {q.question for q in one.asked}
+    }.keys() == set(items["question"])
+    for lesson in lessons.values():
+        for q, own, reading, lead in zip(lesson.asked, lesson.shares, lesson.readings, lesson.leads, strict=True):
+            words = q.language == "en" and q.worded
+            assert reading == ("unlisted_pmi" if words else "label") and lead == survey_ask.find_lead(cfg.languages[q.language])
+            assert own == pytest.approx([q.codes[i] / sum(q.codes) for i in q.order])
+            if words:  # once, without a list
+                assert q.order == tuple(range(len(q.order))) and q.open_prompt == q.bare_prompt
+        asked = [(q.question, q.language, q.order) for q in lesson.asked]
+        assert len(set(asked)) == len(asked) and {q.language for q in lesson.asked} == {"en", "zh"}
 
 
 def _with_one_form(q):
@@ -76,6 +114,8 @@ def test_an_adapter_learns_its_half_is_kept_and_taught_anew_when_shares_change(c
 
     def give(frame):
         monkeypatch.setattr(train, "choose_answered", lambda _: (items, type("People", (), {"shares": frame})))
+        read = {"language": ["en", "zh"], "readout": ["label", "unlisted_sum"], "chosen": True}
+        monkeypatch.setattr(train, "load_readings", lambda *_: pd.DataFrame(read))
 
     give(shares)
     folders = train.teach_survey(own)
