@@ -79,7 +79,7 @@ def test_several_gpus_of_a_training_are_shared_by_accelerate_and_a_kind_asks_for
     assert "-m accelerate.commands.launch --config_file" in train["command"]
     assert "--num_processes 4 -m align_utils.training" in train["command"]
     assert [train[key] for key in ("gpus", "cpus", "memory_mb", "minutes")] == [4, 8, 64000, 90]
-    assert survey["gpus"] == 0 and survey["needs"] == [f"train/tiny/us/sft/{SECOND}"]
+    assert survey["gpus"] == 0 and survey["needs"] == [f"train/tiny/us/sft/{SECOND}", f"survey/tiny/untuned/{FIRST}"]
 
 
 def test_what_is_stored_is_known_by_its_keys_and_falls_with_what_it_was_made_from(project):

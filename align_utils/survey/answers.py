@@ -32,6 +32,11 @@ ANSWERS = pa.DataFrameSchema({
 _LEAST = 1e-12
 # The reading by which a model's answers in a language count.
 CHOSEN = "chosen"
+# What readings are called in whatever is shown.
+READINGS = {
+    "label": "the option's number", "sum": "the option's words", "tokens": "its words, by token", "characters": "its words, by character",
+    "pmi": "its words, less how likely they are unasked",
+}  # fmt: skip
 
 
 def tabulate_answers(
@@ -89,6 +94,16 @@ def load_answers(cfg: Config, *, readout: str | None = CHOSEN, nominal: bool = F
     if not nominal:
         frame = frame[~frame["question"].isin(list_nominal(cfg))]
     return frame.reset_index(drop=True)
+
+
+def name_reading(readout: str) -> str:
+    """A reading in words.
+
+    >>> name_reading("label"), name_reading("unlisted_tokens"), name_reading("text_sum")
+    ("the option's number", 'its words, by token', "the option's words, after a list")
+    """
+    form, _, kind = readout.partition("_")
+    return READINGS[kind or form] + (", after a list" if form == "text" else "")
 
 
 def pick_reading(answers: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:

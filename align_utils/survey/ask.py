@@ -16,7 +16,7 @@ from align_utils.models.adapters import Step, complete_steps, describe_step, fin
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, read_frame, save_frame
-from align_utils.survey.answers import ANSWERER, add_priors, find_readings, load_readings, tabulate_answers
+from align_utils.survey.answers import ANSWERER, add_priors, find_readings, load_readings, name_reading, tabulate_answers
 from align_utils.survey.human import Human, load_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
 from align_utils.survey.power import compare_readings
@@ -48,12 +48,14 @@ def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
 def choose_readings(cfg: Config) -> pd.DataFrame:
     """Ask every untuned model of the run by every read-out, and choose one a language (`power.compare_readings`), before any adapter is asked.
 
-    Returns that table of all models, as 05 shows it. Adapters and positive controls are then asked by label and by the chosen reading.
+    Returns that table of all models with `reading`, its name in words. Adapters and positive controls are then asked by label and by the
+    chosen reading.
     """
     items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_untuned(cfg, model, items, people.shares)
-    return pd.concat([load_readings(cfg, model) for model in cfg.models], ignore_index=True)
+    table = pd.concat([load_readings(cfg, model) for model in cfg.models], ignore_index=True)
+    return table.assign(reading=table["readout"].map(name_reading))
 
 
 def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:

@@ -17,7 +17,7 @@ from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, l
 FLOOR = 0.005
 # A scale of fewer items has no mean profile of its own: such items share that of all their number of points.
 FEWEST_ITEMS = 3
-MOVED, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
+BEYOND, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
 # What a positive control has to move at least, so that an instrument counts as one that sees: a hundredth of the scale, which is a tenth of a
 # step of a ten-point scale; a twentieth of the difference between the countries.
@@ -177,11 +177,12 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
 
     Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and
-    language has moved toward its country on the same measure: an interval above 0, and LEAST. Moved: the stage's own interval is above 0 and
+    language has moved toward its country on the same measure: an interval above 0, and LEAST; by distance also more than toward the other
+    country, as flatter answers come nearer to both. Moved: the stage's own interval is above 0 and
     Holm's p below `alpha`; by distance so is the contrast's interval, where there is another country; and its paired difference
     to every control (shuffled, another culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
 
-    - MOVED: moved, whether a positive control was seen or not.
+    - BEYOND: moved, whether a positive control was seen or not.
     - UNMOVED: not moved, and seen.
     - BLIND: not moved, and not seen: nothing can be said of a shift.
 
@@ -203,7 +204,9 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             held, other = (frame[(frame[CELL] == where).all(axis=1)] for frame in (rest, contrast))
             among = (own[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1)
             best = own[among & own["stage"].isin(POSITIVE)].sort_values("low", na_position="first")
-            seen = ((best["low"] > 0) & (best["value"] >= LEAST[measure])).any()
+            more = contrast[(contrast[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1) & (contrast["low"] > 0)]
+            toward = best["stage"].isin(more["stage"]) | (measure == "slope") | contrast.empty
+            seen = ((best["low"] > 0) & (best["value"] >= LEAST[measure]) & toward).any()
             best = best.tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
             reasons = [] if cell.low > 0 and cell.p_holm < alpha else [f"{_tell(cell)} is not above 0"]
@@ -211,7 +214,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
                 reasons.append(f"no more toward the target than toward the other country, {_tell(next(other.itertuples()))}")
             beaten = (held["low"] > 0) & (held["p_holm"] < alpha)
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
-            moved = MOVED if len(held) and (measure == "slope" or len(other)) else UNCONTROLLED
+            moved = BEYOND if len(held) and (measure == "slope" or len(other)) else UNCONTROLLED
             verdict = moved if not reasons else UNMOVED if seen else BLIND
             why = "; ".join(reasons) or f"{_tell(cell)}, above {', '.join(held['against']) or 'no control'}"
             told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"

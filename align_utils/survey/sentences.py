@@ -7,19 +7,59 @@ from itertools import product
 import pandas as pd
 
 from align_utils.config.profiles import Config
+from align_utils.config.stages import TARGETS
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
+from align_utils.survey.answers import name_reading
 from align_utils.survey.distances import pick_pair
-from align_utils.survey.power import LEAST
+from align_utils.survey.power import BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
 
 # A mean shift within this share of the scale is no change.
 SMALL = LEAST["distance"]
 # An entropy relative to uniform above this is an answer that is nearly even, whatever is asked.
 EVEN = 0.98
 MOVED = {
-    "up": "came nearer", "down": "went further away", "flat": "stayed in place", "undecided": "may or may not have come nearer",
+    "up": "came nearer", "down": "went further away", "flat": f"stayed within {SMALL} of the scale", "undecided": "may or may not have come nearer",
 }  # fmt: skip
+
+
+# The verdicts within a sentence.
+VERDICTS = {
+    BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them",
+    BLIND: "we cannot tell, as no positive control moved them either", UNCONTROLLED: "we cannot tell without a control",
+}  # fmt: skip
+
+
+def state_reading(records: list[dict], cfg: Config) -> Sentence:
+    """By which reading the answers count in each language, and what it has in common with people, from `reading_agreement` records.
+
+    A chosen reading has `chosen` 1.
+    """
+    parts, used = [], []
+    for record in records:
+        if record["metric"] != "reading_chosen":
+            continue
+        own = [other for other in records if all(other[key] == record[key] for key in ("model", "language"))]
+        best = pick_record(own, "reading_agreement", method=record["method"])
+        model = "" if len(cfg.models) == 1 else f" with {record['model']}"
+        told = f"in {cfg.names[record['language']]}{model} by {name_reading(record['method'])} ({write_interval(best, '+.2f')}"
+        used.append(best)
+        label = pick_record(own, "reading_agreement", method="label")
+        if label is not best:
+            told += f"; by {name_reading('label')} {write_interval(label, '+.2f')}"
+            used.append(label)
+        parts.append(told + ("" if best["low"] > 0 else "; not above 0") + ")")
+    return Sentence(
+        "reading", f"Before tuning the answers share most with those of people everywhere {', and '.join(parts)}.", used
+    )
+
+
+def record_readings(readings: pd.DataFrame) -> list[dict]:
+    """Records of `choose_readings`: `reading_agreement` (the reading is the method), and `reading_chosen` of those chosen."""
+    named = readings.assign(method=readings["readout"])
+    chosen = named[named["chosen"]].drop(columns=["low", "high"]).assign(value=1.0)
+    return list_records(named, "reading_agreement", unit="correlation") + list_records(chosen, "reading_chosen", unit="count")
 
 
 def record_answering(cfg: Config, readings: pd.DataFrame) -> list[dict]:
@@ -38,22 +78,25 @@ def record_answering(cfg: Config, readings: pd.DataFrame) -> list[dict]:
 
 def state_answering(records: list[dict], cfg: Config) -> Sentence:
     """Whether the models name an option at all, before and after tuning, and whether their answers are nearly even."""
-    own = [record for record in records if record["persona"] == "none"]
-    mass, even = (_pick(own, metric) for metric in ("option_mass", "answer_entropy"))
+    mass, even = (_pick_own(records, metric) for metric in ("option_mass", "answer_entropy"))
+    alike = (
+        "Read so, answers are nearly even"
+        if min(record["value"] for record in even) > EVEN
+        else "Read so, not all answers are even"
+    )
     text = (
-        f"Before tuning the model names an option with a probability of {_span(mass, tuned=False)}, after tuning of {_span(mass, tuned=True)}. "
-        f"Its answers are {'nearly even' if min(record['value'] for record in even) > EVEN else 'not all even'}: their entropy is "
-        f"{_span(even)} of the largest there can be."
+        f"The model names an option's number with a probability of {_span(mass, tuned=False)} before tuning and {_span(mass, tuned=True)} after it. "
+        f"{alike}: they are {_span(even, form='.0%')} as spread out as can be."
     )
     return Sentence("answering", text, mass + even)
 
 
 def state_order(records: list[dict], cfg: Config) -> Sentence:
     """How much the order of the options decides, before and after tuning, from `order_bias` records."""
-    own = _pick(records, "order_bias")
+    own = _pick_own(records, "order_bias")
     text = (
-        f"Showing the options in one order instead of averaging over orders changes {_span(own, tuned=False)} of an answer before tuning, and "
-        f"{_span(own, tuned=True)} after it."
+        f"An answer to one order of the options lies {_span(own, tuned=False)} from the mean over orders before tuning, and "
+        f"{_span(own, tuned=True)} after it (0: the same answer, 1: an entirely different one)."
     )
     return Sentence("order", text, own)
 
@@ -73,15 +116,15 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
             continue
         used.append(shift)
         moved = judge_change(shift["value"], shift["low"], shift["high"], margin=SMALL)
-        told = f"seen from {cfg.call(model, name)}, they {MOVED[moved]} ({write_interval(shift, '+.3f')} of the scale)"
-        if moved == "up" and contrast is not None:
+        told = f"taught {cfg.call(model, name)}, they {MOVED[moved]} ({write_interval(shift, '+.3f')})"
+        if contrast is not None:
             used.append(contrast)
-            more = "and nearer" if contrast["low"] > 0 else "but no nearer"
-            told += f", {more} than to the other country ({write_interval(contrast, '+.3f')})"
+            more = "more than" if contrast["low"] > 0 else "less than" if contrast["high"] < 0 else "no more than"
+            told += f", {more} toward the other country (difference {write_interval(contrast, '+.3f')})"
         parts.append(told)
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
-    return Sentence("shift", f"The answers {cfg.names[stage]}, asked in the culture's language: {'; '.join(parts)}.", used)
+    return Sentence("shift", f"Toward their own country, {cfg.names[stage]}: {'; '.join(parts)}.", used)
 
 
 def state_verdict(records: list[dict], cfg: Config) -> Sentence:
@@ -89,7 +132,7 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
 
     From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
     """
-    told: dict[tuple[str, str], list[str]] = {}
+    told: dict[str, list[str]] = {}
     used, visible = [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
         own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
@@ -99,18 +142,21 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         ]
         if None not in found:
             place = cfg.call(model, name)
-            told.setdefault((found[0]["method"], found[1]["method"]), []).append(place)
+            distance, slope = (VERDICTS[record["method"]] for record in found[:2])
+            told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
             visible.append(f"{found[2]['value']:.3f} ({place})")
             used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
-    parts = [
-        f"{distance} ({' and '.join(places)})" if distance == slope
-        else f"the two measures disagree ({' and '.join(places)}): by distance {distance}; by slope {slope}"
-        for (distance, slope), places in told.items()
-    ]  # fmt: skip
-    scale = f"The smallest shift that so many questions could show is {' and '.join(visible)} of the scale."
-    return Sentence("verdict", f"Whether PPO moved the survey's answers: {'; '.join(parts)}. {scale}", used)
+    parts = [f"for {' and '.join(places)} {verdict}" for verdict, places in told.items()]
+    scale = f"So many questions show a shift of {' and '.join(visible)} of the scale four times in five."
+    return Sentence(
+        "verdict", f"Did PPO move the survey's answers toward the culture? {_begin('; '.join(parts))}. {scale}", used
+    )
+
+
+def _begin(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:
@@ -139,8 +185,17 @@ def _pick(records: list[dict], metric: str) -> list[dict]:
     return [record for record in records if record["metric"] == metric]
 
 
-def _span(records: list[dict], *, tuned: bool | None = None) -> str:
+def _pick_own(records: list[dict], metric: str) -> list[dict]:
+    """Of the untuned model and of adapters taught their own culture's norms, without a persona: no control."""
+    return [
+        record
+        for record in _pick(records, metric)
+        if record["persona"] == "none" and record["stage"] in ("zero_shot", *TARGETS)
+    ]
+
+
+def _span(records: list[dict], *, tuned: bool | None = None, form: str = ".2f") -> str:
     """The smallest and the largest value of all records, of the untuned model's or of the adapters'."""
-    values = [record["value"] for record in records if tuned is None or (record["culture"] != "none") == tuned]
-    low, high = (f"{value:.2f}" for value in (min(values), max(values)))
+    values = [record["value"] for record in records if tuned is None or (record["stage"] != "zero_shot") == tuned]
+    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"

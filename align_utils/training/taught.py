@@ -122,24 +122,23 @@ def encode(tokenizer, q: Question, shares: Sequence[float], reading: str = "labe
     """A question as tokens: `rows` that the model reads, `tails` of the options (labels or texts, after the first of the forms), `shares`.
 
     All labels are read in one row, as what the longest shares with shorter ones ('1' of '10') is read with the prompt (`inner`). Of texts
-    each has a row, less its last token; `bare` are their tails after the lead alone, whose rows follow.
+    each has a row, less its last token; `bare` are their tails after the lead alone, whose rows follow. `ends`: how many of a row's last
+    places foretell a tail.
     """
     if reading == "label":
         context, tails = split_texts(tokenizer, q.prompt + q.forms[0], [str(place) for place in range(1, len(q.order) + 1)])
         inner = max((tail[:-1] for tail in tails), key=len)
-        return {"reading": reading, "rows": [(*context, *inner)], "tails": tails, "inner": inner, "shares": shares}
+        return {
+            "reading": reading, "rows": [(*context, *inner)], "ends": [len(inner) + 1], "tails": tails, "inner": inner, "shares": shares,
+        }  # fmt: skip
     texts = [q.forms[0] + option for option in q.options]
     context, tails = split_texts(tokenizer, q.open_prompt, texts)
     before, bare = split_texts(tokenizer, lead, texts) if reading.endswith("pmi") else ((), [])
     rows = [*((*context, *tail[:-1]) for tail in tails), *((*before, *tail[:-1]) for tail in bare)]
     return {
-        "reading": reading,
-        "rows": rows,
-        "tails": tails,
-        "bare": bare,
-        "sizes": list(map(len, q.options)),
-        "shares": shares,
-    }
+        "reading": reading, "rows": rows, "ends": [len(tail) for tail in [*tails, *bare]], "tails": tails, "bare": bare,
+        "sizes": list(map(len, q.options)), "shares": shares,
+    }  # fmt: skip
 
 
 class _Rows(Dataset):
@@ -170,57 +169,59 @@ class ShareTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """transformers' hook; the questions of a step weigh alike."""
         asked, mask = inputs["asked"], inputs["attention_mask"]
-        keep = max(len(tail) for one in asked for tail in [*one["tails"], *one.get("bare", ())])
-        logits = model(
-            input_ids=inputs["input_ids"], attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=keep,
-            use_cache=False,
-        ).logits.float()  # fmt: skip
-        # Of the whole vocabulary only the sum is needed beside the tokens that are asked.
-        sums, start, losses = logits.logsumexp(-1), 0, []
+        # How many of a row's last places foretell what is asked: the head reads these alone, as its width is what costs.
+        ends = [end for one in asked for end in one["ends"]]
+        places = torch.arange(max(ends), device=mask.device)
+        wanted = places >= places.numel() - torch.tensor(ends, device=mask.device)[:, None]
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        with head.register_forward_pre_hook(lambda _, given: (given[0][wanted],)):
+            logits = model(
+                input_ids=inputs["input_ids"], attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=max(ends),
+                use_cache=False,
+            ).logits.float()  # fmt: skip
+        logs, sums, losses = iter(logits.split(ends)), iter(logits.logsumexp(-1).split(ends)), []
         for one in asked:
-            rows = slice(start, start := start + len(one["rows"]))
+            rows = [Logs(next(logs), next(sums)) for _ in one["rows"]]
             score = score_labels if one["reading"] == "label" else score_texts
-            losses.append(compare_shares(score(Logs(logits[rows], sums[rows]), one), one["shares"]))
+            losses.append(compare_shares(score(rows, one), one["shares"]))
         loss = torch.stack(losses).mean()
         return (loss, {}) if return_outputs else loss
 
 
 @dataclass(frozen=True)
 class Logs:
-    """Log-probabilities at the last places of some rows: logits (rows, places, vocabulary) and their logsumexp."""
+    """Log-probabilities at the last places of a row: logits (places, vocabulary) and their logsumexp."""
 
     logits: torch.Tensor
     sums: torch.Tensor
 
-    def add(self, row: int, tail: Sequence[int], last: int) -> torch.Tensor:
-        """Log-probability of a tail of tokens, whose token `last` is foretold by the row's last place."""
-        places = [place - last - 1 for place in range(len(tail))]
-        return (self.logits[row, places, list(tail)] - self.sums[row, places]).sum()
+    def add(self, tail: Sequence[int]) -> torch.Tensor:
+        """Log-probability of a tail of tokens from the first place on."""
+        places = list(range(len(tail)))
+        return (self.logits[places, list(tail)] - self.sums[places]).sum()
 
 
-def score_labels(logs: Logs, one: dict) -> torch.Tensor:
+def score_labels(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     """Log-probability of each label: its tokens, less what goes on from it to a longer label ('1' is not '10')."""
-    options, tails, inner = [], one["tails"], one["inner"]
+    (logs,), options, tails, inner = rows, [], one["tails"], one["inner"]
     for tail in tails:
         if tail[:-1] != inner[: len(tail) - 1]:
             raise ValueError(f"labels {tails} share more than one beginning")
-        log = logs.add(0, tail, len(inner))
+        log = logs.add(tail)
         for other in tails:
             if len(other) == len(tail) + 1 and other[: len(tail)] == tail:
-                more = logs.add(0, other, len(inner)) - log
+                more = logs.add(other) - log
                 log = log + torch.log1p(-more.exp().clamp(max=1 - 1e-6))
         options.append(log)
     return torch.stack(options)
 
 
-def score_texts(logs: Logs, one: dict) -> torch.Tensor:
+def score_texts(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     """What a reading of whole texts makes of their log-probabilities: `ask.share_texts` with gradient."""
-    total = torch.stack([logs.add(row, tail, len(tail) - 1) for row, tail in enumerate(one["tails"])])
-    kind = one["reading"].partition("_")[2]
+    read = torch.stack([logs.add(tail) for logs, tail in zip(rows, [*one["tails"], *one["bare"]], strict=True)])
+    kind, total = one["reading"].partition("_")[2], read[: len(one["tails"])]
     if kind == "pmi":
-        return total - torch.stack(
-            [logs.add(row, tail, len(tail) - 1) for row, tail in enumerate(one["bare"], start=len(total))]
-        )
+        return total - read[len(total) :]
     if kind == "sum":
         return total
     return total / torch.tensor(list(map(len, one["tails"])) if kind == "tokens" else one["sizes"], device=total.device)

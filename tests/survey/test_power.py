@@ -169,8 +169,8 @@ def judge(cfg, **moves):
 @pytest.mark.parametrize(
     ("moves", "verdict", "said"),
     [
-        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.1}, power.MOVED, "above control_shuffled, control_foreign"),
-        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.0}, power.MOVED, "above control_shuffled"),
+        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.1}, power.BEYOND, "above control_shuffled, control_foreign"),
+        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.0}, power.BEYOND, "above control_shuffled"),
         ({"sft": 0.3, "control_shuffled": 0.3, "us": 0.0, "survey_taught": 0.3}, power.UNMOVED, "not above control_shuffled"),
         ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.3}, power.UNMOVED, "is not above 0"),
         ({"sft": 0.0, "us": 0.0, "persona": -0.2, "survey_taught": 0.0}, power.BLIND, "is not above 0"),
