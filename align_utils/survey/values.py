@@ -7,7 +7,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.stages import POSITIVE
 from align_utils.survey.aligned import count_aligned, judge_items
-from align_utils.survey.answers import average_orders, load_answers
+from align_utils.survey.answers import CHOSEN, average_orders, load_answers
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
 from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
 from align_utils.survey.items import choose_items
@@ -22,7 +22,7 @@ class Values:
     items: pd.DataFrame  # `items.choose_items`, with those without an order
     people: Human  # of the items with an order
     halves: pd.DataFrame  # `human.draw_halves`
-    answers: pd.DataFrame  # ANSWERS, by label
+    answers: pd.DataFrame  # ANSWERS, of the items with an order
     everyone: pd.DataFrame  # averaged answers and references (`distances.add_references`)
     everything: pd.DataFrame  # the same with the items without an order, of which the positive controls are not asked
     distances: pd.DataFrame  # `distances.measure_distances`
@@ -43,10 +43,12 @@ class Values:
         return self.people.shares
 
 
-def load_values(cfg: Config) -> Values:
-    """Read the answers that 05 stored and the human side, and measure distances, shifts and counts (MissingInput where 05 has not run)."""
+def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
+    """Read the answers that 05 stored, by the chosen reading or another, and the human side, and measure distances, shifts and counts
+    (MissingInput where 05 has not run)."""
     items = choose_items(cfg, nominal=True)
-    everybody, averaged = load_human(cfg, items), average_orders(load_answers(cfg, nominal=True))
+    answers = load_answers(cfg, readout=readout, nominal=True)
+    everybody, averaged = load_human(cfg, items), average_orders(answers)
     halves = draw_halves(cfg, everybody)
     ordered = items[items["kind"] == "ordered"]
     people = everybody.take(ordered)
@@ -64,7 +66,7 @@ def load_values(cfg: Config) -> Values:
     ranked = ranked.merge(items[["question", "topic", "text_en"]], how="left")
     judged = judge_items(distances, everyone, people.shares, ranked, pair)
     return Values(
-        items=items, people=people, halves=split, answers=load_answers(cfg), everyone=everyone,
+        items=items, people=people, halves=split, answers=answers[answers["question"].isin(known)], everyone=everyone,
         everything=add_references(averaged[~averaged["stage"].isin(POSITIVE)], everybody.shares, halves), distances=distances, shifts=shifts,
         overall=overall, against=against, slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked,
         draws=draws, judged=judged, counts=count_aligned(judged, **cfg.bootstrap),

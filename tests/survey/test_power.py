@@ -157,6 +157,10 @@ def judge(cfg, **moves):
     for number, (stage, size) in enumerate(moves.items()):
         state = ("us", "sft") if stage == "us" else ("cn", stage)
         given.append(answer(*state, add((1, base), (size, aim), (1, draw_logs(20 + number, 0.05)))))
+    return state_verdicts(cfg, given)
+
+
+def state_verdicts(cfg, given):
     averaged = pd.concat(given, ignore_index=True)
     halves = pd.concat([HUMAN.assign(half=half) for half in (1, 2)])
     far = distances.measure_distances(distances.add_references(averaged, HUMAN, halves), HUMAN, halves)
@@ -187,3 +191,13 @@ def test_three_verdicts_by_rule_on_both_measures(run, moves, verdict, said):
     assert (found["smallest"] > 0).all() and (found["smallest"] < 0.1).all()
     if moves.get("survey_taught") == 0.03:
         assert (found["control_low"] > 0).all()
+
+
+def test_a_control_that_only_flattens_shows_no_instrument_that_sees(run):
+    # Wild answers are far from everybody; flatter ones are nearer to both countries alike.
+    wild = draw_logs(8, 2.0)
+    given = [answer("none", "zero_shot", wild), answer("cn", "sft", add((1, wild), (1, draw_logs(20, 0.05))))]
+    given += [answer("us", "sft", wild), answer("cn", "survey_taught", add((0.5, wild)))]
+    distance = state_verdicts(run, given).loc["distance"]
+    assert distance["control"] == "survey_taught" and distance["control_low"] > power.LEAST["distance"]
+    assert distance["verdict"] == power.BLIND

@@ -1,8 +1,9 @@
 """What notebooks 05 and 06 say of the survey, from metric records."""
 
+import pandas as pd
 import pytest
 
-from align_utils.survey import sentences
+from align_utils.survey import power, sentences
 
 
 def record(metric, value, stage="sft", culture="us", language="en", *, model="tiny", width=0.001, **more):
@@ -24,10 +25,10 @@ def record(metric, value, stage="sft", culture="us", language="en", *, model="ti
         (
             0.05,
             0.02,
-            "after SFT, asked in the culture's language: seen from the United States, they came nearer (+0.050 [+0.030, +0.070] of the scale)",
+            "Toward their own country, after SFT: taught the United States, they came nearer (+0.050 [+0.030, +0.070])",
         ),
-        (-0.05, 0.02, "they went further away (-0.050 [-0.070, -0.030] of"),
-        (0.002, 0.003, "seen from the United States, they stayed in place"),
+        (-0.05, 0.02, "they went further away (-0.050 [-0.070, -0.030])."),
+        (0.002, 0.003, "taught the United States, they stayed within 0.01 of the scale (+0.002"),
         (0.02, 0.03, "they may or may not have come nearer"),
     ],
 )
@@ -42,7 +43,7 @@ def test_each_culture_is_asked_in_its_own_language_and_none_is_said(cfg):
     found = sentences.state_shift(rows, cfg)
     assert "-0.300" not in found.text and "China" in found.text and len(found.records) == 2
     last = sentences.state_shift([*rows, record("shift_toward_target", 0.1, "ppo", "cn", "zh")], cfg)
-    assert "The answers after PPO" in last.text and "+0.100" in last.text and len(last.records) == 1, "the last stage alone"
+    assert "country, after PPO" in last.text and "+0.100" in last.text and len(last.records) == 1, "the last stage alone"
     assert sentences.state_shift([], cfg).records == [] and "no shift is measured" in sentences.state_shift([], cfg).text
 
 
@@ -58,44 +59,58 @@ def test_counts_stand_beside_the_papers(cfg):
     assert sentences.state_counts(rows[:1], cfg).records == []
 
 
-def test_answering_and_order_span_the_models(cfg):
-    rows = [record(name, value, culture=culture) for name, values in {
-        "option_mass": (0.8, 0.5, 0.6), "answer_entropy": (0.999, 0.99, 0.985), "order_bias": (0.2, 0.1, 0.1),
-    }.items() for culture, value in zip(("none", "us", "cn"), values, strict=True)]  # fmt: skip
+def test_answering_and_order_span_what_was_taught_the_culture_and_no_control(cfg):
+    values = {"option_mass": (0.8, 0.5, 0.6), "answer_entropy": (0.999, 0.99, 0.985), "order_bias": (0.2, 0.1, 0.1)}
+    cells = (("none", "zero_shot"), ("us", "sft"), ("cn", "ppo"))
+    rows = [
+        record(name, value, stage, culture) for name, own in values.items() for (culture, stage), value in zip(cells, own, strict=True)
+    ]  # fmt: skip
+    rows += [record(name, 0.01, stage, "us") for name in values for stage in ("survey_taught", "persona", "control_shuffled")]
     said = sentences.state_answering(rows, cfg).text
+    assert "with a probability of 0.80 before tuning and 0.50 to 0.60 after it" in said
+    assert "answers are nearly even: they are 98% to 100% as spread out" in said
+    assert "not all answers are even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
+    said = sentences.state_order(rows, cfg).text
+    assert "lies 0.20 from the mean over orders before tuning, and 0.10 after it" in said
+
+
+def test_the_chosen_reading_is_named_beside_the_label(cfg):
+    columns = ["model", "language", "readout", "value", "low", "high", "n", "chosen"]
+    table = pd.DataFrame([
+        ("tiny", "en", "label", -0.2, -0.3, -0.1, 40, False), ("tiny", "en", "unlisted_pmi", 0.22, 0.07, 0.4, 40, True),
+        ("tiny", "zh", "label", 0.06, -0.09, 0.2, 40, True), ("tiny", "zh", "unlisted_pmi", 0.01, -0.1, 0.1, 40, False),
+    ], columns=columns)  # fmt: skip
+    found = sentences.state_reading(sentences.record_readings(table), cfg)
     assert (
-        "probability of 0.80, after tuning of 0.50 to 0.60" in said and "are nearly even: their entropy is 0.98 to 1.00" in said
+        "in English by its words, less how likely they are unasked (+0.22 [+0.07, +0.40]; by the option's number -0.20 [-0.30, -0.10])"
+        in found.text
     )
-    assert "not all even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
-    assert "changes 0.20 of an answer before tuning" in sentences.state_order(rows, cfg).text
+    assert "in Mandarin by the option's number (+0.06 [-0.09, +0.20]; not above 0)." in found.text and len(found.records) == 3
 
 
 def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     own = {"stage": "ppo", "culture": "us", "language": "en"}
-    rows = [
-        record("shift_verdict_distance", 0.0, method="not measurable with this model", **own),
-        record("smallest_visible_distance", 0.004, **own),
-    ]
-    same = [*rows, record("shift_verdict_slope", 0.0, method="not measurable with this model", **own)]
+    rows = [record("shift_verdict_distance", 0.0, method=power.BLIND, **own), record("smallest_visible_distance", 0.004, **own)]
+    same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
-    assert (
-        "answers: not measurable with this model (the United States). The smallest shift" in said.text
-        and len(said.records) == 3
-    )
-    assert "could show is 0.004 (the United States) of the scale" in said.text
-    other = [*rows, record("shift_verdict_slope", 0.2, method="moved beyond the controls", **own)]
-    assert (
-        "the two measures disagree (the United States): by distance not measurable with this model; by slope moved beyond the controls."
-        in sentences.state_verdict(other, cfg).text
-    )
+    assert "? For the United States we cannot tell, as no positive control moved them either. So many" in said.text
+    assert "a shift of 0.004 (the United States) of the scale" in said.text and len(said.records) == 3
+    other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
+    told = sentences.state_verdict(other, cfg).text
+    assert "by distance we cannot tell, as no positive control moved them either; by slope yes, beyond the controls." in told
+    assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
 
 
 @pytest.mark.parametrize(
     ("contrast", "said"),
     [
-        (0.03, "came nearer (+0.050 [+0.049, +0.051] of the scale), and nearer than"),
-        (-0.001, ", but no nearer than to the other"),
+        (
+            0.03,
+            "came nearer (+0.050 [+0.049, +0.051]), more than toward the other country (difference +0.030 [+0.029, +0.031])",
+        ),
+        (-0.0005, ", no more than toward the other country"),
+        (-0.03, ", less than toward the other country"),
     ],
 )
 def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, said):
