@@ -23,8 +23,8 @@ def rewrite(text: str, root: Path, profile: str) -> str:
     """The text with every marked block made anew; before any run of the profile the blocks of a run say so.
 
     `<!-- begin table NAME -->`, `picture NAME`, `say KEY` (one sentence of the run, or `NN` for all of a notebook), `notebooks`, `times`,
-    `costs` or `races`, up to `<!-- end -->`; `PROFILE/NAME` is of another profile's run. A block stays as it is where what fills it is not on
-    this machine (`costs`, `races`, another profile).
+    or `costs`, up to `<!-- end -->`; `PROFILE/NAME` is of another profile's run. A block stays as it is where what fills it is not on this
+    machine (`costs`, another profile).
 
     Raises
     ------
@@ -39,7 +39,7 @@ def rewrite(text: str, root: Path, profile: str) -> str:
         makes, folder = BLOCKS[match[2]], root / "figures" / (other or profile)
         if other and not folder.is_dir():
             return match[0]
-        made = makes(root, other or profile, name) if folder.is_dir() or makes in (_times, _races) else UNPUBLISHED
+        made = makes(root, other or profile, name) if folder.is_dir() or makes is _times else UNPUBLISHED
         return match[0] if made is None else f"{match[1]}{made.strip()}\n{match[4]}"
 
     return BLOCK.sub(fill, text)
@@ -99,9 +99,8 @@ def _times(root: Path, profile: str, _) -> str:
         if known.budget_minutes:
             parts = [sum(m for key, m in known.budget_minutes.items() if key.startswith(kind)) for kind in "0A"]
             rows.append([f"`{path.stem}`", known.description, *(f"{minutes:.0f}" if minutes else "" for minutes in parts)])
-    return pd.DataFrame(rows, columns=["profile", "what it is", "minutes", "appendix"]).to_markdown(
-        index=False, disable_numparse=True
-    )
+    table = pd.DataFrame(rows, columns=["profile", "what it is", "minutes", "appendix"])
+    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
 
 
 def _costs(root: Path, profile: str, _) -> str | None:
@@ -116,20 +115,8 @@ def _costs(root: Path, profile: str, _) -> str | None:
     return table.assign(note=table["note"].fillna("")).to_markdown(index=False, floatfmt=("", "", ".1f", ".1f"))
 
 
-def _races(root: Path, profile: str, _) -> str | None:
-    path = root / "runs" / "bench.json"
-    if not path.is_file():
-        return None
-    frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
-    frame["equal"] = frame["equal"].map({True: "yes", False: "no"})
-    frame = frame[["race", "ratio", "target", "ours_s", "baseline_s", "ours_mb", "baseline_mb", "equal", "baseline"]]
-    return frame.astype(object).where(frame.notna(), "").to_markdown(index=False, disable_numparse=True)
-
-
 HEADLINES = ("overlap",)
-BLOCKS = {
-    "table": _table, "picture": _picture, "say": _say, "notebooks": _notebooks, "times": _times, "costs": _costs, "races": _races,
-}  # fmt: skip
+BLOCKS = {"table": _table, "picture": _picture, "say": _say, "notebooks": _notebooks, "times": _times, "costs": _costs}
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.stages import POSITIVE, TARGETS
 from align_utils.stats import add_holm, count_flips
 from align_utils.store.page import list_records
+from align_utils.store.tables import write_interval
 from align_utils.survey.answers import ANSWERER, average_orders
 from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, list_pairs
 
@@ -226,14 +227,17 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
 
 
 def list_own_verdicts(cfg: Config, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `state_verdicts` for the main line: every culture asked in its own language, the best positive control in words."""
+    """Rows of `state_verdicts` for the main line: the last stage of every culture asked in its own language, with two columns in words, what
+    the tuned answers did (`moved by`) and the `best positive control`, and `smallest visible`."""
     own = verdicts["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == verdicts["language"]
     part = verdicts[own & (verdicts["persona"] == "none")]
+    part = part[part["stage"] == next((stage for stage in ("ppo", "sft") if stage in set(part["stage"])), None)]
     best = [
         "none" if pd.isna(row.control_value) else f"{cfg.names.get(row.control, row.control)}: {row.control_value:+.3f}, at least {row.control_low:+.3f}"
         for row in part.itertuples()
     ]  # fmt: skip
-    return part.assign(**{"best positive control": best, "smallest visible": part["smallest"]})
+    moved = [write_interval(row, "+.3f") for row in part.to_dict("records")]
+    return part.assign(**{"moved by": moved, "best positive control": best, "smallest visible": part["smallest"]})
 
 
 def list_verdict_records(verdicts: pd.DataFrame) -> list[dict]:

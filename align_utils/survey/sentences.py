@@ -124,7 +124,8 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
         parts.append(told)
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
-    return Sentence("shift", f"Toward their own country, {cfg.names[stage]}: {'; '.join(parts)}.", used)
+    over = " and ".join(dict.fromkeys(f"{record['n']:.0f}" for record in used))
+    return Sentence("shift", f"Toward their own country, {cfg.names[stage]}, over {over} questions: {'; '.join(parts)}.", used)
 
 
 def state_verdict(records: list[dict], cfg: Config) -> Sentence:

@@ -25,7 +25,7 @@ def record(metric, value, stage="sft", culture="us", language="en", *, model="ti
         (
             0.05,
             0.02,
-            "Toward their own country, after SFT: taught the United States, they came nearer (+0.050 [+0.030, +0.070])",
+            "Toward their own country, after SFT, over 60 questions: taught the United States, they came nearer (+0.050 [+0.030, +0.070])",
         ),
         (-0.05, 0.02, "they went further away (-0.050 [-0.070, -0.030])."),
         (0.002, 0.003, "taught the United States, they stayed within 0.01 of the scale (+0.002"),
@@ -43,7 +43,9 @@ def test_each_culture_is_asked_in_its_own_language_and_none_is_said(cfg):
     found = sentences.state_shift(rows, cfg)
     assert "-0.300" not in found.text and "China" in found.text and len(found.records) == 2
     last = sentences.state_shift([*rows, record("shift_toward_target", 0.1, "ppo", "cn", "zh")], cfg)
-    assert "country, after PPO" in last.text and "+0.100" in last.text and len(last.records) == 1, "the last stage alone"
+    assert "country, after PPO, over 60" in last.text and "+0.100" in last.text and len(last.records) == 1, (
+        "the last stage alone"
+    )
     assert sentences.state_shift([], cfg).records == [] and "no shift is measured" in sentences.state_shift([], cfg).text
 
 

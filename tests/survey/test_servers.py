@@ -419,6 +419,8 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     turned = frame.groupby(["language", "question", "order"])["probability"].transform(lambda shares: shares.to_numpy()[::-1])
     tuned = frame.assign(model="tiny", adapter="cn", stage="ppo", probability=turned)
     pd.concat([frame.assign(model="tiny"), tuned]).to_parquet(cfg.runs / "survey" / "tiny.parquet")
+    read = pd.DataFrame({"model": "tiny", "language": ["en", "zh"], "readout": "label", "chosen": True})
+    read.to_csv(answers.find_readings(cfg, "tiny"), index=False)
     given_ = answers.load_answers(cfg)
     human = survey.human.load_human(cfg, items).shares
     shares = answers.average_orders(given_)
