@@ -182,8 +182,8 @@ class ShareTrainer(Trainer):
         logs, sums, losses = iter(logits.split(ends)), iter(logits.logsumexp(-1).split(ends)), []
         for one in asked:
             rows = [Logs(next(logs), next(sums)) for _ in one["rows"]]
-            score = score_labels if one["reading"] == "label" else score_texts
-            losses.append(compare_shares(score(rows, one), one["shares"]))
+            score = log_labels if one["reading"] == "label" else log_texts
+            losses.append(measure_divergence(score(rows, one), one["shares"]))
         loss = torch.stack(losses).mean()
         return (loss, {}) if return_outputs else loss
 
@@ -201,7 +201,7 @@ class Logs:
         return (self.logits[places, list(tail)] - self.sums[places]).sum()
 
 
-def score_labels(rows: Sequence[Logs], one: dict) -> torch.Tensor:
+def log_labels(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     """Log-probability of each label: its tokens, less what goes on from it to a longer label ('1' is not '10')."""
     (logs,), options, tails, inner = rows, [], one["tails"], one["inner"]
     for tail in tails:
@@ -216,7 +216,7 @@ def score_labels(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     return torch.stack(options)
 
 
-def score_texts(rows: Sequence[Logs], one: dict) -> torch.Tensor:
+def log_texts(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     """What a reading of whole texts makes of their log-probabilities: `ask.share_texts` with gradient."""
     read = torch.stack([logs.add(tail) for logs, tail in zip(rows, [*one["tails"], *one["bare"]], strict=True)])
     kind, total = one["reading"].partition("_")[2], read[: len(one["tails"])]
@@ -227,7 +227,7 @@ def score_texts(rows: Sequence[Logs], one: dict) -> torch.Tensor:
     return total / torch.tensor(list(map(len, one["tails"])) if kind == "tokens" else one["sizes"], device=total.device)
 
 
-def compare_shares(options: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+def measure_divergence(options: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
     """KL(shares || options) in nats of one question; `options` are logarithms, up to a constant."""
     given = options.log_softmax(0)
     people = torch.tensor(shares, dtype=given.dtype, device=given.device)
