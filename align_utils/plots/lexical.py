@@ -73,7 +73,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
     for row, rating in zip(grid, ratings, strict=True):
         for axes, culture in zip(row, cultures, strict=True):
             part = frame[(frame["rating"] == rating) & (frame["culture"] == culture)].set_index("stage")
-            axes.set_title(rating if axes is row[0] else "", fontsize=9)
+            axes.set_title(f"{culture}: {rating}", fontsize=9)
             axes.axvline(0, color="black", lw=0.8)
             for place, stage in enumerate(stages):
                 if stage in part.index:
@@ -86,8 +86,6 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
             axes.set_yticks(range(len(stages)), [name_condition(stage).split(",")[0] for stage in stages], fontsize=8)
             axes.set_ylim(len(stages) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)
-    for axes, culture in zip(grid[0], cultures, strict=True):
-        axes.set_title(f"{culture}\n{axes.get_title(loc='left') or ' '}", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("points from people's mean", fontsize=8)
     put_title(figure, "Are the words as people's?")
