@@ -43,15 +43,15 @@ def state_reading(records: list[dict], cfg: Config) -> Sentence:
         own = [other for other in records if all(other[key] == record[key] for key in ("model", "language"))]
         best = pick_record(own, "reading_agreement", method=record["method"])
         model = "" if len(cfg.models) == 1 else f" with {record['model']}"
-        told = f"in {cfg.names[record['language']]}{model} by {name_reading(record['method'])} ({write_interval(best, '+.2f')}"
+        told = f"in {cfg.names[record['language']]}{model} {name_reading(record['method'])} (correlation {write_interval(best, '+.2f')}"
         used.append(best)
         label = pick_record(own, "reading_agreement", method="label")
         if label is not best:
-            told += f"; by {name_reading('label')} {write_interval(label, '+.2f')}"
+            told += f"; {name_reading('label')} {write_interval(label, '+.2f')}"
             used.append(label)
         parts.append(told + ("" if best["low"] > 0 else "; not above 0") + ")")
     return Sentence(
-        "reading", f"Before tuning the answers share most with those of people everywhere {', and '.join(parts)}.", used
+        "reading", f"Answers count by the reading that shares most with people of all countries: {', and '.join(parts)}.", used
     )
 
 

@@ -84,10 +84,13 @@ def test_the_chosen_reading_is_named_beside_the_label(cfg):
     ], columns=columns)  # fmt: skip
     found = sentences.state_reading(sentences.record_readings(table), cfg)
     assert (
-        "in English by its words, less how likely they are unasked (+0.22 [+0.07, +0.40]; by the option's number -0.20 [-0.30, -0.10])"
+        "in English its words, less how likely they are unasked (correlation +0.22 [+0.07, +0.40]; the option's number -0.20 [-0.30, -0.10])"
         in found.text
     )
-    assert "in Mandarin by the option's number (+0.06 [-0.09, +0.20]; not above 0)." in found.text and len(found.records) == 3
+    assert (
+        "in Mandarin the option's number (correlation +0.06 [-0.09, +0.20]; not above 0)." in found.text
+        and len(found.records) == 3
+    )
 
 
 def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
