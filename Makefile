@@ -11,21 +11,22 @@ link = $(shell export LC_ALL=C; p=$(call quote,$(1)); case "$$p" in (*[!A-Za-z0-
 override ALIGN_OUTPUT := $(if $(ALIGN_OUTPUT),$(call resolve,$(ALIGN_OUTPUT)))
 override ALIGN_DATA := $(call resolve,$(or $(ALIGN_DATA),data/raw))
 export ALIGN_OUTPUT ALIGN_DATA
+PROFILES := $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml))))
+$(if $(filter $(PROFILE),$(PROFILES)),,$(error PROFILE=$(PROFILE) is none that can be run; there are: $(PROFILES)))
 # Results lie here, or in the folder that ALIGN_OUTPUT names.
 RUN := $(if $(ALIGN_OUTPUT),$(call link,$(ALIGN_OUTPUT))/)runs/$(PROFILE)
 STEMS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))))
 EXTRA := $(basename $(notdir $(sort $(wildcard notebooks/appendix/A[0-9]_*.ipynb))))
 NUMBERS := $(foreach stem,$(STEMS) $(EXTRA),$(firstword $(subst _, ,$(stem))))
 FIRST := $(RUN)/done/$(firstword $(STEMS))
-# A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below changes with that alone.
+# A profile on real files depends on them, and on which folder ALIGN_DATA names: the file below is written when that has changed.
 # The profile's own word counts, or that of the nearest one that it extends.
 ifeq ($(shell p=$(PROFILE); while [ -n "$$p" ]; do f=notebooks/settings/profiles/$$p.yaml; d=$$(awk '$$1 == "data:" {print $$2; exit}' $$f 2>/dev/null); \
 	[ -z "$$d" ] || break; p=$$(awk '$$1 == "extends:" {print $$2; exit}' $$f 2>/dev/null); done; echo $$d),real)
 REAL := $(foreach part,swow ratings wvs,$(call quote,$(ALIGN_DATA)/$(part)))
-ifneq ($(filter reproduce appendix ablation $(NUMBERS),$(MAKECMDGOALS)),)
 FOLDER := $(RUN)/done/data-folder
-$(shell mkdir -p $(RUN)/done; p=$(call quote,$(ALIGN_DATA)); echo "$$p" | cmp -s - $(FOLDER) || echo "$$p" > $(FOLDER))
-endif
+$(FOLDER): $(shell p=$(call quote,$(ALIGN_DATA)); echo "$$p" | cmp -s - $(FOLDER) || echo changed)
+	@mkdir -p $(@D) && p=$(call quote,$(ALIGN_DATA)) && echo "$$p" > $@
 endif
 # What every notebook depends on makes the first one stale, which makes the others so: whatever lies how deep and is called what.
 CHANGED := $(if $(wildcard $(FIRST)),$(shell \
@@ -53,7 +54,7 @@ export PYTHONUTF8 := 1
 .PHONY: help doctor reproduce appendix plan summary smoke ablation grid test test-extra test-gpu site test-site bench lint export publish address clean changed $(NUMBERS)
 
 help: ## list the commands
-	@echo "Commands (PROFILE=$(PROFILE); others: $(filter-out base,$(basename $(notdir $(wildcard notebooks/settings/profiles/*.yaml)))))"
+	@echo "Commands (PROFILE=$(PROFILE); others: $(PROFILES))"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
 	@echo "01 .. 06    one notebook and what it needs; A1 .. A6 one of the appendix"
 	@echo "Real files: make reproduce PROFILE=cpu_real ALIGN_DATA=<folder>.  Inside conda or Colab: add USE_ENV=1."

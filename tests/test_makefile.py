@@ -79,12 +79,16 @@ def test_folders_may_be_called_anything(tmp_path, name):
     # A profile that extends one on real files reads real files too.
     (root / "notebooks/settings/profiles/mine.yaml").write_text("extends: cpu_real\nseeds: [2]\n")
     folders = f"ALIGN_OUTPUT={output}", f"ALIGN_DATA={data}", "USE_ENV=1", "PROFILE=mine"
-    assert planned(make(root, "-n", "02", *folders)) == ["01", "02"]
-    done = output / "runs" / "mine" / "done"
+    tools, done = tmp_path / "tools", output / "runs" / "mine" / "done"
+    tools.mkdir()
+    (tools / "python").symlink_to("/bin/true")
+    for _ in range(2):
+        assert planned(make(root, "-n", "02", *folders)) == ["01", "02"] and not done.exists(), "a dry run writes nothing"
+    make(root, "02", *folders, PATH=f"{tools}:{os.environ['PATH']}")
+    assert sorted(path.name for path in done.iterdir()) == ["01_norms", "02_sft", "data-folder"]
     assert (done / "data-folder").read_text() == f"{data}\n"
-    for stem in ("01_norms", "02_sft"):
-        (done / stem).touch()
     assert planned(make(root, "-n", "02", *folders)) == []
+    assert planned(make(root, "-n", "02", folders[0], f"ALIGN_DATA={data / 'other'}", *folders[2:])) == ["01", "02"]
     os.utime(file, (2**31, 2**31))
     assert planned(make(root, "-n", "02", *folders)) == ["01", "02"]
 
@@ -168,6 +172,14 @@ def test_what_cannot_run_is_told_before_anything_is_set_up(tmp_path):
     assert not (root / ".venv").exists()
     said = make(root, "doctor", "PYTHON3=./nowhere", code=2)
     assert "no ./nowhere here: install Python 3.11 to 3.14" in said
+
+
+def test_a_profile_that_is_none_is_one_error_whatever_is_asked(tmp_path):
+    root = project(tmp_path)
+    for profile in ("nosuch", "base"):
+        for target in ("01", "doctor", "reproduce"):
+            (said,) = make(root, target, f"PROFILE={profile}", "PYTHON3=./none", code=2).splitlines()
+            assert f"PROFILE={profile} is none that can be run; there are: colab colab_sample cpu cpu_real paper smoke" in said
 
 
 def test_only_what_is_stale_runs_again(tmp_path):

@@ -47,8 +47,8 @@ class Show(Strict):
 class Needs(Strict):
     """What `make doctor` asks of a machine: memory of its own, and room for results."""
 
-    memory_gb: Positive = 6
-    disk_gb: Positive = 1
+    memory_gb: Positive
+    disk_gb: Positive
 
 
 class Profile(Strict):
@@ -71,7 +71,7 @@ class Profile(Strict):
     controls: list[Literal["control_shuffled", "control_other_culture", "control_foreign"]] = []
     # Minutes on two cores, by the notebook's number.
     budget_minutes: dict[str, float]
-    needs: Needs = Needs()
+    needs: Needs
     # Of a profile that runs on a GPU alone.
     gpu: Gpu | None = None
     norms: Norms

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -23,11 +24,12 @@ from urllib.request import getproxies
 ROOT = Path(__file__).resolve().parents[2]
 # What the pins have wheels for.
 OLDEST, NEWEST = (3, 11), (3, 14)
-# GB: what setting up takes, what turning a package's GGUF into a model takes, and what a run needs before its profile can be read.
-ENVIRONMENT, CONVERSION, RESULTS, MEMORY = 5, 3, 1, {"smoke": 3, "else": 6}
+# GB: what setting up takes without CUDA (measured: 2.6), and turning a package's GGUF into a model (1.1 of it stays).
+ENVIRONMENT, CONVERSION = 3, 3
 # Seconds that the products of `measure_pace` take on the two cores for which the profiles' minutes stand.
 PACE = 0.215
 LIMITS = Path("/sys/fs/cgroup")
+SETTINGS = Path("notebooks/settings")
 
 
 class Finding(NamedTuple):
@@ -55,6 +57,7 @@ def examine_machine(gpus: dict[str, float], *, installed: bool) -> list[Finding]
         Finding("ok", "cores", "one: everything takes about twice as long")
         if cores < 2
         else Finding("ok", "cores", f"{cores}"),
+        *check_load(cores),
         Finding("ok", "GPU", ", ".join(f"{name}, {size:.0f} GB" for name, size in gpus.items()) or "none"),
         *check_proxies(lacking="note" if installed else "no"),
     ]
@@ -65,6 +68,16 @@ def count_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     allowed = _read(LIMITS / "cpu.max")
     return min(cores, max(1, int(allowed[0]) // int(allowed[1]))) if allowed and allowed[0].isdigit() else cores
+
+
+def check_load(cores: int) -> list[Finding]:
+    """Whether other programs leave fewer than half of `cores` free: threads that wait for each other make a step ten times slower."""
+    load = os.getloadavg()[0]
+    free = (os.cpu_count() or 1) - load
+    if cores < 2 or free >= cores / 2 or "OMP_NUM_THREADS" in os.environ:
+        return []
+    told = f"this machine is busy: a load of {load:.1f} on {os.cpu_count()} cores; set OMP_NUM_THREADS={max(1, int(free))}"
+    return [Finding("note", "load", told)]
 
 
 def find_gpus() -> dict[str, float]:
@@ -238,6 +251,26 @@ def check_data(cfg) -> list[Finding]:
     return [*found, Finding("ok", "optional", f"{told} (data/README.md)")]
 
 
+def list_profiles(root: Path) -> list[str]:
+    """Names of the profiles that can be run: all but the one that they extend."""
+    return sorted(path.stem for path in (root / SETTINGS / "profiles").glob("*.yaml") if path.stem != "base")
+
+
+def read_lines(name: str, root: Path, seen: tuple[str, ...] = ()) -> dict[str, dict[str, float]]:
+    """`models`, `needs` and minutes of a profile over what it extends, where each stands on one line: nothing reads YAML yet."""
+    path = root / SETTINGS / "profiles" / f"{name}.yaml"
+    if name in seen or not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    parent = re.search(r"^extends: (\S+)", text, re.MULTILINE)
+    known = read_lines(parent[1] if parent else "base", root, (*seen, name))
+    for key, inside in re.findall(r"^ *(models|needs|budget_minutes|minutes): [\[{](.*?)[\]}]", text, re.MULTILINE):
+        parts = re.findall(r'"?([\w.-]+)"?(?:: ([\d.]+))?', inside)
+        before = {} if key == "models" else known.get(key, {})
+        known[key] = {**before, **{part: float(value or 0) for part, value in parts}}
+    return known
+
+
 def measure_pace(*, seconds: float) -> float:
     """How many times as long as on the two cores of README a run takes here, as busy as the machine is, by products like the small model's."""
     import torch
@@ -273,7 +306,8 @@ def show(findings: list[Finding]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """`python align_utils/run/doctor.py --profile cpu`: exit code 0 where the profile can run, 1 where it cannot."""
     parser = argparse.ArgumentParser(prog="python align_utils/run/doctor.py", description=__doc__)
-    parser.add_argument("--profile", default="cpu")
+    root = Path(os.environ.get("ALIGN_ROOT") or ROOT)
+    parser.add_argument("--profile", default="cpu", choices=list_profiles(root))
     parser.add_argument(
         "--real", action="store_true", help="the profile reads real files (what make knows before anything is installed)"
     )
@@ -282,42 +316,51 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not OLDEST <= sys.version_info[:2] <= NEWEST:
             raise ModuleNotFoundError("not for this Python")
-        fine = _examine_all(options.profile, brief=options.brief)
+        fine = _examine_all(options.profile, root, brief=options.brief)
     except ModuleNotFoundError as error:
         print(f"Nothing is installed yet, or not all of it ({error}).")
         # `--brief` comes after the setting up, or in an environment of one's own.
-        fine = _examine_bare(options.profile, real=options.real) and not options.brief
+        fine = _examine_bare(options.profile, root, real=options.real) and not options.brief
     told = "can run here." if fine else "cannot run here: see what is marked `no`. `make 06` tries all the same."
     print(f"PROFILE={options.profile} {told}", flush=True)
     return 0 if fine else 1
 
 
-def _examine_bare(name: str, *, real: bool) -> bool:
+def _examine_bare(name: str, root: Path, *, real: bool) -> bool:
     """What can be told before anything is installed."""
-    output, data = (
-        Path(os.environ.get(key) or ROOT / other) for key, other in (("ALIGN_OUTPUT", ""), ("ALIGN_DATA", "data/raw"))
-    )
+    usual = {"ALIGN_OUTPUT": root, "ALIGN_DATA": root / "data/raw", "ALIGN_CACHE": Path.home() / ".cache/align-companion"}
+    output, data, cache = (Path(os.environ.get(key) or folder) for key, folder in usual.items())
+    lines = read_lines(name, root)
+    files = [path for path in (root / SETTINGS / "models").glob("*.yaml") if path.stem in lines["models"]]
+    packed = [path.stem for path in files if "loader: gguf" in path.read_text(encoding="utf-8")]
+    disks = [(ROOT, ENVIRONMENT, "environment"), (output, lines["needs"]["disk_gb"], "results")]
+    disks += [(cache, CONVERSION, model) for model in packed if not (cache / model / "step.json").is_file()]
     findings = [
         *examine_machine(find_gpus(), installed=False),
-        check_memory(MEMORY.get(name, MEMORY["else"])),
-        *check_disks([(ROOT, ENVIRONMENT, "environment"), (output, RESULTS, "results")]),
+        check_memory(lines["needs"]["memory_gb"]),
+        *check_disks(disks),
     ]
     if real and not (data / "swow").is_dir():
         remedy = "put the official files there (data/README.md says where to get them) or set ALIGN_DATA=<folder>"
         findings.append(Finding("no", "data", f"{data}/swow does not exist: {remedy}"))
     fine = show(findings)
     by_hand = "an environment of your own needs pip install -c constraints.txt -e '.[cpu,fonts,test]'"
+    minutes, where = lines.get("minutes"), "on its GPU, an estimate"
+    if not minutes:
+        minutes, where = lines["budget_minutes"], "on two idle cores"
+    total = sum(value for key, value in minutes.items() if key.startswith("0"))
     print(f"make reproduce sets up .venv first, in about five minutes ({by_hand}).")
-    print("Then make doctor also tells data by name, licences, fonts and minutes.")
+    print("Where pip takes the CUDA build of torch, the environment is several GB larger.")
+    print(f"The run takes about {total:.0f} minutes {where}." if total else "How long the run takes is not known.")
+    print("Once .venv is there, make doctor also tells data by name, licences, fonts and the pace of this machine.")
     return fine
 
 
-def _examine_all(name: str, *, brief: bool) -> bool:
+def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     """The machine, the profile, and unless `brief` what every other profile would take and lack."""
     from align_utils.config.profiles import read_profile
     from align_utils.config.settings import ConfigError
 
-    root = Path(os.environ.get("ALIGN_ROOT") or ROOT)
     try:
         profile = read_profile(name, root=root)
     except ConfigError as error:
@@ -336,19 +379,17 @@ def _examine_all(name: str, *, brief: bool) -> bool:
     )
     each = ", ".join(f"{key} {value:.1f}" for key, value in minutes.items())
     print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n" * bool(minutes), flush=True)
-    for path in [] if brief else sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
-        if path.stem == "base":
-            continue
+    for beside in [] if brief else list_profiles(root):
         try:
-            other = read_profile(path.stem, root=root)
+            other = read_profile(beside, root=root)
         except ConfigError as error:
-            show([Finding("no", path.stem, str(error))])
+            show([Finding("no", beside, str(error))])
             continue
-        wrong = next((one for one in [*machine, *examine_profile(path.stem, gpus)] if one.mark == "no"), None)
+        wrong = next((one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"), None)
         minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
         told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"
         lacking = f"; {wrong.subject}: {wrong.text}" if wrong else ""
-        show([Finding(wrong.mark if wrong else "ok", path.stem, shorten(told + lacking, 200))])
+        show([Finding(wrong.mark if wrong else "ok", beside, shorten(told + lacking, 200))])
     return fine
 
 

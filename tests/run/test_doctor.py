@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, copy_project
 
+from align_utils.config import profiles
 from align_utils.run import doctor
 
 T4 = {"Tesla T4": 16.1}
@@ -22,7 +23,7 @@ T4 = {"Tesla T4": 16.1}
 def machine(monkeypatch, tmp_path):
     """A machine that lacks nothing, with the project in a folder of its own; its pace is not measured."""
     root = copy_project(tmp_path / "project")
-    for name in ("ALIGN_OUTPUT", "ALIGN_DATA", "HF_TOKEN"):
+    for name in ("ALIGN_OUTPUT", "ALIGN_DATA", "HF_TOKEN", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIGN_ROOT", str(root))
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
@@ -30,6 +31,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "find_gpus", dict)
     monkeypatch.setattr(doctor, "measure_pace", lambda **_: 2.0)
     monkeypatch.setattr(doctor, "LIMITS", tmp_path / "limits")
+    monkeypatch.setattr(doctor.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     monkeypatch.setattr(doctor.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 4_000_000))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=100e9))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -104,7 +106,30 @@ def test_each_lack_is_named_with_its_remedy_and_stops_what_needs_it(capsys, monk
         lacks("fonts", "pip install mplfonts", code=0)
     (machine / "notebooks/settings/profiles/broken.yaml").write_text("extends: cpu\nsteps: 3\n")
     assert see(capsys)[1]["broken"][0][0] == "no", "and the others are told all the same"
-    lacks("profile", "nobody.yaml: no such file; found in that folder: base, broken, colab", arguments=("--profile", "nobody"))
+    for name in ("nobody", "base"):
+        with pytest.raises(SystemExit) as error:
+            doctor.main(["--profile", name])
+        said = capsys.readouterr().err
+        assert error.value.code == 2 and f"invalid choice: '{name}'" in said and "broken" in said and "smoke" in said
+    lacks("profile", "broken.yaml: field 'steps'", arguments=("--profile", "broken"))
+
+
+@pytest.mark.parametrize(
+    ("load", "cpus", "cores", "threads"),
+    [(0.9, 2, 2, None), (1.1, 2, 2, 1), (6.0, 2, 2, 1), (9.5, 16, 16, 6), (40, 64, 2, None), (1.0, 1, 1, None)],
+)
+def test_a_busy_machine_is_told_how_many_threads_to_take(monkeypatch, load, cpus, cores, threads):
+    monkeypatch.setattr(doctor.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(doctor, "count_cores", lambda: cores)
+
+    def see_load():
+        return [finding for finding in doctor.examine_machine({}, installed=True) if finding.subject == "load"]
+
+    told = f"this machine is busy: a load of {load:.1f} on {cpus} cores; set OMP_NUM_THREADS={threads}"
+    assert see_load() == ([doctor.Finding("note", "load", told)] if threads else [])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert see_load() == []
 
 
 def test_a_gpu_that_is_too_small_or_that_torch_does_not_see_is_told_apart(capsys, monkeypatch):
@@ -169,21 +194,34 @@ def test_a_gated_model_asks_for_its_licence(capsys, monkeypatch, machine):
     assert see(capsys, "--brief", "--profile", "gated")[0] == 0
 
 
-def test_before_anything_is_installed_the_machine_alone_is_told_at_once(tmp_path):
+@pytest.mark.parametrize("name", ["mine", *doctor.list_profiles(ROOT)])
+def test_what_a_profile_needs_is_read_without_yaml_as_with_it(machine, name):
+    (machine / "notebooks/settings/profiles/mine.yaml").write_text('extends: smoke\nbudget_minutes: {"02": 7}\n')
+    profile, lines = profiles.read_profile(name, root=machine), doctor.read_lines(name, machine)
+    assert list(lines["models"]) == profile.models and lines["needs"] == profile.needs.model_dump()
+    assert lines.get("minutes", lines["budget_minutes"]) == (profile.gpu.minutes if profile.gpu else profile.budget_minutes)
+
+
+def test_before_anything_is_installed_machine_needs_and_minutes_are_told_at_once(tmp_path):
     # -S: nothing but the standard library, as before the first `make`.
-    for arguments, code in (([], 0), (["--real"], 1), (["--brief"], 1)):
+    smoke = ["--profile", "smoke"]
+    for arguments, code in (([], 0), (smoke, 0), (["--real"], 1), (["--brief"], 1), (["--profile", "nosuch"], 2)):
         command = [sys.executable, "-S", str(ROOT / "align_utils" / "run" / "doctor.py"), *arguments]
         environment, before = (
-            {"PATH": os.environ["PATH"], "ALIGN_DATA": str(tmp_path)},
+            {"PATH": os.environ["PATH"], "ALIGN_DATA": str(tmp_path), "ALIGN_CACHE": str(tmp_path)},
             resource.getrusage(resource.RUSAGE_CHILDREN),
         )
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime < 2 and done.stderr == ""
-        assert "Nothing is installed yet" in done.stdout
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime < 2 and done.returncode == code
+        if code == 2:
+            assert "choose from" in done.stderr and "smoke" in done.stderr and done.stdout == ""
+            continue
+        assert done.stderr == "" and "Nothing is installed yet" in done.stdout
+        minutes = profiles.read_profile("smoke" if arguments == smoke else "cpu", root=ROOT).budget_minutes.values()
+        assert f"takes about {sum(minutes):.0f} minutes on two idle cores" in done.stdout
+        assert ("(environment 3, results 1)" in done.stdout) == (arguments == smoke), "the other profile makes a model"
         assert "pip install -c constraints.txt -e '.[cpu,fonts,test]'" in done.stdout
-        assert done.returncode == code and ("swow does not exist: put the official files" in done.stdout) == (
-            "--real" in arguments
-        )
+        assert ("swow does not exist: put the official files" in done.stdout) == ("--real" in arguments)
 
 
 def test_the_pace_is_the_median_pass_beside_the_reference(monkeypatch):
