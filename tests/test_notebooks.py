@@ -89,10 +89,9 @@ def test_what_cells_compute_in_the_open_is_what_the_package_says(smoke):
 
 
 def test_sentences_of_every_notebook_rest_on_its_metrics(smoke):
-    told = store_page.load_sentences(smoke)
-    assert {"concentration", "overlap", "leakage", "shift", "verdict", "counts", "answering", "order"} <= set(told) and len(
-        told
-    ) > 14
+    told = {entry["key"] for path in (smoke.runs / "sentences").iterdir() for entry in json.loads(path.read_text())}
+    assert {"concentration", "overlap", "leakage", "shift", "verdict", "counts", "answering", "order"} <= told
+    assert len(told) > 14
     for number in ("01", "02", "03", "04", "05", "06"):
         own = json.loads((smoke.runs / "sentences" / f"{number}.json").read_text())
         known = json.loads((smoke.runs / "metrics" / f"{number}.json").read_text())

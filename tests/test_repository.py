@@ -234,6 +234,16 @@ def test_readme_commands_exist():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_every_variable_that_is_read_is_explained():
+    paths = [
+        path for place in ("align_utils/**/*.py", "notebooks/**/*.ipynb", "notebooks/**/*.yaml") for path in ROOT.glob(place)
+    ]
+    texts = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "Makefile", *paths])
+    read = set(re.findall(r"ALIGN_[A-Z0-9_]*[A-Z0-9]", texts))
+    told = set(re.findall(r"`(ALIGN_\w+)`", (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")))
+    assert len(read) > 5 and read <= told, read - told
+
+
 def test_no_path_of_a_machine_and_no_index_host_is_committed():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:

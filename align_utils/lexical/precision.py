@@ -26,12 +26,16 @@ FEWEST_TRIALS = 4
 def precision_at_k(generated: Sequence[str], human: Sequence[str], k: int) -> float:
     """Share of the first k distinct generated responses that the human list holds, in [0, 1]; missing responses count as wrong.
 
-    Both sides are normalised: the model's in the order given, and people's that count as right. k, at least 1, is the
-    denominator whatever the length of `generated`. Source: ALIGN, Precision@5 (abstract); the reading of 'right' is ours: see
-    `score_lists`.
+    Words are compared as they are, so normalise both sides first (`Language.normalise`): the model's in the order given, and people's
+    that count as right. k, at least 1, is the denominator whatever the length of `generated`. Source: ALIGN, Precision@5 (abstract);
+    the reading of 'right' is ours: see `score_lists`.
 
     >>> precision_at_k(["cat", "bone", "moon"], ["cat", "bone", "bark"], 5)
     0.4
+    >>> from align_utils import config
+    >>> en = config.load("smoke").languages["en"]
+    >>> precision_at_k(["Cat"], ["cat"], 1), precision_at_k([en.normalise("Cat")], ["cat"], 1)
+    (0.0, 1.0)
     """
     return len(set(list(dict.fromkeys(generated))[:k]) & set(human)) / k
 

@@ -141,9 +141,9 @@ def complete_steps(
     unfinished = [key for key in chosen if not find_step(steps[key].folder, steps[key].settings)]
     if not unfinished:
         return
-    states = (steps[key].state for key in unfinished)
-    wanted = dict.fromkeys(state for state in states if state and state[0] in cfg.cultures)
-    model, tokenizer, adapters = load_states(cfg, name, seed, wanted)
+    states = dict.fromkeys(steps[key].state for key in unfinished)
+    tuned = [state for state in states if state and state[0] in cfg.cultures]
+    model, tokenizer, adapters = load_states(cfg, name, seed, tuned)
     for key in progress(unfinished, desc=desc, unit=unit):
         step = steps[key]
         with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):

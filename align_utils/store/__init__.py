@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "page": [
-            "Page", "Sentence", "list_records", "load_manifest", "load_metrics", "load_sentences", "open_page", "pick_record",
+            "Page", "Sentence", "list_records", "load_manifest", "load_metrics", "open_page", "pick_record",
         ],
         "steps": ["find_step", "make_step", "note_made", "note_read", "progress", "read_frame", "save_frame"],
     },

@@ -162,13 +162,6 @@ def open_page(notebook: str, profile: str) -> Page:
     return Page(notebook, cfg)
 
 
-def load_sentences(cfg: Config) -> dict[str, Sentence]:
-    """What the run's notebooks have said so far, by key (empty before the first)."""
-    paths = sorted((cfg.runs / "sentences").glob("[0-9A][0-9].json"))
-    told = [Sentence(**entry) for path in paths for entry in json.loads(path.read_text(encoding="utf-8"))]
-    return {sentence.key: sentence for sentence in told}
-
-
 def list_records(frame: pd.DataFrame, metric: str, **constants) -> list[dict]:
     """Turn a summary frame into metric records: its columns that are METRIC_FIELDS, the constants, and the metric's name."""
     kept = [column for column in frame.columns if column in METRIC_FIELDS]
