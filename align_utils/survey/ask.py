@@ -67,6 +67,11 @@ def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
     items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_survey(cfg, model, items, people.shares)
+    for language in cfg.languages.values():
+        if lacking := [name for name in cfg.cultures if name not in language.personas]:
+            print(
+                f"languages/{language.name}.yaml has no persona {', '.join(lacking)}: this positive control is not asked in {language.label}."
+            )
     print(*ask_baselines(cfg, items), f"{len(items)} items have sound answers from every country.", sep="\n")
     return items, people
 

@@ -31,6 +31,11 @@ def choose_items(cfg: Config, *, nominal: bool = False) -> pd.DataFrame:
     """
     survey = cfg.profile.survey
     items = load_items(cfg.root / "data" / "survey", choice=survey.items, nominal=nominal)
+    if lacking := [f"text_{name}" for name in cfg.languages if f"text_{name}" not in items]:
+        raise DataError(
+            f"{cfg.root / 'data' / 'survey' / 'items.csv'}: no column {', '.join(lacking)}: the survey is asked in every language of the run; "
+            "docs/adding-a-culture.md says what to add, and `make 04` does without"
+        )
     path = cfg.data_dir / "wvs" / "questions.csv"
     if survey.wording == "ours":
         aside = f": the profile asks in ours, survey.wording, and leaves wvs/{path.name} aside" if path.is_file() else ""

@@ -110,7 +110,7 @@ def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: tuple[float, fl
     if gap.empty or "few_shot" not in level.index:
         return NOT_MEASURED
     gap, before, after = gap.iloc[0], level.loc["few_shot", "value"], level.loc["ppo", "value"]
-    text, gain = f"{before:.2f} -> {after:.2f}", 0.0
+    text, gain = f"{before:.3f} -> {after:.3f}", 0.0
     # A vanilla model that no one can tell from the same answer to every cue has no base for a ratio.
     if not before or level.loc["few_shot", "low"] <= level["value"].reindex(["frequency", "chance"]).max():
         text += " (no ratio: vanilla is at chance)"

@@ -24,6 +24,11 @@ MOVED = {
 }  # fmt: skip
 
 
+# A move beside that toward the other country.
+BESIDE = {
+    "up": {"more": "and more so than to", "less": "but less so than to", "alike": "but no more so than to"},
+    "down": {"more": "but less so than from", "less": "and more so than from", "alike": "as they did from"},
+}  # fmt: skip
 # The verdicts within a sentence.
 VERDICTS = {
     BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them",
@@ -117,10 +122,10 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
         used.append(shift)
         moved = judge_change(shift["value"], shift["low"], shift["high"], margin=SMALL)
         told = f"taught {cfg.call(model, name)}, they {MOVED[moved]} ({write_interval(shift, '+.3f')})"
-        if contrast is not None:
+        if contrast is not None and moved in BESIDE:
             used.append(contrast)
-            more = "more than" if contrast["low"] > 0 else "less than" if contrast["high"] < 0 else "no more than"
-            told += f", {more} toward the other country (difference {write_interval(contrast, '+.3f')})"
+            side = "more" if contrast["low"] > 0 else "less" if contrast["high"] < 0 else "alike"
+            told += f", {BESIDE[moved][side]} the other country (difference {write_interval(contrast, '+.3f')})"
         parts.append(told)
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])

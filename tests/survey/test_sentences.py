@@ -110,19 +110,19 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
 @pytest.mark.parametrize(
     ("contrast", "said"),
     [
-        (
-            0.03,
-            "came nearer (+0.050 [+0.049, +0.051]), more than toward the other country (difference +0.030 [+0.029, +0.031])",
-        ),
-        (-0.0005, ", no more than toward the other country"),
-        (-0.03, ", less than toward the other country"),
+        (0.03, "came nearer (+0.050 [+0.049, +0.051]), and more so than to the other country (difference +0.030 [+0.029, +0.031])"),
+        (-0.0005, ", but no more so than to the other country"),
+        (-0.03, ", but less so than to the other country"),
     ],
-)
+)  # fmt: skip
 def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, said):
     where = {"stage": "ppo", "culture": "cn", "language": "zh"}
     rows = [record("shift_toward_target", 0.05, **where), record("shift_contrast", contrast, **where)]
     found = sentences.state_shift(rows, cfg)
     assert said in found.text and found.records == rows
+    rows[0] |= {"value": -0.05, "low": -0.06, "high": -0.04}
+    away = {0.03: "but less so than from the", -0.0005: "as they did from the", -0.03: "and more so than from the"}
+    assert f"went further away (-0.050 [-0.060, -0.040]), {away[contrast]} other" in sentences.state_shift(rows, cfg).text
 
 
 def test_counts_stand_beside_even_answers(cfg):
