@@ -87,13 +87,9 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
 
 def _date_drawn(frame: pd.DataFrame) -> pd.DataFrame:
     """What is measured on an update's own lists stands at the update before: they are drawn before its step, by the model that was there."""
-    drawn = ["reward", "kl"]
-    return pd.concat(
-        [
-            frame.drop(columns=drawn, errors="ignore"),
-            frame.drop(columns=["reward_valid", "chosen"]).assign(update=frame["update"] - 1),
-        ]
-    )
+    measured = frame.drop(columns=["reward", "kl"], errors="ignore")
+    drawn = frame.drop(columns=["reward_valid", "chosen"]).assign(update=frame["update"] - 1)
+    return pd.concat([measured, drawn], ignore_index=True)
 
 
 def _start_at_zero(axes) -> None:

@@ -26,19 +26,16 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
     form = _drop_sign_of_zero(form)
     if pd.isna(value):
         return ""
-    return (
-        f"{value:{form}}"
-        if pd.isna(low) or pd.isna(high)
-        else f"{value:{form}} [{_write_end(low, form)}, {_write_end(high, form)}]"
-    )
+    ends = [] if pd.isna(low) or pd.isna(high) else [_write_end(end, form) for end in (low, high)]
+    return f"{value:{form}} [{', '.join(ends)}]" if ends else f"{value:{form}}"
 
 
 def _write_end(end: float, form: str) -> str:
     text = f"{end:{form}}"
     # Less than a millionth is what rounding leaves of 0.
-    return (
-        f"{end:+.{-math.floor(math.log10(abs(end)))}f}" if "+" in form and abs(end) > 1e-6 and not text.strip("+0.") else text
-    )
+    if "+" not in form or text.strip("+0.") or abs(end) < 1e-6:
+        return text
+    return f"{end:+.{-math.floor(math.log10(abs(end)))}f}"
 
 
 def lay_out(

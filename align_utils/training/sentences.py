@@ -34,7 +34,7 @@ ROSE = {
 SIGN, SAME_SHARE = "the five commonest words", 0.05
 GAMED = {
     "up": f"the reward may be gamed: {SIGN} make up more of the lists,", "down": f"no sign of a gamed reward: {SIGN} make up less of the lists,",
-    "flat": f"no sign of a gamed reward: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
+    "flat": f"any gaming of the reward is small: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
     "undecided": f"whether the share of {SIGN} in the lists rises, as with a gamed reward, " + "cannot be told from {n} concepts:",
 }  # fmt: skip
 # What a reward costs, gamed or not: lists of a concept that are more alike.
@@ -97,7 +97,7 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
     (`summarise_parts`; the part is their method)."""
 
     def tell(before: dict, after: dict, change: dict) -> str:
-        return f"from {before['value']:.2f} to {after['value']:.2f}, {write_interval(change, '+.2f')}"
+        return f"from {before['value']:.3f} to {after['value']:.3f}, {write_interval(change, '+.3f')}"
 
     stages = ("sft", "ppo")
     told, used = _tell_changes(records, cfg, "drawn_part", stages, ["ppo_commonest_change"], SAME_SHARE, tell, method=SIGN)
@@ -113,7 +113,9 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
     parts = write_verdicts(told, GAMED)
     if paid:
         parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(paid)}.")
-    return Sentence("gaming", " ".join(parts) or "PPO was not trained in this run, so that no reward was gamed.", used)
+    return Sentence(
+        "gaming", " ".join(parts) or "No drawn lists before and after PPO to compare: a gamed reward would not show.", used
+    )
 
 
 def state_methods(records: list[dict], cfg: Config) -> Sentence:

@@ -10,6 +10,7 @@ from conftest import ROOT, copy_project, prepare
 from align_utils import config
 from align_utils.lexical import precision
 from align_utils.plots import training as training_plots
+from align_utils.store.page import Sentence
 from align_utils.training import reward, sentences, tables
 
 
@@ -121,19 +122,21 @@ def part_records(culture, change, variety):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((0.3, 0.2, 0.4), "The reward may be gamed: the five commonest words make up more of the lists, from 0.02 to 0.32, +0.30 [+0.20, +0.40] (United"),
+    ((0.3, 0.2, 0.4), "The reward may be gamed: the five commonest words make up more of the lists, from 0.020 to 0.320, +0.300 [+0.200, +0.400] (United"),
     ((-0.1, -0.2, -0.06), "No sign of a gamed reward: the five commonest words make up less of the lists, from"),
-    ((0.01, -0.01, 0.02), "No sign of a gamed reward: the share of the five commonest words in the lists changes by no more than 0.05, from"),
+    ((0.01, -0.01, 0.02), "Any gaming of the reward is small: the share of the five commonest words in the lists changes by no more than 0.05, from"),
     ((0.04, -0.02, 0.1), "Whether the share of the five commonest words in the lists rises, as with a gamed reward, cannot be told from 48 concepts"),
 ])  # fmt: skip
 @pytest.mark.parametrize("variety", [0.7, 0.76])
 def test_the_sentence_of_a_gamed_reward_follows_its_records(cfg, change, says, variety):
     records = part_records("us", change, variety)
     said = sentences.state_gaming(records + part_records("cn", (0.2, 0.1, 0.3), 0.8), cfg)
-    assert says in said.text and "from 0.02 to 0.22, +0.20 [+0.10, +0.30] (China)" in said.text
+    assert says in said.text and "from 0.020 to 0.220, +0.200 [+0.100, +0.300] (China)" in said.text
     price = "The price is variety: of all drawn words, those that differ fall from 80 % to 70 % (United States)."
     assert said.text.endswith(price) == (variety == 0.7) and len(said.records) == 6 + 2 * (variety == 0.7)
-    assert "not trained" in sentences.state_gaming([], cfg).text
+    assert sentences.state_gaming([], cfg) == Sentence(
+        "gaming", "No drawn lists before and after PPO to compare: a gamed reward would not show.", []
+    )
 
 
 def test_the_kl_stands_under_the_update_that_made_the_model():
