@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import SAME_SIZE
+from align_utils.config.stages import FOREIGN, SAME_SIZE
 from align_utils.stats import judge_change
 from align_utils.store.page import METRIC_FIELDS, Sentence, pick_record
-from align_utils.store.tables import write_interval
+from align_utils.store.tables import INTERVAL, write_interval
 
 # Of Precision@5, the largest change that does not matter: one word in about seven lists of five, which no reader of lists would see.
 PRECISION_MARGIN = 0.03
@@ -29,6 +29,7 @@ TELLS = {
     "few_shot - graph": "what the model knew beyond counting",
     "sft - graph": "what SFT knows beyond counting",
     "ppo - graph": "what PPO knows beyond counting",
+    "ppo - sft": "what PPO adds",
     "sft - control_shuffled": "what the right cue for each list adds",
     "sft_same_size - control_other_culture": "what the own culture adds, at equal size",
     "control_other_culture - few_shot": "what another culture's lists teach, translated",
@@ -130,7 +131,7 @@ def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
     """What PPO does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
     thing, price = "the Precision@5 of drawn lists", "the number of different words in a concept's lists"
     parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", thing, PRECISION_MARGIN, steps=STEPS[1:])
-    paid, more = tell_steps(records, cfg, "drawn_distinct_words", price, VARIETY_MARGIN, form=".1f", steps=STEPS[1:])
+    paid, more = tell_steps(records, cfg, "drawn_distinct_words", price, VARIETY_MARGIN, steps=STEPS[1:])
     return Sentence("drawn", " ".join(parts + paid) or "No lists were drawn after PPO in this run.", used + more)
 
 
@@ -155,12 +156,48 @@ def state_controls(records: Sequence[dict], cfg: Config) -> Sentence:
         }
         parts += write_verdicts(told, texts)
         used += found.values()
+    beside, more = tell_beside_start(records, cfg)
+    parts, used = [*parts, *beside], [*used, *more]
     if not cfg.profile.controls:
         parts.append(
             "This profile trains no controls, so it does not show how much of SFT's gain is the form of the lists; profiles with "
             "`controls` do."
         )
     return Sentence("controls", " ".join(parts), used)
+
+
+def tell_beside_start(records: Sequence[dict], cfg: Config) -> tuple[list[str], list[dict]]:
+    """Sentences on what the controls do to the untuned model's Precision@5, and their records: the other culture's adapter, by the paired
+    difference; shuffled cues, where the two intervals lie apart."""
+    metric, where = "precision_at_5_attested", {"subset": "all"}
+    foreign, gain = (
+        find_cells(records, cfg, f"{metric}_difference", method=f"{new} - few_shot", **where) for new in (FOREIGN, "sft")
+    )
+    start, shuffled = (find_cells(records, cfg, metric, stage=stage, **where) for stage in ("few_shot", "control_shuffled"))
+    told, moved = {}, {}
+    for cell in [cell for cell in foreign if cell in gain]:
+        verdict = judge_change(*(foreign[cell][end] for end in INTERVAL), margin=PRECISION_MARGIN)
+        told[cell] = (
+            verdict,
+            f"{write_interval(foreign[cell], '+.2f')} beside SFT's {gain[cell]['value']:+.2f}",
+            foreign[cell]["n"],
+        )
+    for cell in [cell for cell in shuffled if cell in start]:
+        before, after = start[cell], shuffled[cell]
+        verdict = "down" if after["high"] < before["low"] else "up" if after["low"] > before["high"] else "undecided"
+        moved[cell] = verdict, f"from {write_interval(before)} to {write_interval(after)}", after["n"]
+    adapter = "the other culture's adapter"
+    parts = write_verdicts(told, {
+        "up": f"{adapter} lifts Precision@5 above the untuned model's too, so that this much of the gain is not the culture's own:",
+        "down": f"{adapter} lowers Precision@5 below the untuned model's:",
+        "flat": f"{adapter} leaves Precision@5 where the untuned model has it, within {PRECISION_MARGIN}:",
+        "undecided": f"what {adapter} does to the untuned model's Precision@5 " + "cannot be told from {n} concepts:",
+    }) + write_verdicts(moved, {
+        "up": "shuffled cues lift Precision@5 above the untuned model's, so that part of SFT's gain is the form of the lists:",
+        "down": "shuffled cues push Precision@5 below the untuned model's, so that SFT's lead over them is larger than its gain:",
+    })  # fmt: skip
+    used = [cells[cell] for cells in (foreign, gain) for cell in told]
+    return parts, used + [cells[cell] for cells in (start, shuffled) for cell in moved if moved[cell][0] != "undecided"]
 
 
 def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
@@ -181,18 +218,27 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
                 kind = "untestable" if not people else "at" if tuned else "not"
                 told[kind].setdefault(cfg.label(model, culture), []).append(name)
                 used += found
-    subject = "the model's words are at people's level"
+    subject = "the model's words lie within the margin of people's"
     texts = {
-        "at": f"After PPO {subject} in {{}}.",
-        "not": "That is not shown for {}." if told["at"] else f"It is not shown that after PPO {subject} in {{}}.",
-        "untestable": f"Whether {subject} cannot be tested for {{}}: people's own five strongest words fail the test.",
+        "at": (f"After PPO {subject} in {{}}.", "both countries"),
+        "not": ("That is not shown for {}." if told["at"] else f"It is not shown that after PPO {subject} in {{}}.", "either country"),
+        "untestable": (f"Whether {subject} cannot be tested for {{}}: people's own five strongest words fail the test.", "either country"),
     }  # fmt: skip
     parts = [
-        texts[kind].format(_join([f"{_join(names)} ({cell})" for cell, names in cells.items()]))
-        for kind, cells in told.items()
-        if cells
+        text.format(_group(cfg, {cell: _join(names) for cell, names in told[kind].items()}, everywhere))
+        for kind, (text, everywhere) in texts.items()
+        if told[kind]
     ]
     return Sentence("ratings", " ".join(parts) or "No word of the model has a rating here, so none were compared.", used)
+
+
+def describe_precision(cfg: Config, precision: pd.DataFrame) -> str:
+    """The caption of the table of `summarise_precision`: what is shown, and how many concepts people answered."""
+    text = "Mean share of the first five words that people said too, with 95 % intervals."
+    own = precision[(precision["stage"] == "human") & (precision["model"] == next(iter(cfg.models)))].drop_duplicates("culture")
+    sizes = precision[precision["subset"] == "all"].groupby("culture")["n"].max()
+    told = {cfg.names[culture]: f"{n:.0f} of {sizes[culture]:.0f}" for culture, n in zip(own["culture"], own["n"], strict=True)}
+    return f"{text} Concepts that people answered: {_group(cfg, told, 'both countries')}." if told else text
 
 
 def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> dict[str, dict]:
@@ -234,6 +280,20 @@ def write_verdicts(told: dict[str, tuple[str, str, int]], texts: dict[str, str])
             start = text.replace("{n}", f"{max(n for _, n in mine):.0f}")
             parts.append(f"{start[0].upper()}{start[1:]} {_join([words for words, _ in mine])}.")
     return parts
+
+
+def _group(cfg: Config, told: dict[str, str], everywhere: str) -> str:
+    """Cells that are told the same share a place; what is told of both countries of a run says so with the word `everywhere`."""
+    groups: dict[str, list[str]] = {}
+    for cell, text in told.items():
+        groups.setdefault(text, []).append(cell)
+    pair = len(cfg.models) == 1 and len(cfg.cultures) == 2
+    return _join(
+        [
+            f"{text} in {everywhere}" if pair and len(cells) == 2 else f"{text} ({_join(cells)})"
+            for text, cells in groups.items()
+        ]
+    )
 
 
 def _join(items: Sequence[str]) -> str:

@@ -77,7 +77,9 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
         f"none came with its files on this machine. Add those of {source.name} before you pass this model on"
     )
     records = load_metrics(cfg).fillna({"stage": "", "method": "", "subset": "all"})
-    records = records.query("metric in @SHOWN and model == @model and culture == @culture and subset == 'all'")
+    records = records.dropna(subset="value").query(
+        "metric in @SHOWN and model == @model and culture == @culture and subset == 'all'"
+    )
     rows = [
         f"| {row.metric} | {row.stage} {row.method} | {row.value:.3f}"
         + (f" [{row.low:.3f}, {row.high:.3f}]" if pd.notna(row.low) else "")

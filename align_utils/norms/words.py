@@ -104,7 +104,7 @@ def state_overlap(records: list[dict], cfg: Config) -> Sentence:
         )
     text = (
         f"At least {write_interval(true)} of what people say to a concept is shared between the two cultures, against "
-        f"{write_interval(wrong)} for two different concepts. Only {covered['value']:.2f} could be linked at all, so this is a lower bound."
+        f"{write_interval(wrong)} for two different concepts. A lower bound: only {100 * covered['value']:.0f} % of the responses could be linked."
     )
     return Sentence("overlap", text, [true, wrong, covered])
 
@@ -116,8 +116,8 @@ def state_leakage(records: list[dict], cfg: Config) -> Sentence:
         for culture in cfg.cultures
     ]
     text = (
-        "No concept is in two splits, in any language. What training can still see is the reverse of a pair, answer as cue and cue as answer: "
-        f"so for {_list_shares(own, cfg)} of the five strongest answers to held-out cues. 04 scores the models without those cues too."
+        f"No concept is in two splits, in any language. For {_list_shares(own, cfg)} of the five strongest answers to held-out cues, training "
+        "holds the reverse pair (*eggs*, then *breakfast*). 04 scores the models without those cues too."
     )
     return Sentence("leakage", text, own)
 

@@ -37,6 +37,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         part = frame[frame["culture"] == culture].set_index("stage")
         shown = [stage for stage in SHOWN if stage in part.index]
         lines = part.loc[[stage for stage in REFERENCES if stage in part.index]].sort_values("value", ascending=False)
+        size = part.loc[shown, "n"].max()
         for place, stage in enumerate(shown):
             one = part.loc[[stage]]
             axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", ms=6, lw=2, color=pick_colour(stage))
@@ -44,13 +45,14 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         for place, (stage, line) in enumerate(lines.iterrows(), start=len(shown)):
             axes.plot([line["value"]] * 2, [-0.5, place], color=pick_colour(stage), lw=1)
             right = line["value"] < 0.6 * top
-            text = f"{name_condition(stage)} {line['value']:.2f}"
+            fewer = "" if line["n"] == size else f" ({line['n']:.0f} concepts)"
+            text = f"{name_condition(stage)} {line['value']:.2f}{fewer}"
             axes.annotate(
                 text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
         axes.set_yticks(range(len(shown)), [name_condition(stage).split(",")[0] for stage in shown])
-        title = f"{culture} ({part.loc[shown, 'n'].max():.0f} concepts)"
+        title = f"{culture} ({size:.0f} concepts)"
         axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=title)
         axes.grid(axis="y", visible=False)
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")

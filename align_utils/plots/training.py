@@ -33,7 +33,9 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
     """
     reward = [("reward", "sampled lists", COLOURS["zero_shot"], "-"), ("reward_valid", "validation cues", COLOURS["ppo"], "o-")]
     rows = {"reward": reward, METHOD_PANELS["kl"]: [("kl", "KL", COLOURS["us"], "-")]}
-    return _plot_curves(frame, "update", rows, "update", "Does the reward rise on cues that are not rewarded?", mark)
+    return _plot_curves(
+        _date_drawn(frame), "update", rows, "update", "Does the reward rise on cues that are not rewarded?", mark
+    )
 
 
 def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_label: str, title: str, mark: str):
@@ -62,7 +64,7 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
 
     `frame`: `culture` (name of the column), `stage, update, reward_valid, kl, chosen`; NaN where not measured.
     """
-    cultures = frame["culture"].unique()
+    frame, cultures = _date_drawn(frame), frame["culture"].unique()
     figure, grid = make_grid(len(METHOD_PANELS), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
     for column, culture in enumerate(cultures):
         part = frame[frame["culture"] == culture]
@@ -81,6 +83,13 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
     _name_columns(grid, cultures, "update")
     put_legend_below(figure, grid[0][0])
     return mark_figure(figure, mark)
+
+
+def _date_drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is measured on an update's own lists stands at the update before: they are drawn before its step, by the model that was there."""
+    measured = frame.drop(columns=["reward", "kl"], errors="ignore")
+    drawn = frame.drop(columns=["reward_valid", "chosen"]).assign(update=frame["update"] - 1)
+    return pd.concat([measured, drawn], ignore_index=True)
 
 
 def _start_at_zero(axes) -> None:

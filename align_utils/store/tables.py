@@ -1,5 +1,6 @@
 """The shown form of a tidy frame: a short table with plain names, each estimate with its interval in one cell."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -11,8 +12,13 @@ INTERVAL = ("value", "low", "high")
 def write_interval(row: Mapping, form: str = ".2f") -> str:
     """A value with its interval where it has one; nothing where it has no value.
 
+    Of a change (a `form` with a sign) an end that would read as 0 and is not has the digits that it needs: whether 0 lies inside is what
+    the interval is read for.
+
     >>> write_interval({"value": 0.413, "low": 0.35, "high": 0.484}), write_interval({"value": 0.5, "low": None}, "+.1f")
     ('0.41 [0.35, 0.48]', '+0.5')
+    >>> write_interval({"value": -0.23, "low": -0.44, "high": -0.04}, "+.1f")
+    '-0.2 [-0.4, -0.04]'
     """
     value, low, high = (row.get(name) for name in INTERVAL)
     if isinstance(value, str):
@@ -20,7 +26,16 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
     form = _drop_sign_of_zero(form)
     if pd.isna(value):
         return ""
-    return f"{value:{form}}" if pd.isna(low) or pd.isna(high) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    ends = [] if pd.isna(low) or pd.isna(high) else [_write_end(end, form) for end in (low, high)]
+    return f"{value:{form}} [{', '.join(ends)}]" if ends else f"{value:{form}}"
+
+
+def _write_end(end: float, form: str) -> str:
+    text = f"{end:{form}}"
+    # Less than a millionth is what rounding leaves of 0.
+    if "+" not in form or text.strip("+0.") or abs(end) < 1e-6:
+        return text
+    return f"{end:+.{-math.floor(math.log10(abs(end)))}f}"
 
 
 def lay_out(

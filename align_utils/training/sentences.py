@@ -3,33 +3,46 @@
 from collections.abc import Callable
 from itertools import product
 
+import pandas as pd
+
 from align_utils.config.profiles import Config
+from align_utils.lexical.sentences import write_verdicts
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, pick_record
 from align_utils.store.tables import INTERVAL, write_interval
 
 # A loss within so many nats per token is the same: a token's probability is then off by a twentieth at most.
 SAME_LOSS = 0.05
+LISTS = "people's lists for concepts that were not taught are"
 FELL = {
-    "down": "less surprising than before", "up": "more surprising", "flat": "as surprising as before",
-    "undecided": "perhaps less surprising",
+    "down": f"after SFT {LISTS} less surprising than before:", "up": f"after SFT {LISTS} more surprising than before:",
+    "flat": f"after SFT {LISTS} as surprising as before, within {SAME_LOSS} nats:",
+    "undecided": "whether SFT makes people's lists less surprising cannot be told from {n} concepts:",
 }  # fmt: skip
-BEYOND = {"up": "higher", "down": "lower", "flat": "the same", "undecided": "perhaps the same, perhaps not"}
+BEYOND = {
+    "up": "leaves the loss above SFT's:", "down": "leaves the loss below SFT's:", "flat": f"leaves the loss within {SAME_LOSS} of SFT's:",
+    "undecided": "is not shown to leave the loss above SFT's, or below:",
+}  # fmt: skip
 # One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
 SAME_REWARD = 0.02
-ROSE = {"up": "raises it", "down": "lowers it", "flat": "leaves it as it was", "undecided": "is not shown to change it"}
-# Signs of a gamed reward as `summarise_parts` names them: the way each moves where the model pleases without getting better, the change that is
-# too small to matter (half a word a list; one response in twenty), and its words.
-SIGNS = {
-    "different words a list": (-1, 0.5, "lists hold fewer different words"),
-    "the five commonest words": (1, 0.05, "the five commonest words make up more of the lists"),
-}
+DRAWN = "the reward of lists drawn for concepts that were not rewarded"
+ROSE = {
+    "up": f"{{name}} raises {DRAWN}:", "down": f"{{name}} lowers {DRAWN}:", "flat": f"{{name}} leaves {DRAWN} where it was, within {SAME_REWARD}:",
+    "undecided": f"what {{name}} does to {DRAWN} cannot be told from {{n}} concepts:",
+}  # fmt: skip
+# The sign of a gamed reward, as `summarise_parts` names it, and the change that is too small to matter: one response in twenty.
+SIGN, SAME_SHARE = "the five commonest words", 0.05
+GAMED = {
+    "up": f"the reward may be gamed: {SIGN} make up more of the lists,", "down": f"no sign of a gamed reward: {SIGN} make up less of the lists,",
+    "flat": f"any gaming of the reward is small: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
+    "undecided": f"whether the share of {SIGN} in the lists rises, as with a gamed reward, " + "cannot be told from {n} concepts:",
+}  # fmt: skip
 # What a reward costs, gamed or not: lists of a concept that are more alike.
 PRICE = "different words over all lists"
 SAME_VARIETY = 0.05
 TAUGHT = {
-    "control_shuffled": "every cue with another cue's list", "control_other_culture": "the other culture's norms",
-    "sft_same_size": "its own norms, but as few cues as the other culture's cover",
+    "control_shuffled": "shuffled cues", "control_other_culture": "the other culture's norms",
+    "sft_same_size": "as few of the own cues as the other culture's norms cover",
 }  # fmt: skip
 
 
@@ -37,14 +50,14 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
     """Whether SFT lowers the loss on cues that it was not taught, and by how much, from the records of `record_losses`."""
 
     def tell(before: dict, after: dict, change: dict) -> str:
-        return f"{before['value']:.2f} to {after['value']:.2f} nats per token ({write_interval(change, '+.2f')})"
+        return f"from {before['value']:.2f} to {after['value']:.2f} nats per token, {write_interval(change, '+.2f')}"
 
-    parts, used = _tell_changes(
-        records, cfg, "sft_loss_valid", ("zero_shot", "sft"), ["sft_loss_change"], FELL, SAME_LOSS, tell
-    )
-    if not parts:
+    told, used = _tell_changes(records, cfg, "sft_loss_valid", ("zero_shot", "sft"), ["sft_loss_change"], SAME_LOSS, tell)
+    if not told:
         return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
-    return Sentence("loss", f"After SFT, people's lists for concepts that were not taught are {'; '.join(parts)}.", used)
+    return Sentence(
+        "loss", " ".join([*write_verdicts(told, FELL), "Nats are units of surprise, by the natural logarithm."]), used
+    )
 
 
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
@@ -53,59 +66,56 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
     if not gaps:
         text = "This profile trains no controls: how much of the fall the form of a list explains is not measured here."
         return Sentence("taught", text, [])
-    parts: dict[str, list[str]] = {}
-    for record in gaps:
-        differs = BEYOND[judge_change(record["value"], record["low"], record["high"], margin=SAME_LOSS)]
-        label = cfg.call(record["model"], record["culture"])
-        parts.setdefault(record["stage"], []).append(f"{differs} for {label} ({write_interval(record, '+.2f')})")
-    told = "; ".join(f"taught {TAUGHT[stage]}, {' and '.join(ends)}" for stage, ends in parts.items())
-    return Sentence("taught", f"Where a model ends, beside SFT: {told}.", gaps)
+    parts = []
+    for stage in dict.fromkeys(record["stage"] for record in gaps):
+        told = {
+            cfg.label(record["model"], record["culture"]): (_judge(record, SAME_LOSS), write_interval(record, "+.2f"), record["n"])
+            for record in gaps if record["stage"] == stage
+        }  # fmt: skip
+        parts += write_verdicts(told, {verdict: f"training on {TAUGHT[stage]} {text}" for verdict, text in BEYOND.items()})
+    return Sentence("taught", " ".join(parts), gaps)
 
 
 def state_reward(records: list[dict], cfg: Config) -> Sentence:
     """Whether PPO raises the reward of lists drawn for cues that it was not trained on, from the records of `record_rewards`."""
 
     def tell(before: dict, after: dict, change: dict, moved: dict) -> str:
-        interval = write_interval(change, "+.3f")
-        return f"{before['value']:.3f} to {after['value']:.3f} ({interval}; KL {moved['value']:z.2f})"
+        # After a last update no list is drawn that would tell how far it went.
+        kl = "" if pd.isna(moved["value"]) else f", at a KL of {moved['value']:z.2f}"
+        return f"from {before['value']:.3f} to {after['value']:.3f}, {write_interval(change, '+.3f')}{kl}"
 
     others = ["ppo_reward_change", "ppo_kl"]
-    parts, used = _tell_changes(records, cfg, "ppo_reward_valid", ("sft", "ppo"), others, ROSE, SAME_REWARD, tell)
-    if not parts:
+    told, used = _tell_changes(records, cfg, "ppo_reward_valid", ("sft", "ppo"), others, SAME_REWARD, tell)
+    if not told:
         return Sentence("reward", "PPO was not trained in this run.", [])
-    return Sentence("reward", f"The reward of lists drawn for concepts that were not rewarded: PPO {'; '.join(parts)}.", used)
+    chosen = "The kept update was chosen by this very score, which flatters it; 04 judges it on concepts that chose nothing."
+    return Sentence("reward", " ".join([*write_verdicts(told, _name_method("PPO")), chosen]), used)
 
 
 def state_gaming(records: list[dict], cfg: Config) -> Sentence:
-    """Whether PPO's lists show a sign of a gamed reward, and its price, from records `drawn_part` (`summarise_parts`; the part is their method)."""
-    told: dict[str, list[str]] = {"gamed": [], "clean": [], "price": []}
-    used = []
+    """Whether PPO's lists show a sign of a gamed reward, and its price: from `ppo_commonest_change` (`record_rewards`) and records `drawn_part`
+    (`summarise_parts`; the part is their method)."""
+
+    def tell(before: dict, after: dict, change: dict) -> str:
+        return f"from {before['value']:.3f} to {after['value']:.3f}, {write_interval(change, '+.3f')}"
+
+    stages = ("sft", "ppo")
+    told, used = _tell_changes(records, cfg, "drawn_part", stages, ["ppo_commonest_change"], SAME_SHARE, tell, method=SIGN)
+    paid = []
     for model, culture in product(cfg.models, cfg.cultures):
-        own, label, pairs = {"model": model, "culture": culture}, cfg.call(model, culture), {}
-        for part in (*SIGNS, PRICE):
-            pair = [pick_record(records, "drawn_part", stage=stage, method=part, **own) for stage in ("sft", "ppo")]
-            if None not in pair:
-                used += pair
-                pairs[part] = [record["value"] for record in pair]
-        if not pairs:
-            continue
-        signs = [
-            f"{text} ({before:.2f} to {after:.2f})"
-            for part, (way, margin, text) in SIGNS.items() for before, after in [pairs[part]] if way * (after - before) > margin
-        ]  # fmt: skip
-        told["gamed" if signs else "clean"].append(f"{label}: {', and '.join(signs)}" if signs else label)
-        before, after = pairs[PRICE]
-        if before - after > SAME_VARIETY:
-            told["price"].append(f"from {before:.0%} to {after:.0%} for {label}".replace("%", " %"))
-    parts = [f"The reward may be gamed for {one}." for one in told["gamed"]]
-    if told["clean"]:
-        parts.append(
-            f"No sign of a gamed reward for {' and '.join(told['clean'])}: the lists are as long as before, and the commonest words "
-            "make up no more of them."
-        )
-    if told["price"]:
-        parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(told['price'])}.")
-    return Sentence("gaming", " ".join(parts) or "PPO was not trained in this run, so that no reward was gamed.", used)
+        own = {"model": model, "culture": culture, "method": PRICE}
+        pair = [pick_record(records, "drawn_part", stage=stage, **own) for stage in stages]
+        if None not in pair and pair[0]["value"] - pair[1]["value"] > SAME_VARIETY:
+            paid.append(
+                "from {:.0f} % to {:.0f} %".format(*(100 * one["value"] for one in pair)) + f" ({cfg.label(model, culture)})"
+            )
+            used += pair
+    parts = write_verdicts(told, GAMED)
+    if paid:
+        parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(paid)}.")
+    return Sentence(
+        "gaming", " ".join(parts) or "No drawn lists before and after PPO to compare: a gamed reward would not show.", used
+    )
 
 
 def state_methods(records: list[dict], cfg: Config) -> Sentence:
@@ -113,13 +123,14 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
     own = [record for record in records if record["metric"] == "preference_reward_change"]
     if not own:
         return Sentence("methods", "This profile trains no method without a critic.", [])
-    parts = [
-        f"{cfg.names[record['stage']].removeprefix('after ')} {ROSE[judge_change(*(record[end] for end in INTERVAL), margin=SAME_REWARD)]} for "
-        f"{cfg.call(record['model'], record['culture'])} ({write_interval(record, '+.3f')})"
-        for record in own
-    ]  # fmt: skip
-    text = f"The reward of lists drawn for concepts that were not rewarded, beside SFT: {'; '.join(parts)}."
-    return Sentence("methods", text, own)
+    parts = []
+    for stage in dict.fromkeys(record["stage"] for record in own):
+        told = {
+            cfg.label(record["model"], record["culture"]): (_judge(record, SAME_REWARD), write_interval(record, "+.3f"), record["n"])
+            for record in own if record["stage"] == stage
+        }  # fmt: skip
+        parts += write_verdicts(told, _name_method(cfg.names[stage].removeprefix("after ")))
+    return Sentence("methods", " ".join(parts), own)
 
 
 def state_seeds(records: list[dict], cfg: Config) -> Sentence:
@@ -137,21 +148,28 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)
 
 
-def _tell_changes(
-    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], words: dict[str, str],
-    margin: float, tell: Callable[..., str],
-) -> tuple[list[str], list[dict]]:  # fmt: skip
-    """The verdict on the change of each model and culture in `words`, what `tell` says of the records behind it, and these.
+def _judge(change: dict, margin: float) -> str:
+    return judge_change(*(change[end] for end in INTERVAL), margin=margin)
 
-    The records are `metric` of the two stages, then the `others` of the second stage, the change first.
+
+def _name_method(name: str) -> dict[str, str]:
+    return {verdict: text.replace("{name}", name) for verdict, text in ROSE.items()}
+
+
+def _tell_changes(
+    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], margin: float, tell: Callable[..., str],
+    **fields,
+) -> tuple[dict[str, tuple[str, str, int]], list[dict]]:  # fmt: skip
+    """Of each model and culture what `write_verdicts` reads of a change: its verdict, what `tell` says of the records behind it, and n.
+
+    The records are `metric` (with these `fields`) of the two stages, then the `others` of the second stage, the change first.
     """
-    parts, used = [], []
+    told, used = {}, []
     for cell in product(cfg.models, cfg.cultures):
         own = dict(zip(("model", "culture"), cell, strict=True))
-        found = [pick_record(records, metric, stage=stage, **own) for stage in stages]
+        found = [pick_record(records, metric, stage=stage, **own, **fields) for stage in stages]
         found += [pick_record(records, name, stage=stages[1], **own) for name in others]
         if found[2] is not None:
-            verdict = words[judge_change(*(found[2][end] for end in INTERVAL), margin=margin)]
-            parts.append(f"{verdict} for {cfg.call(*cell)}, {tell(*found)}")
+            told[cfg.label(*cell)] = (_judge(found[2], margin), tell(*found), found[2]["n"])
             used += found
-    return parts, used
+    return told, used

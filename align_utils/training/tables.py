@@ -1,5 +1,6 @@
 """Training logs as tables: what a trainer wrote down, and what of it a reader wants to see."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -61,8 +62,9 @@ def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
 def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
     """Records of the reward of drawn validation lists, a preference stage beside the SFT model that it starts from.
 
-    `ppo_reward_valid` of both (of other stages `preference_reward_valid`) and `.._change`, paired by cue, with intervals over families
-    (`n` counts cues); `ppo_kl` (`preference_kl`) of the chosen checkpoint, in nats per list.
+    `ppo_reward_valid` of both (of other stages `preference_reward_valid`) and `ppo_reward_change`, paired by cue, with intervals over
+    families (`n` counts cues); `ppo_commonest_change`, alike, of the share of the five commonest words; `ppo_kl` of the chosen checkpoint,
+    in nats per list, NaN where that is the last update: no list is drawn after it.
     """
     families, by, records, weights = map_families(cfg), ["model", "culture"], [], cfg.profile.ppo.reward
     for (model, culture, stage), folder in folders.items():
@@ -71,14 +73,17 @@ def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
         lists["reward"] = weights.precision * lists["precision"] + weights.strength * lists["strength"]
         lists["stage"] = lists["update"].map(lambda update, stage=stage: stage if update else "sft")
         means = (
-            lists.groupby(["stage", "cue"], sort=False, as_index=False)["reward"].mean().assign(model=model, culture=culture)
+            lists.groupby(["stage", "cue"], sort=False, as_index=False)[["reward", "frequent"]]
+            .mean()
+            .assign(model=model, culture=culture)
         )
         means["family"] = [families[culture, cue] for cue in means["cue"]]
         own = summarise(means, [*by, "stage"], "reward", unit="family", **cfg.bootstrap)
         records += list_records(own if stage == "ppo" else own[own["stage"] != "sft"], f"{name}_reward_valid", unit="reward")
-        pairs = pair_conditions(means, by, "reward", over="stage", new=stage, old="sft", paired=["cue"], unit="family")
-        change = summarise(pairs, by, "difference", unit="family", **cfg.bootstrap)
-        records += list_records(change, f"{name}_reward_change", stage=stage, unit="reward")
+        for value, metric, unit in (("reward", "reward_change", "reward"), ("frequent", "commonest_change", "share")):
+            pairs = pair_conditions(means, by, value, over="stage", new=stage, old="sft", paired=["cue"], unit="family")
+            change = summarise(pairs, by, "difference", unit="family", **cfg.bootstrap)
+            records += list_records(change, f"{name}_{metric}", stage=stage, unit=unit)
         gain = summarise_rewards(read_logs({(model, culture, stage): folder})).rename(columns={"KL": "value"})
         records += list_records(gain, f"{name}_kl", stage=stage, unit="nats per list")
     return records
@@ -87,18 +92,18 @@ def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
 def summarise_rewards(logs: pd.DataFrame) -> pd.DataFrame:
     """The chosen checkpoint of each model and culture beside the SFT model.
 
-    Returns `model, culture, updates, chosen update, valid reward SFT, valid reward PPO, KL` (to the SFT model, nats per list), `note`
-    where the second reward is not above the first.
+    Returns `model, culture, updates, chosen update, valid reward SFT, valid reward PPO, KL` (to the SFT model, nats per list; NaN
+    where the last update is chosen), `note` where the second reward is not above the first.
     """
     rows = []
     for (model, culture), log in logs.groupby(["model", "culture"], sort=False):
         start, chosen = _pick_checkpoints(log)
-        # trl measures an update's KL on lists sampled before it: the chosen checkpoint's own is the next one, if there is one.
+        # trl measures an update's KL on lists sampled before its step: the chosen checkpoint's own is the next one, if there is one.
         after = log.loc[log["update"] > chosen["update"], "kl"].dropna()
         rows.append({
             "model": model, "culture": culture, "updates": int(log["update"].max()), "chosen update": int(chosen["update"]),
             "valid reward SFT": start["reward_valid"], "valid reward PPO": chosen["reward_valid"],
-            "KL": after.iloc[0] if len(after) else log["kl"].dropna().iloc[-1],
+            "KL": after.iloc[0] if len(after) else math.nan,
             "note": "" if chosen["reward_valid"] > start["reward_valid"] else NO_GAIN,
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from align_utils import plots
 from align_utils.lexical import precision, sentences
 from align_utils.norms.split import CultureNorms
 
@@ -66,6 +67,9 @@ def test_cultures_with_one_verdict_share_a_sentence_and_others_have_their_own(cf
 def test_variety_is_the_price_and_has_a_margin_of_its_own(cfg):
     records = make_records({("us", "ppo - sft"): (-0.4, -0.45, -0.35)}, "drawn_distinct_words")
     assert "leaves the number of different words" in sentences.state_drawn(records, cfg).text
+    # An end that is not 0 is not told as 0.
+    records = make_records({("us", "ppo - sft"): (-0.2, -0.44, -0.004)}, "drawn_distinct_words")
+    assert sentences.state_drawn(records, cfg).text.endswith("a change of -0.20 [-0.44, -0.004] (United States).")
     records = make_records({("us", "ppo - sft"): (-2.0, -2.5, -1.5)}, "drawn_distinct_words")
     assert sentences.state_drawn(records, cfg).text.startswith("PPO lowers the number of different words")
 
@@ -88,8 +92,8 @@ def test_controls_are_told_and_their_absence_too(cfg, verdict, words):
 @pytest.mark.parametrize(
     ("people", "ppo", "words"),
     [
-        (0.1, 0.1, "After PPO the model's words are at people's level in valence"),
-        (0.1, 0.6, "It is not shown that after PPO the model's words are at people's level in valence"),
+        (0.1, 0.1, "After PPO the model's words lie within the margin of people's in valence"),
+        (0.1, 0.6, "It is not shown that after PPO the model's words lie within the margin of people's in valence"),
         (0.6, 0.1, "cannot be tested for valence"),
     ],
 )
@@ -101,8 +105,89 @@ def test_human_level_is_told_with_the_check_by_people_themselves(cfg, people, pp
         for stage, end in (("human_top5", people), ("ppo", ppo))
     ]  # fmt: skip
     told = sentences.state_ratings(records, cfg)
-    assert words in told.text and told.text.count("people's level") == 1 and told.records == records
+    assert words in told.text and told.text.count("the margin of people's") == 1 and told.records == records
     assert sentences.state_ratings(records[1:], cfg).records == [], "nothing is said without the check"
+    two = records + [record | {"culture": "cn"} for record in records]
+    everywhere = f"valence in {'both countries' if words.startswith('After') else 'either country'}"
+    assert everywhere in sentences.state_ratings(two, cfg).text
+
+
+def place_controls(foreign, shuffled):
+    """Records of SFT's gain of 0.2 from 0.30 [0.20, 0.40], of the other culture's adapter, and of shuffled cues at a mean."""
+    changes = {("us", "sft - few_shot"): (0.2, 0.1, 0.3), ("us", "control_foreign - few_shot"): foreign}
+    level = {
+        "metric": "precision_at_5_attested",
+        "model": "tiny",
+        "culture": "us",
+        "subset": "all",
+        "n": 48,
+        "stage": "control_shuffled",
+    }
+    return [*make_records(changes, subset="all"), level | {"value": shuffled, "low": shuffled - 0.05, "high": shuffled + 0.05}]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (
+            "up",
+            "lifts Precision@5 above the untuned model's too, so that this much of the gain is not the culture's own: +0.20 [+0.10",
+        ),
+        ("down", "lowers Precision@5 below the untuned model's: -0.20 [-0.30, -0.10] beside SFT's +0.20 (United States)."),
+        ("flat", "leaves Precision@5 where the untuned model has it, within 0.03: +0.01"),
+        ("undecided", "cannot be told from 48 concepts: +0.10"),
+    ],
+)
+def test_what_the_other_cultures_adapter_gains_is_told_beside_sfts_gain(cfg, verdict, words):
+    records = place_controls(CHANGES[verdict], 0.3)
+    (text,), used = sentences.tell_beside_start(records, cfg)
+    assert "he other culture's adapter" in text and words in text and [r["method"] for r in used] == [
+        "control_foreign - few_shot", "sft - few_shot"
+    ]  # fmt: skip
+    assert text in sentences.state_controls(records, cfg).text
+    assert sentences.tell_beside_start(make_records({("us", "sft - few_shot"): CHANGES["up"]}, subset="all"), cfg) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        (0.1, "Shuffled cues push Precision@5 below the untuned model's, so that SFT's lead over them is larger than its gain: "
+              "from 0.30 [0.20, 0.40] to 0.10 [0.05, 0.15] (United States)."),
+        (0.5, "Shuffled cues lift Precision@5 above the untuned model's, so that part of SFT's gain is the form of the lists: "),
+        (0.16, None), (0.44, None),
+    ],
+)  # fmt: skip
+def test_shuffled_cues_are_set_beside_the_start_where_they_lie_apart_from_it(cfg, mean, words):
+    (_, *parts), used = sentences.tell_beside_start(place_controls(CHANGES["up"], mean), cfg)
+    assert [part.startswith(words) for part in parts] == [True] * (words is not None) and len(used) == 2 + 2 * len(parts)
+
+
+@pytest.mark.parametrize(
+    ("us", "cn", "words"), [(22, 22, "22 of 48 in both countries."), (22, 30, "22 of 48 (United States) and 30 of 48 (China).")]
+)
+def test_the_caption_says_how_many_concepts_people_answered(cfg, us, cn, words):
+    rows = [
+        ("us", "sft", 48, "all"),
+        ("us", "human", us, "answered"),
+        ("cn", "sft", 48, "all"),
+        ("cn", "human", cn, "answered"),
+    ]
+    table = pd.DataFrame(rows, columns=["culture", "stage", "n", "subset"]).assign(model="tiny")
+    assert sentences.describe_precision(cfg, table).endswith(f"Concepts that people answered: {words}")
+    assert "answered" not in sentences.describe_precision(cfg, table[table["stage"] == "sft"])
+    shown = table.assign(value=0.5, low=0.4, high=0.6)
+    for answered, text in ((cn, f"people 0.50 ({cn} concepts)"), (48, "people 0.50")):
+        part = shown[shown["culture"] == "cn"]
+        axes, *_ = plots.plot_precision(part.assign(n=part["n"].replace(cn, answered))).axes
+        assert [text] == [one.get_text() for one in axes.texts if one.get_text().startswith("people")]
+
+
+def test_the_table_of_differences_tells_what_ppo_adds():
+    table = pd.DataFrame({"comparison": ["ppo - few_shot", "ppo - sft", "sft - graph"]})
+    told = sentences.explain_differences(table)
+    assert dict(zip(told["comparison"], told["tells"], strict=True)) == {
+        "sft - graph": "what SFT knows beyond counting", "ppo - sft": "what PPO adds", "ppo - few_shot": "",
+    }  # fmt: skip
 
 
 def test_the_measure_of_the_notebook_is_the_packages(cfg):

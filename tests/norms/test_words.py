@@ -50,8 +50,15 @@ def test_sentences_say_what_the_records_say(cfg):
     linked = [record("overlap_linked", value, culture="us-cn", method=method) for method, value in pairs]
     covered = [{"metric": "overlap_covered", "value": 0.06, "method": "same concept"}]
     said = words.state_overlap(linked + covered, cfg)
-    assert "At least 0.03 [0.02, 0.04]" in said.text and "Only 0.06" in said.text and len(said.records) == 3
+    assert "At least 0.03 [0.02, 0.04]" in said.text and said.text.endswith(
+        "A lower bound: only 6 % of the responses could be linked."
+    )
+    assert len(said.records) == 3
     assert "not measured" in words.state_overlap([], cfg).text
+    method = "top-5 test pairs reversed in training"
+    leaks = [record("leakage", value, culture=culture, method=method) for culture, value in (("us", 0.083), ("cn", 0.04))]
+    said = words.state_leakage(leaks, cfg)
+    assert "For 8 % (United States) and 4 % (China) of the five strongest answers" in said.text and said.records == leaks
 
 
 def test_every_gloss_is_one_short_line_for_one_word(cfg):

@@ -9,6 +9,8 @@ from conftest import ROOT, copy_project, prepare
 
 from align_utils import config
 from align_utils.lexical import precision
+from align_utils.plots import training as training_plots
+from align_utils.store.page import Sentence
 from align_utils.training import reward, sentences, tables
 
 
@@ -52,11 +54,12 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     # Two lists a cue, of the SFT model and of the third update: by hand, rewards of (precision + strength) / 2.
     before, after = [0.2, 0.4, 0.0, 0.2], [0.4, 0.4, 0.2, 0.6]
     lists = pd.DataFrame([
-        {"cue": cue, "update": update, "precision": value + shift, "strength": value - shift}
+        {"cue": cue, "update": update, "precision": value + shift, "strength": value - shift, "frequent": update * shift}
         for update, values in ((0, before), (3, after)) for cue, value in zip(cues, values, strict=True) for shift in (0.0, 0.1)
     ])  # fmt: skip
     lists.to_parquet(tmp_path / "drawn.parquet")
-    log = {"update": [0, 1, 3], "reward_valid": [0.2, math.nan, 0.4], "kl": [math.nan, 0.1, 0.3], "chosen": [False, None, True]}
+    log = {"update": [0, 1, 3, 4], "reward_valid": [0.2, math.nan, 0.4, math.nan], "kl": [math.nan, 0.1, 0.3, 0.5],
+           "chosen": [False, None, True, None]}  # fmt: skip
     pd.DataFrame(log).to_csv(tmp_path / "log.csv", index=False)
     records = tables.record_rewards(cfg, {("tiny", "us", "ppo"): tmp_path})
     values = {(r["metric"], r["stage"]): r for r in records}
@@ -64,15 +67,21 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     assert values["ppo_reward_valid", "ppo"]["value"] == pytest.approx(0.4)
     change = values["ppo_reward_change", "ppo"]
     assert change["value"] == pytest.approx(0.2) and change["n"] == 4 and 0 <= change["low"] < 0.2 < change["high"] <= 0.4
-    assert values["ppo_kl", "ppo"]["value"] == 0.3
+    # A share of 0 before; of 0 and 0.3 in the two lists of each cue after.
+    assert [values["ppo_commonest_change", "ppo"][end] for end in ("value", "low", "high")] == pytest.approx([0.15] * 3)
+    assert values["ppo_kl", "ppo"]["value"] == 0.5, "the lists drawn after the chosen update are logged with the next"
+    pd.DataFrame(log).head(3).to_csv(tmp_path / "log.csv", index=False)
+    *_, last = tables.record_rewards(cfg, {("tiny", "us", "ppo"): tmp_path})
+    assert last["metric"] == "ppo_kl" and math.isnan(last["value"]), "none is drawn after the last update"
     other = tables.record_rewards(cfg, {("tiny", "us", "grpo"): tmp_path})
     assert {(r["metric"], r["stage"]) for r in other} == {
-        ("preference_reward_valid", "grpo"), ("preference_reward_change", "grpo"), ("preference_kl", "grpo"),
+        ("preference_reward_valid", "grpo"), ("preference_reward_change", "grpo"), ("preference_commonest_change", "grpo"),
+        ("preference_kl", "grpo"),
     }  # fmt: skip
 
 
 def reward_records(culture, stage, value, low, high):
-    own = {"model": "tiny", "culture": culture}
+    own = {"model": "tiny", "culture": culture, "n": 48}
     name = "ppo" if stage == "ppo" else "preference"
     return [
         {**own, "metric": f"{name}_reward_valid", "stage": "sft", "value": 0.3},
@@ -83,37 +92,60 @@ def reward_records(culture, stage, value, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((0.05, 0.03, 0.07), "PPO raises it for the United States"), ((-0.05, -0.07, -0.03), "PPO lowers it for the United States"),
-    ((0.005, -0.01, 0.015), "PPO leaves it as it was for the United States"),
-    ((0.03, -0.01, 0.07), "PPO is not shown to change it for the United States"),
+    ((0.05, 0.03, 0.07), "PPO raises the reward of lists drawn"), ((-0.05, -0.07, -0.03), "PPO lowers the reward of lists drawn"),
+    ((0.005, -0.01, 0.015), "PPO leaves the reward of lists drawn for concepts that were not rewarded where it was, within 0.02: "),
+    ((0.03, -0.01, 0.07), "What PPO does to the reward of lists drawn for concepts that were not rewarded cannot be told from 48 concepts: "),
 ])  # fmt: skip
 def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     records = reward_records("us", "ppo", *change) + reward_records("cn", "ppo", 0.1, 0.05, 0.15)
     said = sentences.state_reward(records, cfg)
-    assert says in said.text and "raises it for China, 0.300 to 0.400 (+0.100 [+0.050, +0.150]; KL 0.25)" in said.text
+    assert says in said.text and "from 0.300 to 0.400, +0.100 [+0.050, +0.150], at a KL of 0.25 (China)." in said.text
+    assert said.text.count("PPO") == 1 + (change[0] != 0.05) and said.text.endswith(
+        "04 judges it on concepts that chose nothing."
+    )
     assert said.records == records and "not trained" in sentences.state_reward([], cfg).text
+    records[3]["value"] = math.nan
+    assert sentences.state_reward(records, cfg).text.count("KL") == 1, "what was not measured is not told"
     others = reward_records("us", "grpo", *change)
     assert says.replace("PPO", "GRPO") in sentences.state_methods(others, cfg).text
     assert "no method" in sentences.state_methods(records, cfg).text
 
 
-def part_records(culture, **changes):
-    start = {"different words a list": 5.0, "the five commonest words": 0.02, "different words over all lists": 0.8}
+def part_records(culture, change, variety):
+    own = {"model": "tiny", "culture": culture, "n": 48}
+    parts = {"the five commonest words": (0.02, 0.02 + change[0]), "different words over all lists": (0.8, variety)}
     return [
-        {"metric": "drawn_part", "model": "tiny", "culture": culture, "stage": stage, "method": part, "value": value}
-        for part, before in start.items()
-        for stage, value in (("sft", before), ("ppo", changes.get(part.split()[-1], before)))
-    ]
+        {**own, "metric": "drawn_part", "stage": stage, "method": part, "value": value}
+        for part, values in parts.items()
+        for stage, value in zip(("sft", "ppo"), values, strict=True)
+    ] + [{**own, "metric": "ppo_commonest_change", "stage": "ppo", **dict(zip(("value", "low", "high"), change, strict=True))}]
 
 
-@pytest.mark.parametrize(("changes", "says", "never"), [
-    ({"list": 4.0}, "may be gamed for the United States: lists hold fewer different words (5.00 to 4.00)", "price"),
-    ({"words": 0.3}, "may be gamed for the United States: the five commonest words make up more of the lists (0.02 to 0.30)", "price"),
-    ({"lists": 0.7}, "The price is variety: of all drawn words, those that differ fall from 80 % to 70 % for the United States", "may be"),
-    ({"list": 4.8, "words": 0.05, "lists": 0.85}, "No sign of a gamed reward for the United States and China", "price"),
+@pytest.mark.parametrize(("change", "says"), [
+    ((0.3, 0.2, 0.4), "The reward may be gamed: the five commonest words make up more of the lists, from 0.020 to 0.320, +0.300 [+0.200, +0.400] (United"),
+    ((-0.1, -0.2, -0.06), "No sign of a gamed reward: the five commonest words make up less of the lists, from"),
+    ((0.01, -0.01, 0.02), "Any gaming of the reward is small: the share of the five commonest words in the lists changes by no more than 0.05, from"),
+    ((0.04, -0.02, 0.1), "Whether the share of the five commonest words in the lists rises, as with a gamed reward, cannot be told from 48 concepts"),
 ])  # fmt: skip
-def test_the_sentence_of_a_gamed_reward_follows_its_records(cfg, changes, says, never):
-    records = part_records("us", **changes) + part_records("cn")
-    said = sentences.state_gaming(records, cfg)
-    assert says in said.text and never not in said.text and "China: the lists are as long" in said.text
-    assert len(said.records) == len(records) and "not trained" in sentences.state_gaming([], cfg).text
+@pytest.mark.parametrize("variety", [0.7, 0.76])
+def test_the_sentence_of_a_gamed_reward_follows_its_records(cfg, change, says, variety):
+    records = part_records("us", change, variety)
+    said = sentences.state_gaming(records + part_records("cn", (0.2, 0.1, 0.3), 0.8), cfg)
+    assert says in said.text and "from 0.020 to 0.220, +0.200 [+0.100, +0.300] (China)" in said.text
+    price = "The price is variety: of all drawn words, those that differ fall from 80 % to 70 % (United States)."
+    assert said.text.endswith(price) == (variety == 0.7) and len(said.records) == 6 + 2 * (variety == 0.7)
+    assert sentences.state_gaming([], cfg) == Sentence(
+        "gaming", "No drawn lists before and after PPO to compare: a gamed reward would not show.", []
+    )
+
+
+def test_the_kl_stands_under_the_update_that_made_the_model():
+    """As trl logs them, an update's reward and KL are of lists drawn before its step."""
+    frame = pd.DataFrame({
+        "culture": "x", "update": [0, 1, 2], "reward": [math.nan, 0.1, 0.2], "kl": [math.nan, 0.0, 0.4],
+        "reward_valid": [0.3, 0.5, 0.4], "chosen": [False, True, False],
+    })  # fmt: skip
+    upper, lower = training_plots.plot_reward(frame).axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for axes in (upper, lower) for line in axes.lines}
+    assert drawn["KL"] == [[0, 0.0], [1, 0.4]] and drawn["sampled lists"] == [[0, 0.1], [1, 0.2]]
+    assert drawn["validation cues"] == [[0, 0.3], [1, 0.5], [2, 0.4]] and drawn["chosen"] == [[1, 0.5]]

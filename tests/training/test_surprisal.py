@@ -98,7 +98,7 @@ def test_weights_are_counted_without_loading(run):
 
 
 def loss_records(culture, before, after, low, high):
-    own = {"model": "tiny", "culture": culture, "unit": "nats per token"}
+    own = {"model": "tiny", "culture": culture, "unit": "nats per token", "n": 48}
     return [
         {**own, "metric": "sft_loss_valid", "stage": "zero_shot", "value": before},
         {**own, "metric": "sft_loss_valid", "stage": "sft", "value": after},
@@ -107,9 +107,10 @@ def loss_records(culture, before, after, low, high):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ((-1.0, -1.2, -0.8), "less surprising than before for the United States"), ((1.0, 0.8, 1.2), "more surprising for the United States"),
-    ((0.01, -0.02, 0.03), "as surprising as before for the United States"),
-    ((-0.1, -0.3, 0.1), "perhaps less surprising for the United States"),
+    ((-1.0, -1.2, -0.8), "less surprising than before: from 4.79 to 3.79 nats per token, -1.00 [-1.20, -0.80] (United States) and from"),
+    ((1.0, 0.8, 1.2), "more surprising than before: from 4.79 to 5.79"),
+    ((0.01, -0.02, 0.03), "as surprising as before, within 0.05 nats: from 4.79 to 4.80"),
+    ((-0.1, -0.3, 0.1), "Whether SFT makes people's lists less surprising cannot be told from 48 concepts: from 4.79"),
 ])  # fmt: skip
 def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     value, low, high = change
@@ -117,7 +118,8 @@ def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
     said = sentences.state_loss(records, cfg)
     assert (
         says in said.text
-        and "less surprising than before for China, 4.00 to 3.00 nats per token (-1.00 [-1.10, -0.90])" in said.text
+        and "from 4.00 to 3.00 nats per token, -1.00 [-1.10, -0.90] (China)." in said.text
+        and said.text.count("less surprising than before") == 1
     )
     assert said.records == records
     assert "not measured" in sentences.state_loss([], cfg).text
@@ -125,18 +127,21 @@ def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
 
 def test_controls_and_seeds_are_told_where_there_are_any(cfg):
     assert "no controls" in sentences.state_taught([], cfg).text and "one seed" in sentences.state_seeds([], cfg).text
-    gap = {"metric": "sft_loss_gap", "model": "tiny", "stage": "control_shuffled"}
+    gap = {"metric": "sft_loss_gap", "model": "tiny", "stage": "control_shuffled", "n": 48}
     records = [
         {**gap, "culture": "us", "value": 0.3, "low": 0.2, "high": 0.4}, {**gap, "culture": "cn", "value": 0.0, "low": -0.01, "high": 0.01},
         {**gap, "stage": "control_other_culture", "culture": "us", "value": -0.2, "low": -0.3, "high": -0.1},
         {**gap, "stage": "control_other_culture", "culture": "cn", "value": 0.1, "low": -0.1, "high": 0.3},
     ]  # fmt: skip
     said = sentences.state_taught(records, cfg)
-    assert "another cue's list, higher for the United States (+0.30 [+0.20, +0.40]) and the same for China" in said.text
-    assert (
-        "the other culture's norms, lower for the United States" in said.text
-        and "perhaps the same, perhaps not for China" in said.text
-    )
+    shuffled, same, other, open_ = said.text.split(". ")
+    assert shuffled == "Training on shuffled cues leaves the loss above SFT's: +0.30 [+0.20, +0.40] (United States)"
+    assert same == "Training on shuffled cues leaves the loss within 0.05 of SFT's: +0.00 [-0.01, +0.01] (China)"
+    assert other == "Training on the other culture's norms leaves the loss below SFT's: -0.20 [-0.30, -0.10] (United States)"
+    assert open_.startswith("Training on the other culture's norms is not shown to leave the loss above SFT's, or below: +0.10")
+    both = [record | {"value": 0.5, "low": 0.4, "high": 0.6} for record in records[:2]]
+    said = sentences.state_taught(both, cfg).text
+    assert said.endswith("above SFT's: +0.50 [+0.40, +0.60] (United States) and +0.50 [+0.40, +0.60] (China).")
     seeds = [{"metric": "sft_loss_seeds", "model": "tiny", "culture": "us", "stage": stage, "value": value}
              for stage, value in (("sft", 3.0), ("sft, seed 7", 3.2), ("control_shuffled", 9.0))]  # fmt: skip
     assert "from 3.00 to 3.20 nats per token for the United States (2 seeds)." in sentences.state_seeds(seeds, cfg).text
