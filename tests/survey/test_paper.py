@@ -30,10 +30,10 @@ def on_sample(verdict):
 @pytest.mark.parametrize(
     ("numbers", "ours", "verdict"),
     [
-        ((0.2, 0.15, 0.236, 0.01), "0.20 -> 0.24 (+18%)", "reproduced"),
-        ((0.2, 0.15, 0.3, 0.05), "0.20 -> 0.30 (+50%)", "larger gain"),
+        ((0.2, 0.15, 0.236, 0.01), "0.200 -> 0.236 (+18%)", "reproduced"),
+        ((0.2, 0.15, 0.3, 0.05), "0.200 -> 0.300 (+50%)", "larger gain"),
         ((0.2, 0.15, 0.21, 0.005), "0.20 -> 0.21 (+5%)", "same direction"),
-        ((0.2, 0.15, 0.3, -0.01), "0.20 -> 0.30 (+50%)", "not seen"),
+        ((0.2, 0.15, 0.3, -0.01), "0.200 -> 0.300 (+50%)", "not seen"),
         ((0.06, 0.03, 0.3, 0.1), "0.06 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
         ((0.0, 0.0, 0.3, 0.1), "0.00 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
     ],
@@ -106,7 +106,7 @@ def test_china_is_known_by_its_country_whatever_its_name_and_place():
     frame = pd.DataFrame([base, *count("ppo", 10, 0.03, culture="prc")], columns=NAMES).assign(model="tiny")
     gain = list_gain(0.2, 0.15, 0.3, 0.05, culture="prc")
     table = paper.compare_with_paper(cfg, pd.concat([frame, gain])).set_index("claim")["here"]
-    assert table["P@5 gain over the vanilla model, Mandarin"] == "0.20 -> 0.30 (+50%)"
+    assert table["P@5 gain over the vanilla model, Mandarin"] == "0.200 -> 0.300 (+50%)"
     assert table[table.index.str.contains("Qwen")].item() == "4 -> 10 of 20"
 
 
