@@ -320,3 +320,10 @@ def test_the_research_copy_is_refused_for_its_origin_and_its_damage(tmp_path, re
     assert result["Q176"] == "ours: zh has options that are not the scale's codes" and result["Q2"] == "file"
     translated = [[*row[:4], "machine" if row[1] == "zh" else "own"] for row in rows]
     assert not (survey_items.read_wording(write(tmp_path, translated), ordered)["wording"] == "file").any()
+
+
+def test_a_language_in_which_the_items_are_not_worded_is_named(cfg, monkeypatch):
+    plain = survey_items.load_items
+    monkeypatch.setattr(survey_items, "load_items", lambda *a, **k: plain(*a, **k).drop(columns="text_zh"))
+    with pytest.raises(DataError, match=r"items\.csv: no column text_zh: .*adding-a-culture\.md says what to add"):
+        survey_items.choose_items(cfg)

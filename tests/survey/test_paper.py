@@ -32,10 +32,10 @@ def on_sample(verdict):
     [
         ((0.2, 0.15, 0.236, 0.01), "0.200 -> 0.236 (+18%)", "reproduced"),
         ((0.2, 0.15, 0.3, 0.05), "0.200 -> 0.300 (+50%)", "larger gain"),
-        ((0.2, 0.15, 0.21, 0.005), "0.20 -> 0.21 (+5%)", "same direction"),
+        ((0.2, 0.15, 0.21, 0.005), "0.200 -> 0.210 (+5%)", "same direction"),
         ((0.2, 0.15, 0.3, -0.01), "0.200 -> 0.300 (+50%)", "not seen"),
-        ((0.06, 0.03, 0.3, 0.1), "0.06 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
-        ((0.0, 0.0, 0.3, 0.1), "0.00 -> 0.30 (no ratio: vanilla is at chance)", "same direction"),
+        ((0.06, 0.03, 0.3, 0.1), "0.060 -> 0.300 (no ratio: vanilla is at chance)", "same direction"),
+        ((0.0, 0.0, 0.3, 0.1), "0.000 -> 0.300 (no ratio: vanilla is at chance)", "same direction"),
     ],
 )
 def test_gain_is_told_and_judged_by_its_interval(numbers, ours, verdict):
