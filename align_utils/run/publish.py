@@ -115,7 +115,7 @@ def _costs(root: Path, profile: str, _) -> str | None:
     return table.assign(note=table["note"].fillna("")).to_markdown(index=False, floatfmt=("", "", ".1f", ".1f"))
 
 
-HEADLINES = ("overlap",)
+HEADLINES = ("overlap", "answering", "verdict")
 BLOCKS = {"table": _table, "picture": _picture, "say": _say, "notebooks": _notebooks, "times": _times, "costs": _costs}
 
 
