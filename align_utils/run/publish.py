@@ -111,8 +111,13 @@ def _costs(root: Path, profile: str, _) -> str | None:
         return None
     seed = json.loads(marks[0].read_text(encoding="utf-8"))["settings"]["seed"]
     trained = {mark.parts[-4:-2]: mark.parent for mark in marks if mark.parent.name == f"seed-{seed}"}
-    table = tabulate_costs(trained, ["norms of", "stage"]).drop(columns="device")
-    return table.assign(note=table["note"].fillna("")).to_markdown(index=False, floatfmt=("", "", ".1f", ".1f"))
+    table = tabulate_costs(trained, ["norms of", "stage"])
+    # What went on from a checkpoint took longer than its last sitting.
+    table["minutes"] = table["minutes"].where(table["note"].fillna("") == "")
+    wide = table.pivot(index="stage", columns="norms of", values=["minutes", "memory (GB)"]).loc[table["stage"].unique()]
+    wide.columns = [f"{measure}, {culture}" for measure, culture in wide.columns]
+    shown = wide.map(lambda value: "" if pd.isna(value) else f"{value:.1f}").reset_index()
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 HEADLINES = ("overlap", "answering", "verdict")

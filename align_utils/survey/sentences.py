@@ -32,7 +32,7 @@ BESIDE = {
 # The verdicts within a sentence.
 VERDICTS = {
     BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them",
-    BLIND: "we cannot tell, as no positive control moved them either", UNCONTROLLED: "we cannot tell without a control",
+    BLIND: "we cannot tell, as no positive control clearly moved them toward that country alone", UNCONTROLLED: "we cannot tell without a control",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_a_machine_that_lacks_nothing_runs_the_first_command(capsys):
     assert lines["licence"][0][1].startswith("gemma-3-270m: Gemma Terms of Use")
     # Twice as long as the budgets of the profiles say; what needs a GPU or files says so.
     (about,) = [line for line in lines["said"] if line.startswith("About")]
-    assert about.startswith("About 38 minutes") and "05 8.8" in about
+    assert about.startswith("About 38 minutes") and "05 12.0" in about
     assert lines["cpu"] == [("ok", "about 38 min")]
     assert (
         lines["cpu_real"][0][0] == "no"

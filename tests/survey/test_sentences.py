@@ -98,11 +98,17 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     rows = [record("shift_verdict_distance", 0.0, method=power.BLIND, **own), record("smallest_visible_distance", 0.004, **own)]
     same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
-    assert "? For the United States we cannot tell, as no positive control moved them either. So many" in said.text
+    assert (
+        "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. So many"
+        in said.text
+    )
     assert "a shift of 0.004 (the United States) of the scale" in said.text and len(said.records) == 3
     other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
     told = sentences.state_verdict(other, cfg).text
-    assert "by distance we cannot tell, as no positive control moved them either; by slope yes, beyond the controls." in told
+    assert (
+        "by distance we cannot tell, as no positive control clearly moved them toward that country alone; by slope yes, beyond the controls."
+        in told
+    )
     assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
 
