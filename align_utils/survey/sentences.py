@@ -27,9 +27,10 @@ MOVED = {
 # A move beside that toward the other country.
 BESIDE = {
     "up": {"more": "and more so than to", "less": "but less so than to", "alike": "but no more so than to"},
-    "down": {"more": "but less so than from", "less": "and more so than from", "alike": "as they did from"},
+    "down": {"more": "but less so than from", "less": "and even more so than from", "alike": "and no more so than from"},
 }  # fmt: skip
-# The verdicts within a sentence.
+# The verdicts within a sentence; that the answers moved away tells more than that no control moved toward.
+AWAY = "no: they moved away from it"
 VERDICTS = {
     BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them",
     BLIND: "we cannot tell, as no positive control clearly moved them toward that country alone", UNCONTROLLED: "we cannot tell without a control",
@@ -87,7 +88,7 @@ def state_answering(records: list[dict], cfg: Config) -> Sentence:
     alike = (
         "Read so, answers are nearly even"
         if min(record["value"] for record in even) > EVEN
-        else "Read so, not all answers are even"
+        else "Read by number, not all answers are even"
     )
     text = (
         f"The model names an option's number with a probability of {_span(mass, tuned=False)} before tuning and {_span(mass, tuned=True)} after it. "
@@ -148,14 +149,14 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         ]
         if None not in found:
             place = cfg.call(model, name)
-            distance, slope = (VERDICTS[record["method"]] for record in found[:2])
+            distance, slope = (AWAY if record["high"] < 0 else VERDICTS[record["method"]] for record in found[:2])
             told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
             visible.append(f"{found[2]['value']:.3f} ({place})")
             used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
     parts = [f"for {' and '.join(places)} {verdict}" for verdict, places in told.items()]
-    scale = f"So many questions show a shift of {' and '.join(visible)} of the scale four times in five."
+    scale = f"A shift of {' and '.join(visible)} of the scale is seen with a power of 80 %."
     return Sentence(
         "verdict", f"Did PPO move the survey's answers toward the culture? {_begin('; '.join(parts))}. {scale}", used
     )

@@ -99,10 +99,12 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
     assert (
-        "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. So many"
+        "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. A shift"
         in said.text
     )
-    assert "a shift of 0.004 (the United States) of the scale" in said.text and len(said.records) == 3
+    assert "shift of 0.004 (the United States) of the scale" in said.text and len(said.records) == 3
+    away = [dict(row, value=-0.1, low=-0.2, high=-0.05) if row["metric"] == "shift_verdict_distance" else row for row in same]
+    assert "by distance no: they moved away from it; by slope we cannot tell" in sentences.state_verdict(away, cfg).text
     other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
     told = sentences.state_verdict(other, cfg).text
     assert (
@@ -127,7 +129,7 @@ def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, sai
     found = sentences.state_shift(rows, cfg)
     assert said in found.text and found.records == rows
     rows[0] |= {"value": -0.05, "low": -0.06, "high": -0.04}
-    away = {0.03: "but less so than from the", -0.0005: "as they did from the", -0.03: "and more so than from the"}
+    away = {0.03: "but less so than from the", -0.0005: "and no more so than from the", -0.03: "and even more so than from the"}
     assert f"went further away (-0.050 [-0.060, -0.040]), {away[contrast]} other" in sentences.state_shift(rows, cfg).text
 
 
