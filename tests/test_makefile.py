@@ -12,7 +12,9 @@ from conftest import ROOT, copy_project
 
 
 def make(root, *arguments, code=0, **environment):
-    own = {**os.environ, "ALIGN_DATA": "data/raw", **environment}
+    # As a reader types it: within `make test` it would take the outer one's flags and name the folders it enters.
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+    own = {key: value for key, value in os.environ.items() if key not in outer} | {"ALIGN_DATA": "data/raw", **environment}
     done = subprocess.run(["make", *arguments], cwd=root, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
