@@ -30,8 +30,9 @@ TAUGHT_VERSION = 1
 
 @dataclass(frozen=True)
 class Lesson:
-    """Questions of half of the items, in every language and order, a country's shares of the codes (in the question's order), and by which
-    reading each is taught: 'label', or a text's (`ask.TEXT_READINGS`) behind 'text_' or 'unlisted_', with the lead that 'pmi' takes off."""
+    """Questions of half of the items, in every language and order, a country's shares of the codes (in the question's order), the reading by
+    which each is taught (`label`, or one of whole texts, `ask.TEXT_READINGS`, after a list of options or without one), and the lead before
+    the bare texts."""
 
     asked: Sequence[Question]
     shares: Sequence[tuple[float, ...]]
