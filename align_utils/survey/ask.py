@@ -30,7 +30,8 @@ NOMINAL = "label_nominal"
 CONTROL = "control_"
 REMEDY = "lower survey.batch_tokens in the profile"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
-UNTUNED = ("none", "zero_shot")
+# The model without an adapter, as (culture, stage).
+BARE = ("none", "zero_shot")
 # Beside a taught adapter: the questions of its half.
 TAUGHT = "questions.csv"
 # Readings of the option texts' probability: the logarithms summed; divided by the tokens; by the characters; less the logarithm
@@ -100,7 +101,7 @@ def ask_untuned(
     Arguments as in `ask_survey`. Returns its steps by (state, read-out).
     """
     asked = _list_asked(cfg, items)
-    steps = {(UNTUNED, key): _describe(cfg, name, UNTUNED, key, own, cfg.profile.seed) for key, own in asked.items()}
+    steps = {(BARE, key): _describe(cfg, name, BARE, key, own, cfg.profile.seed) for key, own in asked.items()}
     if wanted and not any([wanted(step) for step in steps.values()]):  # every one is shown to it
         return steps
 
@@ -114,7 +115,7 @@ def ask_untuned(
         if key not in ("generated", NOMINAL)
     ]
     answers = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
-    answers = answers.assign(model=name, adapter=UNTUNED[0], stage=UNTUNED[1], seed=cfg.profile.seed)
+    answers = answers.assign(model=name, adapter=BARE[0], stage=BARE[1], seed=cfg.profile.seed)
     table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
     save_frame(table, find_readings(cfg, name))
     return steps
@@ -143,7 +144,7 @@ def ask_survey(
         chosen |= dict(zip(told["language"], told["readout"].str.partition("_")[0], strict=True))
     more = [readout for readout in asked if readout in chosen.values() and readout != "label"]
     ordered = items[items["kind"] == "ordered"]
-    controls = {UNTUNED: list_questions(cfg, ordered, personas=[*cfg.cultures])}
+    controls = {BARE: list_questions(cfg, ordered, personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
         path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
         if wanted is None or path.is_file():
@@ -151,10 +152,9 @@ def ask_survey(
             controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
 
     def find(state: tuple, key: str) -> list[Question]:
-        readout = key.removeprefix(CONTROL)
-        if readout == key and (state == UNTUNED or readout in {"label", NOMINAL}):
+        if key in {"label", NOMINAL}:
             return asked[key]
-        questions = controls[state] if readout != key else asked["label"]
+        readout, questions = key.removeprefix(CONTROL), controls[state] if key.startswith(CONTROL) else asked["label"]
         if readout == "label":
             return [q for q in questions if chosen[q.language] == "label" or not q.worded]
         own = [q for q in questions if chosen[q.language] == readout]

@@ -85,14 +85,10 @@ def record_answering(cfg: Config, readings: pd.DataFrame) -> list[dict]:
 def state_answering(records: list[dict], cfg: Config) -> Sentence:
     """Whether the models name an option at all, before and after tuning, and whether their answers are nearly even."""
     mass, even = (_pick_own(records, metric) for metric in ("option_mass", "answer_entropy"))
-    alike = (
-        "Read so, answers are nearly even"
-        if min(record["value"] for record in even) > EVEN
-        else "Read by number, not all answers are even"
-    )
+    alike = "answers are nearly even" if min(record["value"] for record in even) > EVEN else "not all answers are even"
     text = (
         f"The model names an option's number with a probability of {_span(mass, tuned=False)} before tuning and {_span(mass, tuned=True)} after it. "
-        f"{alike}: they are {_span(even, form='.0%')} as spread out as can be."
+        f"Read by number, {alike}: they are {_span(even, form='.0%')} as spread out as can be."
     )
     return Sentence("answering", text, mass + even)
 
@@ -157,13 +153,10 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
     parts = [f"for {' and '.join(places)} {verdict}" for verdict, places in told.items()]
     scale = f"A shift of {' and '.join(visible)} of the scale is seen with a power of 80 %."
+    text = "; ".join(parts)
     return Sentence(
-        "verdict", f"Did PPO move the survey's answers toward the culture? {_begin('; '.join(parts))}. {scale}", used
+        "verdict", f"Did PPO move the survey's answers toward the culture? {text[0].upper()}{text[1:]}. {scale}", used
     )
-
-
-def _begin(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:

@@ -68,10 +68,7 @@ def state_taught(records: list[dict], cfg: Config) -> Sentence:
         return Sentence("taught", text, [])
     parts = []
     for stage in dict.fromkeys(record["stage"] for record in gaps):
-        told = {
-            cfg.label(record["model"], record["culture"]): (_judge(record, SAME_LOSS), write_interval(record, "+.2f"), record["n"])
-            for record in gaps if record["stage"] == stage
-        }  # fmt: skip
+        told = _tell_stage(gaps, cfg, stage, SAME_LOSS, "+.2f")
         parts += write_verdicts(told, {verdict: f"training on {TAUGHT[stage]} {text}" for verdict, text in BEYOND.items()})
     return Sentence("taught", " ".join(parts), gaps)
 
@@ -125,10 +122,7 @@ def state_methods(records: list[dict], cfg: Config) -> Sentence:
         return Sentence("methods", "This profile trains no method without a critic.", [])
     parts = []
     for stage in dict.fromkeys(record["stage"] for record in own):
-        told = {
-            cfg.label(record["model"], record["culture"]): (_judge(record, SAME_REWARD), write_interval(record, "+.3f"), record["n"])
-            for record in own if record["stage"] == stage
-        }  # fmt: skip
+        told = _tell_stage(own, cfg, stage, SAME_REWARD, "+.3f")
         parts += write_verdicts(told, _name_method(cfg.names[stage].removeprefix("after ")))
     return Sentence("methods", " ".join(parts), own)
 
@@ -150,6 +144,14 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
 
 def _judge(change: dict, margin: float) -> str:
     return judge_change(*(change[end] for end in INTERVAL), margin=margin)
+
+
+def _tell_stage(records: list[dict], cfg: Config, stage: str, margin: float, form: str) -> dict[str, tuple[str, str, int]]:
+    """Of each model and culture what `write_verdicts` reads of a stage's change."""
+    return {
+        cfg.label(record["model"], record["culture"]): (_judge(record, margin), write_interval(record, form), record["n"])
+        for record in records if record["stage"] == stage
+    }  # fmt: skip
 
 
 def _name_method(name: str) -> dict[str, str]:
