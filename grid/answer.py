@@ -12,7 +12,7 @@ from align_utils.models.adapters import Step, choose
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.steps import MissingInput, StepError
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import ask_survey, choose_answered
+from align_utils.survey.ask import ask_numbers, ask_survey, choose_answered
 
 KINDS = ("lists", "survey")
 
@@ -32,6 +32,7 @@ def answer(
     """Make the steps of one kind that `wanted` picks: lists and drawn lists for the test cues, or answers to the survey's items."""
     if kind == "survey":
         ask_survey(cfg, model, items, human, wanted=wanted)
+        ask_numbers(cfg, model, items, wanted=wanted)
         return
     associate(cfg, model, people, wanted=wanted)
     for extra in (False, True):

@@ -11,6 +11,7 @@ import yaml
 from conftest import ROOT, copy_project, copy_with_aims, run_notebooks
 
 from align_utils import config
+from align_utils.config.stages import list_asked
 from align_utils.run import publish, runner
 from align_utils.store import page as store_page
 from align_utils.store import steps
@@ -88,9 +89,23 @@ def test_what_cells_compute_in_the_open_is_what_the_package_says(smoke):
     assert float(read_output(smoke, "06_wvs_analysis", "to_move")) == pytest.approx(ranked[smoke.profile.show.item], abs=0.001)
 
 
+def test_an_appendix_asks_by_number_what_the_main_line_asks_by_words(smoke):
+    main, more = (pd.read_parquet(smoke.runs / "survey" / f"tiny{end}.parquet") for end in ("", "_numbers"))
+    cells = ["adapter", "stage", "language", "question"]
+    own = main[main["stage"].isin(list_asked(smoke))]
+    by_words, by_number = (
+        set(map(tuple, own[own["readout"].eq("label") == label][cells].to_numpy())) for label in (False, True)
+    )
+    also = set(map(tuple, more[cells].to_numpy()))
+    assert by_words and also == by_words and not also & by_number
+    assert set(more["readout"]) == {"label"} and more.groupby([*cells, "order"])[
+        "probability"
+    ].sum().to_numpy() == pytest.approx(1)
+
+
 def test_sentences_of_every_notebook_rest_on_its_metrics(smoke):
     told = {entry["key"] for path in (smoke.runs / "sentences").iterdir() for entry in json.loads(path.read_text())}
-    assert {"concentration", "overlap", "leakage", "shift", "verdict", "counts", "answering", "order"} <= told
+    assert {"concentration", "overlap", "leakage", "shift", "verdict", "counts", "answering", "number"} <= told
     assert len(told) > 14
     for number in ("01", "02", "03", "04", "05", "06"):
         own = json.loads((smoke.runs / "sentences" / f"{number}.json").read_text())

@@ -58,16 +58,18 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     ask.ask_survey(one, "tiny", items, give_people(items))
     before, written = answers.load_answers(one), answers.load_generated(one)
     steps = {path: path.read_bytes() for path in (one.runs / "steps" / "survey").rglob("*") if path.is_file()}
-    states = ["none_zero_shot", *(f"{culture}_{stage}" for culture in one.cultures for stage in ("sft", "ppo"))]
-    names = {*(f"tiny_{s}_label" for s in states), "tiny_none_zero_shot_generated"}
-    assert {path.parent.name for path in steps} == names | {"tiny_none_zero_shot_control_label"}, "personas are asked by label"
+    states = [f"{culture}_{stage}" for culture in one.cultures for stage in ("sft", "ppo")]
+    names = {f"tiny_{s}_chosen_label" for s in (*states, "none_persona")}
+    assert {path.parent.name for path in steps} == names | {"tiny_none_zero_shot_label", "tiny_none_zero_shot_generated"}
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
     asked, plain = [], ask.read_answers
-    monkeypatch.setattr(ask, "read_answers", lambda cfg, model, *a: asked.append(model.active_adapter) or plain(cfg, model, *a))
+    monkeypatch.setattr(
+        ask, "read_answers", lambda cfg, model, *a, **k: asked.append(model.active_adapter) or plain(cfg, model, *a, **k)
+    )
     ask.ask_survey(two, "tiny", items, give_people(items))
-    assert sorted(asked) == sorted(states[1:]), "the second seed's alone"
+    assert sorted(asked) == sorted(states), "the second seed's alone"
     assert {path: path.read_bytes() for path in steps} == steps
     every = answers.load_answers(two)
     pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)

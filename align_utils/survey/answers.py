@@ -79,13 +79,16 @@ def load_readings(cfg: Config, model: str) -> pd.DataFrame:
     return read_frame(find_readings(cfg, model), made_by="05_wvs_survey")
 
 
-def load_answers(cfg: Config, *, readout: str | None = CHOSEN, nominal: bool = False) -> pd.DataFrame:
+def load_answers(cfg: Config, *, readout: str | None = CHOSEN, nominal: bool = False, numbers: bool = False) -> pd.DataFrame:
     """All answers of the run (ANSWERS) by the reading that was chosen for a model and language, by one read-out, or by all (None).
 
     A question that the chosen reading leaves out, as its options are numerals, is read by label; so are baselines. With `nominal` also
-    answers to items without an order, which the map alone may use.
+    answers to items without an order, which the map alone may use; with `numbers` also the adapters' by number to what they are else asked
+    by words (`ask.ask_numbers`).
     """
-    frame = pd.concat([read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)], ignore_index=True)
+    frames = [read_frame(path, made_by="05_wvs_survey") for path in list_files(cfg)]
+    more = [cfg.runs / "survey" / f"{model}_numbers.parquet" for model in cfg.models] if numbers else []
+    frame = pd.concat([*frames, *(read_frame(path, made_by="A5_wvs_survey") for path in more)], ignore_index=True)
     ANSWERS.validate(frame)
     if readout == CHOSEN:
         frame = pick_reading(frame, pd.concat([load_readings(cfg, model) for model in cfg.models]))

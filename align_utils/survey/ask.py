@@ -16,7 +16,15 @@ from align_utils.models.adapters import Step, complete_steps, describe_step, fin
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
 from align_utils.store.steps import hash_settings, read_frame, save_frame
-from align_utils.survey.answers import ANSWERER, add_priors, find_readings, load_readings, name_reading, tabulate_answers
+from align_utils.survey.answers import (
+    ANSWERER,
+    ANSWERS,
+    add_priors,
+    find_readings,
+    load_readings,
+    name_reading,
+    tabulate_answers,
+)
 from align_utils.survey.human import Human, load_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
 from align_utils.survey.power import compare_readings
@@ -26,8 +34,8 @@ from align_utils.survey.servers import ask_baselines
 SURVEY_VERSION = 3
 # The step that asks the items without an order, by label.
 NOMINAL = "label_nominal"
-# Steps that ask a positive control by a read-out: the untuned model in the countries' personas, or a taught adapter the other half.
-CONTROL = "control_"
+# Steps that ask somebody by the chosen reading alone: what one read-out answers of it.
+CHOSEN = "chosen_"
 REMEDY = "lower survey.batch_tokens in the profile"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
 # The model without an adapter, as (culture, stage).
@@ -49,8 +57,7 @@ def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
 def choose_readings(cfg: Config) -> pd.DataFrame:
     """Ask every untuned model of the run by every read-out, and choose one a language (`power.compare_readings`), before any adapter is asked.
 
-    Returns that table of all models with `reading`, its name in words. Adapters and positive controls are then asked by label and by the
-    chosen reading.
+    Returns that table of all models with `reading`, its name in words. Adapters and positive controls are then asked by the chosen reading.
     """
     items, people = choose_answered(cfg)
     for model in cfg.models:
@@ -59,15 +66,18 @@ def choose_readings(cfg: Config) -> pd.DataFrame:
     return table.assign(reading=table["readout"].map(name_reading))
 
 
-def ask_run(cfg: Config) -> tuple[pd.DataFrame, Human]:
+def ask_run(cfg: Config, *, numbers: bool = False) -> tuple[pd.DataFrame, Human]:
     """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
 
-    The ceiling control's adapters (`training.teach_survey`) must be there: MissingInput otherwise. Returns the items
+    With `numbers` adapters also by number what they are else asked by words (`ask_numbers`). The ceiling control's adapters
+    (`training.teach_survey`) must be there: MissingInput otherwise. Returns the items
     (`choose_items`, with those that the map alone uses, as far as the human file has them) and the people (`load_human`).
     """
     items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_survey(cfg, model, items, people.shares)
+        if numbers:
+            ask_numbers(cfg, model, items)
     for language in cfg.languages.values():
         if lacking := [name for name in cfg.cultures if name not in language.personas]:
             print(
@@ -95,30 +105,20 @@ def leave_lists(questions: Sequence[Question]) -> list[Question]:
 
 def ask_untuned(
     cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None
-) -> dict[tuple, Step]:
+) -> dict[tuple, pd.DataFrame]:
     """Ask one untuned model by every read-out, and store which reading is chosen: `runs/<profile>/survey/<model>_readings.csv`.
 
-    Arguments as in `ask_survey`. Returns its steps by (state, read-out).
+    Arguments as in `ask_survey`. Returns the answers by (state, read-out).
     """
-    asked = _list_asked(cfg, items)
-    steps = {(BARE, key): _describe(cfg, name, BARE, key, own, cfg.profile.seed) for key, own in asked.items()}
+    asked = {(BARE, key): own for key, own in _list_asked(cfg, items).items()}
+    steps = _describe(cfg, name, asked, cfg.profile.seed)
     if wanted and not any([wanted(step) for step in steps.values()]):  # every one is shown to it
-        return steps
-
-    def make(key: tuple, model, tokenizer, work: Path) -> None:
-        save_frame(read_answers(cfg, model, tokenizer, asked[key[1]], key[1]), work / "answers.parquet")
-
-    complete_steps(cfg, name, steps, make, desc="untuned", unit="read-out", remedy=REMEDY)
-    frames = [
-        pd.read_parquet(step.folder / "answers.parquet")
-        for (_, key), step in steps.items()
-        if key not in ("generated", NOMINAL)
-    ]
-    answers = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
-    answers = answers.assign(model=name, adapter=BARE[0], stage=BARE[1], seed=cfg.profile.seed)
+        return {}
+    frames = _complete(cfg, name, asked, steps)
+    answers = pd.concat([frame for (_, key), frame in frames.items() if key not in ("generated", NOMINAL)], ignore_index=True)
     table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
     save_frame(table, find_readings(cfg, name))
-    return steps
+    return frames
 
 
 def ask_survey(
@@ -126,104 +126,145 @@ def ask_survey(
 ) -> list[Path]:
     """Ask the base model and every adapter of the run, of every seed, all items.
 
-    The untuned model is asked by every read-out of the profile, an adapter by label and, in each language, by the reading that is chosen
-    for it (`ask_untuned`). Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without
-    an order, which the map alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked
-    or not. With the profile's seed the positive controls are asked, by the chosen reading alone, and by label what has no words: the
-    untuned model as a person from each country (stage `persona`, the country's culture as its adapter), and the adapters of
-    `training.teach_survey`, each what it was not taught (stage `survey_taught`).
+    The untuned model is asked by every read-out of the profile; everybody else in each language by the reading that is chosen for it
+    (`ask_untuned`), and by label what has no words. Every answerer takes a step a read-out, so that one more read-out leaves the others as
+    they are. Items without an order, which the map alone uses, are asked by label in steps of their own: what is stored of the others holds
+    whether they are asked or not. With the profile's seed the positive controls are asked: the untuned model as a person from each country
+    (stage `persona`, the country's culture as its adapter), and the adapters of `training.teach_survey`, each what it was not taught
+    (stage `survey_taught`).
 
     `name` is a model of the profile, `items` are from `choose_items`, `human` are SHARES. Returns `runs/<profile>/survey/<model>.parquet`
     (ANSWERS); with the read-out `generated` also `<model>_generated.parquet` (`write_answers`). `wanted` picks steps: those alone are made,
     whether or not the taught adapters are there, and nothing is returned; an adapter's need the reading that the untuned model's gave.
     """
-    first = ask_untuned(cfg, name, items, human, wanted=wanted)
-    asked, chosen = _list_asked(cfg, items), dict.fromkeys(cfg.languages, "label")
-    if wanted is None or find_readings(cfg, name).is_file():
-        told = load_readings(cfg, name).query("chosen")
-        chosen |= dict(zip(told["language"], told["readout"].str.partition("_")[0], strict=True))
-    more = [readout for readout in asked if readout in chosen.values() and readout != "label"]
-    ordered = items[items["kind"] == "ordered"]
-    controls = {BARE: list_questions(cfg, ordered, personas=[*cfg.cultures])}
+    frames = [*ask_untuned(cfg, name, items, human, wanted=wanted).items()]
+    asked, chosen = _list_asked(cfg, items), _find_chosen(cfg, name, wanted)
+    controls = {("none", PERSONA): list_questions(cfg, items[items["kind"] == "ordered"], personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
         path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
         if wanted is None or path.is_file():
             taught = set(read_frame(path, made_by="05_wvs_survey")["question"])
             controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
-
-    def find(state: tuple, key: str) -> list[Question]:
-        if key in {"label", NOMINAL}:
-            return asked[key]
-        readout, questions = key.removeprefix(CONTROL), controls[state] if key.startswith(CONTROL) else asked["label"]
-        if readout == "label":
-            return [q for q in questions if chosen[q.language] == "label" or not q.worded]
-        own = [q for q in questions if chosen[q.language] == readout]
-        return leave_lists(own) if readout == "unlisted" else own
-
-    def make(key: tuple, model, tokenizer, work: Path) -> None:
-        save_frame(read_answers(cfg, model, tokenizer, find(*key), key[1]), work / "answers.parquet")
-
-    scored, written = [], []
     for seed in cfg.seeds:
-        own = seed == cfg.profile.seed
-        states = [(culture, stage) for culture in cfg.cultures for stage in list_asked(cfg)]
-        pairs = [*product(states, ["label", *more, *({NOMINAL} & set(asked))])]
-        pairs += product(controls if own else (), [f"{CONTROL}{readout}" for readout in ("label", *more)])
-        # A taught adapter that is not there yet has no questions, and still a step to wait for.
-        steps = {
-            key: _describe(cfg, name, *key, find(*key), seed) for key in pairs if find(*key) or not controls.get(key[0], True)
-        }
-        complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
-        for ((adapter, stage), key), step in () if wanted else ((first if own else {}) | steps).items():
-            frame = pd.read_parquet(step.folder / "answers.parquet")
-            if frame.empty:  # no question has texts to read
-                continue
-            frame = frame.assign(
-                model=name, adapter=adapter, stage=SURVEY_TAUGHT if stage in TAUGHT_HALVES else stage, seed=seed
-            )
-            if key.startswith(CONTROL) and adapter == "none":
-                frame = frame.assign(adapter=frame["persona"], stage=PERSONA, persona="none")
-            (written if key == "generated" else scored).append(frame)
+        adapters = {(culture, stage): asked["label"] for culture in cfg.cultures for stage in list_asked(cfg)}
+        given = {(state, NOMINAL): asked[NOMINAL] for state in adapters if NOMINAL in asked}
+        for state, questions in (adapters | (controls if seed == cfg.profile.seed else {})).items():
+            # A taught adapter that is not there yet has no questions, and still a step to wait for.
+            parts = _take_chosen(questions, chosen)
+            given |= {(state, CHOSEN + key): part for key, part in parts.items() if part or not questions}
+        frames += _complete(cfg, name, given, _describe(cfg, name, given, seed), wanted=wanted).items()
     if wanted:
         return []
-    frame = add_priors(pd.concat(scored, ignore_index=True), items)
-    paths = [save_frame(frame, cfg.runs / "survey" / f"{name}.parquet")]
+    scored, written = ([frame for (_, key), frame in frames if (key == "generated") == own] for own in (False, True))
+    paths = [save_frame(add_priors(pd.concat(scored, ignore_index=True), items), cfg.runs / "survey" / f"{name}.parquet")]
     if written:
         frame = pd.concat(written, ignore_index=True)[GENERATED]
         paths.append(save_frame(frame, cfg.runs / "survey" / f"{name}_generated.parquet"))
     return paths
 
 
-def _describe(cfg: Config, name: str, state: tuple[str, str], readout: str, asked: Sequence[Question], seed: int) -> Step:
-    survey, more = cfg.profile.survey, {}
-    if readout in {"label", NOMINAL, CONTROL + "label"}:
-        used = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in asked]
-        refusals = {language.name: language.refusals for language in cfg.languages.values()}
-        more = {} if readout.startswith(CONTROL) else {"refusals": refusals, "sample_items": survey.sample_items}
-    else:
-        used = [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in asked]
-        if readout == "generated":
-            more = survey.model_dump(include={"sample_items", "generated_tokens"})
-    # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
-    folder = "_".join([name, *state, readout, *([] if seed == cfg.profile.seed else [f"seed-{seed}"])])
-    return describe_step(
-        cfg, name, f"survey/{folder}", None if state[0] == "none" else state, version=SURVEY_VERSION, adapter_seed=seed, state=list(state), readout=readout,
-        questions=hash_settings({"asked": used}), **more,
-    )  # fmt: skip
+def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None) -> Path | None:
+    """Ask the adapters by label what `ask_survey` reads by words, for an appendix: would another reading say the same?
+
+    Arguments as in `ask_survey`, which comes first. Returns `runs/<profile>/survey/<model>_numbers.parquet` (ANSWERS, of the profile's
+    seed).
+    """
+    chosen = _find_chosen(cfg, name, wanted)
+    own = [q for q in _list_asked(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
+    given = {((culture, stage), "numbers"): own for culture in cfg.cultures for stage in list_asked(cfg) if own}
+    frames = _complete(cfg, name, given, _describe(cfg, name, given, cfg.profile.seed), wanted=wanted)
+    if wanted:
+        return None
+    frame = add_priors(pd.concat(frames.values(), ignore_index=True), items) if frames else ANSWERS.empty()
+    return save_frame(frame, cfg.runs / "survey" / f"{name}_numbers.parquet")
 
 
-def read_answers(cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str) -> pd.DataFrame:
-    """The answers of whoever the model is at present, by one read-out."""
+def _find_chosen(cfg: Config, name: str, wanted: Callable | None) -> dict[str, str]:
+    # By language the read-out of the chosen reading; the label where a job lists its steps before the untuned model was asked.
+    chosen = dict.fromkeys(cfg.languages, "label")
+    if wanted is None or find_readings(cfg, name).is_file():
+        told = load_readings(cfg, name).query("chosen")
+        chosen |= dict(zip(told["language"], told["readout"].str.partition("_")[0], strict=True))
+    return chosen
+
+
+def _take_chosen(questions: Sequence[Question], chosen: dict[str, str]) -> dict[str, list[Question]]:
+    """By read-out the questions that it reads: each by its language's, or by label where it has no words."""
+    parts: dict[str, list[Question]] = {readout: [] for readout in ("label", *chosen.values())}
+    for q in questions:
+        parts[chosen[q.language] if q.worded else "label"].append(q)
+    return {readout: leave_lists(part) if readout == "unlisted" else part for readout, part in parts.items()}
+
+
+def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: int) -> dict[tuple, Step]:
+    """Steps by (state, read-out), as `asked`."""
+    survey, steps = cfg.profile.survey, {}
+    for (state, readout), own in asked.items():
+        more = {}
+        if is_label(readout):
+            used = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in own]
+            if state == BARE:
+                refusals = {language.name: language.refusals for language in cfg.languages.values()}
+                more = {"refusals": refusals, "sample_items": survey.sample_items}
+        else:
+            used = [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in own]
+            if readout == "generated":
+                more = survey.model_dump(include={"sample_items", "generated_tokens"})
+        # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
+        folder = "_".join([name, *state, readout, *([] if seed == cfg.profile.seed else [f"seed-{seed}"])])
+        steps[state, readout] = describe_step(
+            cfg, name, f"survey/{folder}", None if state[0] == "none" else state, version=SURVEY_VERSION, adapter_seed=seed,
+            state=list(state), readout=readout, questions=hash_settings({"asked": used}), **more,
+        )  # fmt: skip
+    return steps
+
+
+def _complete(
+    cfg: Config, name: str, asked: dict[tuple, list[Question]], steps: dict[tuple, Step], *, wanted: Callable | None = None
+) -> dict[tuple, pd.DataFrame]:
+    """Make what is not stored yet of the steps, all of one seed; the answers of each, with who gave them (with `wanted` none are read)."""
+
+    def make(key: tuple, model, tokenizer, work: Path) -> None:
+        frame = read_answers(cfg, model, tokenizer, asked[key], key[1], refusals=key[0] == BARE)
+        save_frame(frame, work / "answers.parquet")
+
+    seeds = {step.seed for step in steps.values()}
+    complete_steps(
+        cfg, name, steps, make, seed=next(iter(seeds), None), desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted
+    )
+    frames = {}
+    for ((adapter, stage), readout), step in () if wanted else steps.items():
+        frame = pd.read_parquet(step.folder / "answers.parquet")
+        if frame.empty:  # no question has texts to read
+            continue
+        frame = frame.assign(model=name, adapter=adapter, seed=step.seed)
+        frame["stage"] = SURVEY_TAUGHT if stage in TAUGHT_HALVES else stage
+        if stage == PERSONA:
+            frame = frame.assign(adapter=frame["persona"], persona="none")
+        frames[(adapter, stage), readout] = frame
+    return frames
+
+
+def is_label(readout: str) -> bool:
+    """Whether a step's read-out is the option's number."""
+    return readout in {"label", NOMINAL, CHOSEN + "label", "numbers"}
+
+
+def read_answers(
+    cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str, *, refusals: bool = False
+) -> pd.DataFrame:
+    """The answers of whoever the model is at present, by one read-out; by label on demand with the mass of refusals."""
     if readout == "generated":
         return write_answers(cfg, model, tokenizer, asked)
-    if (kind := readout.removeprefix(CONTROL)) in {"text", "unlisted"}:
-        frame = score_options(cfg, model, tokenizer, asked)
-        return frame if frame.empty else frame.assign(readout=f"{kind}_" + frame["readout"], refusal_mass=np.nan)
-    scores = score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens)
-    refusals = {} if readout.startswith(CONTROL) else score_refusals(cfg, model, tokenizer, asked)
-    frame = tabulate_answers(asked, scores).assign(readout="label")
-    keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
-    return frame.assign(refusal_mass=[refusals.get(key, np.nan) for key in keys])
+    if is_label(readout):
+        frame = tabulate_answers(asked, score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens))
+        refused = score_refusals(cfg, model, tokenizer, asked) if refusals else {}
+        keys = zip(frame["language"], frame["persona"], frame["question"], strict=True)
+        return frame.assign(readout="label", refusal_mass=[refused.get(key, np.nan) for key in keys])
+    frame = score_options(cfg, model, tokenizer, asked)
+    if frame.empty:
+        return frame
+    return frame.assign(readout=f"{readout.removeprefix(CHOSEN)}_" + frame["readout"], refusal_mass=np.nan)
 
 
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int) -> list[np.ndarray]:

@@ -17,8 +17,6 @@ from align_utils.survey.power import BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
 
 # A mean shift within this share of the scale is no change.
 SMALL = LEAST["distance"]
-# An entropy relative to uniform above this is an answer that is nearly even, whatever is asked.
-EVEN = 0.98
 MOVED = {
     "up": "came nearer", "down": "went further away", "flat": f"stayed within {SMALL} of the scale", "undecided": "may or may not have come nearer",
 }  # fmt: skip
@@ -68,39 +66,36 @@ def record_readings(readings: pd.DataFrame) -> list[dict]:
     return list_records(named, "reading_agreement", unit="correlation") + list_records(chosen, "reading_chosen", unit="count")
 
 
-def record_answering(cfg: Config, readings: pd.DataFrame) -> list[dict]:
-    """Records `option_mass`, `refusal_mass` and `answer_entropy` of `describe_readouts`, of the label's reading."""
-    named = readings[readings["readout"] == "label"].rename(columns={"adapter": "culture"})
-    measures = {
-        "option_mass": ("option mass", "probability"),
-        "refusal_mass": ("refusal mass", "probability"),
-        "answer_entropy": ("entropy", "share"),
-    }
+def record_answering(by_number: pd.DataFrame, chosen: pd.DataFrame) -> list[dict]:
+    """Records of two `describe_readouts`: `option_mass` and `refusal_mass` of the label's reading, `answer_entropy` of the chosen one."""
+    parts = [
+        (by_number, "option mass", "option_mass", "label"), (by_number, "refusal mass", "refusal_mass", "label"),
+        (chosen, "entropy", "answer_entropy", "chosen"),
+    ]  # fmt: skip
     return [
-        record for metric, (column, unit) in measures.items()
-        for record in list_records(named.rename(columns={column: "value"}), metric, unit=unit, method="label")
+        record for frame, column, metric, method in parts
+        for record in list_records(frame.rename(columns={"adapter": "culture", column: "value"}), metric, unit="share", method=method)
     ]  # fmt: skip
 
 
+def state_number(records: list[dict], cfg: Config) -> Sentence:
+    """Whether the untuned model names an option at all, and how much the order of the options decides, from `option_mass` and `order_bias`."""
+    mass, bias = (_pick_own(records, metric) for metric in ("option_mass", "order_bias"))
+    text = (
+        f"Before tuning the model names an option's number with a probability of {_span(mass, tuned=False)}. An answer to one order of the "
+        f"options lies {_span(bias, tuned=False)} from the mean over orders (0: the same answer, 1: an entirely different one)."
+    )
+    return Sentence("number", text, mass + bias)
+
+
 def state_answering(records: list[dict], cfg: Config) -> Sentence:
-    """Whether the models name an option at all, before and after tuning, and whether their answers are nearly even."""
-    mass, even = (_pick_own(records, metric) for metric in ("option_mass", "answer_entropy"))
-    alike = "answers are nearly even" if min(record["value"] for record in even) > EVEN else "not all answers are even"
+    """How even the answers are before and after tuning, from `answer_entropy`."""
+    own = _pick_own(records, "answer_entropy")
     text = (
-        f"The model names an option's number with a probability of {_span(mass, tuned=False)} before tuning and {_span(mass, tuned=True)} after it. "
-        f"Read by number, {alike}: they are {_span(even, form='.0%')} as spread out as can be."
+        f"The answers are {_span(own, tuned=False, form='.0%')} as spread out as can be before tuning, and {_span(own, tuned=True, form='.0%')} "
+        "after it (100%: the same share for every option, whatever is asked)."
     )
-    return Sentence("answering", text, mass + even)
-
-
-def state_order(records: list[dict], cfg: Config) -> Sentence:
-    """How much the order of the options decides, before and after tuning, from `order_bias` records."""
-    own = _pick_own(records, "order_bias")
-    text = (
-        f"An answer to one order of the options lies {_span(own, tuned=False)} from the mean over orders before tuning, and "
-        f"{_span(own, tuned=True)} after it (0: the same answer, 1: an entirely different one)."
-    )
-    return Sentence("order", text, own)
+    return Sentence("answering", text, own)
 
 
 def state_shift(records: list[dict], cfg: Config) -> Sentence:

@@ -44,10 +44,10 @@ class Values:
 
 
 def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
-    """Read the answers that 05 stored, by the chosen reading or another, and the human side, and measure distances, shifts and counts
+    """Read the answers that 05 stored, by the chosen reading or (with what A5 stored) by label, and the human side, and measure distances, shifts and counts
     (MissingInput where 05 has not run)."""
     items = choose_items(cfg, nominal=True)
-    answers = load_answers(cfg, readout=readout, nominal=True)
+    answers = load_answers(cfg, readout=readout, nominal=True, numbers=readout == "label")
     everybody, averaged = load_human(cfg, items), average_orders(answers)
     halves = draw_halves(cfg, everybody)
     ordered = items[items["kind"] == "ordered"]

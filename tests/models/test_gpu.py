@@ -232,5 +232,5 @@ def test_the_notebooks_run_in_4_bits(tmp_path, capsys):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     shares = pd.read_csv(root / "figures/four_bits/tab04_precision_at_5.csv")
     assert {"zero_shot", "few_shot", "sft", "ppo"} <= set(shares["stage"])
-    quality = pd.read_csv(root / "figures/four_bits/tab05_answer_quality.csv")
-    assert quality["option mass"].between(0, 1).all() and quality.groupby("language")["option mass"].nunique().min() > 1
+    asked = pd.read_parquet(root / "runs/four_bits/survey/random.parquet")
+    assert asked["option_mass"].between(0, 1).all() and asked.groupby(["stage", "adapter"])["option_mass"].sum().nunique() > 4

@@ -194,9 +194,10 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
         steps.save_frame(halves[halves == half].rename_axis("question").reset_index(), folder / survey_ask.TAUGHT)
     states, describe = {}, survey_ask._describe
 
-    def note(cfg, name, state, readout, asked, seed):
-        states.setdefault(state, set()).update(q.question for q in asked)
-        return describe(cfg, name, state, readout, asked, seed)
+    def note(cfg, name, asked, seed):
+        for (state, _), own in asked.items():
+            states.setdefault(state, set()).update(q.question for q in own)
+        return describe(cfg, name, asked, seed)
 
     monkeypatch.setattr(survey_ask, "_describe", note)
     # People answer as the untuned model does in Chinese by whole texts without a list, and in no way that it does in English.
@@ -246,9 +247,13 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     assert set(controls["adapter"]) == {"us", "cn"} and set(controls["persona"]) == {"none"}
     assert set(controls["question"]) == {"Q2", "Q48", "Q66"}
     assert set(label.query("stage == 'persona' and language == 'zh'")["question"]) == {"Q48"}
-    assert set(states) == {("none", "zero_shot"), *((c, f"survey_taught_{h}") for c in ("us", "cn") for h in "ab")}
+    assert set(states) == {
+        ("none", "zero_shot"),
+        ("none", "persona"),
+        *((c, f"survey_taught_{h}") for c in ("us", "cn") for h in "ab"),
+    }
     for (_, stage), questions in states.items():
-        if stage != "zero_shot":
+        if "taught" in stage:
             assert questions == {q for q in items["question"] if halves[q] != stage[-1]}
     assert set(chosen.query("stage == 'survey_taught'")["question"]) == {"Q2", "Q48", "Q66"}
     quality = answers.describe_readouts(every).query("stage == 'zero_shot'")

@@ -61,19 +61,17 @@ def test_counts_stand_beside_the_papers(cfg):
     assert sentences.state_counts(rows[:1], cfg).records == []
 
 
-def test_answering_and_order_span_what_was_taught_the_culture_and_no_control(cfg):
-    values = {"option_mass": (0.8, 0.5, 0.6), "answer_entropy": (0.999, 0.99, 0.985), "order_bias": (0.2, 0.1, 0.1)}
+def test_answers_by_number_are_the_untuned_models_and_spread_spans_what_was_taught_and_no_control(cfg):
+    values = {"option_mass": (0.8, 0.5, 0.6), "answer_entropy": (0.999, 0.99, 0.98), "order_bias": (0.2, 0.1, 0.1)}
     cells = (("none", "zero_shot"), ("us", "sft"), ("cn", "ppo"))
     rows = [
         record(name, value, stage, culture) for name, own in values.items() for (culture, stage), value in zip(cells, own, strict=True)
     ]  # fmt: skip
     rows += [record(name, 0.01, stage, "us") for name in values for stage in ("survey_taught", "persona", "control_shuffled")]
+    said = sentences.state_number(rows, cfg).text
+    assert "with a probability of 0.80." in said and "lies 0.20 from the mean over orders" in said
     said = sentences.state_answering(rows, cfg).text
-    assert "with a probability of 0.80 before tuning and 0.50 to 0.60 after it" in said
-    assert "answers are nearly even: they are 98% to 100% as spread out" in said
-    assert "not all answers are even" in sentences.state_answering([*rows, record("answer_entropy", 0.7)], cfg).text
-    said = sentences.state_order(rows, cfg).text
-    assert "lies 0.20 from the mean over orders before tuning, and 0.10 after it" in said
+    assert "are 100% as spread out as can be before tuning, and 98% to 99% after it" in said
 
 
 def test_the_chosen_reading_is_named_beside_the_label(cfg):
