@@ -102,14 +102,12 @@ def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.Dat
     for culture, own in people.items():
         train, test = own.cues["train"], own.cues["test"]
         graph, grid = choose_graph(cfg, own, cfg.language_of(culture))
-        fixed = {
-            "graph": graph, "frequency": list_frequency_baseline(own.norms, train, test, k=most),
-            "chance": list_chance_baseline(own.norms, test, k=most),
-        }  # fmt: skip
+        frequency = list_frequency_baseline(own.norms, train, test, k=most).assign(stage="frequency")
+        chance = list_chance_baseline(own.norms, test, k=most).assign(stage="chance")
         for model in cfg.models:
             cell = {"model": model, "culture": culture, "seed": cfg.profile.seed}
-            parts += [frame.assign(stage=stage, **cell) for stage, frame in fixed.items()]
-            grids.append(grid.assign(stage="graph", **cell))
+            parts.append(pd.concat([graph, frequency, chance]).assign(**cell))
+            grids.append(grid.assign(**cell))
     return pd.concat(parts, ignore_index=True)[LISTED], pd.concat(grids, ignore_index=True)[GRID]
 
 
@@ -127,8 +125,8 @@ def join_graph(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFra
         cell = dict(zip(by, key, strict=True))
         lists = {split: frames[key][["cue", "responses"]] for split, frames in made.items()}
         frame, grid = choose_graph(cfg, people[cell["culture"]], cfg.language_of(cell["culture"]), lists)
-        parts.append(frame.assign(stage="sft_graph", **cell))
-        grids.append(grid.assign(stage="sft_graph", **cell))
+        parts.append(frame.assign(**cell))
+        grids.append(grid.assign(**cell))
     return pd.concat(parts, ignore_index=True)[LISTED], pd.concat(grids, ignore_index=True)[GRID]
 
 
@@ -137,9 +135,9 @@ def choose_graph(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The graph's lists for the test cues, alone or beside a model's (`lists`: `valid` and `test`), as the validation cues choose them.
 
-    The first of the best P@5 (attested) wins; beside it the grid.
+    The first of the best P@5 (attested) wins; beside it the grid. Both have their `stage`.
     """
-    settings = cfg.profile.lexical
+    settings, stage = cfg.profile.lexical, "graph" if lists is None else "sft_graph"
     shares = {
         (split, backward): score_graph(own.norms, own.cues["train"], own.cues[split], language, backward=backward)
         for split in ("valid", "test")
@@ -155,6 +153,6 @@ def choose_graph(
     for point in grid:
         scored = score_lists(answer("valid", *point), own.norms, language, ks=[RATED], min_count=settings.min_count)
         scores.append(scored.loc[scored["reading"] == "attested", "precision"].mean())
-    best = int(np.argmax(scores))
-    table = pd.DataFrame(grid, columns=["backward", "weight"]).assign(precision=scores, chosen=np.arange(len(grid)) == best)
-    return answer("test", *grid[best]), table
+    best, table = int(np.argmax(scores)), pd.DataFrame(grid, columns=["backward", "weight"])
+    table = table.assign(stage=stage, precision=scores, chosen=table.index == best)
+    return answer("test", *grid[best]).assign(stage=stage), table

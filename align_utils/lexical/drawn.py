@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from zlib import crc32
 
@@ -12,7 +13,7 @@ import torch
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import TARGETS, find_state, list_contrasts, list_trained
+from align_utils.config.stages import TARGETS, find_state
 from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
 from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
 from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
@@ -78,16 +79,14 @@ def sample_lists(
 
 @dataclass(frozen=True)
 class Draw:
-    """One kind of draw: its folder under `steps/` and in the run, who draws, how much, and what else stands in its key."""
+    """One kind of draw: its folder in the run and under `steps/`, who draws and how (of `sample_lists`), and what stands in its key."""
 
+    target: str
     folder: str
-    frame: str
+    file: str
     schema: pa.DataFrameSchema
     stages: tuple[str, ...]
-    n: int
-    words: int
-    temperature: float
-    max_new_tokens: int
+    how: dict
     version: int | list[int]
     key: dict
     form: frozenset[str] = LIST_FORM
@@ -103,55 +102,46 @@ def draw_test_lists(
     With `extra` those of the methods without a critic are drawn too, and lie beside them. Returns
     `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`. `wanted`: see `lists.associate`.
     """
-    own, methods = cfg.profile.lexical, tuple(cfg.profile.critic_free.methods)
+    own, methods = cfg.profile.lexical, tuple(name for name in TARGETS if name in cfg.profile.critic_free.methods)
     draw = Draw(
-        "drawn", "lists.parquet", DRAWN, tuple(stage for stage in list_drawn(cfg) if (stage in methods) == extra), own.drawn, RATED, 1.0,
-        own.max_new_tokens, version=[DRAWN_VERSION, SAMPLED_VERSION],
+        "drawn_extra" if extra else "drawn", "drawn", "lists.parquet", DRAWN, methods if extra else ("few_shot", "sft", "ppo"),
+        {"n": own.drawn, "words": RATED, "temperature": 1.0, "max_new_tokens": own.max_new_tokens},
+        version=[DRAWN_VERSION, SAMPLED_VERSION],
         key={"drawn": own.drawn, "words": RATED, "max_new_tokens": own.max_new_tokens}, salt=" lists",
     )  # fmt: skip
-    cues = {culture: part.cues["test"] for culture, part in people.items()}
-    if not extra:
-        return draw_cells(cfg, name, people, cues, draw, wanted=wanted)
-    first = [cfg.runs / "drawn" / f"{name}_{culture}.parquet" for culture in people if own.drawn]
-    return first + (draw_cells(cfg, name, people, cues, draw, target="drawn_extra", wanted=wanted) if draw.stages else [])
-
-
-def list_drawn(cfg: Config) -> tuple[str, ...]:
-    """Stages whose lists are drawn: the untuned model with examples and what is trained on the culture's own norms."""
-    return ("few_shot", *(name for name in list_trained(cfg) if name in TARGETS))
+    first = [cfg.runs / "drawn" / f"{name}_{culture}.parquet" for culture in people if extra and own.drawn]
+    return first + draw_cells(cfg, name, people, draw, wanted)
 
 
 def draw_cells(
-    cfg: Config, name: str, people: dict[str, CultureNorms], cues: dict[str, list[str]], draw: Draw, *, target: str = "",
-    wanted: Callable[[Step], bool] | None = None,
-) -> list[Path]:  # fmt: skip
-    """The draws of every culture and stage, stored as steps; a frame a culture in `runs/<profile>/<target>/` (default the draw's folder)."""
-    if not draw.n:
+    cfg: Config, name: str, people: dict[str, CultureNorms], draw: Draw, wanted: Callable[[Step], bool] | None = None
+) -> list[Path]:
+    """The draws of every culture and stage for the test cues of `people`, stored as steps; a frame a culture in the run."""
+    if not draw.how["n"] or not draw.stages:
         return []
     steps = {}
-    for culture, own in people.items():
-        shown = {
+    for (culture, own), stage in product(people.items(), draw.stages):
+        examples = {
             "norms": hash_file(own.path), "train": hash_settings({"cues": own.cues["train"]}),
             "count": cfg.profile.lexical.few_shot, "length": cfg.profile.sft.list_length,
         }  # fmt: skip
-        for stage in draw.stages:
-            steps[culture, stage] = describe_step(
-                cfg, name, f"{draw.folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=draw.version,
-                stage=stage, culture=culture, cues=hash_settings({"cues": cues[culture]}), seed=cfg.profile.seed,
-                examples=shown if stage == "few_shot" else None,
-                language=cfg.language_of(culture).model_dump(include=draw.form), **draw.key,
-            )  # fmt: skip
+        steps[culture, stage] = describe_step(
+            cfg, name, f"{draw.folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=draw.version,
+            stage=stage, culture=culture, cues=hash_settings({"cues": own.cues["test"]}), seed=cfg.profile.seed,
+            examples=examples if stage == "few_shot" else None,
+            language=cfg.language_of(culture).model_dump(include=draw.form), **draw.key,
+        )  # fmt: skip
 
     def make(cell, model, tokenizer, work):
         culture, stage = cell
-        language, examples = cfg.language_of(culture), pick_examples(cfg, people[culture], stage)
+        language, cues = cfg.language_of(culture), people[culture].cues["test"]
+        examples = pick_examples(cfg, people[culture], stage)
         lists = sample_lists(
-            model, tokenizer, language, cues[culture], [build_few_shot(language, examples, cue) for cue in cues[culture]],
-            n=draw.n, words=draw.words, temperature=draw.temperature, max_new_tokens=draw.max_new_tokens,
-            batch=cfg.profile.participants.batch, label=f"{culture} {stage}, {draw.n} a cue",
+            model, tokenizer, language, cues, [build_few_shot(language, examples, cue) for cue in cues], **draw.how,
+            batch=cfg.profile.participants.batch, label=f"{culture} {stage}, {draw.how['n']} a cue",
             seed=crc32(f"{cfg.profile.seed} {name} {culture} {stage}{draw.salt}".encode()),
         )  # fmt: skip
-        save_frame(draw.finish(lists, language), work / draw.frame)
+        save_frame(draw.finish(lists, language), work / draw.file)
 
     remedy = "lower participants.batch in the profile"
     complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
@@ -160,8 +150,8 @@ def draw_cells(
     paths = []
     for culture in people:
         own = {cell: step for cell, step in steps.items() if cell[0] == culture}
-        frame = draw.schema.validate(read_steps(name, own, draw.frame))
-        paths.append(save_frame(frame, cfg.runs / (target or draw.folder) / f"{name}_{culture}.parquet"))
+        frame = draw.schema.validate(read_steps(name, own, draw.file))
+        paths.append(save_frame(frame, cfg.runs / draw.target / f"{name}_{culture}.parquet"))
     return paths
 
 
@@ -171,25 +161,21 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
     What a short list lacks counts as wrong. Returns `model, culture, measure` (`precision_at_5_attested, precision_at_5_top,
     distinct_words`), `stage, cue, value, family`.
     """
-    by, parts = ["model", "culture", "stage", "cue"], []
-    for path in paths:
-        lists = DRAWN.validate(read_frame(path, made_by="04_lexical_alignment"))
-        (culture,) = lists["culture"].unique()
-        language = cfg.language_of(culture)
-        scored = score_lists(
-            lists[[*by, "responses"]], people[culture].norms, language, ks=[RATED], min_count=cfg.profile.lexical.min_count,
-            matching=cfg.profile.lexical.matching,
-        )  # fmt: skip
-        scored = scored.assign(measure=f"precision_at_{RATED}_" + scored["reading"])
-        means = scored.groupby([*by, "measure"], sort=False, as_index=False)["precision"].mean()
-        parts.append(means.rename(columns={"precision": "value"}))
-        words = lists[[*by, "responses"]].explode("responses")
-        words["responses"] = words["responses"].map(language.normalise, na_action="ignore")
-        counts = words.groupby(by, sort=False, as_index=False)["responses"].nunique().rename(columns={"responses": "value"})
-        parts.append(counts.assign(measure="distinct_words"))
+    by, parts, settings = ["model", "culture", "stage", "cue"], [], cfg.profile.lexical
     columns = ["model", "culture", "measure", "stage", "cue", "value", "family"]
-    if not parts:
+    if not paths:
         return pd.DataFrame(columns=columns)
+    for path in paths:
+        lists = DRAWN.validate(read_frame(path, made_by="04_lexical_alignment"))[[*by, "responses"]]
+        culture = lists["culture"].iloc[0]
+        norms, language = people[culture].norms, cfg.language_of(culture)
+        scored = score_lists(lists, norms, language, ks=[RATED], min_count=settings.min_count, matching=settings.matching)
+        scored = scored.assign(measure=f"precision_at_{RATED}_" + scored["reading"], value=scored["precision"])
+        parts.append(scored.groupby([*by, "measure"], sort=False, as_index=False)["value"].mean())
+        words = lists.explode("responses")
+        words["value"] = words["responses"].map(language.normalise, na_action="ignore")
+        counts = words.groupby(by, sort=False, as_index=False)["value"].nunique()
+        parts.append(counts.assign(measure="distinct_words"))
     frame = pd.concat(parts, ignore_index=True).sort_values("measure", kind="stable", ascending=False, ignore_index=True)
     return add_families(frame, families)[columns]
 
@@ -197,14 +183,6 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
 def draw_run(
     cfg: Config, people: dict[str, CultureNorms], families: dict, *, extra: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`draw_test_lists` for every model of the run, scored and summarised: see `summarise_drawn`."""
+    """`draw_test_lists` for every model of the run, scored by `score_drawn` and summarised by `precision.summarise_measures`."""
     paths = [path for name in cfg.models for path in draw_test_lists(cfg, name, people, extra=extra)]
-    return summarise_drawn(cfg, score_drawn(cfg, paths, people, families))
-
-
-def summarise_drawn(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over cues of `score_drawn` with intervals over families, and the paired differences between stages, cue by cue.
-
-    `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
-    """
-    return summarise_measures(cfg, scored, pairs=[pair for pair in list_contrasts(cfg) if set(pair) <= set(list_drawn(cfg))])
+    return summarise_measures(cfg, score_drawn(cfg, paths, people, families))

@@ -1,7 +1,7 @@
 """Lists of every culture and stage: generated, their decoding chosen on validation cues, stored and read again."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -51,23 +51,21 @@ def generate_lists(
     words: int | None = None, label: str = "",
 ) -> pd.DataFrame:  # fmt: skip
     """A list for every decoding and cue: `decoding, cue, text, responses`; of `words` responses at most, with which it ends."""
-    settings = cfg.profile.lexical
-    asked = [build_few_shot(language, examples, cue) for cue in cues] * len(decodings)
-    penalties = [decoding.repetition_penalty for decoding in decodings for _ in cues]
+    settings, asked = cfg.profile.lexical, list(product(decodings, cues))
 
     def full(place: int, text: str) -> bool:
-        return len(read_words(language, text, cue=cues[place % len(cues)], ended=False)) >= words
+        return len(read_words(language, text, cue=asked[place][1], ended=False)) >= words
 
     texts = generate_texts(
-        model, tokenizer, asked, penalties, max_new_tokens=settings.max_new_tokens, batch=settings.batch, language=language,
-        distinct=[cue if decoding.distinct else None for decoding in decodings for cue in cues], full=full if words else None,
-        label=label,
+        model, tokenizer, [build_few_shot(language, examples, cue) for _, cue in asked], [way.repetition_penalty for way, _ in asked],
+        max_new_tokens=settings.max_new_tokens, batch=settings.batch, language=language,
+        distinct=[cue if way.distinct else None for way, cue in asked], full=full if words else None, label=label,
     )  # fmt: skip
-    frame = pd.DataFrame(
-        {"decoding": [d.name for d in decodings for _ in cues], "cue": list(cues) * len(decodings), "text": texts}
-    )
-    lists = [parse_list(language, text, cue=cue)[:words] for cue, text in zip(frame["cue"], texts, strict=True)]
-    return frame.assign(responses=lists)
+    rows = [
+        (way.name, cue, text, parse_list(language, text, cue=cue)[:words])
+        for (way, cue), text in zip(asked, texts, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["decoding", "cue", "text", "responses"])
 
 
 def rank_decodings(cfg: Config, tried: pd.DataFrame, norms: pd.DataFrame, language: Language) -> tuple[Decoding, pd.DataFrame]:
@@ -107,26 +105,32 @@ def associate(
     chosen`). Trained stages have the profile's seeds, the untuned model and the foreign adapter the first.
     """
     folder, words = (WHOLE, None) if whole else (FIRST, RATED)
-    grids, stages = {}, [stage for stage in list_stages(cfg) if whole or stage != "zero_shot"]
+    grids, settings = {}, cfg.profile.lexical
     if whole:
         known = load_associations(cfg)[1].query("chosen and model == @name").set_index(["culture", "stage", "seed"])["decoding"]
-        grids = {key: [point for point in cfg.profile.lexical.grid if point.name == chosen] for key, chosen in known.items()}
-    steps = {
-        seed: {
-            (culture, stage): _describe(
-                cfg, name, culture, stage, seed, people[culture], folder,
-                grid=[point.model_dump() for point in grids.get((culture, stage, seed), cfg.profile.lexical.grid)], words=words,
-            )
-            for culture in cfg.cultures
-            for stage in (stages if seed == cfg.profile.seed else list_trained(cfg))
-        }
-        for seed in cfg.seeds
-    }  # fmt: skip
+        grids = {key: [point for point in settings.grid if point.name == chosen] for key, chosen in known.items()}
+    steps: dict[tuple[str, str, int], Step] = {}
+    for seed, culture in product(cfg.seeds, cfg.cultures):
+        own, more = people[culture], "" if seed == cfg.profile.seed else f"_seed-{seed}"
+        for stage in list_trained(cfg) if more else list_stages(cfg):
+            if stage == "zero_shot" and not whole:
+                continue
+            asked = {
+                **settings.model_dump(include={"few_shot", "max_new_tokens", "min_count", "batch"}), "words": words,
+                "grid": [point.model_dump() for point in grids.get((culture, stage, seed), settings.grid)],
+            }  # fmt: skip
+            steps[culture, stage, seed] = describe_step(
+                cfg, name, f"{folder}/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=LISTS_VERSION,
+                adapter_seed=seed, stage=stage, culture=culture, norms=hash_file(own.path), cues=hash_settings(own.cues),
+                seed=cfg.profile.seed, list_length=cfg.profile.sft.list_length, lexical=asked,
+                language=cfg.language_of(culture).model_dump(include=LIST_FORM),
+            )  # fmt: skip
 
-    def make(cell, model, tokenizer, work, *, seed):
-        own, language, label = people[cell[0]], cfg.language_of(cell[0]), " ".join(cell)
-        asked, shared = (cfg, model, tokenizer, language), {"examples": pick_examples(cfg, own, cell[1]), "words": words}
-        points = grids.get((*cell, seed), cfg.profile.lexical.grid)
+    def make(cell, model, tokenizer, work):
+        culture, stage, _ = cell
+        own, language, label = people[culture], cfg.language_of(culture), f"{culture} {stage}"
+        asked, shared = (cfg, model, tokenizer, language), {"examples": pick_examples(cfg, own, stage), "words": words}
+        points = grids.get(cell, settings.grid)
         tried = generate_lists(*asked, own.cues["valid"], points, label=f"{label}, choice of decoding", **shared)
         best, grid = rank_decodings(cfg, tried, own.norms, language)
         lists = generate_lists(*asked, own.cues["test"], [best], label=label, **shared)
@@ -134,26 +138,22 @@ def associate(
         save_frame(tried[tried["decoding"] == best.name], work / "valid.parquet")
         save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
 
-    for seed, cells in steps.items():
+    for seed in cfg.seeds:
+        cells = {cell: step for cell, step in steps.items() if step.seed == seed}
         remedy = "lower lexical.batch in the profile"
-        complete_steps(
-            cfg, name, cells, partial(make, seed=seed), seed=seed, desc="stages", unit="stage", remedy=remedy, wanted=wanted
-        )
+        complete_steps(cfg, name, cells, make, seed=seed, desc="stages", unit="stage", remedy=remedy, wanted=wanted)
     if wanted:
         return []
-    made = [(*cell, seed, step.folder) for seed, cells in steps.items() for cell, step in cells.items()]
-    paths, base = [], cfg.runs / folder
-
-    def gather(culture: str, read: Callable, file: str) -> pd.DataFrame:
-        own = (row for row in made if row[0] == culture)
-        return pd.concat([read(step / file).assign(stage=stage, seed=seed) for _, stage, seed, step in own], ignore_index=True)
-
-    for culture in cfg.cultures:
-        for file, ending in (("lists", ""), ("valid", "_valid")):
-            frame = gather(culture, pd.read_parquet, f"{file}.parquet").assign(model=name, culture=culture)
-            paths += [save_frame(LISTS.validate(frame[list(LISTS.columns)]), base / f"{name}_{culture}{ending}.parquet")]
-        grid = gather(culture, pd.read_csv, "grid.csv")
-        paths += [save_frame(grid[GRID_COLUMNS], base / f"{name}_{culture}_grid.csv")]
+    paths, endings = [], {"": "lists.parquet", "_valid": "valid.parquet", "_grid": "grid.csv"}
+    for culture, (ending, file) in product(cfg.cultures, endings.items()):
+        read, columns = (pd.read_csv, GRID_COLUMNS) if ending == "_grid" else (pd.read_parquet, list(LISTS.columns))
+        parts = [
+            read(step.folder / file).assign(model=name, culture=culture, stage=stage, seed=seed)
+            for (place, stage, seed), step in steps.items()
+            if place == culture
+        ]
+        target = cfg.runs / folder / f"{name}_{culture}{ending}{Path(file).suffix}"
+        paths.append(save_frame(pd.concat(parts, ignore_index=True)[columns], target))
     return paths
 
 
@@ -170,28 +170,13 @@ def load_associations(cfg: Config, folder: str = FIRST) -> tuple[pd.DataFrame, p
     `LISTS` of the test cues; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
     """
     lists, grids = read_lists(cfg, folder), []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            grid = read_frame(cfg.runs / folder / f"{model}_{culture}_grid.csv", made_by="04_lexical_alignment")
-            grids.append(grid.assign(model=model, culture=culture)[["model", "culture", *GRID_COLUMNS]])
+    for model, culture in product(cfg.models, cfg.cultures):
+        grid = read_frame(cfg.runs / folder / f"{model}_{culture}_grid.csv", made_by="04_lexical_alignment")
+        grids.append(grid.assign(model=model, culture=culture)[["model", "culture", *GRID_COLUMNS]])
     return lists, pd.concat(grids, ignore_index=True)
 
 
 def read_lists(cfg: Config, folder: str = FIRST, ending: str = "") -> pd.DataFrame:
     """`LISTS` of every model and culture for the test cues, or for the validation cues (`ending='_valid'`)."""
-    cells = [(model, culture) for model in cfg.models for culture in cfg.cultures]
-    paths = [cfg.runs / folder / f"{model}_{culture}{ending}.parquet" for model, culture in cells]
+    paths = [cfg.runs / folder / f"{model}_{culture}{ending}.parquet" for model, culture in product(cfg.models, cfg.cultures)]
     return LISTS.validate(pd.concat([read_frame(path, made_by="04_lexical_alignment") for path in paths], ignore_index=True))
-
-
-def _describe(
-    cfg: Config, name: str, culture: str, stage: str, seed: int, own: CultureNorms, folder: str, **asked
-) -> Step:  # fmt: skip
-    more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
-    return describe_step(
-        cfg, name, f"{folder}/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=LISTS_VERSION,
-        adapter_seed=seed, stage=stage, culture=culture, norms=hash_file(own.path), cues=hash_settings(own.cues),
-        seed=cfg.profile.seed, list_length=cfg.profile.sft.list_length,
-        lexical=cfg.profile.lexical.model_dump(include={"few_shot", "max_new_tokens", "min_count", "batch"}) | asked,
-        language=cfg.language_of(culture).model_dump(include=LIST_FORM),
-    )  # fmt: skip

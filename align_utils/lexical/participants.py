@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,7 @@ from align_utils.config.stages import list_stages
 from align_utils.lexical.agreement import correlate_ranks
 from align_utils.lexical.drawn import SAMPLED_VERSION, WHO_DRAWN, Draw, draw_cells
 from align_utils.lexical.lists import LIST_FORM
-from align_utils.lexical.precision import (
-    PRECISION_READINGS,
-    RATED,
-    add_families,
-    list_answered,
-    map_strengths,
-    score_lists,
-    summarise_measures,
-)
+from align_utils.lexical.precision import PRECISION_READINGS, RATED, add_families, list_answered, map_strengths, score_lists
 from align_utils.norms.split import CultureNorms
 from align_utils.norms.strengths import build_strengths, find_missing
 from align_utils.stats import expect_types, jensen_shannon
@@ -46,28 +37,21 @@ def form_trials(lists: pd.DataFrame, language: Language) -> pd.DataFrame:
     return pd.concat([lists[["participant", "cue"]], words, lists[["text"]]], axis=1)
 
 
-def simulate(cfg: Config, name: str, people: dict[str, CultureNorms], panels: dict[str, Panel]) -> list[Path]:
-    """Answers of simulated participants of every culture and stage to the panels' cues, `participants.n` a cue (0: none).
+def simulate(cfg: Config, people: dict[str, CultureNorms], panels: dict[str, Panel]) -> pd.DataFrame:
+    """Answers of simulated participants of every model, culture and stage to the panels' cues, `participants.n` a cue.
 
-    Returns `runs/<profile>/participants/<model>_<culture>.parquet`: `ANSWERS`.
+    Returns `ANSWERS`, empty where n is 0; a part of it lies in `runs/<profile>/participants/<model>_<culture>.parquet`.
     """
-    own = cfg.profile.participants
+    key = cfg.profile.participants.model_dump(exclude={"cues"})
     draw = Draw(
-        "participants", "answers.parquet", ANSWERS, list_stages(cfg), own.n, own.words, own.temperature, own.max_new_tokens,
-        version=SAMPLED_VERSION, key={"participants": own.model_dump(exclude={"cues"})}, form=LIST_FORM | {"missing"},
-        finish=form_trials,
+        "participants", "participants", "answers.parquet", ANSWERS, list_stages(cfg),
+        {name: value for name, value in key.items() if name != "batch"}, version=SAMPLED_VERSION, key={"participants": key},
+        form=LIST_FORM | {"missing"}, finish=form_trials,
     )  # fmt: skip
-    return draw_cells(cfg, name, people, {culture: panel.cues for culture, panel in panels.items()}, draw)
-
-
-def load_participants(cfg: Config) -> pd.DataFrame:
-    """Answers of the run's simulated participants (`ANSWERS`), as `simulate` left them; an empty frame if there are none."""
-    columns = ["model", "culture", "stage", "participant", "cue", "R1", "R2", "R3", "text"]
-    if not cfg.profile.participants.n:
-        return pd.DataFrame(columns=columns)
-    paths = [cfg.runs / "participants" / f"{model}_{culture}.parquet" for model in cfg.models for culture in cfg.cultures]
-    frames = [read_frame(path, made_by="04_lexical_alignment") for path in paths]
-    return ANSWERS.validate(pd.concat(frames, ignore_index=True)[columns])
+    asked = {name: replace(own, cues=own.cues | {"test": panels[name].cues}) for name, own in people.items()}
+    paths = [path for name in cfg.models for path in draw_cells(cfg, name, asked, draw)]
+    frames = [read_frame(path, made_by="A4_lexical_alignment") for path in paths]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(ANSWERS.columns))
 
 
 def rarefy(counts: Sequence[int], size: int) -> tuple[float, float]:
@@ -182,13 +166,12 @@ def load_panels(cfg: Config, people: dict[str, CultureNorms]) -> dict[str, Panel
     """
     panels = {}
     for culture, own in people.items():
-        trials, known = own.trials, own.cues["test"]
-        if trials is not None:
-            trials, known = trials[(trials[["R1", "R2", "R3"]] != "").any(axis=1)], list_answered(own)
+        trials, strengths = own.trials, own.norms
+        known = own.cues["test"] if trials is None else list_answered(own)
         order = np.random.default_rng(cfg.profile.seed).permutation(len(known))[: cfg.profile.participants.cues]
-        cues, strengths = [known[i] for i in order], own.norms
+        cues = [known[i] for i in order]
         if trials is not None:
-            trials = trials[trials["cue"].isin(set(cues))]
+            trials = trials[(trials[["R1", "R2", "R3"]] != "").any(axis=1) & trials["cue"].isin(set(cues))]
             strengths = build_strengths(trials, cfg.language_of(culture), "R123")
         panels[culture] = Panel(cues, strengths, trials)
     return panels
@@ -210,24 +193,13 @@ def score_panels(
         common = draw_frequency(own.norms, own.cues["train"], cues, size=settings.n, words=settings.words, seed=seed)
         conditions = dict(tuple(answers[answers["culture"] == culture].groupby(["model", "stage"], sort=False)))
         conditions |= {(model, "frequency"): common for model in cfg.models}
-        counted = {key: build_strengths(trials, language, cfg.profile.norms.responses) for key, trials in conditions.items()}
-        tables = {
-            key: compare_populations(mine, panel.strengths, cues, language, min_count=lexical.min_count)
-            for key, mine in counted.items()
-        }
+        tables = {}
+        for key, trials in conditions.items():
+            counted = build_strengths(trials, language, cfg.profile.norms.responses)
+            tables[key] = compare_populations(counted, panel.strengths, cues, language, min_count=lexical.min_count)
         if panel.trials is not None:
-            human = compare_panels(
-                panel.trials, cues, language, size=settings.n, splits=lexical.ceiling_splits, min_count=lexical.min_count,
-                seed=seed,
-            )  # fmt: skip
+            panel_of = {"size": settings.n, "splits": lexical.ceiling_splits, "min_count": lexical.min_count, "seed": seed}
+            human = compare_panels(panel.trials, cues, language, **panel_of)
             tables |= {(model, "human"): human for model in cfg.models}
         parts += [table.assign(model=model, stage=name, culture=culture) for (model, name), table in tables.items()]
     return add_families(pd.concat(parts, ignore_index=True), families)[columns]
-
-
-def summarise_panels(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over cues of `score_panels` with intervals over families, and the paired differences of every measure between stages.
-
-    `model, culture, measure, stage, value, low, high, n`; and see `precision.contrast_stages` (`p_holm` within one measure).
-    """
-    return summarise_measures(cfg, scored)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from heapq import nlargest
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -54,12 +55,11 @@ def score_lists(
     K.
     """
     norms = norms[norms["cue"].isin(set(lists["cue"]))]
-    forms = fold_words([*norms["response"], *(word for words in lists["responses"] for word in words)], language, matching)
-    merged = norms.assign(form=norms["response"].map(forms)).groupby(["cue", "form"], sort=False)
-    merged = merged.agg(count=("count", "sum"), rank=("rank", "min")).reset_index()
-    merged = merged[merged["count"] >= min_count]
-    human = {cue: dict(zip(part["form"], part["count"], strict=True)) for cue, part in merged.groupby("cue")}
-    rights = {(cue, k): (list(counts), take_strongest(counts, k)) for cue, counts in human.items() for k in ks}
+    forms = fold_words((word for words in lists["responses"] for word in words), language, matching)
+    rights = {}
+    for cue, given in map_strengths(norms, language, "count", matching=matching).items():
+        counts = {word: count for word, count in given.items() if count >= min_count}
+        rights |= {(cue, k): (list(counts), take_strongest(counts, k)) for k in ks}
     rows = []
     for row in lists.to_dict("records"):
         generated = [forms[word] for word in row.pop("responses")]
@@ -97,21 +97,15 @@ def estimate_ceiling(
     """
     rng, rows = np.random.default_rng(seed), []
     for cue, group in trials[trials["cue"].isin(set(cues))].groupby("cue"):
-        answers = [
-            {language.normalise(word) for word in trial if word} for trial in group[["R1", "R2", "R3"]].itertuples(index=False)
-        ]
+        answers = [{language.normalise(word) for word in trial if word} for trial in group[["R1", "R2", "R3"]].to_numpy()]
         scores = np.zeros((len(ks), 2))
         for _ in range(splits):
-            counts = [
-                Counter(word for i in half for word in answers[i]) for half in np.array_split(rng.permutation(len(answers)), 2)
-            ]
-            one, other = sorted(counts[0], key=lambda word, given=counts[0]: (-given[word], word)), counts[1]
-            scores += [[precision_at_k(one, other, k), precision_at_k(one, take_strongest(other, k), k)] for k in ks]
-        rows += [
-            {"cue": cue, "reading": reading, "k": k, "precision": scores[i, j] / splits, "people": len(answers) // 2}
-            for i, k in enumerate(ks)
-            for j, reading in enumerate(PRECISION_READINGS)
-        ]
+            halves = np.array_split(rng.permutation(len(answers)), 2)
+            playing, norm = (Counter(word for person in half for word in answers[person]) for half in halves)
+            said = sorted(playing, key=lambda word, counts=playing: (-counts[word], word))
+            scores += [[precision_at_k(said, norm, k), precision_at_k(said, take_strongest(norm, k), k)] for k in ks]
+        for (k, reading), score in zip(product(ks, PRECISION_READINGS), scores.flatten() / splits, strict=True):
+            rows.append({"cue": cue, "reading": reading, "k": k, "precision": score, "people": len(answers) // 2})
     return pd.DataFrame(rows, columns=["cue", "reading", "k", "precision", "people"])
 
 
@@ -153,13 +147,15 @@ def split_reward(responses: Sequence[str], human: dict[str, float], language: La
     return precision_at_k(forms, list(human), k), weight
 
 
-def map_strengths(norms: pd.DataFrame, language: Language, column: str = "strength") -> dict[str, dict[str, float]]:
-    """Cue to {normalised response: strength, or another column}; spellings that normalise alike are added up."""
-    forms = norms["response"].map({word: language.normalise(word) for word in norms["response"].unique()})
+def map_strengths(
+    norms: pd.DataFrame, language: Language, column: str = "strength", *, matching: str = "exact"
+) -> dict[str, dict[str, float]]:
+    """Cue to {response as `fold_words` writes it: strength, or another column}; spellings that fold alike are added up."""
+    forms = fold_words(norms["response"], language, matching)
     table: dict[str, dict[str, float]] = {}
-    for cue, form, value in zip(norms["cue"], forms, norms[column], strict=True):
+    for cue, word, value in zip(norms["cue"], norms["response"], norms[column], strict=True):
         given = table.setdefault(cue, {})
-        given[form] = given.get(form, 0) + value
+        given[forms[word]] = given.get(forms[word], 0) + value
     return table
 
 
@@ -206,7 +202,7 @@ def summarise_precision(cfg: Config, scored: pd.DataFrame, ceiling: pd.DataFrame
         summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
         for subset, part in [*_subset(scored), ("answered", scored[scored["answered"]])]
     ]
-    table = pd.concat([*parts, *([] if ceiling is None else [ceiling])])
+    table = pd.concat([*parts, ceiling])  # which leaves out a None
     return table.iloc[np.argsort(table.groupby(by[:2], sort=False).ngroup(), kind="stable")].reset_index(drop=True)
 
 
@@ -230,27 +226,27 @@ def summarise_ceiling(
     return summarise(scored, by, "precision", unit="family", **cfg.bootstrap).assign(subset="answered")
 
 
-def contrast_stages(
-    cfg: Config, scored: pd.DataFrame, by: list[str], value: str, *, pairs: Sequence | None = None, run: str | None = None
-) -> pd.DataFrame:
-    """Paired differences between stages (`pairs`; default `list_contrasts`), cue by cue: intervals and sign-flip p over families.
+def contrast_stages(cfg: Config, scored: pd.DataFrame, by: list[str], value: str, *, run: str | None = None) -> pd.DataFrame:
+    """Paired differences between stages, and from the graph, cue by cue: intervals and sign-flip p over families.
 
     `p_holm` is adjusted over the cultures and comparisons of one group of `by` without the culture.
     """
-    pairs = list_contrasts(cfg) if pairs is None else pairs
-    family = [name for name in by if name != "culture"]
+    pairs, family = [*list_contrasts(cfg), *GRAPH_CONTRASTS], [name for name in by if name != "culture"]
+    # Without any of them the table still has its columns.
+    asked = [pair for pair in pairs if set(pair) <= set(scored["stage"])] or pairs
     return compare(
-        scored, by, value, over="stage", pairs=pairs, key="cue", unit="family", run=run, family=family, **cfg.bootstrap
+        scored, by, value, over="stage", pairs=asked, key="cue", unit="family", run=run, family=family, **cfg.bootstrap
     )
 
 
-def summarise_measures(
-    cfg: Config, scored: pd.DataFrame, *, pairs: Sequence | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over cues of `model, culture, measure, stage, cue, value, family`, intervals over families; and `contrast_stages` of each measure."""
+def summarise_measures(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means over cues of each measure with intervals over families, and `contrast_stages` (`p_holm` within one measure).
+
+    `scored` has `model, culture, measure, stage, cue, value, family`, the means `model, culture, measure, stage, value, low, high, n`.
+    """
     by = ["model", "culture", "measure"]
     means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
-    return means, contrast_stages(cfg, scored, by, "value", pairs=pairs)
+    return means, contrast_stages(cfg, scored, by, "value")
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
@@ -259,11 +255,8 @@ def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
     Returns `model, culture, reading, comparison` ('sft - few_shot'), `value, low, high, n, effect, p, p_holm, subset`; `p_holm`
     is adjusted over the cultures and comparisons of one model, reading and subset.
     """
-    by, pairs = ["model", "culture", "reading"], [*list_contrasts(cfg), *GRAPH_CONTRASTS]
-    parts = _subset(scored[scored["k"] == RATED])
-    tables = [
-        contrast_stages(cfg, part, by, "precision", pairs=pairs, run="seed").assign(subset=subset) for subset, part in parts
-    ]
+    by, parts = ["model", "culture", "reading"], _subset(scored[scored["k"] == RATED])
+    tables = [contrast_stages(cfg, part, by, "precision", run="seed").assign(subset=subset) for subset, part in parts]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -5,7 +5,7 @@ import pytest
 from test_participants import make_project, make_talkative
 
 from align_utils import config
-from align_utils.lexical import drawn
+from align_utils.lexical import drawn, precision
 from align_utils.norms import split
 from align_utils.store import steps
 from align_utils.store.steps import hash_file
@@ -84,7 +84,7 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
     path = steps.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
     scored = drawn.score_drawn(cfg, [path], stage, split.map_families(cfg))
     assert len(scored) == 5 * len(cues) * 3
-    means, gaps = drawn.summarise_drawn(cfg, scored)
+    means, gaps = precision.summarise_measures(cfg, scored)
     found = means.set_index(["stage", "measure"])["value"]
     for name in ("precision_at_5_top", "precision_at_5_attested"):
         assert found["grpo", name] == pytest.approx((1 + 0.2) / 2) and found["sft", name] == pytest.approx(0.1)
@@ -100,5 +100,5 @@ def test_switched_off_there_are_tables_without_rows(project):
     off = change(cfg, drawn=0)
     assert drawn.draw_test_lists(off, "tiny", stage) == []
     scored = drawn.score_drawn(off, [], stage, {})
-    means, gaps = drawn.summarise_drawn(off, scored)
+    means, gaps = precision.summarise_measures(off, scored)
     assert scored.empty and means.empty and gaps.empty

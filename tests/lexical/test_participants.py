@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from align_utils import config
 from align_utils.config import settings as config_settings
 from align_utils.config import stages
-from align_utils.lexical import drawn, participants
+from align_utils.lexical import drawn, participants, precision
 from align_utils.models import adapters, decode
 from align_utils.models import load as models
 from align_utils.norms import split, strengths
@@ -181,34 +181,33 @@ def test_an_interrupted_run_goes_on_by_cell_to_the_same_answers(project, monkeyp
 
     monkeypatch.setattr(drawn, "sample_lists", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        participants.simulate(cfg, "tiny", stage, panels)
-    paths = participants.simulate(cfg, "tiny", stage, panels)
+        participants.simulate(cfg, stage, panels)
+    frame = participants.simulate(cfg, stage, panels)
     # None named: the untuned model in both ways and the controls answer as SFT and PPO do.
     names = set(stages.list_stages(cfg))
     assert names > {"zero_shot", "few_shot", "sft", "ppo", "rloo", "control_shuffled", "control_foreign"}
     cells = len(names) * len(cfg.cultures)
     assert len(calls) == cells + 1, "two cells were there already, the third is asked again"
-    participants.simulate(cfg, "tiny", stage, panels)
-    assert len(calls) == cells + 1 and [path.name for path in paths] == ["tiny_us.parquet", "tiny_cn.parquet"]
-    frame = participants.load_participants(cfg)
+    pd.testing.assert_frame_equal(participants.simulate(cfg, stage, panels), frame)
+    assert len(calls) == cells + 1 and set(frame["culture"]) == {"us", "cn"}
     n = cfg.profile.participants.n
     assert frame.groupby(["culture", "stage", "cue"]).size().eq(n).all() and len(frame) == cells * 4 * n
     assert set(frame["stage"]) == names
     by_stage = frame[frame["culture"] == "us"].groupby("stage")["text"].agg(tuple)
     assert by_stage.nunique() == len(names), "every stage answers for itself"
     # A deeper change of settings is another step.
-    participants.simulate(change(cfg, temperature=0.5), "tiny", stage, panels)
+    participants.simulate(change(cfg, temperature=0.5), stage, panels)
     assert len(calls) == 2 * cells + 1
 
 
 def test_switched_off_there_are_tables_without_rows_and_a_figure_that_says_so(project):
     cfg, stage = project
     off = change(cfg, n=0)
-    assert participants.simulate(off, "tiny", stage, {}) == [] and participants.load_participants(off).empty
     panels = participants.load_panels(off, stage)
-    scored = participants.score_panels(off, participants.load_participants(off), stage, panels, {})
-    summary, contrasts = participants.summarise_panels(off, scored)
-    assert scored.empty and summary.empty and contrasts.empty
+    answers = participants.simulate(off, stage, panels)
+    scored = participants.score_panels(off, answers, stage, panels, {})
+    summary, contrasts = precision.summarise_measures(off, scored)
+    assert answers.empty and scored.empty and summary.empty and contrasts.empty
     assert lexical_plots.plot_population(summary).texts[0].get_text().startswith("no simulated participants")
 
 
@@ -235,12 +234,12 @@ def test_answers_are_scored_beside_people_and_the_baseline(project):
         [frame.assign(model="tiny", stage="ppo"), frame.assign(model="tiny", stage="sft", R1="", R2="", R3="x")]
     )
     scored = participants.score_panels(cfg, answers, stage, panels, families)
-    summary, contrasts = participants.summarise_panels(cfg, scored)
+    summary, contrasts = precision.summarise_measures(cfg, scored)
     found = summary.set_index(["culture", "measure", "stage"])["value"].sort_index()
     for culture in cfg.cultures:
-        precision = found[culture, "precision_top"]
-        assert precision["ppo"] == pytest.approx(1) and precision["sft"] == 0
-        assert precision["frequency"] < precision["human"] < 1
+        strongest = found[culture, "precision_top"]
+        assert strongest["ppo"] == pytest.approx(1) and strongest["sft"] == 0
+        assert strongest["frequency"] < strongest["human"] < 1
         assert found[culture, "js_distance"]["human"] < found[culture, "js_distance"]["frequency"] <= 1
         assert found[culture, "shared_mass"]["sft"] == pytest.approx(0)
     assert set(summary["measure"]) == set(participants.POPULATION_MEASURES)

@@ -236,7 +236,7 @@ def test_ppo_cut_short_is_not_finished(project, adapter, monkeypatch, place, err
         (lists, "generate_lists", "lexical.batch", lambda cfg, data: lists.associate(cfg, "tiny", data)),
         (
             drawn, "sample_lists", "participants.batch",
-            lambda cfg, data: participants.simulate(cfg, "tiny", data, {name: participants.Panel(["sun"], None, None) for name in data}),
+            lambda cfg, data: participants.simulate(cfg, data, {name: participants.Panel(["sun"], None, None) for name in data}),
         ),
         (
             ask, "score_labels", "survey.batch_tokens",
