@@ -29,18 +29,17 @@ def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
 @torch.inference_mode()
 def score_texts(model, tokenizer, texts: Sequence[str], *, batch: int = 8) -> list[float]:
     """Negative log-likelihood of each text in nats, summed over its tokens (the first one, which has no context, left out)."""
-    rows = [tokenizer(text)["input_ids"] for text in texts]
-    order, scores = sorted(range(len(rows)), key=lambda i: len(rows[i])), [0.0] * len(rows)
+    lengths, scores = [len(tokenizer(text)["input_ids"]) for text in texts], [0.0] * len(texts)
+    order = sorted(range(len(texts)), key=lambda i: lengths[i])
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        width = max(len(rows[i]) for i in chosen)
         # Padded on the right, where a causal model cannot see it; a padded target does not count.
-        ids = torch.tensor([rows[i] + [tokenizer.pad_token_id] * (width - len(rows[i])) for i in chosen], device=model.device)
-        held = torch.tensor([[place < len(rows[i]) for place in range(width)] for i in chosen], device=model.device)
-        logits = model(input_ids=ids, attention_mask=held.long()).logits[:, :-1].float()
+        given = tokenizer([texts[i] for i in chosen], padding=True, padding_side="right", return_tensors="pt").to(model.device)
+        ids, held = given["input_ids"], given["attention_mask"]
+        logits = model(input_ids=ids, attention_mask=held).logits[:, :-1].float()
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        sums = (losses.view(len(chosen), -1) * held[:, 1:]).sum(1).tolist()
-        for i, total in zip(chosen, sums, strict=True):
+        totals = (losses.view(len(chosen), -1) * held[:, 1:]).sum(1)
+        for i, total in zip(chosen, totals.tolist(), strict=True):
             scores[i] = total
     return scores
 

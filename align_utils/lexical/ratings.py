@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Rating, RatingSource
 from align_utils.lexical.precision import RATED, add_families
 from align_utils.norms.split import CultureNorms, fold_words
-from align_utils.stats import compare, summarise
+from align_utils.stats import compare, pair_conditions, summarise
 from align_utils.store.steps import note_read
 from align_utils.store.textfiles import ENDINGS, DataError, find_data_file, parse_numbers, read_table
 
@@ -53,28 +52,26 @@ def load_scales(cfg: Config) -> tuple[Scales, pd.DataFrame]:
 
 def load_ratings(cfg: Config, language: Language) -> tuple[dict[str, pd.Series], list[dict]]:
     """All ratings of a language that the run's data folder holds, and a row (`RATING_COLUMNS`) for each, found or 'not measured'."""
-    found, rows, absent = {}, [], []
+    found, rows = {}, []
     for name, rating in language.ratings.items():
         path, told, source = find_rating(cfg, rating)
-        where = {"language": language.name, "rating": name}
-        if path is None:
-            absent.append({**where, "file": f"not measured: {told}"})
-        else:
+        row = {"language": language.name, "rating": name, "file": f"not measured: {told}"}
+        if path:
             found[name], report = load_rating(path, source, rating, language, name=name)
-            note = "; ".join(part for part in (report["note"], told) if part)
-            rows.append({**where, "file": path.name, **report, "note": note})
-    return found, rows + absent
+            row |= report | {"file": path.name, "note": "; ".join(filter(None, [report["note"], told]))}
+        rows.append(row)
+    return found, sorted(rows, key=lambda row: row["rating"] not in found)
 
 
 def find_rating(cfg: Config, rating: Rating) -> tuple[Path | None, str, RatingSource | None]:
     """The file of a rating in the run's data folder, what to say of it, and the form that it has; without one which names would have done."""
-    find = partial(find_data_file, cfg.data_dir / "ratings", endings=(*ENDINGS, ".xlsx"))
+    folder, endings, wanted = cfg.data_dir / "ratings", (*ENDINGS, ".xlsx"), []
     for source in rating.sources:
-        path, told = find(source.files)
+        path, told = find_data_file(folder, source.files, endings=endings)
         if path:
             return path, told, source
-    wanted = [file for source in rating.sources for file in source.files]
-    near = re.search(r"do not count: .*?(?=; of another name|$)", find(wanted)[1])
+        wanted += source.files
+    near = re.search(r"do not count: .*?(?=; of another name|$)", find_data_file(folder, wanted, endings=endings)[1])
     return None, f"none of {', '.join(wanted)}" + (f"; {near[0]}" if near else ""), None
 
 
@@ -136,7 +133,7 @@ def _check_anchors(values: pd.Series, source: RatingSource, rating: Rating, lang
     present = f"{len(ends[0])} of {len(wanted[0])} high and {len(ends[1])} of {len(wanted[1])} low anchors"
     if min(map(len, ends)) < FEWEST_WORDS:
         return f"not checked: {present} in the file", ""
-    share = float((ends[0].to_numpy()[:, None] > ends[1].to_numpy()[None, :]).mean())
+    share = float((ends[0].to_numpy()[:, None] > ends[1].to_numpy()).mean())
     if share >= ORDERED:
         return f"in order: {present}", ""
     (high, first), (low, last) = ((end.mean(), ", ".join(list(end.index)[:6])) for end in ends)
@@ -168,13 +165,12 @@ def _read_sheet(path: Path, columns: list[str], sheet: str | None) -> pd.DataFra
         raise DataError(f"{path}: a workbook, which the package openpyxl reads: {EXTRA}; or save the sheet as CSV (UTF-8)")
     try:
         with pd.ExcelFile(note_read(path), engine="openpyxl") as book:
-            if sheet is not None and sheet not in book.sheet_names:
-                raise DataError(f"{path}: sheet '{sheet}' not found; the workbook holds: {', '.join(book.sheet_names)}")
-            frame = pd.read_excel(book, book.sheet_names[0] if sheet is None else sheet, dtype=str, keep_default_na=False)
-    except DataError:
-        raise
+            sheets = book.sheet_names
+            frame = pd.read_excel(book, sheet if sheet in sheets else sheets[0], dtype=str, keep_default_na=False)
     except Exception as error:  # a damaged workbook ends in whatever openpyxl stumbles over
         raise DataError(f"{path}: no workbook, or a damaged one ({error}); fetch it again") from error
+    if sheet is not None and sheet not in sheets:
+        raise DataError(f"{path}: sheet '{sheet}' not found; the workbook holds: {', '.join(sheets)}")
     names = {str(column).strip().lower(): column for column in frame.columns}
     missing = [column for column in columns if column.lower() not in names]
     if missing:
@@ -195,15 +191,13 @@ def _read_dictionary(path: Path, columns: list[str]) -> pd.DataFrame:
             (key.start_mark.line + 1, key.value, next(v.value for k, v in node.value if k.value == value))
             for key, node in entries
         ]
+        frame = pd.DataFrame(rows, columns=["line", word, value]).set_index("line")
+        if frame.empty or not frame.map(lambda text: isinstance(text, str)).all(axis=None):
+            raise ValueError("no such entry, or a list in its place")
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except (StopIteration, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: expected 'Dictionary: {{word: {{{value}: number}}}}', found another structure") from error
-    frame = pd.DataFrame(rows, columns=["line", word, value]).set_index("line")
-    if frame.empty or not frame.map(lambda text: isinstance(text, str)).all(axis=None):
-        raise DataError(
-            f"{path}: expected 'Dictionary: {{word: {{{value}: number}}}}', found no such entry or a list in its place"
-        )
     return frame.apply(lambda column: column.str.strip())
 
 
@@ -250,7 +244,7 @@ def rate_responses(lists: pd.DataFrame, scales: dict[str, pd.Series], language: 
     Returns `cue, rating, value` (NaN where nothing is rated), `exact, lemma, unrated` (shares of the response weight, which sum to 1; NaN
     for a cue without responses).
     """
-    long, parts = weigh_responses(lists, language), [pd.DataFrame(columns=["cue", "rating", "value", *MATCHES])]
+    long, parts, columns = weigh_responses(lists, language), [], ["cue", "rating", "value", *MATCHES]
     for name, scale in scales.items():
         found = match_words(long["word"], scale, language).loc[long["word"]].reset_index(drop=True)
         mass = long["weight"].where(found["value"].notna(), 0.0)
@@ -258,8 +252,8 @@ def rate_responses(lists: pd.DataFrame, scales: dict[str, pd.Series], language: 
         sums = sums.assign(**{match: long["weight"].where(found["match"] == match, 0.0) for match in MATCHES})
         table = sums.groupby("cue").sum().reindex(lists["cue"])
         table["value"] = table["value"] / table["mass"].where(table["mass"] > 0)
-        parts.append(table.reset_index().assign(rating=name)[list(parts[0].columns)])
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+        parts.append(table.reset_index().assign(rating=name)[columns])
+    return pd.concat(parts, ignore_index=True)
 
 
 def list_conditions(cfg: Config, lists: pd.DataFrame, culture: str, own: CultureNorms) -> dict[tuple[str, str], pd.DataFrame]:
@@ -284,16 +278,17 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureN
     model's list counts with. Returns `model, culture, label, stage, cue, rating`, and `value, exact, lemma, unrated` of `rate_responses`.
     Ratings that one culture of the run has and another has not keep their rows, empty: what was not measured is shown as such.
     """
-    parts = [pd.DataFrame(columns=["model", "culture", "label", "stage", "cue", "rating", "value", *MATCHES])]
+    parts, columns = [], ["model", "culture", "label", "stage", "cue", "rating", "value", *MATCHES]
     wanted = list(dict.fromkeys(name for found in scales.values() for name in found))
+    if not wanted:
+        return pd.DataFrame(columns=columns)
     for culture, own in people.items():
         found = {name: scales[culture].get(name, pd.Series(dtype=float)) for name in wanted}
         for (model, name), part in list_conditions(cfg, lists, culture, own).items():
             table = rate_responses(part, found, cfg.language_of(culture))
             parts.append(table.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
-    frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)[parts[0].columns]
-    order = frame["rating"].map({name: place for place, name in enumerate(wanted)})
-    return frame.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
+    frame = pd.concat(parts, ignore_index=True)[columns]
+    return frame.sort_values("rating", key=lambda names: names.map(wanted.index), kind="stable", ignore_index=True)
 
 
 def pair_with_people(frame: pd.DataFrame) -> pd.DataFrame:
@@ -333,17 +328,17 @@ def compare_ratings(
 ) -> pd.DataFrame:
     """Paired differences in mean rating between two stages, or a stage and people, over the cues which these two have.
 
-    Returns `stats.compare`'s columns with `median` (difference of the two medians over the same cues) and `mask`.
+    Returns `stats.compare`'s columns with `median` (difference of the two medians over the same cues).
     """
     frame = add_families(frame, families)
-    table = compare(frame, RATING_GROUP, "value", over="stage", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
-    wide = frame.pivot(index=[*RATING_GROUP, "cue"], columns="stage", values="value")
-    medians = []
-    for row in table.to_dict("records"):
-        part = wide.xs(tuple(row[name] for name in RATING_GROUP), level=RATING_GROUP)
-        new, old = part[row["comparison"].split(" - ")].dropna().median()
-        medians.append(new - old)
-    return table.assign(median=medians, mask="cues rated on both sides")
+    where = {"over": "stage", "unit": "family"}
+    table = compare(frame, RATING_GROUP, "value", pairs=pairs, key="cue", **where, **cfg.bootstrap)
+    both = pd.concat(
+        [pair_conditions(frame, RATING_GROUP, "value", new=new, old=old, paired=["cue"], **where) for new, old in pairs]
+    )
+    medians = both.groupby([*RATING_GROUP, "comparison"])[["value", "value_old"]].median()
+    medians["median"] = medians["value"] - medians["value_old"]
+    return table.merge(medians["median"].reset_index(), on=[*RATING_GROUP, "comparison"])
 
 
 def show_equivalence(differences: Sequence[float], groups: Sequence, margin: float) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -43,7 +44,6 @@ SUBJECTS = {
 
 # Of training: its name, the stage after it and the one before.
 STEPS = (("SFT", "sft", "few_shot"), ("PPO", "ppo", "sft"))
-PEOPLE_AND_PPO = ("human_top5", "ppo")
 
 
 def record_estimates(cfg: Config, table: pd.DataFrame, metric: str, *, unit: str | None = "share", **constants) -> list[dict]:
@@ -89,7 +89,7 @@ def keep_extra(cfg: Config, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def record_drawn(cfg: Config, means: pd.DataFrame, changes: pd.DataFrame) -> list[dict]:
-    """Records of `drawn_precision_at_5_*` and `drawn_distinct_words`, and of their differences; the tables are of `drawn.summarise_drawn`."""
+    """Records of `drawn_precision_at_5_*` and `drawn_distinct_words`, and of their differences; the tables are of `drawn.draw_run`."""
     return [
         *record_estimates(cfg, means, "drawn_{measure}", decoding="sampled"),
         *record_estimates(cfg, changes, "drawn_{measure}_difference", decoding="sampled"),
@@ -141,20 +141,11 @@ def state_controls(records: Sequence[dict], cfg: Config) -> Sentence:
     for comparison in ("sft - graph", "sft - control_shuffled", f"{SAME_SIZE} - control_other_culture"):
         new, old = (SUBJECTS[stage] for stage in comparison.split(" - "))
         found = find_cells(records, cfg, "precision_at_5_attested_difference", method=comparison, subset="all")
-        texts = {
+        parts += write_verdicts(_judge_cells(found, PRECISION_MARGIN), {
             "up": f"{new} scores higher than {old}: by", "down": f"{new} scores lower than {old}: by",
             "flat": f"{new} scores like {old}, within {PRECISION_MARGIN}: a difference of",
             "undecided": "{n} concepts do not decide between " + f"{new} and {old}: a difference of",
-        }  # fmt: skip
-        told = {
-            cell: (
-                judge_change(gap["value"], gap["low"], gap["high"], margin=PRECISION_MARGIN),
-                write_interval(gap, "+.2f"),
-                gap["n"],
-            )
-            for cell, gap in found.items()
-        }
-        parts += write_verdicts(told, texts)
+        })  # fmt: skip
         used += found.values()
     beside, more = tell_beside_start(records, cfg)
     parts, used = [*parts, *beside], [*used, *more]
@@ -174,14 +165,9 @@ def tell_beside_start(records: Sequence[dict], cfg: Config) -> tuple[list[str], 
         find_cells(records, cfg, f"{metric}_difference", method=f"{new} - few_shot", **where) for new in (FOREIGN, "sft")
     )
     start, shuffled = (find_cells(records, cfg, metric, stage=stage, **where) for stage in ("few_shot", "control_shuffled"))
-    told, moved = {}, {}
-    for cell in [cell for cell in foreign if cell in gain]:
-        verdict = judge_change(*(foreign[cell][end] for end in INTERVAL), margin=PRECISION_MARGIN)
-        told[cell] = (
-            verdict,
-            f"{write_interval(foreign[cell], '+.2f')} beside SFT's {gain[cell]['value']:+.2f}",
-            foreign[cell]["n"],
-        )
+    told, moved = _judge_cells({cell: gap for cell, gap in foreign.items() if cell in gain}, PRECISION_MARGIN), {}
+    for cell, (verdict, change, n) in told.items():
+        told[cell] = verdict, f"{change} beside SFT's {gain[cell]['value']:+.2f}", n
     for cell in [cell for cell in shuffled if cell in start]:
         before, after = start[cell], shuffled[cell]
         verdict = "down" if after["high"] < before["low"] else "up" if after["low"] > before["high"] else "undecided"
@@ -206,18 +192,17 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
     Their intervals are of 90 %: within the margin, the test of equivalence has p < 0.05.
     """
     told, used = {"at": {}, "not": {}, "untestable": {}}, []
-    for model in cfg.models:
-        for culture in cfg.cultures:
-            for name, rule in cfg.language_of(culture).ratings.items():
-                where = {"model": model, "culture": culture, "method": name}
-                found = [pick_record(records, "human_level_difference", stage=stage, **where) for stage in PEOPLE_AND_PPO]
-                if None in found:
-                    continue
-                margin = cfg.profile.ratings.margin * (rule.high - rule.low)
-                people, tuned = (not pd.isna(one["low"]) and -margin < one["low"] <= one["high"] < margin for one in found)
-                kind = "untestable" if not people else "at" if tuned else "not"
-                told[kind].setdefault(cfg.label(model, culture), []).append(name)
-                used += found
+    for model, culture in product(cfg.models, cfg.cultures):
+        for name, rule in cfg.language_of(culture).ratings.items():
+            where = {"model": model, "culture": culture, "method": name}
+            found = [pick_record(records, "human_level_difference", stage=stage, **where) for stage in ("human_top5", "ppo")]
+            if None in found:
+                continue
+            margin = cfg.profile.ratings.margin * (rule.high - rule.low)
+            people, tuned = (not pd.isna(one["low"]) and -margin < one["low"] <= one["high"] < margin for one in found)
+            kind = "untestable" if not people else "at" if tuned else "not"
+            told[kind].setdefault(cfg.label(model, culture), []).append(name)
+            used += found
     subject = "the model's words lie within the margin of people's"
     texts = {
         "at": (f"After PPO {subject} in {{}}.", "both countries"),
@@ -243,32 +228,40 @@ def describe_precision(cfg: Config, precision: pd.DataFrame) -> str:
 
 def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> dict[str, dict]:
     """Name of a culture (and model, where a run has several) to its one record with these fields; none for a cell without."""
-    cells = {(model, culture): pick_record(records, metric, model=model, culture=culture, **fields)
-             for model in cfg.models for culture in cfg.cultures}  # fmt: skip
-    return {cfg.label(*cell): record for cell, record in cells.items() if record is not None}
+    found = {
+        cfg.label(model, culture): pick_record(records, metric, model=model, culture=culture, **fields)
+        for model, culture in product(cfg.models, cfg.cultures)
+    }
+    return {cell: record for cell, record in found.items() if record is not None}
 
 
 def tell_steps(
-    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, form: str = ".2f", steps=STEPS, **fields
+    records: Sequence[dict], cfg: Config, metric: str, thing: str, margin: float, *, steps=STEPS, **fields
 ) -> tuple[list[str], list[dict]]:
     """A sentence for each verdict on the steps, SFT beside the untuned model and PPO beside SFT; and the records behind them."""
     parts, used = [], []
     for name, new, old in steps:
         gaps = find_cells(records, cfg, f"{metric}_difference", method=f"{new} - {old}", **fields)
         before, after = (find_cells(records, cfg, metric, stage=stage, **fields) for stage in (old, new))
-        told = {}
-        for cell in [cell for cell in gaps if cell in before and cell in after]:
-            gap, change = gaps[cell], f"from {write_interval(before[cell], form)} to {write_interval(after[cell], form)}"
-            verdict = judge_change(gap["value"], gap["low"], gap["high"], margin=margin)
-            told[cell] = (verdict, change if verdict in ("up", "down") else write_interval(gap, f"+{form}"), gap["n"])
-            used += [gap, before[cell], after[cell]]
-        texts = {
+        told = _judge_cells({cell: gap for cell, gap in gaps.items() if cell in before and cell in after}, margin)
+        for cell, (verdict, _, n) in told.items():
+            if verdict in ("up", "down"):
+                told[cell] = verdict, f"from {write_interval(before[cell])} to {write_interval(after[cell])}", n
+            used += [gaps[cell], before[cell], after[cell]]
+        parts += write_verdicts(told, {
             "up": f"{name} lifts {thing}", "down": f"{name} lowers {thing}",
             "flat": f"{name} leaves {thing} where it was, within {margin}: a change of",
             "undecided": f"What {name} does to {thing} " + "cannot be told from {n} concepts: a change of",
-        }  # fmt: skip
-        parts += write_verdicts(told, texts)
+        })  # fmt: skip
     return parts, used
+
+
+def _judge_cells(gaps: dict[str, dict], margin: float) -> dict[str, tuple[str, str, int]]:
+    """Cell to what `write_verdicts` reads of a difference: its verdict, the difference in words, and the number of concepts."""
+    return {
+        cell: (judge_change(*(gap[end] for end in INTERVAL), margin=margin), write_interval(gap, "+.2f"), gap["n"])
+        for cell, gap in gaps.items()
+    }
 
 
 def write_verdicts(told: dict[str, tuple[str, str, int]], texts: dict[str, str]) -> list[str]:
@@ -288,12 +281,8 @@ def _group(cfg: Config, told: dict[str, str], everywhere: str) -> str:
     for cell, text in told.items():
         groups.setdefault(text, []).append(cell)
     pair = len(cfg.models) == 1 and len(cfg.cultures) == 2
-    return _join(
-        [
-            f"{text} in {everywhere}" if pair and len(cells) == 2 else f"{text} ({_join(cells)})"
-            for text, cells in groups.items()
-        ]
-    )
+    parts = [f"{text} in {everywhere}" if pair and len(own) == 2 else f"{text} ({_join(own)})" for text, own in groups.items()]
+    return _join(parts)
 
 
 def _join(items: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ import matplotlib
 import pandas as pd
 
 from align_utils.plots.common import (
-    COLOURS,
     draw_nothing,
     make_grid,
     mark_figure,
@@ -38,9 +37,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
         shown = [stage for stage in SHOWN if stage in part.index]
         lines = part.loc[[stage for stage in REFERENCES if stage in part.index]].sort_values("value", ascending=False)
         size = part.loc[shown, "n"].max()
-        for place, stage in enumerate(shown):
-            one = part.loc[[stage]]
-            axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", ms=6, lw=2, color=pick_colour(stage))
+        _draw_stages(axes, part, shown, ms=6, lw=2)
         # Each name stands in a row of its own, on the side where there is room.
         for place, (stage, line) in enumerate(lines.iterrows(), start=len(shown)):
             axes.plot([line["value"]] * 2, [-0.5, place], color=pick_colour(stage), lw=1)
@@ -52,12 +49,19 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
         axes.set_yticks(range(len(shown)), [name_condition(stage).split(",")[0] for stage in shown])
-        title = f"{culture} ({size:.0f} concepts)"
-        axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=title)
-        axes.grid(axis="y", visible=False)
+        axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=f"{culture} ({size:.0f} concepts)")
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
     put_title(figure, "Do they say what native speakers say?")
     return mark_figure(figure, mark)
+
+
+def _draw_stages(axes, part: pd.DataFrame, stages: list[str], **style) -> None:
+    """Estimates with intervals of those of `stages` that `part`, indexed by stage, has: each in its row, the first at the top."""
+    for place, stage in enumerate(stages):
+        if stage in part.index:
+            one = part.loc[[stage]]
+            axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", color=pick_colour(stage), **style)
+    axes.grid(axis="y", visible=False)
 
 
 def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
@@ -77,17 +81,13 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
             part = frame[(frame["rating"] == rating) & (frame["culture"] == culture)].set_index("stage")
             axes.set_title(f"{culture}: {rating}", fontsize=9)
             axes.axvline(0, color="black", lw=0.8)
-            for place, stage in enumerate(stages):
-                if stage in part.index:
-                    one = part.loc[[stage]]
-                    axes.errorbar(one["value"], [place], xerr=measure_errors(one), fmt="o", ms=4.5, color=pick_colour(stage))
+            _draw_stages(axes, part, stages, ms=4.5)
             if len(part):
                 axes.axvspan(-part["margin"].iloc[0], part["margin"].iloc[0], color="gray", alpha=0.2, lw=0)
             else:
                 axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
             axes.set_yticks(range(len(stages)), [name_condition(stage).split(",")[0] for stage in stages], fontsize=8)
             axes.set_ylim(len(stages) - 0.5, -0.5)
-            axes.grid(axis="y", visible=False)
     for axes in grid[-1]:
         axes.set_xlabel("points from people's mean", fontsize=8)
     put_title(figure, "Are the words as people's?")
@@ -162,17 +162,13 @@ def plot_population(frame: pd.DataFrame, *, mark: str = ""):
     for row, culture in zip(grid, cultures, strict=True):
         part = frame[frame["culture"] == culture]
         for axes, measure in zip(row, POPULATION_PANELS, strict=True):
-            values = part[part["measure"] == measure]
-            for stage, one in values.groupby("stage", sort=False):
-                style = {"fmt": "o", "ms": 4.5, "color": pick_colour(stage)}
-                axes.errorbar(one["value"], [stages.index(stage)], xerr=measure_errors(one), **style)
+            values = part[part["measure"] == measure].set_index("stage")
+            _draw_stages(axes, values, stages, ms=4.5)
             if measure == "distinct":
-                gaps = part[part["measure"] == "distinct_gap"].set_index("stage")["value"]
-                expected = (values.set_index("stage")["value"] - gaps).dropna()
+                expected = (values["value"] - part[part["measure"] == "distinct_gap"].set_index("stage")["value"]).dropna()
                 places = [stages.index(stage) for stage in expected.index]
-                axes.plot(expected, places, "D", ms=5, mfc="none", mec=COLOURS["human"], ls="none")
+                axes.plot(expected, places, "D", ms=5, mfc="none", mec=pick_colour("human"), ls="none")
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-            axes.grid(axis="y", visible=False)
         counts = part[part["measure"] == "precision_top"]["n"]
         row[0].set_title(f"{culture} (n={counts.max():.0f} cues)", loc="left")
     # Once all cultures are drawn, for a limit that is set ends the growing of the axis that a column shares.
