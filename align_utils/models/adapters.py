@@ -80,8 +80,7 @@ def load_states(cfg: Config, name: str, seed: int | None = None, states: Iterabl
     `states` are the (culture, stage) whose adapters are wanted, by default all of the run. Raises MissingInput where one has not been
     trained, ModelError where one changes nothing.
     """
-    states = list(product(cfg.cultures, list_trained(cfg))) if states is None else states
-    cells = {(culture, stage): f"{culture}_{stage}" for culture, stage in states}
+    cells = {state: "_".join(state) for state in (product(cfg.cultures, list_trained(cfg)) if states is None else states)}
     folders = {
         adapter: require(find_adapter(cfg, name, *cell, seed) / "step.json", made_by=name_notebook(cell[1])).parent
         for cell, adapter in cells.items()
@@ -137,15 +136,14 @@ def complete_steps(
     `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
     and `unit` are the bar's, `remedy` helps where memory or disk run out. `wanted` picks steps, by default all.
     """
-    chosen = [key for key, step in steps.items() if wanted is None or wanted(step)]
-    unfinished = [key for key in chosen if not find_step(steps[key].folder, steps[key].settings)]
+    chosen = {key: step for key, step in steps.items() if wanted is None or wanted(step)}
+    unfinished = {key: step for key, step in chosen.items() if not find_step(step.folder, step.settings)}
     if not unfinished:
         return
-    states = dict.fromkeys(steps[key].state for key in unfinished)
+    states = dict.fromkeys(step.state for step in unfinished.values())
     tuned = [state for state in states if state and state[0] in cfg.cultures]
     model, tokenizer, adapters = load_states(cfg, name, seed, tuned)
-    for key in progress(unfinished, desc=desc, unit=unit):
-        step = steps[key]
+    for key, step in progress(unfinished.items(), desc=desc, unit=unit):
         with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
             make(key, model, tokenizer, work)
 

@@ -22,6 +22,7 @@ from align_utils.models.adapters import attach_adapter, choose, find_adapter
 from align_utils.models.load import load_base
 from align_utils.store.page import load_metrics, name_path
 from align_utils.store.steps import MissingInput, ModelError, StepError, make_step, read_frame, require
+from align_utils.store.tables import write_interval
 
 # Records of a run that the card shows, in this order; each by stage.
 SHOWN = (
@@ -32,19 +33,20 @@ SHOWN = (
 NOTICES = ("NOTICE*", "*LICENSE*", "*LICENCE*", "*TERMS*", "USE_POLICY*")
 
 
-def export_model(cfg: Config, model: str, culture: str, stage: str, *, seed: int | None = None) -> Path:
+def export_model(cfg: Config, model: str, culture: str, stage: str) -> Path:
     """Merge an adapter of the run (`adapters.find_adapter`) into its base model and write a model card.
 
-    Returns `runs/<profile>/export/<model>-<culture>-<stage>` (another seed than the profile's adds `-seed-<seed>`):
-    safetensors, tokenizer, `README.md` (the card) and the base model's notices, `BASE-*`; put in place only when it is whole.
+    Returns `runs/<profile>/export/<model>-<culture>-<stage>`: safetensors, tokenizer, `README.md` (the card) and the base model's
+    notices, `BASE-*`; put in place only when it is whole.
     MissingInput where the adapter has not been trained. ModelError where the model is in 4 bits and its file names no
     `merge_into` (merged there, weights would be rounded and no plain model folder), or where the weights are larger than the
     machine's memory, as 16 bits of a 7B model are on a free Colab machine.
     """
-    folder, source = find_adapter(cfg, model, culture, stage, seed), _find_base(cfg, model)
-    mark = require(folder / "step.json", made_by=name_notebook(stage))
-    own = seed is None or seed == cfg.profile.seed
-    target = cfg.runs / "export" / (f"{model}-{culture}-{stage}" + ("" if own else f"-seed-{seed}"))
+    folder, source = find_adapter(cfg, model, culture, stage), _find_base(cfg, model)
+    mark, target = (
+        require(folder / "step.json", made_by=name_notebook(stage)),
+        cfg.runs / "export" / f"{model}-{culture}-{stage}",
+    )
     trained = json.loads(mark.read_text(encoding="utf-8"))
     with make_step(target, {"adapter": trained["key"], "stage": stage}) as work:
         _require_memory(source)
@@ -76,15 +78,13 @@ def write_card(cfg: Config, model: str, culture: str, stage: str, settings: dict
     copied = ", ".join(f"`BASE-{name}`" for name in notices) or (
         f"none came with its files on this machine. Add those of {source.name} before you pass this model on"
     )
-    records = load_metrics(cfg).fillna({"stage": "", "method": "", "subset": "all"})
-    records = records.dropna(subset="value").query(
-        "metric in @SHOWN and model == @model and culture == @culture and subset == 'all'"
-    )
+    records = load_metrics(cfg).fillna({"stage": "", "method": "", "subset": "all"}).dropna(subset="value")
+    records = records.query("metric in @SHOWN and model == @model and culture == @culture and subset == 'all'")
+    records = records.sort_values("metric", key=lambda names: names.map(SHOWN.index), kind="stable").to_dict("records")
     rows = [
-        f"| {row.metric} | {row.stage} {row.method} | {row.value:.3f}"
-        + (f" [{row.low:.3f}, {row.high:.3f}]" if pd.notna(row.low) else "")
-        + (f" | {row.n:.0f} |" if pd.notna(row.n) else " | |")
-        for row in records.sort_values("metric", key=lambda names: names.map(SHOWN.index), kind="stable").itertuples()
+        f"| {one['metric']} | {one['stage']} {one['method']} | {write_interval(one, '.3f')} | "
+        + (f"{one['n']:.0f} |" if pd.notna(one["n"]) else "|")
+        for one in records
     ]
     return "\n".join([
         "---", f"base_model: {source.source}", f"license_name: {source.licence!r}", f"language: {taught.language}", "---",
@@ -142,17 +142,14 @@ def _find_notices(source: ModelSource) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m align_utils.models.export --profile P [--model M] [--culture C] [--stage ppo]`; default: all models and cultures."""
+    """`python -m align_utils.models.export --profile P [--stage ppo]`: of all models and cultures of the run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", required=True)
-    for kind in ("model", "culture"):
-        parser.add_argument(f"--{kind}", action="append", default=[])
     parser.add_argument("--stage", default="ppo")
     options = parser.parse_args(arguments)
     try:
         cfg = load(options.profile)
-        chosen = [choose(cfg, kind, getattr(options, kind)) for kind in ("model", "culture")]
-        for cell in product(*chosen, choose(cfg, "stage", [options.stage])):
+        for cell in product(cfg.models, cfg.cultures, choose(cfg, "stage", [options.stage])):
             print(name_path(cfg, export_model(cfg, *cell)))
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(f"\n{error}")

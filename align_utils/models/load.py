@@ -10,14 +10,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Gemma3TextConfig, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import generate_merges
 from transformers.utils import logging
 
@@ -150,20 +143,17 @@ def count_weights(source: ModelSource) -> int:
 
 def hash_base(source: ModelSource, *, seed: int) -> str:
     """Identity of a base model for step keys: the source's checksum, the conversion, for `tiny` the seed, bfloat16 on a CPU."""
-    narrow = "-bfloat16" if pick_device(source.dtype)[:2] == (torch.device("cpu"), torch.bfloat16) else ""
-    return _hash_weights(source, seed) + narrow
-
-
-def _hash_weights(source: ModelSource, seed: int) -> str:
+    narrow, folder = pick_device(source.dtype)[:2] == (torch.device("cpu"), torch.bfloat16), Path(source.source)
     if source.loader == "tiny":
-        return f"tiny-{CONVERSION}-{seed}"
-    if source.loader == "gguf":
-        return f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
-    folder = Path(source.source)
-    if not folder.is_dir():
-        return f"{source.source}-{source.backend}-{source.load_in_4bit}"
-    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return _hash_folder(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
+        weights = f"tiny-{CONVERSION}-{seed}"
+    elif source.loader == "gguf":
+        weights = f"{_import_package(source).EXPECTED_SHA256}-{CONVERSION}"
+    elif folder.is_dir():
+        found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+        weights = _hash_folder(folder, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found))
+    else:
+        weights = f"{source.source}-{source.backend}-{source.load_in_4bit}"
+    return weights + ("-bfloat16" if narrow else "")
 
 
 @cache
@@ -188,7 +178,7 @@ def _make_tiny(seed: int):
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Gemma3ForCausalLM(settings), _finish_tokenizer(inner, vocabulary["<bos>"])
+        return AutoModelForCausalLM.from_config(settings), _finish_tokenizer(inner, vocabulary["<bos>"])
 
 
 def _load_unsloth(source: ModelSource):

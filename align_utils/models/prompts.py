@@ -74,20 +74,16 @@ def draw_lists(
     lists = []
     for cue in cues:
         rows = groups[cue].sort_values("rank")
-        words, size = rows["response"].to_numpy(), min(length, len(rows))
-        if order == "sampled":
-            words = words[_draw_places(rng, rows["count"].to_numpy(float), size, temperature)]
+        words, weights, size = rows["response"].to_numpy(), rows["count"].to_numpy(float), min(length, len(rows))
+        if order == "sampled" and temperature == 1:
+            words = words[rng.choice(len(words), size=size, replace=False, p=weights / weights.sum())]
+        elif order == "sampled":
+            # The same draw without replacement by Gumbel noise (Kool et al. 2019), which no small temperature can underflow. Not for
+            # 1: the stored adapters were taught other draws of the same distribution.
+            keys = np.log(weights) / temperature + rng.gumbel(size=len(words))
+            words = words[np.argsort(-keys, kind="stable")]
         lists.append([str(word) for word in words[:size]])
     return lists
-
-
-def _draw_places(rng: np.random.Generator, weights: np.ndarray, size: int, temperature: float) -> np.ndarray:
-    if temperature == 1:
-        return rng.choice(len(weights), size=size, replace=False, p=weights / weights.sum())
-    # The same draw without replacement by Gumbel noise (Kool et al. 2019), which no small temperature can underflow. Not for 1:
-    # the stored adapters were taught other draws of the same distribution.
-    keys = np.log(weights) / temperature + rng.gumbel(size=len(weights))
-    return np.argsort(-keys, kind="stable")[:size]
 
 
 def list_orders(n_options: int, *, numeric: bool) -> list[list[int]]:
