@@ -191,12 +191,6 @@ def take_main_line(cfg: Config) -> Config:
     return overlay_config(cfg, EXTRA, source=f"profile '{cfg.profile.name}'", runs=cfg.runs)
 
 
-def describe(cfg: Config) -> str:
-    """One line for the head of a notebook: models, data, seed, profile."""
-    data = "bundled sample (made up, watermarked)" if cfg.is_sample else "the reader's own files"
-    return f"{', '.join(cfg.models)} · {data} · seed {cfg.profile.seed} · profile {cfg.profile.name}"
-
-
 def save_resolved(cfg: Config) -> Path:
     """Write the merged profile to `runs/<profile>/profile.yaml`, so that a result can be read with its settings."""
     path = cfg.runs / "profile.yaml"

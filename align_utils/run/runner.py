@@ -4,8 +4,6 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +20,6 @@ from align_utils.config.profiles import PACKAGE_ROOT, Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.store.page import load_manifest, load_metrics
 
-# Ends what the kernel shows.
-_END = b"\0"
 # Variables by which a person's own Python and figures would reach into a run.
 PERSONAL = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "MPLBACKEND")
 
@@ -33,10 +29,16 @@ class RunError(RuntimeError):
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this interpreter, whatever kernel of the same name a person has registered."""
+    """A kernel of this interpreter, whatever kernel of the same name a person has registered; its bars are shown on this terminal."""
 
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
         return KernelSpecManager(parent=self, kernel_dirs=[])
+
+    def start_kernel(self, **options):
+        """Hand the kernel this process's stderr, under a number that it does not turn into cell output (`store.progress` reads it)."""
+        terminal = os.dup(2)
+        os.environ["ALIGN_PROGRESS"] = str(terminal)
+        return super().start_kernel(pass_fds=[terminal], **options)
 
 
 def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
@@ -71,14 +73,12 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
             f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
         ) from error
     minutes = cfg.estimate(name)
-    print(
-        f"{name}: profile {cfg.profile.name}" + f", about {minutes:g} min when nothing is stored yet" * bool(minutes),
-        flush=True,
-    )
+    told = f", about {minutes:g} min when nothing is stored yet" * bool(minutes)
+    print(f"{name}: profile {cfg.profile.name}{told}", flush=True)
     try:
         # The name of a socket has a hundred letters at most.
         short = None if len(tempfile.gettempdir()) < 70 else "/tmp"
-        with tempfile.TemporaryDirectory(prefix="align-", dir=short) as folder, _show_progress(Path(folder)):
+        with tempfile.TemporaryDirectory(prefix="align-", dir=short) as folder:
             _set_environment(cfg, folder)
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
@@ -114,32 +114,6 @@ def _set_environment(cfg: Config, folder: str) -> None:
         os.environ["ALIGN_DATA"] = str(cfg.data_dir)
 
 
-@contextmanager
-def _show_progress(folder: Path):
-    """Name a pipe in ALIGN_PROGRESS and copy what comes through it to this terminal: the bars of the kernel (`store.progress`)."""
-    os.mkfifo(folder / "progress")
-    # Open for both, so that neither this end nor the kernel's waits for the other.
-    pipe = os.open(folder / "progress", os.O_RDWR)
-    os.environ["ALIGN_PROGRESS"] = str(folder / "progress")
-    watcher = threading.Thread(target=_copy, args=(pipe,), daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        del os.environ["ALIGN_PROGRESS"]
-        os.write(pipe, _END)
-        watcher.join()
-        os.close(pipe)
-
-
-def _copy(pipe: int) -> None:
-    part = b""
-    while not part.endswith(_END):
-        part = os.read(pipe, 65536)
-        sys.stderr.write(part.removesuffix(_END).decode(errors="replace"))
-        sys.stderr.flush()
-
-
 def print_summary(cfg: Config) -> None:
     """Table of everything the run made, with the headline number of each notebook beside its first entry."""
     headlines = {number: _describe(part.iloc[0]) for number, part in load_metrics(cfg).groupby("notebook")}
@@ -153,9 +127,7 @@ def print_summary(cfg: Config) -> None:
 
 
 def _describe(record: pd.Series) -> str:
-    where = [
-        str(record[field]) for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""
-    ]
+    where = [record[field] for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""]
     interval = f" [{record['low']:.2f}, {record['high']:.2f}]" if pd.notna(record["low"]) else ""
     return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"
 

@@ -221,6 +221,8 @@ def _split_header(
     """Column names, and the separator with which a header holds most of the columns; a DataError names what is missing or there twice."""
     if not line.strip():
         raise DataError(f"{path}: empty file; fetch it again")
+    if "\ufffd" in line:
+        raise DataError(f"{path}, line 1: not UTF-8; take the file as published or re-save it as UTF-8")
     splits = {separator: _split_line(line, separator) for separator in separators}
     found = {separator: [name.lower() for name in names] for separator, names in splits.items()}
     wanted = {name.lower(): name for name in columns}
@@ -264,7 +266,8 @@ def _read(path: Path, *, header: bool = False) -> str:
             if start.startswith(b"PK\x03\x04"):
                 raise DataError(f"{path}: a ZIP archive or a workbook, not text; unpack it, or save its sheet as CSV (UTF-8)")
             encoding = "UTF-16" if start.startswith(UTF_16) else "UTF-8-SIG"
-            with io.TextIOWrapper(file, encoding) as lines:
+            # Below a header may stand anything.
+            with io.TextIOWrapper(file, encoding, "replace" if header else "strict") as lines:
                 text = lines.readline(LINE).removesuffix("\n") if header else lines.read()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; data/README.md says where each file comes from") from error

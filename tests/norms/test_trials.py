@@ -214,7 +214,7 @@ def test_a_changed_file_is_an_error_with_its_place_or_a_counted_repair(tmp_path,
     except DataError as error:
         assert not harmless, error
         assert name in str(error) and "\n" not in str(error)
-        place = {"latin": "line 4", "separator": "line 1", "cut": "damaged gzip", "column": f"column {column} is missing"}
+        place = {"latin": "line 4", "separator": "line 1", "cut": "fetch it again", "column": f"column {column} is missing"}
         assert place.get(kind, f"line {line + 1}") in str(error), error
         return
     assert harmless or kind == "shift", kind

@@ -8,7 +8,8 @@ from conftest import ROOT, copy_project, run_notebooks
 LOOK = """
 import os, sys, matplotlib
 import align_utils
-from align_utils import config
+from align_utils import config, store
+list(store.progress(range(3), desc="counting"))
 print(sys.executable, align_utils.__file__, config.load(PROFILE).runs, sys.flags.optimize, matplotlib.rcParams["text.usetex"], sep="|")
 open("text", "w").write("\u6570") and os.remove("text")
 """
@@ -41,7 +42,7 @@ def test_a_run_is_of_this_interpreter_whatever_a_person_has_set(tmp_path):
         IPYTHONDIR=str(home / ".ipython"), MATPLOTLIBRC=str(home / "matplotlibrc"), MPLBACKEND="TkAgg", PYTHONOPTIMIZE="2",
         LC_ALL="C", ALIGN_OUTPUT="~/My Drive/l'\u00e9t\u00e9 \u6570", ALIGN_DATA="", TMPDIR=str(temporary),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "counting: 100%" in done.stderr, done.stderr
     runs = home / "My Drive" / "l'\u00e9t\u00e9 \u6570" / "runs" / "smoke"
     (output,) = nbformat.read(runs / "notebooks" / "01_norms.ipynb", 4).cells[-1].outputs
     assert output.text.strip().split("|") == [

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from align_utils.store import textfiles
-from align_utils.store.steps import list_read, open_ledger
+from align_utils.store.steps import READ
 from align_utils.store.textfiles import DataError
 
 
@@ -25,12 +25,12 @@ def write(tmp_path):
 
 def test_words_stay_words_and_lines_are_those_of_the_file(write):
     path = write('\ufeffCue,  Response ,n\r\nnull,"a, b",1\r\nnan,NA ,2\r\n\r\n'[:-2])
-    open_ledger()
+    READ.clear()
     frame = textfiles.read_table(path, ["response", "cue"], optional=["N", "origin"])
     assert frame.to_dict("index") == {
         2: {"response": "a, b", "cue": "null", "N": "1"}, 3: {"response": "NA", "cue": "nan", "N": "2"},
     }  # fmt: skip
-    assert path in list_read() and textfiles.read_header(path) == ["Cue", "Response", "n"]
+    assert path in READ and textfiles.read_header(path) == ["Cue", "Response", "n"]
     quoted = write('cue\tresponse\ndog\t"cat\n')
     assert textfiles.read_table(quoted, ["response"])["response"].tolist() == ['"cat'], "no quoting between TABs"
 
