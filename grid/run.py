@@ -20,9 +20,9 @@ from typing import Literal
 import pandas as pd
 import psutil
 from answer import answer, load_whole
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from align_utils.config.profiles import PACKAGE_ROOT, Config, read_settings, read_yaml
+from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
 from align_utils.models.adapters import Step
@@ -71,11 +71,7 @@ class Entry:
 
 def read_grid(path: Path) -> tuple[Grid, Config]:
     """A grid file with its profile; ConfigError where a key, a value or a name is not known."""
-    try:
-        grid = Grid.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: field '{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
+    grid = check_settings(Grid, read_yaml(path), path)
     cfg = load_whole(grid.profile)
     known = {
         "models": [*cfg.models], "cultures": [*cfg.cultures], "stages": [*list_trained(cfg), *TAUGHT_HALVES], "seeds": cfg.seeds,

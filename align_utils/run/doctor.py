@@ -264,13 +264,6 @@ def measure_pace(*, seconds: float) -> float:
     return statistics.median(taken) / PACE * (1.5 if pick_device("auto")[1] == torch.float32 else 1)
 
 
-def list_minutes(profile, pace: float) -> dict[str, float]:
-    """Minutes of the main line's notebooks: on this machine, or on the profile's GPU; empty where nothing is known."""
-    if profile.gpu:
-        return profile.gpu.minutes
-    return {key: minutes * pace for key, minutes in profile.budget_minutes.items() if key.startswith("0")}
-
-
 def show(findings: list[Finding]) -> bool:
     """Print findings, and say whether nothing stands in the way."""
     for mark, subject, text in findings:
@@ -316,7 +309,7 @@ def _examine_bare(name: str, root: Path) -> bool:
     by_hand = "an environment of your own needs pip install -c constraints.txt -e '.[cpu,fonts,test]'"
     where = "on its GPU, an estimate" if lines.get("minutes") else "on two idle cores"
     minutes = lines.get("minutes") or lines["budget_minutes"]
-    total = sum(value for key, value in minutes.items() if key.startswith("0"))
+    total = sum(minutes.values())
     print(f"make reproduce sets up .venv first, in about five minutes ({by_hand}).")
     print("Where pip takes the CUDA build of torch, the environment is several GB larger.")
     print(f"The run takes about {total:.0f} minutes {where}." if total else "How long the run takes is not known.")
@@ -339,9 +332,12 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     # One after the other, as what comes first takes no time.
     fine = all([show(machine), show(check_packages()), show(examine_profile(name, gpus))])
     pace = measure_pace(seconds=1 if brief else 2)
-    minutes = list_minutes(profile, pace)
-    here = f"as busy as this machine is, {pace:.1f} times those of README"
-    where = f"on a {profile.gpu.card}, an estimate" if profile.gpu else here
+    where = (
+        f"on a {profile.gpu.card}, an estimate"
+        if profile.gpu
+        else f"as busy as this machine is, {pace:.1f} times those of README"
+    )
+    minutes = {key: value * (1 if profile.gpu else pace) for key, value in profile.minutes.items()}
     each = ", ".join(f"{key} {value:.1f}" for key, value in minutes.items())
     print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n" * bool(minutes), flush=True)
     for beside in [] if brief else list_profiles(root):
@@ -350,11 +346,11 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
         except ConfigError as error:
             show([Finding("no", beside, str(error))])
             continue
-        wrong = next((one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"), None)
-        minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
-        told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"
-        lacking = f"; {wrong.subject}: {wrong.text}" if wrong else ""
-        show([Finding(wrong.mark if wrong else "ok", beside, shorten(told + lacking, 200))])
+        total, card = sum(other.minutes.values()), f" on a {other.gpu.card}" if other.gpu else ""
+        told = f"about {total * (1 if other.gpu else pace):.0f} min{card}" if total else "minutes not known"
+        lacks = [one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"]
+        lacking = "".join(f"; {one.subject}: {one.text}" for one in lacks[:1])
+        show([Finding("no" if lacks else "ok", beside, shorten(told + lacking, 200))])
     return fine
 
 

@@ -96,10 +96,9 @@ def _times(root: Path, profile: str, _) -> str:
     for path in sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
         known = read_profile(path.stem, root=root)
         if known.budget_minutes:
-            parts = [sum(m for key, m in known.budget_minutes.items() if key.startswith(kind)) for kind in "0A"]
-            rows.append([f"`{path.stem}`", known.description, *(f"{minutes:.0f}" if minutes else "" for minutes in parts)])
-    table = pd.DataFrame(rows, columns=["profile", "what it is", "minutes", "appendix"])
-    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+            rows.append([f"`{path.stem}`", known.description, f"{sum(known.budget_minutes.values()):.0f}"])
+    table = pd.DataFrame(rows, columns=["profile", "what it is", "minutes"])
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def _costs(root: Path, profile: str, _) -> str | None:

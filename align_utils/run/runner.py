@@ -72,7 +72,7 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         raise RunError(
             f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
         ) from error
-    minutes = cfg.estimate(name)
+    minutes = cfg.profile.minutes.get(name[:2])
     told = f", about {minutes:g} min when nothing is stored yet" * bool(minutes)
     print(f"{name}: profile {cfg.profile.name}{told}", flush=True)
     try:

@@ -199,7 +199,7 @@ def test_what_a_profile_needs_is_read_without_yaml_as_with_it(machine, name):
     (machine / "notebooks/settings/profiles/mine.yaml").write_text('extends: smoke\nbudget_minutes: {"02": 7}\n')
     profile, lines = profiles.read_profile(name, root=machine), doctor.read_lines(name, machine)
     assert list(lines["models"]) == profile.models and lines["needs"] == profile.needs.model_dump()
-    assert lines.get("minutes", lines["budget_minutes"]) == (profile.gpu.minutes if profile.gpu else profile.budget_minutes)
+    assert lines.get("minutes", lines["budget_minutes"]) == profile.minutes
 
 
 def test_before_anything_is_installed_machine_needs_and_minutes_are_told_at_once(tmp_path):
@@ -223,9 +223,8 @@ def test_before_anything_is_installed_machine_needs_and_minutes_are_told_at_once
             assert "choose from" in done.stderr and "smoke" in done.stderr and done.stdout == ""
             continue
         assert done.stderr == "" and "Nothing is installed yet" in done.stdout
-        minutes = profiles.read_profile(profile, root=ROOT).budget_minutes.items()
-        total = sum(value for key, value in minutes if key.startswith("0"))
-        assert f"takes about {total:.0f} minutes on two idle cores" in done.stdout
+        minutes = profiles.read_profile(profile, root=ROOT).minutes.values()
+        assert f"takes about {sum(minutes):.0f} minutes on two idle cores" in done.stdout
         assert ("(environment 3, results 1)" in done.stdout) == (profile == "smoke"), "the other profiles make a model"
         assert "pip install -c constraints.txt -e '.[cpu,fonts,test]'" in done.stdout
         assert ("swow does not exist: put the official files" in done.stdout) == (profile == "cpu_real")
