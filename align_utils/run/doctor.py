@@ -127,20 +127,6 @@ def _read_limit(name: str) -> list[int]:
         return []
 
 
-def check_packages() -> list[Finding]:
-    """Fonts, and what is installed in other versions than the pins (in an environment of one's own)."""
-    from importlib.metadata import distributions
-
-    from align_utils.plots.common import use_style
-
-    said = use_style()
-    have = {part.metadata["Name"].lower(): part.version.split("+")[0] for part in distributions()}
-    pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    others = [f"{name} {have[name.lower()]} ({pin})" for name, pin in pins if have.get(name.lower(), pin) != pin]
-    packages = Finding("note", "packages", f"other versions than the pinned ones: {', '.join(others)}")
-    return [Finding("note" if said else "ok", "fonts", said or "Latin and Chinese"), *[packages] * bool(others)]
-
-
 def examine_profile(name: str, gpus: dict[str, float]) -> list[Finding]:
     """What a profile asks of the machine: memory, disk, GPU, data, and models with their licences."""
     from align_utils.config.profiles import load
@@ -321,6 +307,7 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     """The machine, the profile, and unless `brief` what every other profile would take and lack."""
     from align_utils.config.profiles import read_profile
     from align_utils.config.settings import ConfigError
+    from align_utils.plots.common import use_style
 
     try:
         profile = read_profile(name, root=root)
@@ -330,7 +317,10 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     gpus = find_gpus()
     machine = examine_machine(gpus, installed=True)
     # One after the other, as what comes first takes no time.
-    fine = all([show(machine), show(check_packages()), show(examine_profile(name, gpus))])
+    fine = show(machine)
+    lacking = use_style()
+    show([Finding("note" if lacking else "ok", "fonts", lacking or "Latin and Chinese")])
+    fine &= show(examine_profile(name, gpus))
     pace = measure_pace(seconds=1 if brief else 2)
     where = (
         f"on a {profile.gpu.card}, an estimate"
@@ -349,8 +339,8 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
         total, card = sum(other.minutes.values()), f" on a {other.gpu.card}" if other.gpu else ""
         told = f"about {total * (1 if other.gpu else pace):.0f} min{card}" if total else "minutes not known"
         lacks = [one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"]
-        lacking = "".join(f"; {one.subject}: {one.text}" for one in lacks[:1])
-        show([Finding("no" if lacks else "ok", beside, shorten(told + lacking, 200))])
+        first = "".join(f"; {one.subject}: {one.text}" for one in lacks[:1])
+        show([Finding("no" if lacks else "ok", beside, shorten(told + first, 200))])
     return fine
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
-from papermill.inspection import inspect_notebook
 from tabulate import tabulate
 from traitlets.config import Config as KernelConfig
 
@@ -47,12 +45,11 @@ def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
     return sorted(path.stem for path in (root / "notebooks").glob(pattern))
 
 
-def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
+def run_notebook(cfg: Config, name: str) -> Path:
     """Execute one notebook (`01_norms`, or its number) with papermill in a fresh kernel of this interpreter.
 
-    `parameters` are values for its parameters cell; `PROFILE` is added. Returns the executed copy,
-    `runs/<profile>/notebooks/<name>.ipynb`. RunError: no such notebook; a parameter it does not declare, a folder that cannot
-    be written to (before anything runs); a failing cell (the copy so far stays).
+    Returns the executed copy, `runs/<profile>/notebooks/<name>.ipynb`. RunError: no such notebook; a folder that cannot be written to
+    (before anything runs); a failing cell (the copy so far stays).
     """
     every = [*list_notebooks(cfg.root), *list_notebooks(cfg.root, appendix=True)]
     known = {key: found for found in every for key in (found, found[:2])}
@@ -60,10 +57,6 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         raise RunError(f"no notebook '{name}'; there are: {', '.join(every)}")
     name = known[name]
     source = cfg.root / "notebooks" / ("appendix" if name.startswith("A") else "") / f"{name}.ipynb"
-    parameters = {"PROFILE": cfg.profile.name, **parameters}
-    declared = inspect_notebook(str(source))
-    if unknown := sorted(set(parameters) - set(declared)):
-        raise RunError(f"{source.name} does not declare {', '.join(unknown)}; it declares: {', '.join(declared) or 'nothing'}")
     target = cfg.runs / "notebooks" / source.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +76,7 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
             papermill.execute_notebook(
-                str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(cfg.root / "notebooks"),
+                str(source), str(target), parameters={"PROFILE": cfg.profile.name}, kernel_name="python3", cwd=str(cfg.root / "notebooks"),
                 progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}), kernel_manager_class=OwnKernel,
             )  # fmt: skip
     except PapermillExecutionError as error:
@@ -133,12 +126,11 @@ def _describe(record: pd.Series) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--summary`."""
+    """Command line: `python -m align_utils.run 01_norms --profile smoke`, or `--summary`."""
     parser = argparse.ArgumentParser(prog="python -m align_utils.run", description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="names or numbers (01, A4); none: the main line in order")
     parser.add_argument("--appendix", action="store_true", help="the appendix too")
     parser.add_argument("--profile", default="cpu")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--summary", action="store_true", help="print what the run made, run nothing")
     options = parser.parse_args(arguments)
     try:
@@ -146,10 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.summary:
             print_summary(cfg)
             return 0
-        parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
         every = list_notebooks(cfg.root) + (list_notebooks(cfg.root, appendix=True) if options.appendix else [])
         for name in options.notebooks or every:
-            run_notebook(cfg, name, parameters)
+            run_notebook(cfg, name)
     except (ConfigError, RunError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -133,7 +133,7 @@ files = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files, st.sampled_from(["f.csv", "f.csv.gz"]))
 def test_whatever_bytes_a_valid_frame_or_one_sentence(tmp_path, raw, name):
     path = tmp_path / name
