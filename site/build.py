@@ -127,9 +127,8 @@ class Run:
         return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
     def read_figure(self, name: str) -> dict[str, str]:
-        """`read_figure`, with the caption that the notebook gave it, where it gave one."""
-        own = read_figure(self.cfg.figures / f"{name}.svg", self.cfg.mark, self.headings.get(name, ""))
-        return {**own, "caption": self.manifest[f"{name}.svg"]["caption"] or own["caption"]}
+        """`read_figure` of one of the run's."""
+        return read_figure(self.cfg.figures / f"{name}.svg", self.cfg.mark, self.headings.get(name, ""))
 
     def describe(self, notebook: str = "") -> dict[str, str]:
         """Profile, models, data, seed, date and commit of a notebook's run, or of the newest notebook's."""
