@@ -258,4 +258,8 @@ def require_space(
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise kind(f"{what}: {folder} needs {size / 1e9:.2f} GB free, and its disk has {free / 1e9:.2f} GB: {remedy}")
+        raise kind(f"{what}: {folder} needs {_format(size)} free, and its disk has {_format(free)}: {remedy}")
+
+
+def _format(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
