@@ -66,7 +66,7 @@ appendix: $(addprefix $(RUN)/done/,$(EXTRA)) summary ## what a reviewer asks for
 
 doctor: ## what works on this machine, how long it takes, what is missing; fails where PROFILE cannot run
 	@python=$(if $(USE_ENV)$(wildcard .venv/ready),$(PY),$(PYTHON3)); command -v $$python >/dev/null || { echo "no   Python  no $$python here: install" \
-		"Python 3.11 to 3.14, or add PYTHON3=<where it is>" >&2; exit 1; }; $$python align_utils/run/doctor.py --profile $(PROFILE) $(if $(REAL),--real)
+		"Python 3.11 to 3.14, or add PYTHON3=<where it is>" >&2; exit 1; }; $$python align_utils/run/doctor.py --profile $(PROFILE)
 
 plan: $(READY)
 	@$(PY) align_utils/run/doctor.py --profile $(PROFILE) --brief

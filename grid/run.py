@@ -20,13 +20,13 @@ from typing import Literal
 import pandas as pd
 import psutil
 from answer import answer, load_whole
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from align_utils.config.profiles import PACKAGE_ROOT, Config, read_settings, read_yaml
+from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
 from align_utils.models.adapters import Step
-from align_utils.norms.split import ControlError, CultureNorms, load_run
+from align_utils.norms.split import ControlError, load_run
 from align_utils.store.steps import MissingInput, StepError, find_step
 from align_utils.survey.ask import choose_answered
 from align_utils.training.ablation import find_table, list_cases, list_judged
@@ -71,11 +71,7 @@ class Entry:
 
 def read_grid(path: Path) -> tuple[Grid, Config]:
     """A grid file with its profile; ConfigError where a key, a value or a name is not known."""
-    try:
-        grid = Grid.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: field '{'.'.join(map(str, first['loc']))}': {first['msg']}") from error
+    grid = check_settings(Grid, read_yaml(path), path)
     cfg = load_whole(grid.profile)
     known = {
         "models": [*cfg.models], "cultures": [*cfg.cultures], "stages": [*list_trained(cfg), *TAUGHT_HALVES], "seeds": cfg.seeds,
@@ -111,7 +107,8 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
 
     def add_answers(kind: str, *, tuned: bool) -> None:
         for model in grid.models:
-            steps = _list_steps(cfg, kind, model, people, items, answered.shares)
+            steps: list[Step] = []
+            answer(cfg, kind, model, people, items, answered.shares, steps.append)  # every one is noted and none made
             for state, seed in dict.fromkeys((step.state, step.seed) for step in steps):
                 mine = [step for step in steps if (step.state, step.seed) == (state, seed)]
                 place = (model, *(state or ["untuned"]), f"seed-{seed}")
@@ -127,7 +124,9 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
     # It says by which reading adapters are asked, and the survey's own are taught.
     untuned = f"untuned/seed-{cfg.profile.seed}"
     add_answers("survey", tuned=False)
-    launch = _launch(grid)
+    several = grid.resources.get("train", Resources()).gpus
+    shared = ["accelerate.commands.launch", "--config_file", PACKAGE_ROOT / "notebooks/settings/launch/ddp.yaml"]
+    launch = [sys.executable, "-m", *([*shared, "--num_processes", several, "-m"] if several > 1 else [])]
     for model, seed, culture, stage in product(grid.models, grid.seeds, grid.cultures, grid.stages):
         if stage in TAUGHT_HALVES and seed != cfg.profile.seed:
             continue
@@ -164,24 +163,6 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
             stored=lambda name=name, places=places: set(places) <= _read_table(cfg, name),
         )  # fmt: skip
     return jobs
-
-
-def _list_steps(cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items, human) -> list[Step]:
-    """Every step of one kind that a model's answerers take; none is made."""
-    steps = []
-
-    def note(step: Step) -> bool:
-        steps.append(step)
-        return False
-
-    answer(cfg, kind, model, people, items, human, note)
-    return steps
-
-
-def _launch(grid: Grid) -> list:
-    several = grid.resources.get("train", Resources()).gpus
-    shared = ["accelerate.commands.launch", "--config_file", PACKAGE_ROOT / "notebooks/settings/launch/ddp.yaml"]
-    return [sys.executable, "-m", *([*shared, "--num_processes", several, "-m"] if several > 1 else [])]
 
 
 def _read_table(cfg: Config, name: str) -> set[tuple]:

@@ -13,12 +13,15 @@ import re
 import shutil
 import sys
 import xml.etree.ElementTree as ET
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 
 import explorer
 import nbformat
 
+import align_utils
 from align_utils import config, store
 from align_utils.run import list_notebooks
 
@@ -114,21 +117,18 @@ class Run:
                 f"them; finished or begun here: {', '.join(others) or 'no profile'}"
             )
 
-    def list_figures(self, notebook: str) -> list[str]:
-        """Names of the figures of a notebook, in their order."""
-        names = [name[:-4] for name, entry in self.manifest.items() if entry["notebook"] == notebook and name.endswith(".svg")]
+    def list_shown(self, notebook: str, ending: str) -> list[str]:
+        """Names of the figures (`.svg`) or tables (`.csv`) of a notebook, in their order."""
+        names = [
+            name.removesuffix(ending)
+            for name, entry in self.manifest.items()
+            if entry["notebook"] == notebook and name.endswith(ending)
+        ]
         return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
     def read_figure(self, name: str) -> dict[str, str]:
-        """`read_figure`, with the caption that the notebook gave it, where it gave one."""
-        own = read_figure(self.cfg.figures / f"{name}.svg", self.cfg.mark, self.headings.get(name, ""))
-        return {**own, "caption": self.manifest[f"{name}.svg"]["caption"] or own["caption"]}
-
-    def list_tables(self, notebook: str) -> list[str]:
-        """Names of the tables of a notebook."""
-        return sorted(
-            name[:-4] for name, entry in self.manifest.items() if entry["notebook"] == notebook and name.endswith(".csv")
-        )
+        """`read_figure` of one of the run's."""
+        return read_figure(self.cfg.figures / f"{name}.svg", self.cfg.mark, self.headings.get(name, ""))
 
     def describe(self, notebook: str = "") -> dict[str, str]:
         """Profile, models, data, seed, date and commit of a notebook's run, or of the newest notebook's."""
@@ -195,7 +195,7 @@ def stage_notebook(run: Run, source: Path, target: Path) -> None:
             f"results here. `{how} PROFILE={run.cfg.profile.name}` makes them.\n:::\n"
         )
     cells[0].source = f"{title}\n\n{head}\n{rest}"
-    left, staged = run.list_figures(name) if executed.is_file() else [], []
+    left, staged = run.list_shown(name, ".svg") if executed.is_file() else [], []
     heading = ""
     for cell in cells:
         staged.append(cell)
@@ -286,7 +286,7 @@ def write_gallery(run: Run, questions: dict[str, tuple[str, str]]) -> str:
     )
     for name, (title, _) in questions.items():
         page = f"notebooks/{'appendix/' if name[0] == 'A' else ''}{name}.ipynb"
-        shown = [*run.list_figures(name), *run.list_tables(name)]
+        shown = [*run.list_shown(name, ".svg"), *run.list_shown(name, ".csv")]
         parts += [f"## {title}\n"] if shown else []
         for item in shown:
             figure = item.startswith("fig")
@@ -317,19 +317,15 @@ def write_glossary(text: str) -> str:
 
 def write_api(place: str) -> str:
     """The page of one place of the package, module by module."""
-    folder = Path(config.__file__).parents[1] / place
-    modules = [f"align_utils.{place}"] if not folder.is_dir() else [
-        f"align_utils.{place}.{path.stem}" for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")
-    ]  # fmt: skip
-    return "\n".join(
-        [
-            f"# {place}\n",
-            *(
-                f"## {name.removeprefix('align_utils.')}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
-                for name in modules
-            ),
-        ]
-    )
+    modules = [
+        f"{place}.{module.name}"
+        for module in iter_modules([Path(align_utils.__path__[0]) / place])
+        if module.name != "__main__"
+    ]
+    parts = [
+        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: align_utils.{name}\n   :members:\n```\n" for name in modules or [place]
+    ]
+    return "\n".join([f"# {place}\n", *parts])
 
 
 def write_explorer(run: Run) -> tuple[str, str]:
@@ -382,15 +378,11 @@ def stage(run: Run, target: Path) -> None:
             else "Six notebooks, in this order; each asks one question."
         )
         write(f"{folder}/index.md", write_contents(title, lead, [(name, *questions[name]) for name in names]))
-    extra = sorted(path.stem for path in (root / "docs").glob("*.md") if path.stem not in DOCS)
-    for name in [*DOCS, *extra]:
+    for name in DOCS:
         text = (root / "docs" / f"{name}.md").read_text(encoding="utf-8")
         write(f"docs/{name}.md", write_glossary(text) if name == "glossary" else text)
     pages = [
         *((name, *told) for name, told in DOCS.items()),
-        *((name, name.replace("-", " ").capitalize(), "") for name in extra),
-    ]
-    pages += [
         ("../data/README", "Data", "Sources, licences, and where to put your own copies."),
         ("../data/sample/README", "The bundled sample", "What we made up, file by file."),
         ("../RESULTS", "Results on real norms", "Aggregates of a small model on research copies of the official files."),
@@ -398,19 +390,12 @@ def stage(run: Run, target: Path) -> None:
     write("docs/index.md", write_contents("Background", "What stands behind the notebooks.", pages))
     for name in ("data/README.md", "data/sample/README.md", "RESULTS.md"):
         shutil.copy(root / name, target / name)
-    folder = Path(config.__file__).parents[1]
-    places = sorted(
-        path.stem
-        for path in folder.iterdir()
-        if path.stem[0] != "_" and (path.suffix == ".py" or (path / "__init__.py").is_file())
-    )
+    lead = "`align_utils`, the thin package that the notebooks call, place by place, from its docstrings."
+    places = sorted(module.name for module in iter_modules(align_utils.__path__))
     for place in places:
         write(f"api/{place}.md", write_api(place))
-    told = {place: ast.get_docstring(ast.parse((folder / f"{place}.py" if (folder / f"{place}.py").is_file() else folder / place / "__init__.py").read_text(encoding="utf-8"))) for place in places}  # fmt: skip
-    lead = "`align_utils`, the thin package that the notebooks call, place by place, from its docstrings."
-    write(
-        "api/index.md", write_contents("The package", lead, [(place, place, told[place].splitlines()[0]) for place in places])
-    )
+    rows = [(place, place, import_module(f"align_utils.{place}").__doc__.splitlines()[0]) for place in places]
+    write("api/index.md", write_contents("The package", lead, rows))
     page, data = write_explorer(run)
     write("explorer.md", page)
     write("explorer.json", data)

@@ -167,10 +167,10 @@ def test_what_cannot_run_is_told_before_anything_is_set_up(tmp_path):
     (root / "fake").chmod(0o755)
     for name in ("constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
-    for target, profile, wanted in (("reproduce", "cpu_real", " --real"), ("doctor", "cpu", "")):
+    for target, profile in (("reproduce", "cpu_real"), ("doctor", "cpu")):
         (root / "log").write_text("")
         make(root, target, f"PROFILE={profile}", "PYTHON3=./fake", code=2)
-        assert (root / "log").read_text().strip() == f"align_utils/run/doctor.py --profile {profile}{wanted}"
+        assert (root / "log").read_text().strip() == f"align_utils/run/doctor.py --profile {profile}"
     assert not (root / ".venv").exists()
     said = make(root, "doctor", "PYTHON3=./nowhere", code=2)
     assert "no ./nowhere here: install Python 3.11 to 3.14" in said

@@ -194,11 +194,6 @@ def test_summary_lists_figures_and_headline_numbers(smoke):
     assert done.returncode == 0 and "fig04_precision_at_5.png" in done.stdout and "precision_at_5_attested" in done.stdout
 
 
-def test_an_unknown_parameter_fails_before_anything_runs(smoke):
-    done = run_notebooks(smoke.root, "01", "--profile", "smoke", "-p", "SEEED", "3")
-    assert done.returncode == 1 and "SEEED" in done.stderr and "PROFILE" in done.stderr and "Executing" not in done.stderr
-
-
 def test_a_missing_input_stops_with_the_cell_the_notebook_to_run_and_the_copy(tmp_path):
     root = copy_project(tmp_path)
     done = run_notebooks(root, "02_sft", "--profile", "smoke")

@@ -124,11 +124,6 @@ class Config:
         """The language of a culture of this run."""
         return self.languages[self.cultures[culture].language]
 
-    def estimate(self, notebook: str) -> float:
-        """Minutes a notebook is expected to take: on 2 cores (profile `budget_minutes`), else on the profile's GPU; 0 where not known."""
-        minutes = self.profile.budget_minutes or (self.profile.gpu.minutes if self.profile.gpu else {})
-        return minutes.get(notebook[:2], 0.0)
-
 
 def load(profile: str, *, root: Path | str | None = None, data_dir: Path | str | None = None) -> Config:
     """Load a profile, a file of `notebooks/settings/profiles/` by its name without `.yaml`, and everything it names.
@@ -160,13 +155,13 @@ def locate_cache() -> Path:
 
 def read_profile(name: str, *, root: Path) -> Profile:
     """A profile with its overlays merged, without looking at data, cultures or models (see `load` for the errors)."""
-    return _build(Profile, {"name": name, **_merge_overlays(root, name)}, _settings(root, "profiles", name))
+    return check_settings(Profile, {"name": name, **_merge_overlays(root, name)}, _settings(root, "profiles", name))
 
 
 def read_settings(kind: type[BaseModel], name: str, *, root: Path):
     """A culture, language, format, model or ablation: the file `notebooks/settings/<FOLDERS[kind]>/<name>.yaml` (see `load` for the errors)."""
     path = _settings(root, FOLDERS[kind], name)
-    return _build(kind, {"name": name, **read_yaml(path)}, path)
+    return check_settings(kind, {"name": name, **read_yaml(path)}, path)
 
 
 def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Config:
@@ -179,7 +174,9 @@ def overlay_config(cfg: Config, *overlays: dict, source: str, runs: Path) -> Con
     >>> overlay_config(smoke, {"sft": {"list_length": 5}}, source="here", runs=smoke.runs / "short").profile.sft.list_length
     5
     """
-    return replace(cfg, profile=_build(Profile, reduce(_merge, overlays, cfg.profile.model_dump()), source), own_runs=runs)
+    return replace(
+        cfg, profile=check_settings(Profile, reduce(_merge, overlays, cfg.profile.model_dump()), source), own_runs=runs
+    )
 
 
 # What only appendices show: the main line neither trains nor asks it.
@@ -189,12 +186,6 @@ EXTRA = {"critic_free": {"methods": []}, "participants": {"n": 0}}
 def take_main_line(cfg: Config) -> Config:
     """The same run without what only its appendices compute: methods without a critic, simulated participants."""
     return overlay_config(cfg, EXTRA, source=f"profile '{cfg.profile.name}'", runs=cfg.runs)
-
-
-def describe(cfg: Config) -> str:
-    """One line for the head of a notebook: models, data, seed, profile."""
-    data = "bundled sample (made up, watermarked)" if cfg.is_sample else "the reader's own files"
-    return f"{', '.join(cfg.models)} · {data} · seed {cfg.profile.seed} · profile {cfg.profile.name}"
 
 
 def save_resolved(cfg: Config) -> Path:
@@ -219,6 +210,17 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
+def check_settings(kind: type[BaseModel], content: dict, path: Path | str):
+    """The content of a settings file as what it should be; ConfigError: an unknown key or a wrong value, with the file and the field."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        found = f", found {first['input']!r}" if first["type"] not in {"missing", "extra_forbidden"} else ""
+        raise ConfigError(f"{path}: field '{field}': {first['msg']}{found}") from error
+
+
 def _settings(root: Path, kind: str, name: str) -> Path:
     return root / "notebooks" / "settings" / kind / f"{name}.yaml"
 
@@ -238,13 +240,3 @@ def _merge(base: dict, overlay: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
-
-
-def _build(kind: type[BaseModel], content: dict, path: Path | str):
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        found = f", found {first['input']!r}" if first["type"] not in {"missing", "extra_forbidden"} else ""
-        raise ConfigError(f"{path}: field '{field}': {first['msg']}{found}") from error

@@ -86,6 +86,11 @@ class Profile(Strict):
     stats: Stats
     show: Show = Show()
 
+    @property
+    def minutes(self) -> dict[str, float]:
+        """Minutes that a notebook is expected to take, by its number: on the profile's GPU, else on two cores; empty where not known."""
+        return self.gpu.minutes if self.gpu else self.budget_minutes
+
     @field_validator("cultures")
     @classmethod
     def _two_cultures(cls, cultures: list[str]) -> list[str]:

@@ -40,44 +40,36 @@ class Finding(NamedTuple):
     text: str
 
 
+def judge(fine: bool, subject: str, text: str, remedy: str, *, lacking: str = "no") -> Finding:
+    """A finding that is `ok`, or `lacking` with the remedy behind the text."""
+    return Finding("ok", subject, text) if fine else Finding(lacking, subject, f"{text}: {remedy}")
+
+
 def examine_machine(gpus: dict[str, float], *, installed: bool) -> list[Finding]:
     """Python, cores, GPU and proxies."""
-    have, named = sys.version_info[:2], f"{sys.version.split()[0]} ({sys.executable})"
-    python = Finding("ok", "Python", named)
-    if not OLDEST <= have <= NEWEST:
-        remedy = "add PYTHON3=python3.11 or whichever of these is installed, or in a conda environment USE_ENV=1"
-        python = Finding("no", "Python", f"{named}, needs 3.11 to 3.14: {remedy}")
-    elif not installed and find_spec("ensurepip") is None:
-        python = Finding(
-            "no", "Python", f"{named} without venv and pip: install them (Debian, Ubuntu: apt install python3-venv)"
-        )
-    cores = count_cores()
-    return [
-        python,
-        Finding("ok", "cores", "one: everything takes about twice as long")
-        if cores < 2
-        else Finding("ok", "cores", f"{cores}"),
-        *check_load(cores),
-        Finding("ok", "GPU", ", ".join(f"{name}, {size:.0f} GB" for name, size in gpus.items()) or "none"),
-        *check_proxies(lacking="note" if installed else "no"),
-    ]
+    named, cores = f"{sys.version.split()[0]} ({sys.executable})", count_cores()
+    remedy = (
+        "needs 3.11 to 3.14: add PYTHON3=python3.11 or whichever of these is installed, or in a conda environment USE_ENV=1"
+    )
+    python = judge(OLDEST <= sys.version_info[:2] <= NEWEST, "Python", named, remedy)
+    if python.mark == "ok" and not installed:
+        remedy = "venv and pip are not there; install them (Debian, Ubuntu: apt install python3-venv)"
+        python = judge(find_spec("ensurepip") is not None, "Python", named, remedy)
+    found = [python, Finding("ok", "cores", "one: everything takes about twice as long" if cores < 2 else str(cores))]
+    # Threads that wait for each other make a step ten times slower.
+    total, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if cores > 1 and total - load < cores / 2 and "OMP_NUM_THREADS" not in os.environ:
+        told = f"this machine is busy: a load of {load:.1f} on {total} cores; set OMP_NUM_THREADS={max(1, int(total - load))}"
+        found.append(Finding("note", "load", told))
+    found.append(Finding("ok", "GPU", ", ".join(f"{name}, {size:.0f} GB" for name, size in gpus.items()) or "none"))
+    return [*found, *check_proxies(lacking="note" if installed else "no")]
 
 
 def count_cores() -> int:
     """Cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = _read(LIMITS / "cpu.max")
-    return min(cores, max(1, int(allowed[0]) // int(allowed[1]))) if allowed and allowed[0].isdigit() else cores
-
-
-def check_load(cores: int) -> list[Finding]:
-    """Whether other programs leave fewer than half of `cores` free: threads that wait for each other make a step ten times slower."""
-    load = os.getloadavg()[0]
-    free = (os.cpu_count() or 1) - load
-    if cores < 2 or free >= cores / 2 or "OMP_NUM_THREADS" in os.environ:
-        return []
-    told = f"this machine is busy: a load of {load:.1f} on {os.cpu_count()} cores; set OMP_NUM_THREADS={max(1, int(free))}"
-    return [Finding("note", "load", told)]
+    allowed = _read_limit("cpu.max")
+    return min(cores, max(1, allowed[0] // allowed[1])) if len(allowed) == 2 else cores
 
 
 def find_gpus() -> dict[str, float]:
@@ -110,12 +102,8 @@ def check_proxies(*, lacking: str) -> list[Finding]:
 
 def check_memory(needed: float) -> Finding:
     """Whether the machine, or its container, has so many GB of memory."""
-    total, allowed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _read(LIMITS / "memory.max")
-    size = min(total, int(allowed[0]) if allowed and allowed[0].isdigit() else total) / 1e9
-    text = f"{size:.1f} GB, needs {needed:g}"
-    return (
-        Finding("ok", "memory", text) if size >= needed else Finding("no", "memory", f"{text}: PROFILE=smoke needs the least")
-    )
+    size = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_read_limit("memory.max")]) / 1e9
+    return judge(size >= needed, "memory", f"{size:.1f} GB, needs {needed:g}", "PROFILE=smoke needs the least")
 
 
 def check_disks(needs: list[tuple[Path, float, str]]) -> list[Finding]:
@@ -128,33 +116,15 @@ def check_disks(needs: list[tuple[Path, float, str]]) -> list[Finding]:
         free, wanted = shutil.disk_usage(parts[0][0]).free / 1e9, sum(size for _, size, _ in parts)
         text = f"{free:.0f} GB free at {parts[0][0]}, needs {wanted:g} ({', '.join(f'{what} {size:g}' for _, size, what in parts)})"
         remedy = "make room, or set ALIGN_OUTPUT, ALIGN_CACHE or HF_HOME to a folder on another disk"
-        found.append(Finding("ok", "disk", text) if free >= wanted else Finding("no", "disk", f"{text}: {remedy}"))
+        found.append(judge(free >= wanted, "disk", text, remedy))
     return found
 
 
-def _read(path: Path) -> list[str]:
+def _read_limit(name: str) -> list[int]:
     try:
-        return path.read_text().split()
+        return [int(part) for part in (LIMITS / name).read_text().split() if part.isdigit()]
     except OSError:
         return []
-
-
-def check_packages() -> list[Finding]:
-    """Fonts, and what is installed in other versions than the pins (in an environment of one's own)."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from align_utils.plots.common import use_style
-
-    said, others = use_style(), []
-    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        name, _, pin = line.partition("==")
-        try:
-            have = version(name).split("+")[0] if pin else pin
-        except PackageNotFoundError:
-            continue
-        others += [f"{name} {have} ({pin})"] if have != pin else []
-    packages = Finding("note", "packages", f"other versions than the pinned ones: {', '.join(others)}")
-    return [Finding("note" if said else "ok", "fonts", said or "Latin and Chinese"), *[packages] * bool(others)]
 
 
 def examine_profile(name: str, gpus: dict[str, float]) -> list[Finding]:
@@ -166,14 +136,13 @@ def examine_profile(name: str, gpus: dict[str, float]) -> list[Finding]:
         cfg = load(name)
     except ConfigError as error:
         return [Finding("no", "profile", str(error))]
-    models = [_check_model(model) for model in cfg.models.values()]
+    needs, models = zip(*map(_check_model, cfg.models.values()), strict=True)
     servers = [
         Finding("note", "licence", f"{one.name}: {one.licence}; asked in 05 where {one.url_variable} is set")
         for one in cfg.baselines.values()
     ]
-    disks = check_disks([(cfg.output, cfg.profile.needs.disk_gb, "results"), *(need for need, _ in models if need[1])])
-    findings = [finding for _, finding in models]
-    return [check_memory(cfg.profile.needs.memory_gb), *disks, *_check_gpu(cfg, gpus), *check_data(cfg), *findings, *servers]
+    disks = check_disks([(cfg.output, cfg.profile.needs.disk_gb, "results"), *(need for need in needs if need[1])])
+    return [check_memory(cfg.profile.needs.memory_gb), *disks, *_check_gpu(cfg, gpus), *check_data(cfg), *models, *servers]
 
 
 def _check_model(model) -> tuple[tuple[Path, float, str], Finding]:
@@ -192,13 +161,11 @@ def _check_model(model) -> tuple[tuple[Path, float, str], Finding]:
     from huggingface_hub import constants, get_token, try_to_load_from_cache
 
     here = bool(try_to_load_from_cache(model.source, "config.json"))
-    finding = Finding(
-        "note", "licence", f"{told}; {model.source} {'is here' if here else 'will be fetched, which is to accept it'}"
-    )
+    lacking, more = "note", f"{model.source} {'is here' if here else 'will be fetched, which is to accept it'}"
     if model.gated and not here and not get_token():
-        remedy = f"accept the licence at {constants.ENDPOINT}/{model.source}, then `hf auth login`"
-        finding = Finding("no", "licence", f"{told}; {remedy}")
-    return (Path(constants.HF_HUB_CACHE), 0 if here else model.disk_gb or 0, model.name), finding
+        lacking, more = "no", f"accept the licence at {constants.ENDPOINT}/{model.source}, then `hf auth login`"
+    size = 0 if here else model.disk_gb or 0
+    return (Path(constants.HF_HUB_CACHE), size, model.name), Finding(lacking, "licence", f"{told}; {more}")
 
 
 def _check_gpu(cfg, gpus: dict[str, float]) -> list[Finding]:
@@ -211,9 +178,8 @@ def _check_gpu(cfg, gpus: dict[str, float]) -> list[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        return [
-            Finding("no", "GPU", f"torch {torch.__version__} does not see it: install a build for this machine's CUDA driver")
-        ]
+        told = f"torch {torch.__version__} does not see it: install a build for this machine's CUDA driver"
+        return [Finding("no", "GPU", told)]
     if any(model.backend == "unsloth" for model in cfg.models.values()) and find_spec("unsloth") is None:
         return [Finding("no", "GPU", "unsloth is not installed: pip install -c constraints.txt -e '.[gpu]'")]
     return [Finding("ok", "GPU", told)]
@@ -230,24 +196,21 @@ def check_data(cfg) -> list[Finding]:
         own = (Path(os.environ.get("ALIGN_DATA") or "none") / "swow").is_dir()
         unread = "; your own files are not read: PROFILE=cpu_real reads what ALIGN_DATA names" * own
         return [Finding("ok", "data", f"the bundled sample, made up{unread}")]
-    wanted = [
-        (f"norms, {culture.label}", lambda name=name: find_norms(cfg, name)[:2]) for name, culture in cfg.cultures.items()
-    ]
     found = []
-    for what, find in [*wanted, ("survey", lambda: find_survey(cfg)[0])]:
+    for name in [*cfg.cultures, ""]:
+        subject = f"norms, {cfg.cultures[name].label}" if name else "survey"
         try:
-            found.append(Finding("ok", what, " and ".join(path.name for path in find() if path)))
+            paths = find_norms(cfg, name)[:2] if name else find_survey(cfg)[0]
+            found.append(Finding("ok", subject, " and ".join(path.name for path in paths if path)))
         except DataError as error:
-            found.append(Finding("no", what, str(error)))
+            found.append(Finding("no", subject, str(error)))
     for language in cfg.languages.values():
         for kind, rating in language.ratings.items():
             path, told, _ = find_rating(cfg, rating)
             text = path.name if path else f"will not be measured; {told}. {rating.published}: data/README.md says where"
             found.append(Finding("ok" if path else "note", f"{kind}, {language.label}", text))
-    optional = {
-        name: (cfg.data_dir / name).is_file() for name in ("swow/cue_pairs.csv", "swow/translations.csv", "wvs/questions.csv")
-    }
-    told = ", ".join(f"{name} {'is there' if there else 'is not'}" for name, there in optional.items())
+    optional = ("swow/cue_pairs.csv", "swow/translations.csv", "wvs/questions.csv")
+    told = ", ".join(f"{name} {'is there' if (cfg.data_dir / name).is_file() else 'is not'}" for name in optional)
     return [*found, Finding("ok", "optional", f"{told} (data/README.md)")]
 
 
@@ -256,14 +219,12 @@ def list_profiles(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / SETTINGS / "profiles").glob("*.yaml") if path.stem != "base")
 
 
-def read_lines(name: str, root: Path, seen: tuple[str, ...] = ()) -> dict[str, dict[str, float]]:
-    """`models`, `needs` and minutes of a profile over what it extends, where each stands on one line: nothing reads YAML yet."""
-    path = root / SETTINGS / "profiles" / f"{name}.yaml"
-    if name in seen or not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
+def read_lines(name: str, root: Path) -> dict:
+    """`data`, `models`, `needs` and minutes of a profile over what it extends, where each stands on one line: nothing reads YAML yet."""
+    text = (root / SETTINGS / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     parent = re.search(r"^extends: (\S+)", text, re.MULTILINE)
-    known = read_lines(parent[1] if parent else "base", root, (*seen, name))
+    known = read_lines(parent[1], root) if parent else {}
+    known.update(re.findall(r"^(data): (\w+)", text, re.MULTILINE))
     for key, inside in re.findall(r"^ *(models|needs|budget_minutes|minutes): [\[{](.*?)[\]}]", text, re.MULTILINE):
         parts = re.findall(r'"?([\w.-]+)"?(?:: ([\d.]+))?', inside)
         before = {} if key == "models" else known.get(key, {})
@@ -289,13 +250,6 @@ def measure_pace(*, seconds: float) -> float:
     return statistics.median(taken) / PACE * (1.5 if pick_device("auto")[1] == torch.float32 else 1)
 
 
-def list_minutes(profile, pace: float) -> dict[str, float]:
-    """Minutes of the main line's notebooks: on this machine, or on the profile's GPU; empty where nothing is known."""
-    if profile.gpu:
-        return profile.gpu.minutes
-    return {key: minutes * pace for key, minutes in profile.budget_minutes.items() if key.startswith("0")}
-
-
 def show(findings: list[Finding]) -> bool:
     """Print findings, and say whether nothing stands in the way."""
     for mark, subject, text in findings:
@@ -308,9 +262,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python align_utils/run/doctor.py", description=__doc__)
     root = Path(os.environ.get("ALIGN_ROOT") or ROOT)
     parser.add_argument("--profile", default="cpu", choices=list_profiles(root))
-    parser.add_argument(
-        "--real", action="store_true", help="the profile reads real files (what make knows before anything is installed)"
-    )
     parser.add_argument("--brief", action="store_true", help="the profile alone, none beside it")
     options = parser.parse_args(arguments)
     try:
@@ -320,13 +271,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"Nothing is installed yet, or not all of it ({error}).")
         # `--brief` comes after the setting up, or in an environment of one's own.
-        fine = _examine_bare(options.profile, root, real=options.real) and not options.brief
+        fine = _examine_bare(options.profile, root) and not options.brief
     told = "can run here." if fine else "cannot run here: see what is marked `no`. `make 06` tries all the same."
     print(f"PROFILE={options.profile} {told}", flush=True)
     return 0 if fine else 1
 
 
-def _examine_bare(name: str, root: Path, *, real: bool) -> bool:
+def _examine_bare(name: str, root: Path) -> bool:
     """What can be told before anything is installed."""
     usual = {"ALIGN_OUTPUT": root, "ALIGN_DATA": root / "data/raw", "ALIGN_CACHE": Path.home() / ".cache/align-companion"}
     output, data, cache = (Path(os.environ.get(key) or folder) for key, folder in usual.items())
@@ -335,20 +286,16 @@ def _examine_bare(name: str, root: Path, *, real: bool) -> bool:
     packed = [path.stem for path in files if "loader: gguf" in path.read_text(encoding="utf-8")]
     disks = [(ROOT, ENVIRONMENT, "environment"), (output, lines["needs"]["disk_gb"], "results")]
     disks += [(cache, CONVERSION, model) for model in packed if not (cache / model / "step.json").is_file()]
-    findings = [
-        *examine_machine(find_gpus(), installed=False),
-        check_memory(lines["needs"]["memory_gb"]),
-        *check_disks(disks),
-    ]
-    if real and not (data / "swow").is_dir():
+    machine = examine_machine(find_gpus(), installed=False)
+    findings = [*machine, check_memory(lines["needs"]["memory_gb"]), *check_disks(disks)]
+    if lines["data"] == "real" and not (data / "swow").is_dir():
         remedy = "put the official files there (data/README.md says where to get them) or set ALIGN_DATA=<folder>"
         findings.append(Finding("no", "data", f"{data}/swow does not exist: {remedy}"))
     fine = show(findings)
     by_hand = "an environment of your own needs pip install -c constraints.txt -e '.[cpu,fonts,test]'"
-    minutes, where = lines.get("minutes"), "on its GPU, an estimate"
-    if not minutes:
-        minutes, where = lines["budget_minutes"], "on two idle cores"
-    total = sum(value for key, value in minutes.items() if key.startswith("0"))
+    where = "on its GPU, an estimate" if lines.get("minutes") else "on two idle cores"
+    minutes = lines.get("minutes") or lines["budget_minutes"]
+    total = sum(minutes.values())
     print(f"make reproduce sets up .venv first, in about five minutes ({by_hand}).")
     print("Where pip takes the CUDA build of torch, the environment is several GB larger.")
     print(f"The run takes about {total:.0f} minutes {where}." if total else "How long the run takes is not known.")
@@ -360,6 +307,7 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     """The machine, the profile, and unless `brief` what every other profile would take and lack."""
     from align_utils.config.profiles import read_profile
     from align_utils.config.settings import ConfigError
+    from align_utils.plots.common import use_style
 
     try:
         profile = read_profile(name, root=root)
@@ -369,14 +317,17 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     gpus = find_gpus()
     machine = examine_machine(gpus, installed=True)
     # One after the other, as what comes first takes no time.
-    fine = all([show(machine), show(check_packages()), show(examine_profile(name, gpus))])
+    fine = show(machine)
+    lacking = use_style()
+    show([Finding("note" if lacking else "ok", "fonts", lacking or "Latin and Chinese")])
+    fine &= show(examine_profile(name, gpus))
     pace = measure_pace(seconds=1 if brief else 2)
-    minutes = list_minutes(profile, pace)
     where = (
         f"on a {profile.gpu.card}, an estimate"
         if profile.gpu
         else f"as busy as this machine is, {pace:.1f} times those of README"
     )
+    minutes = {key: value * (1 if profile.gpu else pace) for key, value in profile.minutes.items()}
     each = ", ".join(f"{key} {value:.1f}" for key, value in minutes.items())
     print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n" * bool(minutes), flush=True)
     for beside in [] if brief else list_profiles(root):
@@ -385,11 +336,11 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
         except ConfigError as error:
             show([Finding("no", beside, str(error))])
             continue
-        wrong = next((one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"), None)
-        minutes, card = sum(list_minutes(other, pace).values()), f" on a {other.gpu.card}" if other.gpu else ""
-        told = f"about {minutes:.0f} min{card}" if minutes else "minutes not known"
-        lacking = f"; {wrong.subject}: {wrong.text}" if wrong else ""
-        show([Finding(wrong.mark if wrong else "ok", beside, shorten(told + lacking, 200))])
+        total, card = sum(other.minutes.values()), f" on a {other.gpu.card}" if other.gpu else ""
+        told = f"about {total * (1 if other.gpu else pace):.0f} min{card}" if total else "minutes not known"
+        lacks = [one for one in [*machine, *examine_profile(beside, gpus)] if one.mark == "no"]
+        first = "".join(f"; {one.subject}: {one.text}" for one in lacks[:1])
+        show([Finding("no" if lacks else "ok", beside, shorten(told + first, 200))])
     return fine
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from align_utils.config.profiles import PACKAGE_ROOT, read_profile
 from align_utils.run.runner import list_notebooks
-from align_utils.store.steps import tabulate_costs
 
 BLOCK = re.compile(r"(<!-- begin (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # Texts and the profile they are made of. Of a run on real files aggregates alone may be shown: no word, no item.
@@ -97,10 +96,9 @@ def _times(root: Path, profile: str, _) -> str:
     for path in sorted((root / "notebooks" / "settings" / "profiles").glob("*.yaml")):
         known = read_profile(path.stem, root=root)
         if known.budget_minutes:
-            parts = [sum(m for key, m in known.budget_minutes.items() if key.startswith(kind)) for kind in "0A"]
-            rows.append([f"`{path.stem}`", known.description, *(f"{minutes:.0f}" if minutes else "" for minutes in parts)])
-    table = pd.DataFrame(rows, columns=["profile", "what it is", "minutes", "appendix"])
-    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+            rows.append([f"`{path.stem}`", known.description, f"{sum(known.budget_minutes.values()):.0f}"])
+    table = pd.DataFrame(rows, columns=["profile", "what it is", "minutes"])
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def _costs(root: Path, profile: str, _) -> str | None:
@@ -109,11 +107,14 @@ def _costs(root: Path, profile: str, _) -> str | None:
     marks = sorted(runs.glob("adapters/*/*/*/seed-*/step.json"), key=lambda mark: (mark.parts[-4], mark.stat().st_mtime))
     if not marks:
         return None
-    seed = json.loads(marks[0].read_text(encoding="utf-8"))["settings"]["seed"]
-    trained = {mark.parts[-4:-2]: mark.parent for mark in marks if mark.parent.name == f"seed-{seed}"}
-    table = tabulate_costs(trained, ["norms of", "stage"])
-    # What went on from a checkpoint took longer than its last sitting.
-    table["minutes"] = table["minutes"].where(table["note"].fillna("") == "")
+    trained = {mark.parts[-4:-1]: json.loads(mark.read_text(encoding="utf-8")) for mark in marks}
+    seed = next(iter(trained.values()))["settings"]["seed"]
+    # What went on from a checkpoint took longer than its last sitting, which alone is known.
+    rows = [
+        [culture, stage, None if "note" in step["cost"] else step["cost"]["seconds"] / 60, step["cost"]["memory_gb"]]
+        for (culture, stage, folder), step in trained.items() if folder == f"seed-{seed}"
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["norms of", "stage", "minutes", "memory (GB)"])
     wide = table.pivot(index="stage", columns="norms of", values=["minutes", "memory (GB)"]).loc[table["stage"].unique()]
     wide.columns = [f"{measure}, {culture}" for measure, culture in wide.columns]
     shown = wide.map(lambda value: "" if pd.isna(value) else f"{value:.1f}").reset_index()

@@ -4,17 +4,13 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
-from papermill.inspection import inspect_notebook
 from tabulate import tabulate
 from traitlets.config import Config as KernelConfig
 
@@ -22,8 +18,6 @@ from align_utils.config.profiles import PACKAGE_ROOT, Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.store.page import load_manifest, load_metrics
 
-# Ends what the kernel shows.
-_END = b"\0"
 # Variables by which a person's own Python and figures would reach into a run.
 PERSONAL = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "MPLBACKEND")
 
@@ -33,10 +27,16 @@ class RunError(RuntimeError):
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this interpreter, whatever kernel of the same name a person has registered."""
+    """A kernel of this interpreter, whatever kernel of the same name a person has registered; its bars are shown on this terminal."""
 
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
         return KernelSpecManager(parent=self, kernel_dirs=[])
+
+    def start_kernel(self, **options):
+        """Hand the kernel this process's stderr, under a number that it does not turn into cell output (`store.progress` reads it)."""
+        terminal = os.dup(2)
+        os.environ["ALIGN_PROGRESS"] = str(terminal)
+        return super().start_kernel(pass_fds=[terminal], **options)
 
 
 def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
@@ -45,12 +45,11 @@ def list_notebooks(root: Path, *, appendix: bool = False) -> list[str]:
     return sorted(path.stem for path in (root / "notebooks").glob(pattern))
 
 
-def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
+def run_notebook(cfg: Config, name: str) -> Path:
     """Execute one notebook (`01_norms`, or its number) with papermill in a fresh kernel of this interpreter.
 
-    `parameters` are values for its parameters cell; `PROFILE` is added. Returns the executed copy,
-    `runs/<profile>/notebooks/<name>.ipynb`. RunError: no such notebook; a parameter it does not declare, a folder that cannot
-    be written to (before anything runs); a failing cell (the copy so far stays).
+    Returns the executed copy, `runs/<profile>/notebooks/<name>.ipynb`. RunError: no such notebook; a folder that cannot be written to
+    (before anything runs); a failing cell (the copy so far stays).
     """
     every = [*list_notebooks(cfg.root), *list_notebooks(cfg.root, appendix=True)]
     known = {key: found for found in every for key in (found, found[:2])}
@@ -58,10 +57,6 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         raise RunError(f"no notebook '{name}'; there are: {', '.join(every)}")
     name = known[name]
     source = cfg.root / "notebooks" / ("appendix" if name.startswith("A") else "") / f"{name}.ipynb"
-    parameters = {"PROFILE": cfg.profile.name, **parameters}
-    declared = inspect_notebook(str(source))
-    if unknown := sorted(set(parameters) - set(declared)):
-        raise RunError(f"{source.name} does not declare {', '.join(unknown)}; it declares: {', '.join(declared) or 'nothing'}")
     target = cfg.runs / "notebooks" / source.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,20 +65,18 @@ def run_notebook(cfg: Config, name: str, parameters: dict) -> Path:
         raise RunError(
             f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
         ) from error
-    minutes = cfg.estimate(name)
-    print(
-        f"{name}: profile {cfg.profile.name}" + f", about {minutes:g} min when nothing is stored yet" * bool(minutes),
-        flush=True,
-    )
+    minutes = cfg.profile.minutes.get(name[:2])
+    told = f", about {minutes:g} min when nothing is stored yet" * bool(minutes)
+    print(f"{name}: profile {cfg.profile.name}{told}", flush=True)
     try:
         # The name of a socket has a hundred letters at most.
         short = None if len(tempfile.gettempdir()) < 70 else "/tmp"
-        with tempfile.TemporaryDirectory(prefix="align-", dir=short) as folder, _show_progress(Path(folder)):
+        with tempfile.TemporaryDirectory(prefix="align-", dir=short) as folder:
             _set_environment(cfg, folder)
             # Sockets in a folder of this run: a TCP port is free when it is chosen and may be taken when the kernel comes to bind it.
             kernel = {"transport": "ipc", "ip": f"{folder}/kernel"}
             papermill.execute_notebook(
-                str(source), str(target), parameters=parameters, kernel_name="python3", cwd=str(cfg.root / "notebooks"),
+                str(source), str(target), parameters={"PROFILE": cfg.profile.name}, kernel_name="python3", cwd=str(cfg.root / "notebooks"),
                 progress_bar={"desc": name}, config=KernelConfig({"KernelManager": kernel}), kernel_manager_class=OwnKernel,
             )  # fmt: skip
     except PapermillExecutionError as error:
@@ -114,32 +107,6 @@ def _set_environment(cfg: Config, folder: str) -> None:
         os.environ["ALIGN_DATA"] = str(cfg.data_dir)
 
 
-@contextmanager
-def _show_progress(folder: Path):
-    """Name a pipe in ALIGN_PROGRESS and copy what comes through it to this terminal: the bars of the kernel (`store.progress`)."""
-    os.mkfifo(folder / "progress")
-    # Open for both, so that neither this end nor the kernel's waits for the other.
-    pipe = os.open(folder / "progress", os.O_RDWR)
-    os.environ["ALIGN_PROGRESS"] = str(folder / "progress")
-    watcher = threading.Thread(target=_copy, args=(pipe,), daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        del os.environ["ALIGN_PROGRESS"]
-        os.write(pipe, _END)
-        watcher.join()
-        os.close(pipe)
-
-
-def _copy(pipe: int) -> None:
-    part = b""
-    while not part.endswith(_END):
-        part = os.read(pipe, 65536)
-        sys.stderr.write(part.removesuffix(_END).decode(errors="replace"))
-        sys.stderr.flush()
-
-
 def print_summary(cfg: Config) -> None:
     """Table of everything the run made, with the headline number of each notebook beside its first entry."""
     headlines = {number: _describe(part.iloc[0]) for number, part in load_metrics(cfg).groupby("notebook")}
@@ -153,20 +120,17 @@ def print_summary(cfg: Config) -> None:
 
 
 def _describe(record: pd.Series) -> str:
-    where = [
-        str(record[field]) for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""
-    ]
+    where = [record[field] for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""]
     interval = f" [{record['low']:.2f}, {record['high']:.2f}]" if pd.notna(record["low"]) else ""
     return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: `python -m align_utils.run 01_norms --profile smoke -p NAME VALUE`, or `--summary`."""
+    """Command line: `python -m align_utils.run 01_norms --profile smoke`, or `--summary`."""
     parser = argparse.ArgumentParser(prog="python -m align_utils.run", description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="names or numbers (01, A4); none: the main line in order")
     parser.add_argument("--appendix", action="store_true", help="the appendix too")
     parser.add_argument("--profile", default="cpu")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--summary", action="store_true", help="print what the run made, run nothing")
     options = parser.parse_args(arguments)
     try:
@@ -174,10 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.summary:
             print_summary(cfg)
             return 0
-        parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
         every = list_notebooks(cfg.root) + (list_notebooks(cfg.root, appendix=True) if options.appendix else [])
         for name in options.notebooks or every:
-            run_notebook(cfg, name, parameters)
+            run_notebook(cfg, name)
     except (ConfigError, RunError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -6,14 +6,14 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
 
-from align_utils.config.profiles import Config, describe, load, save_resolved, take_main_line
-from align_utils.store.steps import hash_file, list_made, list_read, open_ledger, write_atomic
+from align_utils.config.profiles import Config, load, save_resolved, take_main_line
+from align_utils.store.steps import MADE, READ, hash_file, write_atomic
 from align_utils.store.tables import lay_out
 
 # Rows and columns that a table shows: in an appendix, and in the main line.
@@ -46,10 +46,13 @@ class Page:
     def __init__(self, notebook: str, cfg: Config):
         self.notebook, self.cfg = notebook, cfg
         self.sentences: list[Sentence] = []
-        open_ledger()
+        READ.clear()
+        MADE.clear()
 
     def __str__(self) -> str:
-        return describe(self.cfg)
+        cfg = self.cfg
+        data = "bundled sample (made up, watermarked)" if cfg.is_sample else "the reader's own files"
+        return f"{', '.join(cfg.models)} · {data} · seed {cfg.profile.seed} · profile {cfg.profile.name}"
 
     def show_table(
         self, frame: pd.DataFrame, name: str, caption: str = "", *, rows: Sequence[str] = (), columns: Sequence[str] = (),
@@ -97,15 +100,7 @@ class Page:
 
     def gather_metrics(self, records: list[dict]) -> pd.DataFrame:
         """The run's metric records so far (`load_metrics`), with `records` in the place of this notebook's; ValueError as `close`."""
-        number = self.notebook[:2]
-        earlier = load_metrics(self.cfg)
-        own = pd.DataFrame(
-            [{"notebook": number, **record} for record in self._complete(records)], columns=["notebook", *METRIC_FIELDS]
-        )
-        parts = [part for part in (earlier[earlier["notebook"] != number], own) if len(part)]
-        return (
-            pd.concat(parts, ignore_index=True).sort_values("notebook", kind="stable", ignore_index=True) if parts else earlier
-        )
+        return _tabulate_metrics({**_read_metrics(self.cfg), self.notebook[:2]: self._complete(records)})
 
     def close(self, records: list[dict]):
         """Write `metrics/NN.json` and the page's sentences; enter both, and the frames and adapters made, in the manifest.
@@ -119,25 +114,23 @@ class Page:
             _write_text(self.cfg.runs / kind / f"{number}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             for kind, content in texts.items()
         ]
-        made = [path for path in list_made() if path.exists() and path.is_relative_to(self.cfg.runs)]
+        made = [path for path in sorted(MADE) if path.exists() and path.is_relative_to(self.cfg.runs)]
         self._enter([*made, *paths])
         return Markdown("\n".join(f"- {sentence.text}" for sentence in self.sentences))
 
     def _complete(self, records: list[dict]) -> list[dict]:
-        full = []
         for record in records:
-            unknown = set(record) - set(METRIC_FIELDS)
-            if unknown or "metric" not in record or "value" not in record:
-                raise ValueError(f"metric record {record}: unknown fields {sorted(unknown)}, or 'metric' or 'value' missing")
-            known = {"seed": self.cfg.profile.seed, "data": self.cfg.profile.data, **record}
-            full.append({field: _plain(known.get(field)) for field in METRIC_FIELDS})
-        return full
+            if not {"metric", "value"} <= set(record) <= set(METRIC_FIELDS):
+                unknown = sorted(set(record) - set(METRIC_FIELDS))
+                raise ValueError(f"metric record {record}: unknown fields {unknown}, or 'metric' or 'value' missing")
+        full = [{"seed": self.cfg.profile.seed, "data": self.cfg.profile.data, **record} for record in records]
+        return [{field: _plain(record.get(field)) for field in METRIC_FIELDS} for record in full]
 
     def _enter(self, paths: list[Path], *, caption: str = "") -> None:
         cfg = self.cfg
         sources = [
             {"path": name_path(cfg, path), "sha256": _hash_known(path, path.stat().st_mtime_ns)}
-            for path in list_read() if path.is_file() and path not in paths
+            for path in sorted(READ) if path.is_file() and path not in paths
         ]  # fmt: skip
         entries = {entry["path"]: entry for entry in load_manifest(cfg)}
         for path in paths:
@@ -170,11 +163,8 @@ def list_records(frame: pd.DataFrame, metric: str, **constants) -> list[dict]:
 
 def pick_record(records: Iterable[dict], metric: str, **fields) -> dict | None:
     """The one metric record with these fields; None without any, ValueError for several."""
-    found = [
-        record
-        for record in records
-        if record["metric"] == metric and all(record.get(key) == value for key, value in fields.items())
-    ]
+    fields["metric"] = metric
+    found = [record for record in records if all(record.get(key) == value for key, value in fields.items())]
     if len(found) > 1:
         raise ValueError(f"{len(found)} records of {metric} with {fields}: name more fields")
     return found[0] if found else None
@@ -182,8 +172,16 @@ def pick_record(records: Iterable[dict], metric: str, **fields) -> dict | None:
 
 def load_metrics(cfg: Config) -> pd.DataFrame:
     """All metric records of the run so far, one row each (empty frame if none)."""
-    paths = sorted((cfg.runs / "metrics").glob("[0-9A][0-9].json"))
-    rows = [{"notebook": p.stem, **r} for p in paths for r in json.loads(p.read_text(encoding="utf-8"))]
+    return _tabulate_metrics(_read_metrics(cfg))
+
+
+def _read_metrics(cfg: Config) -> dict[str, list[dict]]:
+    paths = (cfg.runs / "metrics").glob("[0-9A][0-9].json")
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def _tabulate_metrics(parts: dict[str, list[dict]]) -> pd.DataFrame:
+    rows = [{"notebook": number, **record} for number in sorted(parts) for record in parts[number]]
     return pd.DataFrame(rows, columns=["notebook", *METRIC_FIELDS])
 
 
@@ -211,8 +209,7 @@ def _find_commit(root: Path) -> str:
 
 @cache
 def _list_versions() -> dict[str, str]:
-    installed = {part.metadata["Name"].lower(): part.version for part in distributions()}
-    return {name: installed.get(name, "absent") for name in VERSIONED}
+    return {name: version(name) for name in VERSIONED}
 
 
 def _plain(value):

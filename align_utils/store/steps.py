@@ -32,8 +32,8 @@ NOTE = "cost-note.txt"
 CLOCKS = {"step.json", "times.csv"}
 INTERVAL = 0.2  # seconds between two looks at this process's memory
 # What the notebook has read and made since its page was opened.
-_READ: set[Path] = set()
-_MADE: set[Path] = set()
+READ: set[Path] = set()
+MADE: set[Path] = set()
 
 
 class MissingInput(FileNotFoundError):
@@ -52,20 +52,14 @@ class TrainingError(StepError):
     """Training cannot start or has gone wrong; the message names the setting or file."""
 
 
-def open_ledger() -> None:
-    """Begin anew to count what is read and made: a page was opened."""
-    _READ.clear()
-    _MADE.clear()
-
-
 def note_read(path: Path) -> Path:
     """Count a file among the inputs of all that the page shows from now on; returns it. Every reader of a data file calls this."""
-    return _note(path, _READ)
+    return _note(path, READ)
 
 
 def note_made(path: Path) -> Path:
     """Count a frame or an adapter's folder among what this notebook made; returns it."""
-    return _note(path, _MADE)
+    return _note(path, MADE)
 
 
 def _note(path: Path, ledger: set[Path]) -> Path:
@@ -73,16 +67,6 @@ def _note(path: Path, ledger: set[Path]) -> Path:
     if not any(part.startswith(".") for part in path.parts[:-1]):
         ledger.add(path.resolve())
     return path
-
-
-def list_read() -> list[Path]:
-    """Files read since the page was opened, sorted."""
-    return sorted(_READ)
-
-
-def list_made() -> list[Path]:
-    """Files and folders made since the page was opened, sorted."""
-    return sorted(_MADE)
 
 
 def read_frame(path: Path, *, made_by: str) -> pd.DataFrame:
@@ -193,13 +177,12 @@ def measure_cost():
     `memory_gb` is the highest memory seen, in 10^9 bytes: on a CPU what the process occupied (the loaded model and all else that it
     held before, looked at every INTERVAL seconds), on a GPU what torch had allocated there.
     """
-    cost: dict = {}
-    process, done = psutil.Process(), threading.Event()
+    process, done, cost = psutil.Process(), threading.Event(), {}
     seen = [process.memory_info().rss]
 
     def look():
         while not done.wait(INTERVAL):
-            seen.append(max(seen.pop(), process.memory_info().rss))
+            seen.append(process.memory_info().rss)
 
     # Not imported here: what needs no model starts faster without it.
     torch, start = sys.modules.get("torch"), time.perf_counter()
@@ -220,32 +203,19 @@ def measure_cost():
         }  # fmt: skip
 
 
-def tabulate_costs(folders: dict[tuple[str, ...], Path], names: list[str]) -> pd.DataFrame:
-    """Costs of finished steps, `folders` from whatever tells them apart: `*names, minutes, memory (GB), device, note`.
-
-    Minutes are of the whole step, loading the model included, and of the last sitting alone where `note` says so. For showing and for
-    RESULTS.md, not for the tables of a run: wall time is never the same twice.
-    """
-    rows = []
-    for names_of, folder in folders.items():
-        cost = json.loads((folder / "step.json").read_text(encoding="utf-8")).get("cost", {})
-        minutes = cost["seconds"] / 60 if cost else None
-        rows.append([*names_of, minutes, cost.get("memory_gb"), cost.get("device", ""), cost.get("note", "")])
-    return pd.DataFrame(rows, columns=[*names, "minutes", "memory (GB)", "device", "note"])
-
-
 def progress(iterable=None, **options) -> tqdm:
     """A progress bar (tqdm's options) on the terminal: a headless run shows it there and keeps it out of the executed notebook.
 
-    The runner names the pipe that it shows on its own terminal in the variable ALIGN_PROGRESS.
+    The runner has the variable ALIGN_PROGRESS hold the number of the file that leads to its own terminal.
     """
-    pipe = os.environ.get("ALIGN_PROGRESS")
-    return tqdm(iterable, file=_open_pipe(pipe), dynamic_ncols=False, **options) if pipe else tqdm(iterable, **options)
+    if number := os.environ.get("ALIGN_PROGRESS"):
+        options |= {"file": _open_terminal(int(number)), "dynamic_ncols": False}
+    return tqdm(iterable, **options)
 
 
 @cache
-def _open_pipe(path: str):
-    return Path(path).open("w", encoding="utf-8", buffering=1)  # lives as long as the kernel
+def _open_terminal(number: int):
+    return os.fdopen(number, "w", encoding="utf-8", buffering=1, closefd=False)
 
 
 @contextmanager

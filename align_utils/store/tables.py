@@ -23,7 +23,7 @@ def write_interval(row: Mapping, form: str = ".2f") -> str:
     value, low, high = (row.get(name) for name in INTERVAL)
     if isinstance(value, str):
         return value
-    form = _drop_sign_of_zero(form)
+    form = form.replace(".", "z.")  # no -0.00
     if pd.isna(value):
         return ""
     ends = [] if pd.isna(low) or pd.isna(high) else [_write_end(end, form) for end in (low, high)]
@@ -70,13 +70,9 @@ def lay_out(
             raise ValueError(
                 f"two values for one cell of the table: {double[keys].iloc[0].to_dict()}; name more rows or columns"
             )
-        order = frame[list(rows)].drop_duplicates()
-        order = pd.MultiIndex.from_frame(order) if len(rows) > 1 else order[rows[0]]
-        heads = frame[list(columns)].drop_duplicates()
-        wide = frame.pivot(index=list(rows), columns=list(columns), values="value")
-        wide = wide.reindex(order)[[tuple(head) if len(columns) > 1 else head[0] for head in heads.to_numpy().tolist()]]
-        titles = [", ".join(rename.get(part, str(part)) for part in head) for head in heads.to_numpy().tolist()]
-        frame = wide.set_axis(titles, axis=1).reset_index().set_axis([*rows, *titles], axis=1)
+        wide = frame.set_index(keys)["value"].unstack(list(columns), sort=False)
+        heads = wide.columns.to_frame().to_numpy().tolist()
+        frame = wide.set_axis([", ".join(rename.get(part, str(part)) for part in head) for head in heads], axis=1).reset_index()
         frame = frame.drop(columns=[name for name in rows[:-1] if frame[name].nunique() == 1])
     elif rows:
         frame = frame[list(rows)]
@@ -98,8 +94,4 @@ def _write(cell, form: str, names: Mapping[str, str]) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:{_drop_sign_of_zero(form)}}"
-
-
-def _drop_sign_of_zero(form: str) -> str:
-    return form if "z" in form else form.replace(".", "z.", 1)
+    return f"{cell:{form.replace('.', 'z.')}}"

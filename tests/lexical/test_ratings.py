@@ -106,7 +106,9 @@ def test_what_is_no_ratings_file_is_left_aside_or_named(cfg, tmp_path, english):
     assert sources["file"].tolist() == [name] and "is read, not Concreteness_ratings_Brysbaert 2.txt" in sources["note"][0]
     _, rows = ratings.load_ratings(config.Config(cfg.profile, cfg.root, tmp_path), english)
     absent = {row["rating"]: row["file"] for row in rows if row["rating"] not in found}
-    assert absent["valence"].endswith("do not count: 13428_2012_314_MOESM1_ESM.zip (an archive; unpack it)")
+    assert absent["valence"].endswith(
+        "do not count: 13428_2012_314_MOESM1_ESM.zip (it ends otherwise: unpack, export or rename the table)"
+    )
 
 
 parts = st.lists(

@@ -131,7 +131,7 @@ def test_the_readers_translations_are_added_to_the_concept_pairs(reader, both):
         ("en,es\nbig,gran\n", "column zh not found"),
         (
             None,
-            r"translations.csv: not there, but in .* do not count: translations.xlsx \(another program's format; take or export the CSV\)",
+            r"translations.csv: not there, but in .* do not count: translations.xlsx \(it ends otherwise: unpack, export or rename the table\)",
         ),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_changed_file_is_an_error_with_its_place_or_a_counted_repair(tmp_path,
     except DataError as error:
         assert not harmless, error
         assert name in str(error) and "\n" not in str(error)
-        place = {"latin": "line 4", "separator": "line 1", "cut": "damaged gzip", "column": f"column {column} is missing"}
+        place = {"latin": "line 4", "separator": "line 1", "cut": "fetch it again", "column": f"column {column} is missing"}
         assert place.get(kind, f"line {line + 1}") in str(error), error
         return
     assert harmless or kind == "shift", kind
@@ -242,8 +242,8 @@ def load_us(folder, files):
     [
         (["strength.SWOW-EN.R123.20180827.csv"], "R123.20180827.csv (all countries together, which never stand for the US; take SWOW-EN.R100"),
         (["SWOW-EN18/SWOW-EN.R100.20180827.csv"], "SWOW-EN18 (a folder; move SWOW-EN.R100.20180827.csv out of it)"),
-        (["SWOW-EN.R100.20180827.csv.zip"], "SWOW-EN.R100.20180827.csv.zip (an archive; unpack it)"),
-        (["SWOW-EN.R100.20180827.csv.bak", "SWOW-EN.R100.20180827.xlsx"], "csv.bak (a backup), SWOW-EN.R100.20180827.xlsx (another program's format"),
+        (["SWOW-EN.R100.20180827.csv.zip"], "SWOW-EN.R100.20180827.csv.zip (it ends otherwise: unpack"),
+        (["SWOW-EN.R100.20180827.csv.bak", "SWOW-EN.R100.20180827.xlsx"], "csv.bak (it ends otherwise: unpack, export or rename the table), SWOW-EN.R100.20180827.xlsx (it ends otherwise"),
         (["SWOWEN.spellchecked.27-06-2022.csv"], "of another name: SWOWEN.spellchecked.27-06-2022.csv"),
         ([], "is empty"),
     ],

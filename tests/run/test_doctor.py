@@ -163,7 +163,7 @@ def test_files_are_found_and_missing_by_name(capsys, monkeypatch, machine, tmp_p
     assert (
         (code, mark) == (1, "no")
         and "SWOW-EN*.R100*" in text
-        and "(an archive; unpack it)" in text
+        and "(it ends otherwise: unpack" in text
         and "smallworldofwords.org" in text
     )
     assert lines["norms, China"] == [("ok", "strength.SWOW-ZH.R123.sample.csv and SWOWZH.R55.sample.csv")]
@@ -199,13 +199,19 @@ def test_what_a_profile_needs_is_read_without_yaml_as_with_it(machine, name):
     (machine / "notebooks/settings/profiles/mine.yaml").write_text('extends: smoke\nbudget_minutes: {"02": 7}\n')
     profile, lines = profiles.read_profile(name, root=machine), doctor.read_lines(name, machine)
     assert list(lines["models"]) == profile.models and lines["needs"] == profile.needs.model_dump()
-    assert lines.get("minutes", lines["budget_minutes"]) == (profile.gpu.minutes if profile.gpu else profile.budget_minutes)
+    assert lines.get("minutes", lines["budget_minutes"]) == profile.minutes
 
 
 def test_before_anything_is_installed_machine_needs_and_minutes_are_told_at_once(tmp_path):
     # -S: nothing but the standard library, as before the first `make`.
-    smoke = ["--profile", "smoke"]
-    for arguments, code in (([], 0), (smoke, 0), (["--real"], 1), (["--brief"], 1), (["--profile", "nosuch"], 2)):
+    for profile, more, code in (
+        ("cpu", [], 0),
+        ("smoke", [], 0),
+        ("cpu_real", [], 1),
+        ("cpu", ["--brief"], 1),
+        ("nosuch", [], 2),
+    ):
+        arguments = ["--profile", profile, *more]
         command = [sys.executable, "-S", str(ROOT / "align_utils" / "run" / "doctor.py"), *arguments]
         environment, before = (
             {"PATH": os.environ["PATH"], "ALIGN_DATA": str(tmp_path), "ALIGN_CACHE": str(tmp_path)},
@@ -217,11 +223,11 @@ def test_before_anything_is_installed_machine_needs_and_minutes_are_told_at_once
             assert "choose from" in done.stderr and "smoke" in done.stderr and done.stdout == ""
             continue
         assert done.stderr == "" and "Nothing is installed yet" in done.stdout
-        minutes = profiles.read_profile("smoke" if arguments == smoke else "cpu", root=ROOT).budget_minutes.values()
+        minutes = profiles.read_profile(profile, root=ROOT).minutes.values()
         assert f"takes about {sum(minutes):.0f} minutes on two idle cores" in done.stdout
-        assert ("(environment 3, results 1)" in done.stdout) == (arguments == smoke), "the other profile makes a model"
+        assert ("(environment 3, results 1)" in done.stdout) == (profile == "smoke"), "the other profiles make a model"
         assert "pip install -c constraints.txt -e '.[cpu,fonts,test]'" in done.stdout
-        assert ("swow does not exist: put the official files" in done.stdout) == ("--real" in arguments)
+        assert ("swow does not exist: put the official files" in done.stdout) == (profile == "cpu_real")
 
 
 def test_the_pace_is_the_median_pass_beside_the_reference(monkeypatch):

@@ -95,10 +95,11 @@ def test_a_figure_is_written_and_entered_in_three_forms(run):
     assert {entry["path"].rsplit("/")[-1] for entry in store.load_manifest(run)} == made
 
 
-def test_progress_goes_to_the_runners_pipe(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("ALIGN_PROGRESS", str(tmp_path / "pipe"))
-    assert list(store.progress(range(3), desc="counting", unit="thing")) == [0, 1, 2]
-    assert "counting: 100%" in (tmp_path / "pipe").read_text() and capsys.readouterr().err == ""
+def test_progress_goes_to_the_runners_terminal(monkeypatch, tmp_path, capsys):
+    with (tmp_path / "terminal").open("w") as terminal:
+        monkeypatch.setenv("ALIGN_PROGRESS", str(terminal.fileno()))
+        assert list(store.progress(range(3), desc="counting", unit="thing")) == [0, 1, 2]
+    assert "counting: 100%" in (tmp_path / "terminal").read_text() and capsys.readouterr().err == ""
 
 
 LONG = pd.DataFrame({

@@ -232,9 +232,9 @@ def test_of_several_files_the_newest_release_is_read_and_the_others_are_named(fo
     [
         ("EVS_WVS_Joint_Csv_v5_0.csv", "joint EVS/WVS, trend or other wave's file: its question codes"),
         (TURNED, "the release with inverted scales; take the CSV without 'inverted'"),
-        ("WVS_Cross-National_Wave_7_stata_v6_0.dta", "another program's format; take or export the CSV"),
+        ("WVS_Cross-National_Wave_7_stata_v6_0.dta", "it ends otherwise: unpack, export or rename the table"),
         ("WVS_Cross-National_Wave_7_csv_v6_0/" + NAME, f"a folder; move {NAME} out of it"),
-        ("global_opinions.csv.zip", "an archive; unpack it"),
+        ("global_opinions.csv.zip", "it ends otherwise: unpack"),
         ("answers.csv", "of another name: answers.csv"),
     ],
 )

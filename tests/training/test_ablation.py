@@ -200,7 +200,7 @@ def test_the_budget_of_notebook_03_is_that_of_the_lists_that_ppo_draws(project):
         write(project, "budget", stage="ppo", reference="ppo", variants=tried), root=project.root
     ))  # fmt: skip
     minutes = {job.variant: ablation.estimate_minutes(project, job, 64) for job in jobs}
-    whole = project.estimate("03") / 2  # two cultures
+    whole = project.profile.minutes["03"] / 2  # two cultures
     assert minutes == pytest.approx({"ppo": whole, "grpo": whole * 16 / 8, "more": whole * 96 / 8})
 
 
