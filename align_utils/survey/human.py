@@ -260,9 +260,8 @@ def read_global_opinions(
             if not isinstance(own, list) or len(own) != len(codes):
                 refused[item.question] = f"{name} has not one share for each of {len(codes)} options"
                 continue
-            numbers = pd.to_numeric(pd.Series(own).map(str), errors="coerce").astype(float)
-            # What is no share leaves no sum, which rejects the item.
-            own = numbers.where(numbers.between(0, 1))
+            own = pd.to_numeric(pd.Series(own).map(str), errors="coerce").astype(float)
+            own = own.where(own >= 0)  # what is no share leaves no sum, which rejects the item
             shares += [(item.question, country, code, share) for code, share in zip(codes, own, strict=True)]
     return _drop_missing(pd.DataFrame(shares, columns=["question", "country", "answer", "share"])), refused
 

@@ -459,7 +459,7 @@ def test_answers_are_matched_and_what_is_no_answer_left_out(folder):
     [
         (pick(United_States=[0.5, 0.5], China=[0.1] * 6), FOUR, "United States has not one share for each of 6 options"),
         (pick(United_States=[0, 0, 0, 0, 1, 0], China=[0.1] * 6), FOUR, "shares of USA sum to 0.00"),
-        (pick(United_States=[40, 30, 20, 10, 0, 0], China=[0.1] * 6), FOUR, "shares of USA sum to nan"),
+        (pick(United_States=[40, 30, 20, 10, 0, 0], China=[0.1] * 6), FOUR, "shares of USA sum to 100.00"),
         (FRIENDS.replace("0.4, 0.2", "2j, 1e400"), FOUR, "shares of USA sum to nan"),
         (FRIENDS.replace("China", "China (Non-national sample)"), FOUR, "China has not one share"),
         (FRIENDS, FOUR.replace("Rather", "So so"), "option 'So so' is not in questions.csv"),
