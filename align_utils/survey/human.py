@@ -153,18 +153,15 @@ def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     folder, names = cfg.data_dir / "wvs", [name.replace(" ", "_") for name in _name_countries(cfg).values()]
     find = partial(find_data_file, folder, never=NEVER)
     kind = next((kind for kind, pattern in KINDS.items() if find([pattern])[0]), "")
-    parts = {name: find([f"*Wave_7_{name}_*.csv"]) for name in names}
-    there = [path.name for path, _ in parts.values() if path]
-    if there and kind != "respondents":
-        if lacking := [name for name, (path, _) in parts.items() if path is None]:
-            raise DataError(f"{folder}: {', '.join(there)} but no *Wave_7_{lacking[0]}_*.csv: every country, please")
-        return [path for path, _ in parts.values()], "respondents", [note for _, note in parts.values() if note]
+    parts = [find([f"*Wave_7_{name}_*.csv"]) for name in names]
+    if kind != "respondents" and all(path for path, _ in parts):
+        return [path for path, _ in parts], "respondents", [note for _, note in parts if note]
     path, note = find([*KINDS.values()])
     if path:
         return [path], kind, [note] if note else []
     raise DataError(
-        f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv; {note}. Source: "
-        "worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
+        f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv of every country "
+        f"({', '.join(names)}); {note}. Source: worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
     )
 
 
@@ -182,19 +179,16 @@ def _read_options(cfg: Config) -> pd.DataFrame:
 def _judge_item(item: tuple, country: str, rows: list[tuple]) -> str:
     """Reason to reject an item, or an empty string: a country's shares near 1 and only codes that the scale knows."""
     total, expected, seen = _add_up(rows), set(item.codes), {row.code for row in rows} - set(item.drop)
-    if not rows:
-        return f"no answers from {country}"
-    if not (SUM_LEAST if seen == expected else SUM_LOW) <= total <= SUM_HIGH:
-        return f"shares of {country} sum to {total:.2f}"
-    if seen - expected:
-        return f"{country} has codes {sorted(seen - expected)} outside the scale"
-    if not sum(row.share for row in rows if row.code in expected) > 0:
-        return f"nobody in {country} gave an answer on the scale"
-    if len({str(row.n) for row in rows}) > 1:
-        return f"{country} has different n in the rows of one question"
-    if pd.isna(rows[0].n) and len(seen) < len(expected):
-        return f"{country} lacks codes {sorted(expected - seen)}"
-    return ""
+    sizes = {str(row.n) for row in rows}
+    faults = {
+        f"no answers from {country}": not rows,
+        f"shares of {country} sum to {total:.2f}": not (SUM_LEAST if seen == expected else SUM_LOW) <= total <= SUM_HIGH,
+        f"{country} has codes {sorted(seen - expected)} outside the scale": seen - expected,
+        f"nobody in {country} gave an answer on the scale": not sum(row.share for row in rows if row.code in expected) > 0,
+        f"{country} has different n in the rows of one question": len(sizes) > 1,
+        f"{country} lacks codes {sorted(expected - seen)}": sizes == {"nan"} and seen < expected,
+    }
+    return next((why for why, is_so in faults.items() if is_so), "")
 
 
 def _add_up(rows: list[tuple]) -> float:
@@ -338,8 +332,8 @@ def count_answers(answers: pd.DataFrame) -> pd.DataFrame:
     many equally weighted respondents would say as much).
 
     >>> people = pd.DataFrame({"country": "USA", "weight": [3.0, 1.0], "unit": [0, 1], "Q2": [1.0, 4.0]})
-    >>> count_answers(people).iloc[0].tolist()
-    ['Q2', 'USA', 1, 0.75, 2.0, 1.6]
+    >>> count_answers(people)[["answer", "share", "n", "n_effective"]].astype(float).iloc[0].tolist()
+    [1.0, 0.75, 2.0, 1.6]
     """
     by = ["question", "country"]
     long = answers.melt(["country", "weight", "unit"], var_name="question", value_name="answer").dropna(subset="answer")
@@ -354,11 +348,6 @@ def _read_file(path: Path, countries: Mapping[str, str], questions: Sequence[str
     """`country, weight`, NUMBER, UNIT and the questions that are there, as the file has them; the index is the line in the file."""
     headers = {separator: read_header(path, separator) for separator in SEPARATORS}
     separator, header = max(headers.items(), key=lambda one: len(one[1]))
-    if len(header) < 3:
-        raise DataError(
-            f"{path}, line 1: one column, read with {', '.join(SEPARATORS.values())} as separator: {header}. Expected {COUNTRY}, "
-            f"{WEIGHT} and Q1 ...: take the CSV as published"
-        )
     names = _find_columns(path, header, questions)
     # In the files of one country the question's wording follows its number, and the answers are labels.
     is_text = any(names[key] != key and " " in names[key] for key in questions if key in names)
@@ -399,17 +388,20 @@ def _read_file(path: Path, countries: Mapping[str, str], questions: Sequence[str
 def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> dict[str, str]:
     """Key (variable name without a label behind it, upper case) to the column's name in the file."""
     keys = [re.match(r"\w*", name)[0].upper() for name in header]
-    if turned := [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]:
-        raise DataError(f"{path}, line 1: column {turned[0]} without {turned[0][:-1]} ({len(turned)} of this kind): {TURNED}")
-    if not {*questions} & {*keys}:
-        told = f"none of our questions ({questions[0]} ...) is a column of {OTHER_WAVES}"
-        raise DataError(f"{path}, line 1: {told}. Take the cross-national CSV of wave 7")
-    if WEIGHT not in keys:
-        raise DataError(
-            f"{path}, line 1: no column {WEIGHT}, without which shares are not the country's: take the file as published"
+    turned = [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]
+    twice = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1]
+    faults = {
+        f"one column, read with {', '.join(SEPARATORS.values())} as separator; expected {COUNTRY}, {WEIGHT} and Q1 ...": len(
+            header
         )
-    if twice := [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1]:
-        raise DataError(f"{path}, line 1: column {twice[0]} stands twice in the header; keep one")
+        < 3,
+        f"column {', '.join(turned[:3])} and none without P: {TURNED}": turned,
+        f"none of our questions ({questions[0]} ...) is a column of {OTHER_WAVES}": not {*questions} & {*keys},
+        f"no column {WEIGHT}, without which shares are not the country's": WEIGHT not in keys,
+        f"column {', '.join(twice[:3])} stands twice in the header": twice,
+    }
+    if why := next((why for why, is_so in faults.items() if is_so), ""):
+        raise DataError(f"{path}, line 1: {why}. Take the cross-national CSV of wave 7 as published")
     return dict(zip(keys, header, strict=True))
 
 
@@ -427,13 +419,13 @@ def _leave_out(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]
     notes = [f"{name}: {count} respondents of {country} without a weight left out" for country, count in gone.items()]
     frame = frame[frame["weight"] > 0]
     copies = frame.duplicated() & frame[NUMBER].notna()
-    if copies.any():
-        notes.append(f"{name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out")
+    told = f"{name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out"
+    notes += [told] * bool(copies.any())
     frame = frame[~copies]
     shared = frame.loc[frame.duplicated(["country", NUMBER], keep=False) & frame[NUMBER].notna(), NUMBER]
-    if len(shared):
-        some = ", ".join(shared.unique()[:3])
-        notes.append(f"{name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people")
+    some = ", ".join(shared.unique()[:3])
+    told = f"{name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people"
+    notes += [told] * (len(shared) > 0)
     return frame, notes
 
 

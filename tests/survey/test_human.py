@@ -130,7 +130,7 @@ FATAL = {  # the change at a row, and what the error says besides the file
     ),
     "joint file": (lambda frame, row: "cntry_AN,gwght,F120\nUS,1,3\n", "joint EVS/WVS, trend"),
     # Of the release with inverted scales only the items that are turned have another name.
-    "turned": (lambda frame, row: write(frame.rename(columns={"Q2": "Q2P", "Q247": "Q247P"})), "column Q2P without Q2 \\(2 of this kind\\).*'inverted'"),
+    "turned": (lambda frame, row: write(frame.rename(columns={"Q2": "Q2P", "Q247": "Q247P"})), "column Q2P, Q247P and none without P: .*'inverted'"),
     "another wave": (lambda frame, row: write(frame.rename(columns=lambda c: c.replace("Q", "V"))), "none of our questions .*trend or other wave's"),
     "nothing": (lambda frame, row: "", "line 1"),
     "only a header": (lambda frame, row: write(frame[:0]), "no respondent below it"),
@@ -266,7 +266,7 @@ def test_a_file_a_country_with_labels_is_read_by_the_official_wording(folder):
     us, cn = (f"F00013339-WVS_Wave_7_{name}_CsvTxt_v5.0.csv" for name in ("United_States", "China"))
     (folder / "wvs" / us).write_text(header + "\n".join(rows) + "\n")
     cfg = config.load("cpu_real", data_dir=folder)
-    with pytest.raises(DataError, match="United_States.*every country"):
+    with pytest.raises(DataError, match="of every country .*of another name: .*United_States"):
         load_human(cfg, ITEMS)
     # Without a country's column its name is the file's.
     (folder / "wvs" / cn).write_text(";W_WEIGHT Weight;Q2 Friends;Q254 Pride\n1;1;Rather;Quite\n2;3;Not very;Perhaps\n")
