@@ -22,6 +22,7 @@ from align_utils.config.profiles import Config
 from align_utils.store.steps import note_read
 from align_utils.store.textfiles import (
     SEPARATORS,
+    UTF_16,
     DataError,
     find_data_file,
     parse_numbers,
@@ -353,10 +354,12 @@ def _read_file(path: Path, countries: Mapping[str, str], questions: Sequence[str
     is_text = any(names[key] != key and " " in names[key] for key in questions if key in names)
     names = {key: names[key] for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if key in names}
     numbers = {WEIGHT, *([] if is_text else questions)}
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in UTF_16 else "utf8"
     try:
         table = arrow.open_csv(
             note_read(path),
-            read_options=arrow.ReadOptions(use_threads=False, column_names=header, skip_rows=1),
+            read_options=arrow.ReadOptions(use_threads=False, column_names=header, skip_rows=1, encoding=encoding),
             parse_options=arrow.ParseOptions(delimiter=separator),
             convert_options=arrow.ConvertOptions(
                 include_columns=list(names.values()), null_values=["", " ", "NA", "NaN", "nan"], strings_can_be_null=True,

@@ -105,6 +105,7 @@ HARMLESS = {
     "semicolon": lambda frame: write(frame, ";"),
     "TAB": lambda frame: write(frame, "\t"),
     "all in quotation marks, with row names": lambda frame: frame.to_csv(quoting=csv.QUOTE_ALL),
+    "UTF-16": lambda frame: write(frame).encode("utf-16"),
     "columns in another order": lambda frame: write(frame[frame.columns[::-1]]),
     "rows in another order": lambda frame: write(frame.sample(frac=1, random_state=1)),
     "Latin-1 where nobody reads": lambda frame: write(frame.assign(N_TOWN="Málaga")).encode("latin-1"),
