@@ -202,8 +202,12 @@ def race_wvs_microdata(side: str) -> dict:
         megabytes = path.stat().st_size / 1e6
         start, used = time.perf_counter(), time.process_time()
         if side == "ours":
-            people = human.read_respondents([path], {"USA": "United States", "CHN": "China"}, items["question"].tolist(), {})
-            result = human.count_answers(people, items)
+            options = survey_items.read_options(path.with_name("questions.csv"))
+            people = human.read_respondents(
+                [path], {"USA": "United States", "CHN": "China"}, items["question"].tolist(), options
+            )
+            dropped = {item.question: dict.fromkeys(item.drop, float("nan")) for item in items.itertuples()}
+            result = human.count_answers(people.answers.replace(dropped))
         else:
             result = _weigh_plainly(pd.read_csv(path, encoding="utf-8-sig"), items)
         seconds, used = time.perf_counter() - start, time.process_time() - used

@@ -115,8 +115,8 @@ def pick_reading(answers: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
     chosen = readings.loc[readings["chosen"], [*cell, "readout"]].rename(columns={"readout": CHOSEN})
     frame = answers.merge(chosen, on=cell, how="left").fillna({CHOSEN: "label"})
     is_own = frame["readout"] == frame[CHOSEN]
-    read = frame.loc[is_own & (frame["stage"] == "zero_shot"), [*cell, "question"]].drop_duplicates()
-    known = frame.merge(read, on=[*cell, "question"], how="left", indicator="known")["known"].eq("both").to_numpy()
+    untuned = is_own & (frame["stage"] == "zero_shot")
+    known = untuned.groupby([frame[key] for key in (*cell, "question")]).transform("any")
     return answers[(is_own | (~known & (frame["readout"] == "label"))).to_numpy()]
 
 
@@ -142,14 +142,11 @@ def list_files(cfg: Config) -> list[Path]:
 def average_orders(answers: pd.DataFrame, *, pair_only: bool = False) -> pd.DataFrame:
     """ANSWERER, `seed, question, code, share`: answers averaged over option orders, with `pair_only` over the ascending
     and the descending one alone (the first and the last of `prompts.list_orders`)."""
-    if pair_only:
-        last = answers.groupby("question")["order"].transform("max")
-        answers = answers[(answers["order"] == 0) | (answers["order"] == last)]
-    else:
-        answers = drop_extra_order(answers)
-    return (
-        answers.groupby([*ANSWERER, "seed", "question", "code"], sort=False)["probability"].mean().rename("share").reset_index()
-    )
+    order = answers["order"]
+    pair = (order == 0) | (order == answers.groupby("question")["order"].transform("max"))
+    answers = answers[pair] if pair_only else drop_extra_order(answers)
+    shares = answers.groupby([*ANSWERER, "seed", "question", "code"], sort=False)["probability"].mean()
+    return shares.rename("share").reset_index()
 
 
 def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
@@ -190,16 +187,14 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
     by = ["readout", *ANSWERER]
     refusals = answers.drop_duplicates([*by, "question"]).groupby(by)["refusal_mass"].mean()
     rows = []
-    for readout, all_orders in answers.groupby("readout", sort=False):
-        for key, part in drop_extra_order(all_orders).groupby(ANSWERER, sort=False):
-            size = part.groupby(["question", "order"])["place"].transform("max")
-            excess = part["probability"] - 1 / size
+    for readout, every in answers.groupby("readout", sort=False):
+        for key, part in count_options(drop_extra_order(every)).groupby(ANSWERER, sort=False):
+            excess, first = part["probability"] - 1 / part["options"], part.drop_duplicates(["question", "order"])
             shares = average_orders(part).groupby("question")["share"]
             entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=_LEAST))).sum() / np.log(len(p))))
-            first = part.drop_duplicates(["question", "order"])
             rows.append({"readout": readout} | dict(zip(ANSWERER, key, strict=True)) | {
                 "option mass": first["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
-                "last place": excess[part["place"] == size].mean(), "entropy": entropy.mean(),
+                "last place": excess[part["place"] == part["options"]].mean(), "entropy": entropy.mean(),
                 "empty": int((first["option_mass"] == 0).sum()), "n": part["question"].nunique(),
                 "refusal mass": refusals[readout, *key],
             })  # fmt: skip
@@ -214,11 +209,12 @@ def measure_order_bias(answers: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """
     full = drop_extra_order(answers).rename(columns={"adapter": "culture"})
     keys = ["model", "culture", "stage", "language", "persona"]
-    mean = full.groupby([*keys, "seed", "question", "code"], sort=False)["probability"].transform("mean")
-    full = full.assign(distance=(full["probability"] - mean).abs() / 2)
-    by = full.groupby([*keys, "seed", "question", "order"], sort=False)["distance"].sum()
-    by = by.groupby([*keys, "seed", "question"], sort=False).mean().reset_index()
-    return summarise(by, keys, "distance", unit="question", run="seed", **bootstrap)
+    by = [*keys, "seed", "question"]
+    mean = full.groupby([*by, "code"], sort=False)["probability"].transform("mean")
+    full["distance"] = (full["probability"] - mean).abs() / 2
+    orders = full.groupby([*by, "order"], sort=False)["distance"].sum()
+    distances = orders.groupby(by, sort=False).mean().reset_index()
+    return summarise(distances, keys, "distance", unit="question", run="seed", **bootstrap)
 
 
 def compare_readouts(answers: pd.DataFrame, generated: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -273,7 +269,8 @@ def estimate_prior(answers: pd.DataFrame, by: Sequence[str] = ANSWERER) -> pd.Da
     full["log"] = np.log(full["probability"].clip(lower=_LEAST))
     keys = [*by, "options", "question"]
     mean = full.groupby([*keys, "place"], sort=False)["log"].mean().reset_index()
-    mean["prior"] = _normalise(np.exp(mean["log"] - mean.groupby(keys)["log"].transform("max")), mean, keys)
+    mean["prior"] = np.exp(mean["log"] - mean.groupby(keys)["log"].transform("max"))
+    mean["prior"] /= mean.groupby(keys)["prior"].transform("sum")
     places = mean.groupby([*by, "options", "place"], sort=False)
     return places.agg(prior=("prior", "mean"), items=("question", "nunique")).reset_index()
 
@@ -285,8 +282,8 @@ def divide_prior(answers: pd.DataFrame, prior: pd.DataFrame) -> pd.DataFrame:
     if joined["prior"].isna().any():
         missing = sorted(set(joined.loc[joined["prior"].isna(), "options"].tolist()))
         raise ValueError(f"no place prior for questions of {missing} options: estimate it on a share of them too")
-    weight = joined["probability"].clip(lower=_LEAST) / joined["prior"]
-    joined["probability"] = _normalise(weight, joined, [*ANSWERER, "question", "order"])
+    joined["probability"] = joined["probability"].clip(lower=_LEAST) / joined["prior"]
+    joined["probability"] /= joined.groupby([*ANSWERER, "question", "order"])["probability"].transform("sum")
     return joined.drop(columns=["options", "prior"])
 
 
@@ -300,18 +297,21 @@ def compare_debiasing(answers: pd.DataFrame, *, share: float, seed: int) -> pd.D
     order and the average have the same most probable option.
     """
     rng = np.random.default_rng(seed)
-    sizes = answers.groupby("question")["place"].max().sort_index()
-    parts = [part.index.to_numpy() for _, part in sizes.groupby(sizes)]
-    picked = [name for part in parts for name in rng.choice(part, size=int(np.ceil(share * len(part))), replace=False)]
-    chosen = answers["question"].isin(picked)
+    sizes = answers.groupby("question")["place"].max()
+    picked = [
+        rng.choice(part.index.to_numpy(), size=int(np.ceil(share * len(part))), replace=False)
+        for _, part in sizes.groupby(sizes)
+    ]
+    chosen = answers["question"].isin(np.concatenate(picked))
     rest = drop_extra_order(answers[~chosen])
     average = average_orders(rest).rename(columns={"share": "label"})
-    columns = {}
-    for name, frame in {"": rest, " PriDe": divide_prior(rest, estimate_prior(answers[chosen]))}.items():
+
+    def judge(frame: pd.DataFrame) -> pd.DataFrame:
         first = frame[frame["order"] == 0].rename(columns={"probability": "share"})
         both = average.merge(first[[*ANSWERER, "question", "code", "share"]], on=[*ANSWERER, "question", "code"])
-        columns[name] = compare_shares(both).set_index(ANSWERER).assign(spread=_spread(frame))
-    plain, divided = columns.values()
+        return compare_shares(both).set_index(ANSWERER).assign(spread=_spread(frame))
+
+    plain, divided = judge(rest), judge(divide_prior(rest, estimate_prior(answers[chosen])))
     return pd.DataFrame({
         "spread": plain["spread"], "spread PriDe": divided["spread"],
         "first order to average": plain["distance"], "PriDe to average": divided["distance"],
@@ -333,7 +333,3 @@ def _spread(answers: pd.DataFrame) -> pd.Series:
 def count_options(answers: pd.DataFrame) -> pd.DataFrame:
     """`options`: how many a question has."""
     return answers.assign(options=answers.groupby("question")["place"].transform("max"))
-
-
-def _normalise(weight: pd.Series, frame: pd.DataFrame, keys: list[str]) -> pd.Series:
-    return weight / weight.groupby([frame[key] for key in keys]).transform("sum")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -57,11 +58,8 @@ NEVER = {
 # A country's respondents may stand under its name alone or marked as the current national sample; other samples are not the country's.
 NATIONAL = " (Current national sample)"
 COUNTRY, WEIGHT, NUMBER, UNIT = "B_COUNTRY_ALPHA", "W_WEIGHT", "D_INTERVIEW", "I_PSU"
-# Columns of the joint EVS/WVS and the trend files alone.
-JOINT = {"CNTRY_AN", "GWGHT", "S002VS", "S020", "F120", "E035"}
 # With fewer primary sampling units than this their bootstrap says little, and respondents are drawn instead.
 FEWEST_UNITS = 20
-BLOCK = 4 << 20  # bytes read at a time: rows of other countries are gone before the next block comes
 
 
 class Respondents(NamedTuple):
@@ -97,47 +95,47 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     `items` are from `choose_items`; their `recode` and `drop` are applied to the file's codes. Raises a DataError for no survey file, a
     joint or trend file, no usable item, and what `read_respondents` and `read_global_opinions` raise.
     """
-    names = _name_countries(cfg)
-    # By culture: two may share a country.
-    cultures = sorted((culture.survey_country, name) for name, culture in cfg.cultures.items())
+    countries, people, refused = _name_countries(cfg), None, {}
     paths, kind, notes = find_survey(cfg)
-    people, refused = None, {}
+    options = _read_options(cfg)
     if kind == "respondents":
-        people = read_respondents(paths, names, items["question"].tolist(), _list_labels(cfg))
-        shares, refused, notes = count_answers(people, items), people.refused, notes + people.repairs
-        for item in items.itertuples():
-            if item.recode and item.question in people.answers:
-                people.answers[item.question] = people.answers[item.question].replace(item.recode)
+        people = read_respondents(paths, countries, items["question"].tolist(), options)
+        changes = {item.question: item.recode | dict.fromkeys(item.drop, np.nan) for item in items.itertuples()}
+        people = people._replace(answers=people.answers.replace(changes))
+        shares, refused, notes = count_answers(people.answers), people.refused, notes + people.repairs
     elif kind == "opinions":
-        options = read_options(_find_wording(cfg))
-        options = options[options["question"].isin(items["question"])]
-        shares, refused = read_global_opinions(paths[0], names, options)
+        shares, refused = read_global_opinions(paths[0], countries, options[options["question"].isin(items["question"])])
     else:
         shares, repairs = _read_aggregated(paths[0])
         notes += repairs
+    recodes = {(item.question, old): new for item in items.itertuples() for old, new in item.recode.items()}
     shares = shares.reindex(columns=["question", "country", "answer", "share", "n", "n_effective"])
+    shares["code"] = [recodes.get(key, key[1]) for key in zip(shares["question"], shares["answer"], strict=True)]
     given = {key: list(part.itertuples()) for key, part in shares.groupby(["question", "country"], sort=False)}
+    # By culture: two may share a country.
+    cultures = sorted((culture.survey_country, name) for name, culture in cfg.cultures.items())
     kept, rejected, mended = [], [("(file)", note) for note in notes], []
     for item in items.itertuples():
-        found = {country: given.get((item.question, country), []) for country in names}
+        found = {country: given.get((item.question, country), []) for country in countries}
         absent = "" if any(found.values()) else f"not in {paths[0].name}"
-        if reason := refused.get(item.question) or absent or _judge_item(found, item):
+        reasons = [refused.get(item.question), absent, *(_judge_item(item, *own) for own in found.items())]
+        if reason := next(filter(None, reasons), ""):
             rejected.append((item.question, reason))
             continue
         if any(_add_up(rows) < SUM_LOW for rows in found.values()):
             mended.append(item.question)
         for country, culture in cultures:
-            mass = dict.fromkeys(item.codes, 0.0)
-            for row in found[country]:
-                code = item.recode.get(row.answer, row.answer)
-                mass |= {code: mass[code] + row.share} if code in mass else {}
-            total, first = sum(mass.values()), found[country][0]
-            kept += [(item.question, culture, code, mass[code] / total, first.n, first.n_effective) for code in item.codes]
+            rows = found[country]
+            mass = [sum(row.share for row in rows if row.code == code) for code in item.codes]
+            sizes = rows[0].n, rows[0].n_effective
+            kept += [
+                (item.question, culture, code, one / sum(mass), *sizes) for code, one in zip(item.codes, mass, strict=True)
+            ]
     if not kept:
         # The first that is in the file: that others are not tells little.
         told = sorted(rejected[len(notes) :], key=lambda row: row[1].startswith("not in "))
         first = f" (of {told[0][0]}: {told[0][1]})" if told else ""
-        raise DataError(f"{paths[0]}: none of our {len(items)} items is usable in all of {', '.join(names)}{first}")
+        raise DataError(f"{paths[0]}: none of our {len(items)} items is usable in all of {', '.join(countries)}{first}")
     if mended:
         told = f"{len(mended)} items whose shares sum to {SUM_LEAST} or more and below {SUM_LOW}, every code among them"
         rejected.append(("(file)", f"{told}: made to sum to 1 ({', '.join(mended)})"))
@@ -148,7 +146,7 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
 def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:
     """Respondents of all countries of the cross-national file, in the file's codes; None where there is no such file."""
     path, _ = find_data_file(cfg.data_dir / "wvs", [KINDS["respondents"]], never=NEVER)
-    return read_respondents([path], {}, items["question"].tolist(), _list_labels(cfg)) if path else None
+    return read_respondents([path], {}, items["question"].tolist(), _read_options(cfg)) if path else None
 
 
 def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
@@ -157,18 +155,14 @@ def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     find = partial(find_data_file, folder, never=NEVER)
     kind = next((kind for kind, pattern in KINDS.items() if find([pattern])[0]), "")
     parts = [find([f"*Wave_7_{name}_*.csv"]) for name in names]
-    there = [path.name for path, _ in parts if path]
-    if there and kind != "respondents":
-        if len(there) < len(names):
-            lacking = next(name for name, (path, _) in zip(names, parts, strict=True) if path is None)
-            raise DataError(f"{folder}: {', '.join(there)} but no *Wave_7_{lacking}_*.csv: every country, please")
+    if kind != "respondents" and all(path for path, _ in parts):
         return [path for path, _ in parts], "respondents", [note for _, note in parts if note]
     path, note = find([*KINDS.values()])
     if path:
         return [path], kind, [note] if note else []
     raise DataError(
-        f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv; {note}. Source: "
-        "worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
+        f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv of every country "
+        f"({', '.join(names)}); {note}. Source: worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
     )
 
 
@@ -179,37 +173,26 @@ def _name_countries(cfg: Config) -> dict[str, str]:
     return {culture.survey_country: named.get(culture.survey_country, culture.label) for culture in cultures}
 
 
-def _find_wording(cfg: Config) -> Path:
-    return cfg.data_dir / "wvs" / "questions.csv"
+def _read_options(cfg: Config) -> pd.DataFrame:
+    return read_options(cfg.data_dir / "wvs" / "questions.csv")
 
 
-def _list_labels(cfg: Config) -> dict[str, dict[str, int]]:
-    options = read_options(_find_wording(cfg))
-    return dict(zip(options["question"], options["labels"], strict=True))
+def _judge_item(item: tuple, country: str, rows: list[tuple]) -> str:
+    """Reason to reject an item, or an empty string: a country's shares near 1 and only codes that the scale knows."""
+    total, expected, seen = _add_up(rows), set(item.codes), {row.code for row in rows} - set(item.drop)
+    sizes = {str(row.n) for row in rows}
+    faults = {
+        f"no answers from {country}": not rows,
+        f"shares of {country} sum to {total:.2f}": not (SUM_LEAST if seen == expected else SUM_LOW) <= total <= SUM_HIGH,
+        f"{country} has codes {sorted(seen - expected)} outside the scale": seen - expected,
+        f"nobody in {country} gave an answer on the scale": not sum(row.share for row in rows if row.code in expected) > 0,
+        f"{country} has different n in the rows of one question": len(sizes) > 1,
+        f"{country} lacks codes {sorted(expected - seen)}": sizes == {"nan"} and seen < expected,
+    }
+    return next((why for why, is_so in faults.items() if is_so), "")
 
 
-def _judge_item(found: dict[str, list], item: tuple) -> str:
-    """Reason to reject an item, or an empty string: every country's shares near 1 and only codes that the scale knows."""
-    for country, rows in found.items():
-        if not rows:
-            return f"no answers from {country}"
-        total = _add_up(rows)
-        seen = {item.recode.get(row.answer, row.answer) for row in rows} - set(item.drop)
-        expected = set(item.codes)
-        if not (SUM_LEAST if seen == expected else SUM_LOW) <= total <= SUM_HIGH:
-            return f"shares of {country} sum to {total:.2f}"
-        if seen - expected:
-            return f"{country} has codes {sorted(seen - expected)} outside the scale"
-        if not sum(row.share for row in rows if row.answer not in item.drop) > 0:
-            return f"nobody in {country} gave an answer on the scale"
-        if len({str(row.n) for row in rows}) > 1:
-            return f"{country} has different n in the rows of one question"
-        if pd.isna(rows[0].n) and len(seen) < len(expected):
-            return f"{country} lacks codes {sorted(expected - seen)}"
-    return ""
-
-
-def _add_up(rows: list) -> float:
+def _add_up(rows: list[tuple]) -> float:
     return round(sum(row.share for row in rows), 6)  # shares have two decimals: 0.97 must not fail by a float
 
 
@@ -217,19 +200,21 @@ def _add_up(rows: list) -> float:
 
 
 def _read_aggregated(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of answers on a scale, and what was repaired: codes below 0 (no answer) are left out of the shares."""
+    """The rows of answers on a scale, and what was repaired."""
     frame = read_table(path, ["question", "country", "answer", "share"], optional=["n"])
     frame["share"] = parse_numbers(frame, "share", path, low=0, high=1)
     frame["answer"] = parse_numbers(frame, "answer", path, low=-9, high=99, whole=True)
     frame["n"] = parse_numbers(frame, "n", path, low=1, high=1e9) if "n" in frame else float("nan")
     refuse(path, frame, frame.duplicated(["question", "country", "answer"]), "this question, country and answer stand twice")
-    missing = frame["answer"] < 0
-    if not missing.any():
-        return frame, []
-    gone = frame["share"].where(missing, 0.0).groupby([frame["question"], frame["country"]]).transform("sum")
-    frame["share"] /= (1 - gone).where(gone < 1, 1.0)
-    note = f"{missing.sum()} rows of codes below 0 (no answer) left out, the other shares of their questions made to match"
-    return frame[~missing], [note]
+    gone = (frame["answer"] < 0).sum()
+    note = f"{gone} rows of codes below 0 (no answer) left out, the other shares of their questions made to match"
+    return _drop_missing(frame), [note] if gone else []
+
+
+def _drop_missing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of codes that are answers, their shares those of the answers alone: codes below 0 are no answer."""
+    gone = frame["share"].where(frame["answer"] < 0, 0.0).groupby([frame["question"], frame["country"]]).transform("sum")
+    return frame.assign(share=frame["share"] / (1 - gone).where(gone < 1, 1.0))[frame["answer"] >= 0]
 
 
 def read_global_opinions(
@@ -241,282 +226,210 @@ def read_global_opinions(
     `share` (of the options that are answers; the others, such as "Don't know", left out), and by question why a row cannot be used.
     Source: Durmus et al. (2023), Anthropic/llm_global_opinions, CC BY-NC-SA 4.0.
     """
+    columns = ["question", "selections", "options", "source"]
     try:
-        frame = pd.read_csv(note_read(path), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}; fetch the file again (UTF-8)") from error
-    missing = [column for column in ("question", "selections", "options", "source") if column not in frame]
-    if missing:
-        raise DataError(
-            f"{path}, line 1: column {', '.join(missing)} not found; the header holds: {', '.join(frame.columns)}. Take the file as published, separated by commas"
-        )
+        frame = pd.read_csv(note_read(path), usecols=columns, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError, EOFError) as error:
+        told = " ".join(str(error).split())
+        raise DataError(f"{path}: {told}; fetch the file again, as published (columns separated by commas, UTF-8)") from error
     frame = frame[frame["source"] == "WVS"]
-    rows = {text: part for text, part in frame.groupby(frame["question"].map(fold_label), sort=False) if text}
-    shares, refused, matched = [], {}, 0
-    for item in options.itertuples():
-        found = rows.get(fold_label(item.text), frame[:0])
-        matched += len(found) > 0
-        if len(found) != 1:
-            refused[item.question] = f"its wording stands in {len(found)} rows of {path.name}"
-            continue
-        given = _share_out(path, found.iloc[0], item.labels, countries)
-        if isinstance(given, str):
-            refused[item.question] = given
-        else:
-            shares += [(item.question, *row) for row in given]
-    if not matched:
+    keys, wanted = frame["question"].map(fold_label), options["text"].map(fold_label)
+    if not keys.isin(wanted).any():
         raise DataError(
             f"{path}: none of its {len(frame)} rows from the WVS has the wording of an item. It has no question numbers: put the official "
             f"English wording beside it as {path.parent / 'questions.csv'} (data/README.md)"
         )
-    return pd.DataFrame(shares, columns=["question", "country", "answer", "share"]), refused
+    shares, refused = [], {}
+    for item, key in zip(options.itertuples(), wanted, strict=True):
+        found = frame[keys == key]
+        if len(found) != 1:
+            refused[item.question] = f"its wording stands in {len(found)} rows of {path.name}"
+            continue
+        listed, given = (_parse(path, found.iloc[0], *of) for of in (("options", list), ("selections", dict)))
+        codes = [read_label(str(option), item.labels) for option in listed]
+        if None in codes:
+            refused[item.question] = f"option '{listed[codes.index(None)]}' is not in questions.csv"
+            continue
+        for country, name in countries.items():
+            own = given.get(name, given.get(name + NATIONAL))
+            if not isinstance(own, list) or len(own) != len(codes):
+                refused[item.question] = f"{name} has not one share for each of {len(codes)} options"
+                continue
+            own = pd.to_numeric(pd.Series(own).map(str), errors="coerce").astype(float)
+            own = own.where(own >= 0)  # what is no share leaves no sum, which rejects the item
+            shares += [(item.question, country, code, share) for code, share in zip(codes, own, strict=True)]
+    return _drop_missing(pd.DataFrame(shares, columns=["question", "country", "answer", "share"])), refused
 
 
-def _share_out(path: Path, row: pd.Series, labels: dict[str, int], countries: Mapping[str, str]) -> list[tuple] | str:
-    """Country, code and share of every answer in a row of GlobalOpinionQA, or why the row cannot be used."""
-    options, given = _parse(path, row, "options", list), _parse(path, row, "selections", dict)
-    codes = [read_label(str(option), labels) for option in options]
-    if None in codes:
-        return f"option '{options[codes.index(None)]}' is not in questions.csv"
-    answers = [code for code in codes if code >= 0]
-    if len(set(answers)) < max(len(answers), 2):
-        return f"its {len(answers)} options are not two or more different answers"
-    result = []
-    for country, name in countries.items():
-        listed = given.get(name, given.get(name + NATIONAL))
-        if not isinstance(listed, list) or len(listed) != len(codes):
-            return f"{name} has {len(listed) if isinstance(listed, list) else 'no'} shares for {len(codes)} options"
-        shares = pd.to_numeric(pd.Series([str(one) for one in listed]), errors="coerce").astype(float)
-        if not shares.between(0, 1).all() or not SUM_LOW <= round(shares.sum(), 6) <= SUM_HIGH:
-            return f"shares of {name} sum to {shares.sum():.2f}"
-        kept = [(code, share) for code, share in zip(codes, shares, strict=True) if code >= 0]
-        total = sum(share for _, share in kept)
-        if not total > 0:
-            return f"nobody in {name} gave an answer"
-        result += [(country, code, share / total) for code, share in kept]
-    return result
-
-
-def _parse(path: Path, row: pd.Series, column: str, kind: type):
+def _parse(path: Path, row: pd.Series, column: str, kind: type) -> list | dict:
     text = row[column]
     if kind is dict:  # printed as defaultdict(<class 'list'>, {...})
         text = text[text.find("{") : text.rfind("}") + 1]
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, kind):
-        raise DataError(
-            f"{path}, row {row.name + 1} below the header, column '{column}': expected a Python {kind.__name__}, found {row[column][:60]!r}; "
-            "fetch the file again"
-        )
-    return found
+    with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        if isinstance(found := ast.literal_eval(text), kind):
+            return found
+    raise DataError(
+        f"{path}, row {row.name + 1} below the header, column '{column}': expected a Python {kind.__name__}, found {row[column][:60]!r}; "
+        "fetch the file again"
+    )
 
 
 # Respondents: the cross-national CSV of any release, or one CSV a country.
 
 
 def read_respondents(
-    paths: Sequence[Path], countries: Mapping[str, str], questions: Sequence[str], labels: Mapping[str, dict]
+    paths: Sequence[Path], countries: Mapping[str, str], questions: Sequence[str], options: pd.DataFrame
 ) -> Respondents:
     """Read the answers of some countries: of the cross-national file, or of one file a country, only the columns needed.
 
     `countries` are codes in B_COUNTRY_ALPHA with the name in the name of a one-country file (none: all of the cross-national file);
-    of `questions` those that no file holds are left out; `labels` (`items.read_options`) are for files with labels in place of codes.
+    of `questions` those that no file holds are left out; `options` (`items.read_options`) are for files with labels in place of codes.
     """
-    parts, notes, unread, seen = zip(*(_read_people(path, countries, questions, labels) for path in paths), strict=True)
-    frame = pd.concat(parts, ignore_index=True)
-    refused = {question: why for part in unread for question, why in part.items()}
-    for country, name in (countries or {country: country for part in seen for country in part}).items():
+    frame = pd.concat([_read_file(path, countries, questions) for path in paths], keys=map(str, paths))
+    seen, places = frame["country"].unique(), ", ".join(map(str, paths))
+    frame, repairs = _leave_out(frame, ", ".join(path.name for path in paths))
+    for country in countries or seen:
         if not (frame["country"] == country).any():
             raise DataError(
-                f"{', '.join(map(str, paths))}: no respondent of {country} with a weight. Expected its code in {COUNTRY} of the "
-                f"cross-national file, or a file of its own named ..._Wave_7_{name.replace(' ', '_')}_..."
+                f"{places}: no respondent of {country} with a weight. Expected its code in {COUNTRY} of the cross-national file, or a "
+                "file of its own named ..._Wave_7_<Country>_..."
             )
-    unit, units = np.zeros(len(frame), dtype=int), {}
+    labels, codes, refused = options.set_index("question")["labels"], {}, {}
+    for question in frame.columns.drop(["country", "weight", NUMBER, UNIT]):
+        answers = frame[question]
+        if not pd.api.types.is_numeric_dtype(answers):
+            meant = {text: read_label(str(text), labels.get(question, {})) for text in answers.dropna().unique()}
+            if strange := [text for text, code in meant.items() if code is None]:
+                count = answers.isin(strange).sum()
+                refused[question] = f"label '{strange[0]}' is no option in questions.csv ({count} such answers)"
+                continue
+            answers = answers.map(meant).astype(float)
+        if (broken := answers.notna() & (answers % 1 != 0)).any():
+            path, line = broken.idxmax()
+            told = f"expected a whole code, found {answers[broken].iloc[0]:g}"
+            raise DataError(f"{path}, line {line}, column '{question}': {told}: fetch the file again")
+        # Codes below 0 are missing: -1 don't know, -2 no answer, -3 not applicable, -4 not asked, -5 other.
+        codes[question] = answers.where(answers >= 0)
+    if not codes:
+        first, why = next(iter(refused.items()))
+        raise DataError(
+            f"{places}, column {first}: {why}, and no other column can be read either. Take the cross-national CSV, or put the official "
+            f"wording beside it as {paths[0].parent / 'questions.csv'} (data/README.md)"
+        )
+    unit, units = pd.Series(0, index=frame.index, name="unit"), {}
     for country, part in frame.groupby("country", sort=False):
-        unit[part.index], units[country] = np.arange(len(part)), "respondents"
-        psu = part[UNIT] if UNIT in frame else pd.Series([None])
-        if not psu.isna().any() and not psu.str.startswith("-").any() and FEWEST_UNITS <= psu.nunique() < len(part):
-            unit[part.index], units[country] = pd.factorize(psu)[0], f"primary sampling units ({UNIT})"
-    kept = [question for question in questions if question in frame and question not in refused]
-    answers = pd.concat([frame[["country", "weight"]], pd.Series(unit, name="unit"), frame[kept]], axis=1)
-    return Respondents(answers, units, [note for part in notes for note in part], refused)
+        psu = part[UNIT]
+        is_known = not psu.isna().any() and not psu.str.startswith("-").any() and FEWEST_UNITS <= psu.nunique() < len(part)
+        unit[frame["country"] == country] = pd.factorize(psu)[0] if is_known else np.arange(len(part))
+        units[country] = f"primary sampling units ({UNIT})" if is_known else "respondents"
+    answers = pd.concat([frame[["country", "weight"]], unit, pd.DataFrame(codes)], axis=1).reset_index(drop=True)
+    return Respondents(answers, units, repairs, refused)
 
 
-def count_answers(people: Respondents, items: pd.DataFrame) -> pd.DataFrame:
-    """Weighted shares of every answer to the items; the codes that an item drops count as missing.
+def count_answers(answers: pd.DataFrame) -> pd.DataFrame:
+    """Weighted shares of every answer in `Respondents.answers`.
 
-    Returns `question, country, answer` (the file's code), `share`, `n` (respondents with an answer), `n_effective`.
+    Returns `question, country, answer` (code), `share`, `n` (respondents with an answer), `n_effective` (Kish 1965, section 11.7: how
+    many equally weighted respondents would say as much).
+
+    >>> people = pd.DataFrame({"country": "USA", "weight": [3.0, 1.0], "unit": [0, 1], "Q2": [1.0, 4.0]})
+    >>> count_answers(people)[["answer", "share", "n", "n_effective"]].astype(float).iloc[0].tolist()
+    [1.0, 0.75, 2.0, 1.6]
     """
-    rows = []
-    for country, part in people.answers.groupby("country", sort=False):
-        weights = part["weight"].to_numpy()
-        for item in items[items["question"].isin(part.columns)].itertuples():
-            given = part[item.question].to_numpy()
-            valid = ~np.isnan(given) & ~np.isin(given, item.drop)
-            answers, places = np.unique(given[valid].astype(int), return_inverse=True)
-            own = weights[valid]
-            shares = np.bincount(places, own, minlength=len(answers)) / own.sum()
-            sizes = (float(len(own)), measure_effective(own))
-            pairs = zip(answers.tolist(), shares, strict=True)
-            rows += [(item.question, country, answer, share, *sizes) for answer, share in pairs]
-    return pd.DataFrame(rows, columns=["question", "country", "answer", "share", "n", "n_effective"])
+    by = ["question", "country"]
+    long = answers.melt(["country", "weight", "unit"], var_name="question", value_name="answer").dropna(subset="answer")
+    long["square"] = long["weight"] ** 2
+    whole = long.groupby(by).agg(total=("weight", "sum"), squares=("square", "sum"), n=("weight", "size"))
+    rows = long.groupby([*by, "answer"])["weight"].sum().reset_index().merge(whole.reset_index(), on=by)
+    rows["share"], rows["n_effective"] = rows["weight"] / rows["total"], rows["total"] ** 2 / rows["squares"]
+    return rows.astype({"answer": int, "n": float})[[*by, "answer", "share", "n", "n_effective"]]
 
 
-def measure_effective(weights: Sequence[float]) -> float:
-    """Kish's effective n (1965, section 11.7): how many equally weighted respondents would say as much; NaN for none.
-
-    >>> measure_effective([2.0, 2.0, 2.0]), measure_effective([3.0, 1.0])
-    (3.0, 1.6)
-    """
-    weights = np.asarray(weights, dtype=float)
-    return float(weights.sum() ** 2 / (weights**2).sum()) if weights.size else float("nan")
-
-
-def _read_people(path: Path, countries: Mapping[str, str], questions: Sequence[str], labels: Mapping[str, dict]):
-    """Respondents of one file with what was repaired, which questions cannot be read and which countries it has."""
+def _read_file(path: Path, countries: Mapping[str, str], questions: Sequence[str]) -> pd.DataFrame:
+    """`country, weight`, NUMBER, UNIT and the questions that are there, as the file has them; the index is the line in the file."""
     headers = {separator: read_header(path, separator) for separator in SEPARATORS}
     separator, header = max(headers.items(), key=lambda one: len(one[1]))
-    if len(header) < 3:
-        raise DataError(
-            f"{path}, line 1: one column, read with {', '.join(SEPARATORS.values())} as separator: {header}. Expected {COUNTRY}, "
-            f"{WEIGHT} and Q1 ...: take the CSV as published"
-        )
     names = _find_columns(path, header, questions)
-    found = [question for question in questions if question in names]
-    # In the files of one country the question's wording follows its number.
-    is_text = any(names[question] != question and " " in names[question] for question in found)
-    keys = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT) if key in names] + found
-    texts = {COUNTRY, NUMBER, UNIT, *(found if is_text else [])}
-    frame = _stream(path, separator, header, {key: names[key] for key in keys}, texts, list(countries))
-    if COUNTRY in frame:
-        frame = frame.rename(columns={COUNTRY: "country"})
-    else:
+    # In the files of one country the question's wording follows its number, and the answers are labels.
+    is_text = any(names[key] != key and " " in names[key] for key in questions if key in names)
+    names = {key: names[key] for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if key in names}
+    numbers = {WEIGHT, *([] if is_text else questions)}
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in UTF_16 else "utf8"
+    try:
+        table = arrow.open_csv(
+            note_read(path),
+            read_options=arrow.ReadOptions(use_threads=False, column_names=header, skip_rows=1, encoding=encoding),
+            parse_options=arrow.ParseOptions(delimiter=separator),
+            convert_options=arrow.ConvertOptions(
+                include_columns=list(names.values()), null_values=["", " ", "NA", "NaN", "nan"], strings_can_be_null=True,
+                column_types={name: pa.float64() if key in numbers else pa.string() for key, name in names.items()},
+            ),
+        ).read_all()  # fmt: skip
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = re.sub(r"Row #(\d+)", r"line \1", " ".join(str(error).split()))
+        told = f"{path}: {reason[:300]}; every row needs as many fields as the header: fetch the file again, or write it without row names"
+        if where := re.search(r"column #(\d+).*line (\d+).*invalid value '(.*)'", reason):
+            told = f"{path}, line {where[2]}, column '{header[int(where[1])]}': expected a number, found '{where[3]}'. Take the CSV as "
+            told += "published: codes, not labels, and a decimal point"
+        raise DataError(told) from error
+    if not table.num_rows:
+        raise DataError(f"{path}: a header and no respondent below it: fetch the file again")
+    table = table.rename_columns([*names]).append_column("line", pa.array(range(2, table.num_rows + 2)))
+    if COUNTRY in names and countries:
+        table = table.filter(pc.is_in(table[COUNTRY], pa.array([*countries])))
+    frame = table.to_pandas().set_index("line").rename(columns={COUNTRY: "country", WEIGHT: "weight"})
+    if "country" not in frame:
         named = [code for code, name in countries.items() if name.replace(" ", "_").casefold() in path.name.casefold()]
         if len(named) != 1:
-            raise DataError(
-                f"{path}: no column {COUNTRY}, and the file's name is not that of one of {', '.join(countries.values())}"
-            )
-        frame.insert(0, "country", named[0])
-    notes, seen = [], frame["country"].unique().tolist()
-    frame = _drop_doubles(path, _weigh(path, frame, notes), notes)
-    refused = _decode(frame, found, labels) if is_text else {}
-    if refused and len(refused) == len(found):
-        raise DataError(
-            f"{path}, column '{names[found[0]]}': {refused[found[0]]}, and no other column can be read either. Take the cross-national CSV, "
-            f"or put the official wording beside it as {path.parent / 'questions.csv'} (data/README.md)"
-        )
-    good = [question for question in found if question not in refused]
-    broken = (frame[good] % 1 != 0) & frame[good].notna()
-    for question in broken.columns[broken.any()]:
-        line = broken[question].idxmax()
-        told = f"expected a whole code, found {frame.loc[line, question]:g}"
-        raise DataError(f"{path}, line {line}, column '{question}': {told}: fetch the file again")
-    # Codes below 0 are missing: -1 don't know, -2 no answer, -3 not applicable, -4 not asked, -5 other.
-    frame[good] = frame[good].where(frame[good] >= 0)
-    return frame, notes, refused, seen
+            known = ", ".join(countries.values())
+            raise DataError(f"{path}: no column {COUNTRY}, and the file's name is not that of one of {known}")
+        frame["country"] = named[0]
+    return frame.reindex(columns=["country", "weight", NUMBER, UNIT, *(key for key in questions if key in names)])
 
 
 def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> dict[str, str]:
     """Key (variable name without a label behind it, upper case) to the column's name in the file."""
     keys = [re.match(r"\w*", name)[0].upper() for name in header]
-    names = dict(zip(keys, header, strict=True))
-    if turned := [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]:
-        found = f"column {turned[0]} without {turned[0][:-1]}, and {len(turned) - 1} more of its kind"
-        raise DataError(f"{path}, line 1: {found}: {TURNED}")
-    if not set(questions) & set(keys):
-        if JOINT & set(keys):
-            raise DataError(
-                f"{path}: {OTHER_WAVES} ({', '.join(sorted(JOINT & set(keys)))}). Take the cross-national CSV of wave 7"
-            )
-        raise DataError(f"{path}, line 1: none of our questions ({questions[0]} ...) is a column: no file of wave 7")
-    if WEIGHT not in keys:
-        told = "shares without weights would not be the country's"
-        raise DataError(f"{path}, line 1: no column {WEIGHT}; {told}: take the file as published")
-    for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions):
-        if keys.count(key) > 1:
-            raise DataError(f"{path}, line 1: column {key} stands twice in the header; keep one")
-    return names
+    turned = [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]
+    twice = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1]
+    faults = {
+        f"one column, read with {', '.join(SEPARATORS.values())} as separator; expected {COUNTRY}, {WEIGHT} and Q1 ...": len(
+            header
+        )
+        < 3,
+        f"column {', '.join(turned[:3])} and none without P: {TURNED}": turned,
+        f"none of our questions ({questions[0]} ...) is a column of {OTHER_WAVES}": not {*questions} & {*keys},
+        f"no column {WEIGHT}, without which shares are not the country's": WEIGHT not in keys,
+        f"column {', '.join(twice[:3])} stands twice in the header": twice,
+    }
+    if why := next((why for why, is_so in faults.items() if is_so), ""):
+        raise DataError(f"{path}, line 1: {why}. Take the cross-national CSV of wave 7 as published")
+    return dict(zip(keys, header, strict=True))
 
 
-def _stream(path: Path, separator: str, header: list[str], names: dict, texts: set, countries: list[str]) -> pd.DataFrame:
-    """Rows of the countries wanted (none named: of all), block by block; the index is the line in the file."""
-    parts, line = [], 2
-    with path.open("rb") as file:
-        encoding = "utf-16" if file.read(2) in UTF_16 else "utf8"
-    try:
-        reader = arrow.open_csv(
-            note_read(path),
-            read_options=arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=header, skip_rows=1, encoding=encoding),
-            parse_options=arrow.ParseOptions(delimiter=separator),
-            convert_options=arrow.ConvertOptions(
-                include_columns=list(names.values()), null_values=["", " ", "NA", "NaN", "nan"], strings_can_be_null=True,
-                column_types={name: pa.string() if key in texts else pa.float64() for key, name in names.items()},
-            ),
-        )  # fmt: skip
-        for batch in reader:
-            lines = pa.array(np.arange(line, line + batch.num_rows))
-            line += batch.num_rows
-            owner = batch[names[COUNTRY]] if COUNTRY in names else lines
-            keep = pc.is_in(owner, pa.array(countries)) if COUNTRY in names and countries else pc.is_valid(owner)
-            parts.append(batch.append_column("", lines).filter(keep))
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())
-        if where := re.search(r"column #(\d+).*Row #(\d+).*invalid value '(.*)'", reason):
-            raise DataError(
-                f"{path}, line {where[2]}, column '{header[int(where[1])]}': expected a number, found '{where[3]}'. Take the CSV as "
-                "published: codes, not labels, and a decimal point"
-            ) from error
-        reason = re.sub(r"Row #(\d+)", r"line \1", reason)[:300]
-        raise DataError(
-            f"{path}: {reason}; every row needs as many fields as the header: fetch the file again, or write it without row names"
-        ) from error
-    if not parts:
-        raise DataError(f"{path}: a header and no respondent below it: fetch the file again")
-    frame = pa.Table.from_batches(parts).to_pandas()
-    frame.columns = [*names, "line"]
-    return frame.set_index("line")
+def _leave_out(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Respondents with a weight, since nothing says how much others stand for, and one of rows alike in everything read; what went, counted.
 
-
-def _weigh(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Respondents with a weight; the others are counted, since nothing says how much they stand for."""
-    frame = frame.rename(columns={WEIGHT: "weight"})
+    Two people under one number stay two.
+    """
     bad = frame.loc[(frame["weight"] < 0) | np.isinf(frame["weight"]), "weight"]
     if len(bad):
+        path, line = bad.index[0]
         found = f"expected a weight above 0, found {bad.iloc[0]:g}; {len(bad)} such rows"
-        raise DataError(f"{path}, line {bad.index[0]}, column '{WEIGHT}': {found}: fetch the file again")
+        raise DataError(f"{path}, line {line}, column '{WEIGHT}': {found}: fetch the file again")
     gone = frame.loc[~(frame["weight"] > 0), "country"].value_counts(sort=False)
-    notes += [f"{path.name}: {count} respondents of {country} without a weight left out" for country, count in gone.items()]
-    return frame[frame["weight"] > 0]
-
-
-def _drop_doubles(path: Path, frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """One of rows alike in everything read; two people under one number stay two, and are counted."""
-    if NUMBER not in frame:
-        return frame
+    notes = [f"{name}: {count} respondents of {country} without a weight left out" for country, count in gone.items()]
+    frame = frame[frame["weight"] > 0]
     copies = frame.duplicated() & frame[NUMBER].notna()
-    if copies.any():
-        notes.append(f"{path.name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out")
+    told = f"{name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out"
+    notes += [told] * bool(copies.any())
     frame = frame[~copies]
     shared = frame.loc[frame.duplicated(["country", NUMBER], keep=False) & frame[NUMBER].notna(), NUMBER]
-    if len(shared):
-        some = ", ".join(shared.unique()[:3])
-        notes.append(f"{path.name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people")
-    return frame.drop(columns=NUMBER)
-
-
-def _decode(frame: pd.DataFrame, questions: Sequence[str], labels: Mapping[str, dict]) -> dict[str, str]:
-    """Turn labels into codes in place; questions with a label that nothing explains are returned with it."""
-    refused = {}
-    for question in questions:
-        codes = {text: read_label(text, labels.get(question, {})) for text in frame[question].dropna().unique()}
-        if strange := [text for text, code in codes.items() if code is None]:
-            count = frame[question].isin(strange).sum()
-            refused[question] = f"label '{strange[0]}' is no option in questions.csv ({count} such answers)"
-        else:
-            frame[question] = frame[question].map(codes).astype(float)
-    return refused
+    some = ", ".join(shared.unique()[:3])
+    told = f"{name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people"
+    notes += [told] * (len(shared) > 0)
+    return frame, notes
 
 
 # How firm the human side is: people drawn anew, dealt into halves, and the choice of items made again.
@@ -530,7 +443,7 @@ def describe_people(cfg: Config, human: Human) -> pd.DataFrame:
     no strata); without, shares are drawn anew (multinomial) at the file's n or the culture's `survey_n`. Returns `question, culture,
     value` (0 = first point of the scale, 1 = last), `low, high, n, n_effective, interval` (in words).
     """
-    drawn = draw_shares(cfg, human, draws=cfg.profile.stats.resamples)
+    (drawn,) = draw_shares(cfg, human, draws=cfg.profile.stats.resamples)
     tail = (1 - cfg.profile.stats.level) / 2
     rows = []
     for (question, culture), part in human.shares.groupby(["question", "culture"], sort=False):
@@ -553,11 +466,11 @@ def draw_halves(cfg: Config, human: Human) -> pd.DataFrame:
     order.
     """
     codes = human.shares.groupby("question", sort=False)["code"].unique()
+    first, second = draw_shares(cfg, human, draws=1, halves=True)
     parts = [
-        pd.DataFrame({"question": one, "culture": culture, "half": half, "code": codes[one], "share": shares[one][0]})
-        for culture, *halves in draw_people(cfg, human, draws=1, halves=True)
-        for one in halves[0]
-        for half, shares in enumerate(halves, start=1)
+        pd.DataFrame({"question": key[0], "culture": key[1], "half": half, "code": codes[key[0]], "share": shares[key][0]})
+        for key in first
+        for half, shares in enumerate((first, second), start=1)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -572,7 +485,7 @@ def draw_choice(cfg: Config, human: Human, pair: Pair, *, draws: int = 200) -> p
     if pair is None:
         return pd.DataFrame(columns=frame["question"])
     ranked, size = frame["question"], int(frame["chosen"].sum())
-    drawn = draw_shares(cfg, human, draws=draws)
+    (drawn,) = draw_shares(cfg, human, draws=draws)
     tension = np.column_stack([wasserstein(*(drawn[one, culture] for culture in pair)) for one in ranked])
     # A draw without any answer to a question says nothing for choosing it.
     places = np.argsort(-np.nan_to_num(tension, nan=-1.0), axis=1, kind="stable")[:, :size]
@@ -599,50 +512,40 @@ def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, pair: Pair)
     )
 
 
-def draw_shares(cfg: Config, human: Human, *, draws: int) -> dict[tuple[str, str], np.ndarray]:
-    """By question and culture: distributions drawn anew, shape (draws, k), NaN in a draw without an answer; a respondent's stay together."""
-    drawn = draw_people(cfg, human, draws=draws)
-    return {(question, culture): shares for culture, whole in drawn for question, shares in whole.items()}
+def draw_shares(cfg: Config, human: Human, *, draws: int, halves: bool = False) -> list[dict[tuple[str, str], np.ndarray]]:
+    """By question and culture: distributions drawn anew, shape (draws, k), NaN in a draw without an answer; a respondent's stay together.
 
-
-def draw_people(cfg: Config, human: Human, *, draws: int, halves: bool = False) -> Iterator[tuple]:
-    """Culture and the shares of its people drawn anew, or of two random halves of them: by question arrays of shape (draws, k)."""
+    One such mapping, or with `halves` two, of two random halves of the people.
+    """
+    sides: list[dict] = [{}, {}] if halves else [{}]
     for number, (culture, part) in enumerate(human.shares.groupby("culture", sort=False)):
-        rng, items = np.random.default_rng([cfg.profile.seed, number]), dict(tuple(part.groupby("question", sort=False)))
+        rng, part = np.random.default_rng([cfg.profile.seed, number]), part.reset_index(drop=True)
+        items = dict(tuple(part.groupby("question", sort=False)))
         if human.respondents is None:
-            sizes = [lambda n: n // 2, lambda n: (n + 1) // 2] if halves else [lambda n: n]
-            sides = [
-                {q: rng.multinomial(cut(_size(cfg, own)), own["share"], size=draws) for q, own in items.items()}
-                for cut in sizes
+            sums = [
+                {
+                    one: rng.multinomial((_size(cfg, own) + place) // len(sides), own["share"], size=draws)
+                    for one, own in items.items()
+                }
+                for place in range(len(sides))
             ]
         else:
-            totals, places = _total_units(cfg, human, culture, items)
+            people = human.respondents.answers
+            people = people[people["country"] == cfg.cultures[culture].survey_country]
+            # Weight of every answer (a column), summed per unit that is drawn (a row).
+            chosen = (people["weight"] * (people[row.question] == row.code) for row in part.itertuples())
+            totals = np.column_stack([np.bincount(people["unit"], weights) for weights in chosen])
             n = len(totals)
             if halves:
                 picked = rng.permuted(np.tile(np.arange(n) % 2, (draws, 1)), axis=1).astype(float)
             else:  # Rao, Wu and Yue: units less one, with replacement
                 picked = rng.multinomial(n - 1, np.full(n, 1 / n), size=draws).astype(float)
-            sums = [often @ totals for often in ([picked, 1 - picked] if halves else [picked])]
-            sides = [{question: side[:, place] for question, place in places.items()} for side in sums]
-        yield culture, *({question: _normalise(given) for question, given in side.items()} for side in sides)
-
-
-def _total_units(cfg: Config, human: Human, culture: str, items: dict) -> tuple[np.ndarray, dict[str, slice]]:
-    """Weight of every answer to every question, summed per unit drawn: array (units, answers) and each question's columns."""
-    answers = human.respondents.answers
-    own = answers[answers["country"] == cfg.cultures[culture].survey_country]
-    units, weights = own["unit"].to_numpy(), own["weight"].to_numpy()
-    columns, places = [], {}
-    for question, part in items.items():
-        places[question] = slice(len(columns), len(columns) + len(part))
-        given = own[question].to_numpy()
-        columns += [np.bincount(units, weights * (given == code), minlength=units.max() + 1) for code in part["code"]]
-    return np.column_stack(columns), places
-
-
-def _normalise(sums: np.ndarray) -> np.ndarray:
-    total = sums.sum(axis=1, keepdims=True)
-    return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
+            drawn = [often @ totals for often in ([picked, 1 - picked] if halves else [picked])]
+            sums = [{one: side[:, own.index] for one, own in items.items()} for side in drawn]
+        for side, own in zip(sides, sums, strict=True):
+            with np.errstate(invalid="ignore"):  # of a draw without an answer
+                side |= {(one, culture): given / given.sum(axis=1, keepdims=True) for one, given in own.items()}
+    return sides
 
 
 def _size(cfg: Config, part: pd.DataFrame) -> int:

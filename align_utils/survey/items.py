@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +58,15 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     (60, 233, 235)
     """
     path, scales = folder / "items.csv", read_yaml(folder / "scales.yaml")
-    languages = sorted({key for scale in scales.values() if isinstance(scale, dict) for key in scale} - set(SCALE))
+    languages = sorted({key for scale in scales.values() for key in scale} - set(SCALE))
     for name, scale in scales.items():
-        _check_scale(f"{folder / 'scales.yaml'}: scale '{name}'", scale, languages)
+        known = [*scale["codes"], *scale.get("recode", {}), *scale.get("drop", [])]
+        if len(set(known)) < len(known):
+            raise DataError(f"{folder / 'scales.yaml'}: scale '{name}': each code once in codes, recode or drop, please")
+        for language in languages:
+            labels = scale.get(language, [])
+            if len(labels) != len(scale["codes"]) or len({*labels, ""}) != len(labels) + 1:
+                raise DataError(f"{folder / 'scales.yaml'}: scale '{name}', '{language}': one distinct label a code, please")
     texts = [f"text_{language}" for language in languages]
     items = read_table(path, ["question", "topic", "kind", "core", "scale", *texts])
     for column, known in {"scale": scales, "kind": ("ordered", "nominal"), "core": ("yes", "no")}.items():
@@ -68,8 +76,9 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     for column in ["question", *texts]:
         refuse(path, items, items[column] == "", "{question} has an empty " + column)
         refuse(path, items, items.duplicated(column), f"{{{column}}} stands twice in column {column}")
-    for key, column in [*((key, key) for key in SCALE), *((language, f"labels_{language}") for language in languages)]:
-        items[column] = [scales[name].get(key, SCALE.get(key)) for name in items["scale"]]
+    rules = [SCALE | scales[name] for name in items["scale"]]
+    for key in (*SCALE, *languages):
+        items[key if key in SCALE else f"labels_{key}"] = [rule[key] for rule in rules]
     items["core"] = items["core"] == "yes"
     ordered = items["kind"] == "ordered"
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
@@ -85,26 +94,6 @@ def list_nominal(cfg: Config) -> set[str]:
     """Questions of all items whose options have no order: they are for the map alone, no scale may be taken of them."""
     items = load_items(cfg.root / "data" / "survey", choice="all", nominal=True)
     return set(items.loc[items["kind"] == "nominal", "question"])
-
-
-def _check_scale(place: str, scale: dict, languages: list[str]) -> None:
-    if not isinstance(scale, dict) or not isinstance(scale.get("codes"), list):
-        raise DataError(f"{place}: expected `codes`, a list of the survey's codes")
-    codes, recode, gone, direction = (scale.get(key, value) for key, value in SCALE.items())
-    gone = [*recode, *gone]
-    for code in (*codes, *gone):
-        if type(code) is not int:
-            raise DataError(f"{place}: code {code!r} is not a whole number")
-    if len(codes) < 2:
-        raise DataError(f"{place}: {len(codes)} code; a scale has two or more")
-    if len({*codes, *gone}) != len(codes) + len(gone) or not set(recode.values()) <= set(codes):
-        raise DataError(f"{place}: each code once in codes, recode or drop, and recode into codes, please")
-    if direction not in {"", "high_to_low", "low_to_high"}:
-        raise DataError(f"{place}: direction '{direction}' is neither high_to_low nor low_to_high")
-    for language in languages:
-        labels = scale.get(language, [])
-        if len(labels) != len(codes) or len({*labels, ""}) != len(labels) + 1:
-            raise DataError(f"{place}, '{language}': one distinct label a code, please")
 
 
 def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +112,7 @@ def read_wording(path: Path, items: pd.DataFrame) -> pd.DataFrame:
         new: dict = {"wording": "file"}
         for language in languages:
             found = written.get((item["question"], language), [])
-            labels = _order_labels(found[0]["options"], item) if found else None
+            labels = _order_labels(found[0]["options"], item) if found else []
             if reason := _judge_rows(found, labels, scripts[language]):
                 new = {"wording": f"ours: {language} {reason}"}
                 break
@@ -175,32 +164,28 @@ def fold_label(text: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
 
 
-def _judge_rows(rows: list[dict], labels: list[str] | None, scripts: set[str]) -> str:
+def _judge_rows(rows: list[dict], labels: list[str], scripts: set[str]) -> str:
     """Reason to refuse an item's rows of one language, or an empty string."""
     if len(rows) != 1:
         return f"has {len(rows)} rows" if rows else "has no row"
     text, origin = rows[0]["text"], rows[0]["origin"]
-    if origin not in ORIGINS:
-        return f"has an origin other than {', '.join(ORIGINS)}"
-    if origin == "machine":
-        return "is a machine's translation"
-    if text == "":
-        return "has no text"
-    if hole := re.search(r"\[.*?\]", text):
-        return f"leaves a place open ({hole[0]})"
-    if labels is None:
-        return "has options that are not the scale's codes"
-    if len({*labels, ""}) != len(labels) + 1:
-        return "has a label twice or an empty one"
-    seen = _list_scripts(f"{text} {' '.join(labels)}")
-    foreign = sorted(set(seen) - scripts)
-    if not seen or sum(script in foreign for script in seen) > FOREIGN_SHARE * len(seen):
-        return f"is written in another script ({', '.join(foreign) or 'no letters'})"
+    holes, letters = re.findall(r"\[.*?\]", text), _list_scripts(f"{text} {' '.join(labels)}")
+    foreign = [script for script in letters if script not in scripts]
     # The number ten, in digits or as one character.
     ten = "10" in re.findall(r"\d+", text) or any(unicodedata.numeric(letter, 0) == 10 for letter in text)
-    if ten and any(label.isdigit() for label in labels):
-        return "names an end of its scale by numeral, which the descending order would turn round"
-    return ""
+    turned = ten and any(label.isdigit() for label in labels)
+    faults = {
+        f"has an origin other than {', '.join(ORIGINS)}": origin not in ORIGINS,
+        "is a machine's translation": origin == "machine",
+        "has no text": not text,
+        f"leaves a place open ({''.join(holes[:1])})": holes,
+        "has options that are not the scale's codes": not labels,
+        "has a label twice or an empty one": len({*labels, ""}) != len(labels) + 1,
+        f"is written in another script ({', '.join(sorted(set(foreign))) or 'no letters'})": not letters
+        or len(foreign) > FOREIGN_SHARE * len(letters),
+        "names an end of its scale by numeral, which the descending order would turn round": turned,
+    }
+    return next((why for why, is_so in faults.items() if is_so), "")
 
 
 def _split_options(text: str) -> list[tuple[int, str]]:
@@ -209,14 +194,14 @@ def _split_options(text: str) -> list[tuple[int, str]]:
     return [(int(part[1]), part[2]) for part in parts] if all(parts) else []
 
 
-def _order_labels(text: str, item: dict) -> list[str] | None:
-    """Labels in the scale's order, or nothing where the codes are not the scale's."""
+def _order_labels(text: str, item: dict) -> list[str]:
+    """Labels in the scale's order, or none where the codes are not the scale's."""
     parts = _split_options(text)
     codes, ours = item["codes"], next(item[key] for key in item if key.startswith("labels_"))
     labels = {code: label for code, label in zip(codes, ours, strict=True) if label.isdigit()}
     labels |= {code: label for code, label in parts if code not in {*item["drop"], *item["recode"]}}
     once = parts and len(dict(parts)) == len(parts)
-    return [labels[code] for code in codes] if once and set(labels) == set(codes) else None
+    return [labels[code] for code in codes] if once and set(labels) == set(codes) else []
 
 
 def _list_scripts(text: str) -> list[str]:
@@ -271,23 +256,20 @@ def list_questions(cfg: Config, items: pd.DataFrame, *, personas: Sequence[str] 
     """
     asked = []
     for language in cfg.languages.values():
-        for persona in personas:
-            if persona != "none" and persona not in language.personas:
-                continue
-            told = "" if persona == "none" else language.personas[persona]
-            for item in items.to_dict("records"):
-                text, labels = item[f"text_{language.name}"], item[f"labels_{language.name}"]
-                orders = list_orders(len(labels), numeric=any(label.isdigit() for label in labels))
-                bare = build_survey_prompt(language, text, labels, [], persona=told, lead=language.text_lead)
-                for order in orders if cfg.profile.survey.orders == "all" else (orders[0], orders[-1]):
-                    closed, opened = (
-                        build_survey_prompt(language, text, labels, order, persona=told, lead=lead)
-                        for lead in (language.answer_lead, language.text_lead)
-                    )
-                    asked.append(Question(
-                        item["question"], language.name, persona, tuple(order), tuple(item["codes"]), closed, opened,
-                        tuple(labels[index] for index in order), tuple(language.answer_forms), bare,
-                    ))  # fmt: skip
+        words = {"none": "", **language.personas}
+        for persona, item in product([one for one in personas if one in words], items.to_dict("records")):
+            text, labels = item[f"text_{language.name}"], item[f"labels_{language.name}"]
+            prompt = partial(build_survey_prompt, language, text, labels, persona=words[persona])
+            orders = list_orders(len(labels), numeric=any(label.isdigit() for label in labels))
+            asked += [
+                Question(
+                    item["question"], language.name, persona, order=tuple(order), codes=tuple(item["codes"]),
+                    prompt=prompt(order, lead=language.answer_lead), open_prompt=prompt(order, lead=language.text_lead),
+                    bare_prompt=prompt([], lead=language.text_lead), options=tuple(labels[index] for index in order),
+                    forms=tuple(language.answer_forms),
+                )
+                for order in (orders if cfg.profile.survey.orders == "all" else (orders[0], orders[-1]))
+            ]  # fmt: skip
     return asked
 
 

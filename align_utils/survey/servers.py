@@ -81,16 +81,15 @@ def describe_bounds(cfg: Config) -> pd.DataFrame:
     """
     rows = []
     for name in cfg.baselines:
-        folder = _find_folder(cfg, name)
-        if not (folder / "step.json").is_file() or not (cfg.runs / "survey" / f"{name}.parquet").is_file():
+        if not (cfg.runs / "survey" / f"{name}.parquet").is_file():
             continue
+        folder = _find_folder(cfg, name)
         labels = pd.read_parquet(folder / "answers.parquet").groupby("language").size()
         for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False):
             missing, error = part["missing"].sum() / labels[language], part["error"]
             rows.append((name, language, len(part), missing, int((part["seen"] == 0).sum()), error.mean(), error.max()))
-    return pd.DataFrame(
-        rows, columns=["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
-    )
+    columns = ["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _find_folder(cfg: Config, name: str) -> Path:
@@ -204,9 +203,10 @@ def ask_next(source: ServerModel, prompts: Sequence[str], cache: Path, *, spare:
                     model=source.model, prompt=prompt, max_tokens=1, temperature=1, logprobs=source.top_logprobs, extra_body=source.extra
                 )  # fmt: skip
                 known[keys[prompt]] = top = parse_top(answer.http_response.json())
-            except tuple(REMEDIES) as error:
-                bad.append(f"{at}: {_explain(error, source)}")
-                if isinstance(error, LASTING) or len(bad) > spare:
+            except (openai.OpenAIError, ServerError, ValueError, RecursionError) as error:
+                told, is_lasting = _explain(error, source)
+                bad.append(f"{at}: {told}")
+                if is_lasting or len(bad) > spare:
                     raise ServerError(f"{bad[-1]}. Answers so far are kept: run again to go on") from error
             else:
                 with lock:
@@ -231,21 +231,19 @@ def _connect(source: ServerModel) -> tuple[openai.OpenAI, str]:
         raise ServerError(
             f"{at}: expected an address such as http://localhost:8000/v1 in {source.url_variable}, found '{given}'"
         )
-    path = "" if parts[4] else "/v1"
     key = os.environ.get(source.key_variable, "").strip() if source.key_variable else "none"
     if not (key and key.isascii() and key.isprintable()):
         raise ServerError(f"{at}: the server's key is read from {source.key_variable}, which is not set or holds no key")
+    path = "" if parts[4] else "/v1"
     at += f" at {''.join(parts.groups(''))}{path}"
-    local = re.fullmatch(r"(.+\.)?localhost|127(\.\d+){3}|\[::1\]|0\.0\.0\.0", parts[2])
-    proxies = [name for name in os.environ if not local and name.lower() in {"http_proxy", "https_proxy", "all_proxy"}]
-    at += f" by way of {', '.join(proxies)}" if proxies else ""
     try:
         # Nothing of the OPENAI_ variables, which are another server's, and no proxy for this machine.
-        http = openai.DefaultHttpxClient(trust_env=not local)
+        http = openai.DefaultHttpxClient(trust_env=parts[2] not in {"localhost", "127.0.0.1", "[::1]", "0.0.0.0"})
         own = {"api_key": key, "organization": "", "project": "", "max_retries": ATTEMPTS - 1, "timeout": source.timeout}
         return openai.OpenAI(base_url=given + path, http_client=http, **own), at
     except Exception as error:  # httpx has several kinds for what an address or a proxy's cannot be
-        raise ServerError(f"{at}: {error}; correct or unset these variables (expected http://<host>:<port>)") from error
+        told = "correct it, or the variables http_proxy, https_proxy and all_proxy (expected http://<host>:<port>)"
+        raise ServerError(f"{at}: {error}; {told}") from error
 
 
 def parse_top(answer) -> dict[str, float]:
@@ -293,10 +291,8 @@ def check_list(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     mass, least = sum(shares.values()), min(shares.values())  # an empty list is a ValueError
     if not mass < 1.01:  # rounding may lift the sum a little above one; logits in their place lift it far
         raise ServerError(f"the answer holds numbers that are no log-probabilities: as probabilities they sum to {mass:.3g}")
-    # Nothing but numbers, most of the mass on some that are no label; all of it on what is left of a padded list; more of it elsewhere
-    # than a million tokens like the last could hold.
-    above = sum(share for text, share in shares.items() if len(text) > 1 and text != "10")
-    ids = any(text.startswith("token_id:") for text in top) or (above > mass / 2 and all(text.isdecimal() for text in top))
+    # All of the mass on what is left of a padded list; more of it elsewhere than a million tokens like the last could hold.
+    ids = any(text.startswith("token_id:") for text in top)
     if ids or (mass > 1 - 1e-6 and (padded or len(top) == 1)) or 1 - mass > 0.02 + 1e6 * least:
         raise ServerError(
             f"the list is not of the model's likeliest tokens ({', '.join(map(repr, list(top)[:3]))}, in all {mass:.4f} of the probability, the "
@@ -307,33 +303,28 @@ def check_list(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 
 BOOLEAN = "for a server that wants a boolean set `extra: {{logprobs: true, top_logprobs: {top_logprobs}}}`"
-KEY = "The key is refused; it is read from the variable that `key_variable` names ({key_variable})"
-JSON = "The answer is not JSON. Is {url_variable} the address of an OpenAI-compatible server (…/v1)?"
-# What to do about an error of a kind. The first kinds are of the server as a whole, not of one prompt.
-REMEDIES = {
-    openai.APITimeoutError: "The server is slow: no answer within {timeout:g} s, asked {n} times. Raise `timeout` or lower `concurrency`",
-    openai.APIConnectionError: "The server is down, tried {n} times: start it or correct {url_variable}. If it breaks off, see its log; "
-    + BOOLEAN,
-    openai.AuthenticationError: KEY,
-    openai.PermissionDeniedError: KEY,
-    openai.NotFoundError: "Expected a server that knows '{model}' and an address that ends in /v1",
-    openai.RateLimitError: "Too many requests, asked {n} times: lower `concurrency` ({concurrency}) or wait",
-    openai.InternalServerError: "The server fails, asked {n} times: see its log",
-    openai.OpenAIError: "The request is refused. If the list is too long, lower `top_logprobs` ({top_logprobs}); " + BOOLEAN,
-    ServerError: "",
-    RecursionError: JSON,
-    ValueError: JSON,
-}
-LASTING = tuple(REMEDIES)[:6]
+# Kinds of errors, whether they are of the server as a whole rather than of one prompt, and what to do about them.
+REMEDIES = (
+    (openai.APITimeoutError, True, "The server is slow: no answer within {timeout:g} s, asked {n} times. Raise `timeout` or lower `concurrency`"),
+    (openai.APIConnectionError, True,
+     f"The server is down, tried {{n}} times: start it or correct {{url_variable}}. If it breaks off, see its log; {BOOLEAN}"),
+    ((openai.AuthenticationError, openai.PermissionDeniedError), True,
+     "The key is refused; it is read from the variable that `key_variable` names ({key_variable})"),
+    (openai.NotFoundError, True, "Expected a server that knows '{model}' and an address that ends in /v1"),
+    (openai.RateLimitError, True, "Too many requests, asked {n} times: lower `concurrency` ({concurrency}) or wait"),
+    (openai.InternalServerError, False, "The server fails, asked {n} times: see its log"),
+    (openai.OpenAIError, False, f"The request is refused. If the list is too long, lower `top_logprobs` ({{top_logprobs}}); {BOOLEAN}"),
+    (ServerError, False, ""),
+    (Exception, False, "The answer is not JSON. Is {url_variable} the address of an OpenAI-compatible server (…/v1)?"),
+)  # fmt: skip
 
 
-def _explain(error: Exception, source: ServerModel) -> str:
-    found, remedy = str(error), next(remedy for kind, remedy in REMEDIES.items() if isinstance(error, kind))
+def _explain(error: Exception, source: ServerModel) -> tuple[str, bool]:
+    """What was found and what to do about it, and whether it will be so for every prompt."""
+    found, (lasting, remedy) = str(error), next(told for kinds, *told in REMEDIES if isinstance(error, kinds))
     if isinstance(error, openai.APIStatusError):
-        said, leads = " ".join(error.response.text.split())[:300], ""
-        if error.response.history or error.status_code < 400:
-            leads = f" after a redirect to {error.response.url}, where {source.url_variable} should lead"
-        found = f"answer {error.status_code}{leads}: {said}"
+        leads = f", after a redirect to {error.response.url}" if error.response.history else ""
+        found = f"answer {error.status_code}{leads}: {' '.join(error.response.text.split())[:300]}"
     elif isinstance(error, openai.APIConnectionError):
         found = str(error.__cause__ or error)
-    return f"{found}. {remedy.format(**source.model_dump(), n=ATTEMPTS)}".removesuffix(". ")
+    return f"{found}. {remedy.format(**source.model_dump(), n=ATTEMPTS)}".removesuffix(". "), lasting

@@ -163,10 +163,6 @@ def test_a_broken_item_names_line_and_column(tmp_path, old, new, message):
         ({"en": ["Yes", "No", "Perhaps"]}, "'did2', 'en': one distinct label a code"),
         ({"codes": [1, 1]}, "'did2': each code once"),
         ({"drop": [2]}, "'did2': each code once"),
-        ({"recode": {0: 3}}, "'did2': each code once"),
-        ({"direction": "up"}, "'did2': direction 'up'"),
-        ({"codes": None}, "'did2': expected `codes`, a list"),
-        ({"codes": [1, "two"]}, "'did2': code 'two' is not a whole number"),
     ],
     ids=str,
 )
