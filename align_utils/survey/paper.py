@@ -160,8 +160,6 @@ def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, la
     foreign = (asked["stage"] == "sft") & (asked["culture"] != china)
     asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN)).sort_values("value", ascending=False, kind="stable")
     asked = asked[(asked["culture"] == china) | asked["stage"].isin(["zero_shot", FOREIGN])]
-    if "persona" in asked:
-        asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
     nearer, mode = _read_counts(asked, ALIGNED), _read_counts(asked, f"{ALIGNED}_mode")
     if not {"zero_shot", "ppo"} <= set(nearer.index):
         return NOT_MEASURED
@@ -200,8 +198,7 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> di
         ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
         ours = ours[ours["culture"] == china] if metric == ALIGNED else ours
         theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
-        keys = [key for key in (where, "subset", "persona") if key in mine]
-        pair = ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large"))
+        pair = ours.merge(theirs[[where, "subset", "model", "value"]], on=[where, "subset"], suffixes=("", "_large"))
         pairs.append(pair.assign(asked=pair[where]))
     both = pd.concat(pairs, ignore_index=True)
     if both.empty:

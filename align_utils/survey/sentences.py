@@ -107,7 +107,7 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
     asked = {record["stage"] for record in _pick(records, "shift_toward_target")}
     stage = next((stage for stage in ("ppo", "sft") if stage in asked), None)
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
-        own = {"culture": name, "language": culture.language, "persona": "none", "stage": stage, "model": model}
+        own = {"culture": name, "language": culture.language, "stage": stage, "model": model}
         shift, contrast = (pick_record(records, metric, **own) for metric in ("shift_toward_target", "shift_contrast"))
         if shift is None:
             continue
@@ -133,7 +133,7 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
     told: dict[str, list[str]] = {}
     used, visible = [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
-        own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
+        own = {"culture": name, "language": culture.language, "model": model, "stage": "ppo"}
         found = [
             pick_record(records, metric, **own)
             for metric in ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
@@ -159,7 +159,7 @@ def state_counts(records: list[dict], cfg: Config) -> Sentence:
     pair = pick_pair(cfg)
     language = cfg.cultures[pair[1]].language if pair else None
     found = [
-        pick_record(records, "aligned_with_china", stage=stage, language=language, persona="none", culture=culture, model=model)
+        pick_record(records, "aligned_with_china", stage=stage, language=language, culture=culture, model=model)
         for model in cfg.models for stage, culture in (("zero_shot", "none"), ("ppo", pair[1] if pair else None))
     ]  # fmt: skip
     found = [record for record in found if record]
