@@ -18,7 +18,6 @@ CHINA = "CHN"
 Pair = tuple[str, str] | None
 
 
-
 def wasserstein(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Wasserstein-1 distance of distributions on an ordered scale, divided by k - 1: in [0, 1], 1 when all mass sits at opposite ends.
 

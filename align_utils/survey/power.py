@@ -38,7 +38,9 @@ def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) ->
     """
     known = items[items["question"].isin(shares["question"])]
     points = known["codes"].str.len()
-    scale = known["scale"].where(known.groupby("scale")["scale"].transform("size") >= FEWEST_ITEMS, points.astype(str) + " points")
+    scale = known["scale"].where(
+        known.groupby("scale")["scale"].transform("size") >= FEWEST_ITEMS, points.astype(str) + " points"
+    )
     rows = known.assign(scale=scale, place=points.map(range)).explode(["codes", "place"]).rename(columns={"codes": "code"})
     rows = rows[["question", "scale", "code", "place"]].astype({"code": int, "place": int})
     frame = shares.assign(log=np.log(shares["share"].clip(lower=FLOOR))).merge(rows, on=["question", "code"])
@@ -149,7 +151,9 @@ def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataF
     return table.assign(chosen=table.index.isin(best))
 
 
-def _bootstrap(items: pd.DataFrame, of_sums: Callable, *, resamples: int, level: float, seed: int) -> tuple[float, float, float]:
+def _bootstrap(
+    items: pd.DataFrame, of_sums: Callable, *, resamples: int, level: float, seed: int
+) -> tuple[float, float, float]:
     """A function of the columns' sums with its percentile interval, whole items drawn."""
     low, high = stats.bootstrap(
         tuple(items.to_numpy().T), lambda *columns, axis: of_sums(*(own.sum(axis=axis) for own in columns)), paired=True,
@@ -193,7 +197,9 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             positive = own["stage"].isin(POSITIVE) & (own[CELL] == where).drop(columns="stage").all(axis=1)
             best = own[positive].sort_values("low", na_position="first").tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
-            reasons = [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{_tell(cell.value, cell.low, cell.high)} is not above 0"]
+            reasons = (
+                [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{_tell(cell.value, cell.low, cell.high)} is not above 0"]
+            )
             beside = measure == "slope" or pd.notna(cell.value_other)
             if measure == "distance" and beside and not cell.low_other > 0:
                 other = _tell(cell.value_other, cell.low_other, cell.high_other)
