@@ -37,10 +37,8 @@ def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) ->
     place, alike on all items, leaves 0.
     """
     known = items[items["question"].isin(shares["question"])]
-    points = known["codes"].str.len()
-    scale = known["scale"].where(
-        known.groupby("scale")["scale"].transform("size") >= FEWEST_ITEMS, points.astype(str) + " points"
-    )
+    often, points = known["scale"].map(known["scale"].value_counts()), known["codes"].str.len()
+    scale = known["scale"].where(often >= FEWEST_ITEMS, points.astype(str) + " points")
     rows = known.assign(scale=scale, place=points.map(range)).explode(["codes", "place"]).rename(columns={"codes": "code"})
     rows = rows[["question", "scale", "code", "place"]].astype({"code": int, "place": int})
     frame = shares.assign(log=np.log(shares["share"].clip(lower=FLOOR))).merge(rows, on=["question", "code"])
@@ -197,9 +195,8 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             positive = own["stage"].isin(POSITIVE) & (own[CELL] == where).drop(columns="stage").all(axis=1)
             best = own[positive].sort_values("low", na_position="first").tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
-            reasons = (
-                [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{_tell(cell.value, cell.low, cell.high)} is not above 0"]
-            )
+            own_move = _tell(cell.value, cell.low, cell.high)
+            reasons = [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{own_move} is not above 0"]
             beside = measure == "slope" or pd.notna(cell.value_other)
             if measure == "distance" and beside and not cell.low_other > 0:
                 other = _tell(cell.value_other, cell.low_other, cell.high_other)
@@ -208,12 +205,10 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
             moved = BEYOND if len(held) and beside else UNCONTROLLED
             verdict = moved if not reasons else UNMOVED if seen[positive].any() else BLIND
-            own_words = f"{_tell(cell.value, cell.low, cell.high)}, above {', '.join(held['against']) or 'no control'}"
+            why = "; ".join(reasons) or f"{own_move}, above {', '.join(held['against']) or 'no control'}"
             told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"
-            sentence = (
-                f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({'; '.join(reasons) or own_words}; {told}; "
-                f"smallest visible {cell.smallest:.3f})."
-            )
+            sentence = f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({why}; {told}; smallest visible "
+            sentence += f"{cell.smallest:.3f})."
             found = [cell.value, cell.low, cell.high, cell.smallest, *best[["stage", "value", "low"]]]
             rows.append([*where, measure, verdict, *found, sentence])
     return pd.DataFrame(rows, columns=VERDICTS)
