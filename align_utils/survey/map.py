@@ -143,7 +143,8 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
     indicators = score_people(axes, items, answers)
     centre, spread, correlations = correlate_weighted(indicators, answers["weight"])
     if correlations.isna().any(axis=None) or np.linalg.eigvalsh(correlations)[0] < 1e-9:
-        unsound = ", ".join(name for name in indicators if correlations[name].isna().any()) or "one repeats others"
+        gaps = correlations.isna().sum()
+        unsound = ", ".join(gaps.index[gaps == gaps.max()]) if gaps.any() else "one repeats others"
         raise DataError(
             f"the map's indicators have no sound correlations ({unsound}): one that nobody answered or all alike, or two that nobody "
             "answered together; take the cross-national file as published"
