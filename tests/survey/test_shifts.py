@@ -29,11 +29,10 @@ RANKED = pd.DataFrame({"question": ITEMS, "tension": 0.7, "chosen": True})
 
 @pytest.fixture
 def run(cfg):
-    """The smoke run without controls, with many resamples for the intervals; or with other fields."""
-    settings = cfg.profile.stats.model_copy(update={"resamples": 2000})
+    """The smoke run without controls, or with other fields."""
 
     def change(**fields):
-        profile = cfg.profile.model_copy(update={"stats": settings, "controls": [], "seed": SEEDS[0], **fields})
+        profile = cfg.profile.model_copy(update={"controls": [], "seed": SEEDS[0], **fields})
         return config.Config(profile, cfg.root, cfg.data_dir)
 
     return change
@@ -257,7 +256,7 @@ def test_the_spread_over_two_seeds_worked_by_hand(run):
 
 
 def test_intervals_hold_both_seeds(run):
-    cfg = run(seeds=[SEEDS[1]])
+    cfg = run(seeds=[SEEDS[1]], stats=run().profile.stats.model_copy(update={"resamples": 2000}))
     moved, judged = measure(cfg, GIVEN)
     table, controls = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
