@@ -103,3 +103,10 @@ def make_answers(adapter: str, stage: str, shares: dict[str, dict | list], **nam
     return pd.DataFrame(
         [{**named, "question": q, "code": c, "share": s} for q, given in coded.items() for c, s in given.items()]
     )
+
+
+def as_asked(averaged: pd.DataFrame, **names) -> pd.DataFrame:
+    """Averaged answers as if they were asked in one order."""
+    return averaged.rename(columns={"share": "probability"}).assign(
+        order=0, place=averaged.groupby("question").cumcount() + 1, **names
+    )

@@ -17,6 +17,7 @@ from align_utils.plots.common import (
     draw_rows,
     make_grid,
     mark_figure,
+    measure_errors,
     name_condition,
     pick_colour,
     put_legend_below,
@@ -26,7 +27,6 @@ from align_utils.plots.common import (
 LINES = {"zero_shot": ("o--", name_condition("zero_shot"))} | {
     stage: (f"{shape}-", name_condition(stage)) for stage, shape in zip(TARGETS, "sD^v", strict=True)
 }
-COUNT_PANELS = {"nearer": "nearer distribution", "mode": "same modal answer"}
 
 
 def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
@@ -44,7 +44,7 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
     return mark_figure(figure, mark)
 
 
-def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str = ""):
+def plot_items(frame: pd.DataFrame, *, title: str, mark: str = ""):
     """Small multiples of questions (six stay readable): people's shares as bars, a model's answers before and after as lines over them.
 
     `frame`: `panel, place, answerer, share, first, last` (`survey.aligned.list_panels`).
@@ -52,7 +52,7 @@ def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str =
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)
     panels = list(frame.groupby("panel", sort=False))
-    columns = min(columns, len(panels))
+    columns = min(2, len(panels))
     figure, grid = make_grid(-(-len(panels) // columns), columns, width=3.7, height=2.5)
     people = [name for name in frame["answerer"].unique() if name not in LINES]
     width = 0.8 / len(people)
@@ -80,29 +80,23 @@ def plot_items(frame: pd.DataFrame, *, title: str, columns: int = 2, mark: str =
     return mark_figure(figure, mark)
 
 
-def plot_counts(
-    frame: pd.DataFrame, *, chance: dict[str, float], title: str, known: Mapping[str, float] | None = None, mark: str = ""
-):
-    """Shares of the chosen items with their intervals, a panel a reading, an answerer a row; chance lies at the dotted line.
+def plot_counts(frame: pd.DataFrame, *, title: str, known: Mapping[str, float], mark: str = ""):
+    """Shares of the chosen items with their intervals, an answerer a row; what even answers get lies at the dotted line.
 
-    `frame` is from `survey.aligned.count_aligned`: `label, reading, stage` (colour), `value, low, high, count, n`. `chance`:
-    reading to the place of its line (`find_chance`). `known`: shares that others have published, by what is written at their
-    line.
+    `frame`: `label, stage` (colour; 'uniform' gives the line), `value, low, high, count, n`, from `survey.aligned.list_sides`. `known`:
+    shares that others have published, by what is written at their line.
     """
-    frame = frame.assign(group=frame["stage"])
-    readings = [reading for reading in COUNT_PANELS if reading in set(frame["reading"])]
-    panels = {COUNT_PANELS[reading]: frame[frame["reading"] == reading] for reading in readings}
-    figure, all_axes = draw_rows(panels, title=title, colour=pick_colour)
-    for axes, reading, part in zip(all_axes, readings, panels.values(), strict=True):
-        for name, share in (known or {}).items():
-            axes.axvline(share, color="black", lw=0.8, ls="--")
-            axes.text(share, -0.7, name, ha="center", va="bottom", fontsize=8)
-        if len(readings) == 1:
-            axes.set_title("")
-        for y, row in enumerate(part.itertuples()):
-            axes.text(1.03, y, f"{row.count:.3g}/{row.n}", va="center", fontsize=7)
-        axes.axvline(chance[reading], color="black", lw=0.8, ls=":")
-        axes.set(xlim=(-0.03, 1.16), xlabel="share of the chosen items", xticks=[0, 0.25, 0.5, 0.75, 1])
+    if frame.empty:
+        return draw_nothing(f"{title}: no two countries to compare", mark=mark)
+    figure, (axes,) = draw_rows({"": frame.assign(group=frame["stage"])}, title=title, colour=pick_colour)
+    for name, share in known.items():
+        axes.axvline(share, color="black", lw=0.8, ls="--")
+        axes.text(share, -0.7, name, ha="center", va="bottom", fontsize=8)
+    for y, row in enumerate(frame.itertuples()):
+        axes.text(1.03, y, f"{row.count:.3g}/{row.n}", va="center", fontsize=7)
+    for even in frame.loc[frame["stage"] == "uniform", "value"]:
+        axes.axvline(even, color="black", lw=0.8, ls=":")
+    axes.set(xlim=(-0.03, 1.16), xlabel="share of the chosen items", xticks=[0, 0.25, 0.5, 0.75, 1])
     return mark_figure(figure, mark)
 
 
@@ -146,13 +140,11 @@ def plot_map(frame: pd.DataFrame, axes_names: tuple, *, countries: pd.DataFrame,
         title = "The factor construction of Inglehart and Welzel, fitted to this file's respondents"
         whole.set_title(f"{len(countries)} countries of the file and the models")
     else:
-        ends = frame[frame["stage"] == "human"].pivot(index="adapter", columns="axis", values=["value", "low", "high"])
-        for culture, row in ends.iterrows():
-            errors = [
-                np.abs(row[["low", "high"]].unstack()[axis] - row["value", axis]).to_numpy()[:, None] for axis in (across, up)
-            ]
-            style = {"fmt": "s", "ms": 8, "color": pick_colour(culture), "label": f"people, {culture}"}
-            whole.errorbar(row["value", across], row["value", up], xerr=errors[0], yerr=errors[1], lw=1, **style)
+        for culture, part in frame[frame["stage"] == "human"].set_index("axis").groupby("adapter"):
+            part = part.loc[[across, up]]
+            errors = measure_errors(part)
+            style = {"fmt": "s", "ms": 8, "lw": 1, "color": pick_colour(culture), "label": f"people, {culture}"}
+            whole.errorbar(*part["value"], xerr=errors[:, :1], yerr=errors[:, 1:], **style)
         whole.set(xlim=(0, 1), ylim=(0, 1), title="everyone (intervals: over components)")
         told = frame.groupby("axis")[["n", "items"]].max()
         told = [f"{told.loc[axis, 'n']:.0f} components ({told.loc[axis, 'items']:.0f} items)" for axis in (across, up)]

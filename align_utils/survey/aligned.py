@@ -36,8 +36,6 @@ LEAD = 1e-9
 COUNTS = [
     "label", "reading", "model", "culture", "stage", "language", "persona", "value", "low", "high", "count", "n", "shared", "gained", "lost", "p",
 ]  # fmt: skip
-# What is told of every seed, and its name in the table.
-TOLD = {"target": "shift toward target", "contrast": "contrast"}
 
 
 def judge_items(
@@ -93,7 +91,7 @@ def count_aligned(judged: pd.DataFrame, *, resamples: int, level: float, seed: i
         base = part[part["stage"] == "zero_shot"].set_index("question")["aligned"]
         for (culture, stage), mine in part.groupby(["adapter", "stage"], sort=False):
             rows.append({
-                "label": name_answerer(model, culture, stage, language, persona), "reading": reading,
+                "label": name_answerer(model, culture, stage, language), "reading": reading,
                 "model": model, "culture": culture, "stage": stage, "language": language, "persona": persona,
                 **_count(mine, None if stage in UNTESTED else base, flips, settings),
             })  # fmt: skip
@@ -121,45 +119,35 @@ def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dic
     }  # fmt: skip
 
 
-def find_chance(counts: pd.DataFrame, human: pd.DataFrame, ranked: pd.DataFrame) -> dict[str, float]:
-    """The share of the chosen items that knowing nothing gets, by reading: what even answers get by the nearer distribution; a mode
-    drawn by chance, which is the mean of 1 / k over the items."""
-    even = counts[(counts["stage"] == "uniform") & (counts["reading"] == "nearer")]
-    options = human[human["question"].isin(ranked.loc[ranked["chosen"], "question"])].groupby("question")["code"].nunique()
-    return {"nearer": even["value"].mean(), "mode": float((1 / options).mean())}
-
-
 def list_sides(cfg: Config, counts: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """Rows of `count_aligned` for the figure of the main line: the nearer distribution, asked in the language of the second of the pair,
     untuned and with its norms, and even answers; named plainly."""
     if pair is None:
         return counts.head(0)
-    own = counts["culture"].isin(["none", pair[1]]) & (counts["persona"] == "none")
-    own &= counts["language"] == cfg.cultures[pair[1]].language
+    own = counts["culture"].isin(["none", pair[1]]) & (counts["language"] == cfg.cultures[pair[1]].language)
     part = counts[(own | (counts["stage"] == "uniform")) & (counts["reading"] == "nearer")]
     names = part["stage"].map(cfg.names)
-    return part.assign(
-        label=names if len(cfg.models) == 1 else names.mask(part["stage"] != "uniform", part["model"] + ", " + names)
-    )
+    alone = (len(cfg.models) == 1) | (part["stage"] == "uniform")
+    return part.assign(label=names.where(alone, part["model"] + ", " + names))
 
 
 def list_panels(
-    cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, questions: Sequence[str], *, culture: str
+    cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, questions: Sequence[str], *, culture: str
 ) -> pd.DataFrame:
-    """What people of all cultures answer to questions, and the models before and after a culture's norms, for `plots.survey.plot_items`.
+    """What people of all cultures answer to questions, and the run's first model before and after a culture's norms, for
+    `plots.survey.plot_items`.
 
-    `averaged` are answers of one model (`answers.average_orders`). Taken are those of the untuned model and of the adapters of
-    `culture`, asked in its language without a persona; of several seeds the mean. `human` are SHARES, `items` from
-    `items.choose_items`, `questions` in the order wanted.
+    `answers` are ANSWERS, of which those of the untuned model and of the adapters of `culture` are taken, asked in its language; of
+    several seeds the mean. `human` are SHARES, `items` from `items.choose_items`, `questions` in the order wanted.
 
     Returns `panel` (question and its English words), `place` (0 is the first point of the scale), `answerer` (stage, or label
     of a culture), `share`, `first, last` (labels of the ends).
     """
-    asked = averaged[(averaged["language"] == cfg.cultures[culture].language) & averaged["stage"].isin(["zero_shot", *TARGETS])]
-    asked = asked[asked["adapter"].isin(["none", culture]) & (asked["persona"] == "none")]
-    asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index()
-    people = human.assign(answerer=human["culture"].map(cfg.names))
-    both = pd.concat([asked.rename(columns={"stage": "answerer"}), people])
+    asked = answers[(answers["model"] == next(iter(cfg.models))) & answers["question"].isin(questions)]
+    asked = asked[(asked["language"] == cfg.cultures[culture].language) & asked["adapter"].isin(["none", culture])]
+    asked = average_orders(asked[asked["stage"].isin(["zero_shot", *TARGETS])])
+    asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index(name="share")
+    both = pd.concat([asked.rename(columns={"stage": "answerer"}), human.assign(answerer=human["culture"].map(cfg.names))])
     chosen = items.set_index("question", drop=False).loc[list(questions)]
     scales = pd.DataFrame({
         "question": chosen["question"], "panel": chosen["question"] + "  " + chosen["text_en"], "code": chosen["codes"],
@@ -173,33 +161,29 @@ def list_panels(
 
 
 def list_item(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame, question: str) -> pd.DataFrame:
-    """`list_panels` of one question, of the run's first model: a panel a culture, whose adapters are asked in its language."""
-    averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
-    parts = []
-    for name, culture in cfg.cultures.items():
-        part = list_panels(cfg, averaged, people.shares, items, [question], culture=name)
-        parts.append(part.assign(panel=f"norms: {culture.label}, asked in {cfg.language_of(name).label}"))
-    return pd.concat(parts, ignore_index=True)
+    """`list_panels` of one question: a panel a culture, whose adapters are asked in its language."""
+    parts = {
+        f"norms: {culture.label}, asked in {cfg.language_of(name).label}":
+        list_panels(cfg, answers, people.shares, items, [question], culture=name)
+        for name, culture in cfg.cultures.items()
+    }  # fmt: skip
+    return pd.concat([part.assign(panel=panel) for panel, part in parts.items()], ignore_index=True)
 
 
 def list_six(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame) -> pd.DataFrame:
     """`list_panels` of the six questions with an order on which the two countries of `pick_pair` differ most, with the second one's norms."""
     pair = pick_pair(cfg)
     ranked = rank_items(people.take(items[items["kind"] == "ordered"]).shares, pair, wanted=6)
-    averaged = average_orders(answers[answers["model"] == next(iter(cfg.models))])
     culture = pair[1] if pair else next(iter(cfg.cultures))
-    return list_panels(cfg, averaged, people.shares, items, ranked["question"].head(6), culture=culture)
+    return list_panels(cfg, answers, people.shares, items, ranked["question"].head(6), culture=culture)
 
 
 def list_tension_pages(cfg: Config, values: Values) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Page number and `list_panels` of six of the chosen items each, of the run's first model."""
-    if values.pair is None:
-        return
+    """Page number and `list_panels` of six of the chosen items each."""
     chosen = values.ranked.loc[values.ranked["chosen"], "question"].tolist()
-    averaged = average_orders(values.answers[values.answers["model"] == next(iter(cfg.models))])
     for start in range(0, len(chosen), 6):
-        panels = list_panels(cfg, averaged, values.human, values.items, chosen[start : start + 6], culture=values.pair[1])
-        yield start // 6 + 1, panels
+        questions = chosen[start : start + 6]
+        yield start // 6 + 1, list_panels(cfg, values.answers, values.human, values.items, questions, culture=values.pair[1])
 
 
 def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -207,24 +191,19 @@ def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
 
     `shifts` are those of `shifts.measure_shifts` and `judged` is of `judge_items`. Returns `measure` ('shift toward target', 'contrast',
     'shift above <control>', 'aligned by nearer', 'aligned by mode'; shares for the last two), CELL, a column a seed, `mean, sd, seeds`
-    (`stats.spread_seeds`), `note` (that there is one seed; that the two sides of a difference have not as many).
+    (`stats.spread_seeds`), `note` (that there is one seed).
     """
-    tuned = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
-    parts = [tuned[tuned["toward"] == toward].assign(measure=measure, value=tuned["shift"]) for toward, measure in TOLD.items()]
-    target, by = shifts[shifts["toward"] == "target"], ["model", "culture", "language", "persona"]
+    tuned = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())].assign(value=shifts["shift"])
+    target = tuned[tuned["toward"] == "target"]
+    parts = [target.assign(measure="shift toward target"), tuned[tuned["toward"] == "contrast"].assign(measure="contrast")]
     for new, old in list_pairs(target):  # paired by item within a seed
         both = pair_conditions(
-            target, by, "shift", over="stage", new=new, old=old, paired=["question", "seed"], unit="question"
-        )
-        sizes = [target.loc[target["stage"] == stage, "seed"].nunique() for stage in (new, old)]
-        note = None if sizes[0] == sizes[1] else f"seeds: {sizes[0]} of {new}, {sizes[1]} of {old}; compared within a seed"
-        measure = f"shift above {old.removeprefix('control_')}"
-        parts.append(both.assign(measure=measure, stage=new, value=both["difference"], note=note))
+            target, ["model", "culture", "language", "persona"], "shift", over="stage", new=new, old=old,
+            paired=["question", "seed"], unit="question",
+        )  # fmt: skip
+        parts.append(both.assign(measure=f"shift above {old.removeprefix('control_')}", stage=new, value=both["difference"]))
     counted = judged[~judged["stage"].isin(UNTESTED)].rename(columns={"adapter": "culture"})
     parts.append(counted.assign(measure="aligned by " + counted["reading"], value=counted["aligned"].astype(float)))
     keys = ["measure", *CELL]
-    every = pd.concat(
-        [part.reindex(columns=[*keys, "seed", "value", "note"]) for part in parts if len(part)], ignore_index=True
-    )
-    table = spread_seeds(every, keys, "value").merge(every.drop_duplicates(keys)[[*keys, "note"]], on=keys, how="left")
-    return table.assign(note=table["note"].fillna(table["seeds"].map(lambda seeds: ALONE if seeds == 1 else "")))
+    table = spread_seeds(pd.concat([part[[*keys, "seed", "value"]] for part in parts if len(part)]), keys, "value")
+    return table.assign(note=np.where(table["seeds"] == 1, ALONE, ""))

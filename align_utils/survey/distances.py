@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
 from align_utils.stats import jensen_shannon, summarise
@@ -17,15 +16,6 @@ FEWEST = 18
 # The country of which the paper counts answers, and two cultures to compare: (away, toward).
 CHINA = "CHN"
 Pair = tuple[str, str] | None
-_LEAST, _MOST = -1e-9, 1 + 1e-9  # ends of a distance, up to rounding
-
-DISTANCES = pa.DataFrameSchema({
-    **{name: pa.Column(str) for name in (*ANSWERER, "question", "to")},
-    "seed": pa.Column(int),
-    "wasserstein": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
-    "jensen_shannon": pa.Column(float, pa.Check.in_range(_LEAST, _MOST)),
-    "mean_difference": pa.Column(float, pa.Check.in_range(-_MOST, _MOST)),
-})  # fmt: skip
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -65,17 +55,18 @@ def measure_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.Dat
     """Distance of every answerer to every country, per item; a half of the people is held against the other halves.
 
     `answers` are from `add_references`. Returns the answerer's columns, `question`, `to` (culture) and DISTANCE_MEASURES; a country's
-    distance to itself is left out. A ValueError names an answer that is no distribution over the item's points.
+    distance to itself is left out, and so is what `human` does not hold. A ValueError names an answer that is no distribution over the
+    item's points.
     """
+    answers = answers[answers["question"].isin(human["question"])]
     is_half = answers["stage"] == "human_half"
     whole = _measure(answers[~is_half], human)
     whole = whole[(whole["stage"] != "human") | (whole["adapter"] != whole["to"])]
-    return DISTANCES.validate(pd.concat([whole, _measure(answers[is_half], halves[halves["half"] == 2])], ignore_index=True))
+    return pd.concat([whole, _measure(answers[is_half], halves[halves["half"] == 2])], ignore_index=True)
 
 
 def _measure(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     names = [column for column in answers.columns if column not in {"code", "share", "question"}]
-    answers = answers[answers["question"].isin(human["question"])]
     answers = answers.assign(row=answers.groupby([*names, "question"], sort=False, dropna=False).ngroup())
     people = dict(tuple(human.groupby("question", sort=False)))
     parts = []
@@ -117,9 +108,8 @@ def pick_pair(cfg: Config) -> Pair:
     """
     countries = {name: culture.survey_country for name, culture in cfg.cultures.items()}
     start = next(iter(countries.values()))
-    toward = next((name for name, country in countries.items() if country == CHINA), None)
-    toward = toward or next((name for name, country in countries.items() if country != start), None)
-    away = next((name for name, country in countries.items() if toward and country != countries[toward]), None)
+    toward = max(countries, key=lambda name: (countries[name] == CHINA, countries[name] != start))
+    away = next((name for name, country in countries.items() if country != countries[toward]), None)
     return (away, toward) if away else None
 
 
@@ -148,15 +138,8 @@ def choose_size(available: int, wanted: int) -> int:
     return min(wanted, available // 2, max(FEWEST, available // 3))
 
 
-def pick_model(frame: pd.DataFrame, model: str, persona: str) -> pd.DataFrame:
-    """Rows of one model asked in one persona, and of the references."""
-    return frame[((frame["model"] == model) & (frame["persona"] == persona)) | (frame["model"] == REFERENCE_MODEL)]
-
-
-def name_answerer(model: str, culture: str, stage: str, language: str, persona: str = "none") -> str:
+def name_answerer(model: str, culture: str, stage: str, language: str) -> str:
     """An answerer in words: 'm cn sft, asked in zh', 'people, cn', 'uniform answers'."""
-    if stage in REFERENCES:
-        told = {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}
-        return told[stage]
-    name = "vanilla" if culture == "none" else f"{culture} {stage}"
-    return f"{model} {name}, asked in {language}" + ("" if persona == "none" else f", persona {persona}")
+    told = {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}
+    tuned = "vanilla" if culture == "none" else f"{culture} {stage}"
+    return told.get(stage, f"{model} {tuned}, asked in {language}")

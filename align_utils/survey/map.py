@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config, read_yaml
+from align_utils.config.stages import POSITIVE
 from align_utils.stats import summarise
 from align_utils.store.textfiles import DataError
 from align_utils.survey.answers import ANSWERER
@@ -25,44 +26,32 @@ class Axis:
     weights: (
         pd.DataFrame
     )  # `component, question, code, weight` in [0, 1] of every answer: 0 at the lower end, 1 at the upper one
-    variables: dict[str, str]  # component: its variable in the published trend file, in the file's order
+    variables: dict[str, str]  # component: its variable in the published trend file
     scale: float  # of the published factor scores: score * scale + shift
     shift: float
 
 
 def load_axes(folder: Path) -> tuple[Axis, Axis]:
-    """Read `map.yaml`, whose head explains the fields, beside the items it names (`data/survey`); a DataError names what is not sound."""
-    path, items = folder / "map.yaml", load_items(folder, choice="all", nominal=True)
-    axes, codes = read_yaml(path), dict(zip(items["question"], items["codes"], strict=True))
-    if len(axes) != 2:
-        raise DataError(f"{path}: a map has two axes, found {len(axes)}")
-    return tuple(_read_axis(f"{path}, axis '{name}'", name, content, codes) for name, content in axes.items())
+    """Read `map.yaml`, whose head explains the fields, beside the items it names (`data/survey`)."""
+    items, axes = load_items(folder, choice="all", nominal=True), []
+    codes = dict(zip(items["question"], items["codes"], strict=True))
+    for name, content in read_yaml(folder / "map.yaml").items():
+        scored = [
+            (component, question, code, score)
+            for component, own in content["components"].items()
+            for question, weight in own.items()
+            for code, score in _score_codes(codes[question], weight).items()
+        ]
+        weights = pd.DataFrame(scored, columns=["component", "question", "code", "weight"])
+        axes.append(Axis(name, content["lower"], content["upper"], weights, **content["published"]))
+    return tuple(axes)
 
 
-def _read_axis(where: str, name: str, content, codes: dict[str, list[int]]) -> Axis:
-    if not isinstance(content, dict) or set(content) != {"lower", "upper", "components", "published"}:
-        raise DataError(f"{where}: expected the fields lower, upper, components and published")
-    components, published = content["components"], content["published"]
-    if set(published) != {"scale", "shift", "variables"} or set(published["variables"]) != set(components):
-        raise DataError(f"{where}: published: expected scale, shift and variables, one a component")
-    rows, seen = [], set()
-    for component, question, weight in ((one, *pair) for one, own in components.items() for pair in own.items()):
-        if question not in codes or question in seen:
-            problem = "stands twice on this axis" if question in codes else "is no item of items.csv"
-            raise DataError(f"{where}: {question} {problem}")
-        seen.add(question)
-        known = codes[question]
-        if isinstance(weight, dict) and set(weight) <= set(known) and all(0 <= score <= 1 for score in weight.values()):
-            scores = [float(weight.get(code, 0)) for code in known]
-        elif weight in (1, -1):
-            places = [place / (len(known) - 1) for place in range(len(known))]
-            scores = places if weight == 1 else [1 - place for place in places]
-        else:
-            raise DataError(f"{where}: {question}: expected 1, -1 or scores in 0 to 1 of the codes {known}, found {weight}")
-        rows += [(component, question, code, score) for code, score in zip(known, scores, strict=True)]
-    weights = pd.DataFrame(rows, columns=["component", "question", "code", "weight"])
-    variables = {component: published["variables"][component] for component in components}
-    return Axis(name, content["lower"], content["upper"], weights, variables, published["scale"], published["shift"])
+def _score_codes(codes: list[int], weight: int | dict[int, float]) -> dict[int, float]:
+    if isinstance(weight, dict):
+        return {code: float(weight.get(code, 0)) for code in codes}
+    places = {code: place / (len(codes) - 1) for place, code in enumerate(codes)}
+    return places if weight == 1 else {code: 1 - place for code, place in places.items()}
 
 
 def list_weights(axes: tuple[Axis, Axis]) -> pd.DataFrame:
@@ -73,11 +62,12 @@ def list_weights(axes: tuple[Axis, Axis]) -> pd.DataFrame:
 def score_components(axes: tuple[Axis, Axis], answers: pd.DataFrame) -> pd.DataFrame:
     """Score of every answerer on every component of the two axes, 0 at the lower end and 1 at the upper one.
 
-    `answers` are of models and references (`distances.add_references`); items that are not on the map, or that some of them did not
-    answer, are passed over: places on indices of different items cannot be compared. Returns ANSWERER, `seed, axis,
-    component, items` (how many went in), `value` in [0, 1].
+    `answers` are of models and references (`distances.add_references`), the positive controls left out: they are asked no item without
+    an order. Items that are not on the map, or that some did not answer, are passed over: places on indices of different items cannot
+    be compared. Returns ANSWERER, `seed, axis, component, items` (how many went in), `value` in [0, 1].
     """
     weights, answerer = list_weights(axes), [*ANSWERER, "seed"]
+    answers = answers[~answers["stage"].isin(POSITIVE)]
     asked = answers.drop_duplicates([*answerer, "question"])["question"].value_counts()
     common = asked.index[asked == len(answers.drop_duplicates(answerer))]
     both = answers.merge(weights[weights["question"].isin(common)], on=["question", "code"])
@@ -97,32 +87,19 @@ def summarise_map(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     (components), `items`, `move, move_low, move_high` (NaN for references).
     """
     keys, over = [*ANSWERER, "axis"], {"unit": "component", "run": "seed", **bootstrap}
-    table = summarise(scored, keys, "value", **over)
-    once = scored.drop_duplicates([*keys, "component"])
-    table = table.merge(once.groupby(keys, sort=False)["items"].sum().reset_index(), on=keys)
-    moves = _add_moves(scored, ["component"], "inner")
-    moves = summarise(moves[moves["stage"] != "zero_shot"], keys, "move", **over)
-    moves = moves.drop(columns="n").rename(columns={"value": "move", "low": "move_low", "high": "move_high"})
-    return table.merge(moves, on=keys, how="left")
+    items = scored.drop_duplicates([*keys, "component"]).groupby(keys, sort=False)["items"].sum()
+    table = summarise(scored, keys, "value", **over).merge(items.reset_index(), on=keys)
+    moves = _add_moves(scored, ["component"])
+    moves = summarise(moves[moves["stage"] != "zero_shot"], keys, "move", **over).drop(columns="n")
+    return table.merge(moves.rename(columns={"value": "move", "low": "move_low", "high": "move_high"}), on=keys, how="left")
 
 
-def _add_moves(frame: pd.DataFrame, by: list[str], how: str) -> pd.DataFrame:
-    """`move`: `value` less that of the untuned model, asked alike, on the same axis and in the same `by`."""
+def _add_moves(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """`move`: `value` less that of the untuned model, asked alike, on the same axis and in the same `by`; NaN for references."""
     asked = ["model", "language", "persona", "axis", *by]
-    base = frame.loc[frame["stage"] == "zero_shot", [*asked, "value"]].rename(columns={"value": "base"})
-    frame = frame.merge(base, on=asked, how=how)
-    return frame.assign(move=frame["value"] - frame["base"]).drop(columns="base")
-
-
-def describe_axes(axes: tuple[Axis, Axis], scored: pd.DataFrame) -> str:
-    """One sentence: which components each axis has in this run, and which are missing."""
-    parts = []
-    for axis in axes:
-        used = set(scored.loc[scored["axis"] == axis.name, "component"])
-        there, gone = ([name for name in axis.variables if (name in used) == wanted] for wanted in (True, False))
-        text = f"{axis.lower} to {axis.upper}: {', '.join(there) or 'nothing'}"
-        parts.append(text + (f" (not in this run: {', '.join(gone)})" if gone else ""))
-    return "; ".join(parts) + "."
+    base = frame.loc[frame["stage"] == "zero_shot", [*asked, "value"]]
+    frame = frame.merge(base, on=asked, how="left", suffixes=("", "_base"))
+    return frame.assign(move=frame["value"] - frame.pop("value_base"))
 
 
 # The published construction.
@@ -138,7 +115,6 @@ class Atlas:
     correlations: pd.DataFrame  # (indicators, indicators): weighted, of respondents who have both
     loadings: pd.DataFrame  # (indicators, axes): rotated, matched to the axes
     means: pd.DataFrame  # (countries, indicators): weighted; NaN where a country was not asked
-    notes: list[str]  # what was left out, counted
 
 
 def load_atlas(cfg: Config, axes: tuple[Axis, Axis]) -> Atlas | None:
@@ -156,52 +132,44 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
     """Weighted pairwise correlations of the indicators, two principal components, varimax, matched to the axes.
 
     A factor belongs to the axis, and is turned to the end, on whose indicators it loads most. Source: World Values Survey Association,
-    syntax of the scores 'tradrat' and 'survself'; Inglehart and Welzel (2005), table 2.1. A DataError: a question that is
-    no column; fewer than two indicators on an axis; two that nobody answered together, or correlations that no answers can have together.
+    syntax of the scores 'tradrat' and 'survself'; Inglehart and Welzel (2005), table 2.1. A DataError: a question that is no column;
+    correlations that no answers can have together (an indicator that nobody answered, two that nobody answered together).
     """
     answers = people.answers
     if lacking := [question for question in items["question"] if question not in answers]:
         raise DataError(
             f"no column {', '.join(lacking)} in the cross-national file, and the map needs it: take the file as published"
         )
-    indicators, notes = score_people(axes, items, answers)
-    flat = [name for name in indicators if not indicators[name].nunique() > 1]
-    notes += [f"indicator '{name}' left out for all: nobody answered it, or all alike" for name in flat]
-    indicators = indicators.drop(columns=flat)
-    owners = [[name for name in axis.variables if name in indicators] for axis in axes]
-    for axis, names in zip(axes, owners, strict=True):
-        if len(names) < 2:
-            found = ", ".join(names) or "none"
-            raise DataError(f"axis '{axis.name}' of the map: a factor needs two indicators, and the file has {found}")
+    indicators = score_people(axes, items, answers)
     centre, spread, correlations = correlate_weighted(indicators, answers["weight"])
     if correlations.isna().any(axis=None) or np.linalg.eigvalsh(correlations)[0] < 1e-9:
+        gaps = correlations.isna().sum()
+        unsound = ", ".join(gaps.index[gaps == gaps.max()]) if gaps.any() else "one repeats others"
         raise DataError(
-            "the map's indicators have no sound correlations: two of them nobody answered together, or one repeats others"
+            f"the map's indicators have no sound correlations ({unsound}): one that nobody answered or all alike, or two that nobody "
+            "answered together; take the cross-national file as published"
         )
     loadings = pd.DataFrame(rotate_components(correlations.to_numpy()), index=correlations.index)
-    sums = np.array([loadings.loc[names].sum() for names in owners])
+    sums = np.array([loadings.loc[list(axis.variables)].sum() for axis in axes])
     if abs(np.diag(sums)).sum() < abs(np.diag(sums[:, ::-1])).sum():
         loadings, sums = loadings[[1, 0]], sums[:, ::-1]
     loadings = (loadings * np.sign(np.diag(sums))).set_axis([axis.name for axis in axes], axis=1)
     weighted = indicators.notna().mul(answers["weight"], axis=0)
     totals = [frame.groupby(answers["country"]).sum() for frame in (indicators.fillna(0) * weighted, weighted)]
-    return Atlas(axes, centre, spread, correlations, loadings, totals[0] / totals[1], notes)
+    return Atlas(axes, centre, spread, correlations, loadings, totals[0] / totals[1])
 
 
-def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Indicators of every respondent, in [0, 1] and NaN where an item of them has no answer on its scale; and what was left out.
+def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Indicators of every respondent, in [0, 1] and NaN where an item of them has no answer on its scale.
 
     `answers` has a column a question with the file's codes; the recodes of `items` are applied.
     """
-    scored, notes, rules = {}, [], items.set_index("question")
+    scored, recodes = {}, items.set_index("question")["recode"]
     for (component, question), rows in list_weights(axes).groupby(["component", "question"], sort=False):
         known = dict(zip(rows["code"], rows["weight"], strict=True))
-        known |= {old: known[new] for old, new in rules.loc[question, "recode"].items()}
-        value = answers[question].map(known)
-        strange = (value.isna() & answers[question].notna() & ~answers[question].isin(rules.loc[question, "drop"])).sum()
-        notes += [f"{strange} answers to {question} outside of its scale count as missing"] if strange else []
-        scored.setdefault(component, []).append(value)
-    return pd.DataFrame({name: sum(values) / len(values) for name, values in scored.items()}), notes
+        known |= {old: known[new] for old, new in recodes[question].items()}
+        scored.setdefault(component, []).append(answers[question].map(known))
+    return pd.DataFrame({name: sum(values) / len(values) for name, values in scored.items()})
 
 
 def correlate_weighted(frame: pd.DataFrame, weights: pd.Series) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
@@ -278,13 +246,20 @@ def summarise_places(scored: pd.DataFrame, atlas: Atlas | None, **bootstrap) -> 
     wide = _pick_complete(atlas, scored).pivot(index=[*ANSWERER, "seed"], columns="component", values="value")
     long = place(atlas, wide).rename_axis(columns="axis").stack().rename("value").reset_index()
     table = long.groupby([*ANSWERER, "axis"], sort=False)["value"].agg(value="mean", seeds="size").reset_index()
-    return _add_moves(table.assign(indicators=wide.shape[1]), [], "left")
+    return _add_moves(table.assign(indicators=wide.shape[1]), [])
 
 
 def describe_places(axes: tuple[Axis, Axis], scored: pd.DataFrame, atlas: Atlas | None) -> str:
-    """What the axes are made of, what was left out, and how well the models' indicators stand for all."""
+    """What the axes are made of, which components this run lacks, and how well the models' indicators stand for all."""
     if atlas is None:
-        return describe_axes(axes, scored)
+        parts = []
+        for axis in axes:
+            used = set(scored.loc[scored["axis"] == axis.name, "component"])
+            there, gone = (", ".join(name for name in axis.variables if (name in used) == wanted) for wanted in (True, False))
+            parts.append(
+                f"{axis.lower} to {axis.upper}: {there or 'nothing'}" + (f" (not in this run: {gone})" if gone else "")
+            )
+        return "; ".join(parts) + "."
     parts = [f"Factors of the respondents of {len(atlas.means)} countries; no published coordinates, which rest on all waves"]
     for axis in axes:
         own = atlas.loadings[axis.name].reindex(axis.variables).dropna()
@@ -295,23 +270,22 @@ def describe_places(axes: tuple[Axis, Axis], scored: pd.DataFrame, atlas: Atlas 
         parts.append("not asked in a country: " + ", ".join(f"{one} ({', '.join(names)})" for one, names in partial.items()))
     complete = set(_pick_complete(atlas, scored)["component"])
     used, gone = ([name for name in atlas.centre.index if (name in complete) == wanted] for wanted in (True, False))
+    told = f"models are placed by all {len(used)} indicators"
     if gone:
         asked = atlas.means.dropna()
         whole, less = place(atlas, asked), place(atlas, asked[used])
         fit = ", ".join(f"{whole[axis.name].corr(less[axis.name]):.2f} ({axis.upper})" for axis in axes)
-        parts.append(
+        told = (
             f"models are placed by {len(used)} of {len(atlas.centre)} indicators (without {', '.join(gone)}): regression of the factors on "
             f"these alone, whose correlation with the whole score over {len(asked)} countries is {fit}"
         )
-    else:
-        parts.append(f"models are placed by all {len(used)} indicators")
-    return "; ".join([*parts, *atlas.notes]) + "."
+    return "; ".join([*parts, told]) + "."
 
 
 def _pick_complete(atlas: Atlas, scored: pd.DataFrame) -> pd.DataFrame:
     """Components of answerers with all of their items: the indicators."""
     sizes = list_weights(atlas.axes).groupby("component")["question"].nunique()
-    whole = scored[scored["component"].isin(atlas.centre.index) & (scored["items"] == scored["component"].map(sizes))]
+    whole = scored[scored["items"] == scored["component"].map(sizes)]
     if whole.empty:
         raise DataError("the models answered all items of none of the map's indicators: ask more items (`survey.items: all`)")
     return whole

@@ -20,12 +20,12 @@ GAINS = (
     ("P@5 gain over the vanilla model, Mandarin", "+43 to +165 %", MOST, CHINA, (0.43, 1.65)),
 )
 CONCRETENESS = ("median concreteness of the associations", "+0.20", FIRST, 0.20)
-COUNTS = {
-    "Qwen2.5-7B": ("answers aligned with China", EVERY),
-    "Llama-3.1-8B": ("answers aligned with China", "review version (v1: US bias drops by one-third)"),
+# The paper's answers aligned with China of so many items: before, after, and the versions that state it.
+PAPER_ITEMS = 50
+PAPER_COUNTS = {
+    "Qwen2.5-7B": (13, 25, EVERY),
+    "Llama-3.1-8B": (20, 24, "review version (v1: US bias drops by one-third)"),
 }
-# The paper's counts of so many answers aligned with China: before, after.
-PAPER_COUNTS, PAPER_ITEMS = {"Qwen2.5-7B": (13, 25), "Llama-3.1-8B": (20, 24)}, 50
 UNTESTED = "not measured here"
 # Names of the vanilla models of that size, from whatever server they answer.
 LARGE = re.compile(r"7[02]b", re.IGNORECASE)
@@ -74,8 +74,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
     not measured the claim is not testable.
     """
-    rows, counts = [], describe_paper().set_index("model")
-    large = metrics[metrics["model"].str.contains(LARGE)]
+    rows, large = [], metrics[metrics["model"].str.contains(LARGE)]
     ours = {culture.survey_country: name for name, culture in reversed(cfg.cultures.items())}
     china, language = ours.get(CHINA), cfg.language_of(ours[CHINA]).name if CHINA in ours else None
     for model in cfg.models:
@@ -85,12 +84,12 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
         found = [(*claim, _find_gain(mine, ours.get(country), goal)) for *claim, country, goal in GAINS]
         found.append((*CONCRETENESS[:3], _find_concreteness(mine, ours.get(USA), CONCRETENESS[3])))
         found.append(("valence and arousal at human level", "at human level", FIRST, _find_level(mine)))
-        for tuned, (claim, version) in COUNTS.items():
+        for tuned, (before, after, version) in PAPER_COUNTS.items():
             # A model of the paper is set beside its own claim only; a stand-in beside both, without a verdict.
             if cfg.models[model].in_paper in {None, tuned}:
-                row = counts.loc[tuned]
-                told = f"{row['before']:.0f} -> {row['after']:.0f} of {row['n']:.0f}"
-                found.append((f"{claim}, {tuned}", told, version, _find_aligned(mine, row, china, language)))
+                finding = _find_aligned(mine, (after - before) / PAPER_ITEMS, china, language)
+                told = f"{before} -> {after} of {PAPER_ITEMS}"
+                found.append((f"answers aligned with China, {tuned}", told, version, finding))
         found.append(("tuned 7-8B models match or beat vanilla 70B", "match or beat", EVERY, _find_size(mine, large, china)))
         # What the sample or a small stand-in model shows is no test of the paper, however it comes out.
         reason = "made-up data" if cfg.is_sample else "" if cfg.models[model].in_paper else "other model"
@@ -113,13 +112,10 @@ def _find_gain(metrics: pd.DataFrame, culture: str | None, goal: tuple[float, fl
     text, gain = f"{before:.3f} -> {after:.3f}", 0.0
     # A vanilla model that no one can tell from the same answer to every cue has no base for a ratio.
     if not before or level.loc["few_shot", "low"] <= level["value"].reindex(["frequency", "chance"]).max():
-        text += " (no ratio: vanilla is at chance)"
-    else:
-        gain = after / before - 1
-        text += f" ({gain:+.0%})"
-    finding = _judge(text, gap, gain, goal[0])
-    larger = finding["verdict"] == "reproduced" and round(gain, 2) > goal[1]
-    return finding | ({"verdict": "larger gain"} if larger else {})
+        return _judge(f"{text} (no ratio: vanilla is at chance)", gap, gain, goal[0])
+    gain = after / before - 1
+    finding = _judge(f"{text} ({gain:+.0%})", gap, gain, goal[0])
+    return finding | ({"verdict": "larger gain"} if finding["verdict"] == "reproduced" and round(gain, 2) > goal[1] else {})
 
 
 def _find_concreteness(metrics: pd.DataFrame, culture: str | None, goal: float) -> dict:
@@ -139,36 +135,31 @@ def _judge(text: str, gap: pd.Series, gain: float, goal: float) -> dict:
 
 
 def _find_level(metrics: pd.DataFrame) -> dict:
-    level = metrics[(metrics["metric"] == "human_level_p") & metrics["method"].isin(["valence", "arousal"])].dropna(
-        subset="value"
-    )
+    level = metrics[(metrics["metric"] == "human_level_p") & metrics["method"].isin(["valence", "arousal"])]
+    level = level.dropna(subset="value").assign(equal=level["value"] < 0.05)
     part, people = level[level["stage"] == "ppo"], level[level["stage"] == "human_top5"]
     if part.empty:
         return {"here": "not measured", "details": "the test needs rated responses to two cues"}
     text = ", ".join(f"{row.method} {row.culture} p = {row.value:.2f}" for row in part.itertuples())
-    verdict = "reproduced" if part["value"].lt(0.05).all() else "not seen"
-    if not people["value"].lt(0.05).all():
-        # A list of five words cannot pass where people's own five strongest do not.
-        verdict = "not testable"
-    here = f"{part['value'].lt(0.05).sum()} of {len(part)} tests"
+    # A list of five words cannot pass where people's own five strongest do not.
+    verdict = "not testable" if not people["equal"].all() else "reproduced" if part["equal"].all() else "not seen"
+    here = f"{part['equal'].sum()} of {len(part)} tests"
     return {"here": here, "n": part["n"].min(), "verdict": verdict, "details": f"equivalence (TOST): {text}"}
 
 
-def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, language: str | None) -> dict:
+def _find_aligned(metrics: pd.DataFrame, goal: float, china: str | None, language: str | None) -> dict:
     asked = metrics[metrics["language"] == language]
     # Another culture's adapter as it is: a control of its own, whether the profile names it or not; of several that with most.
     foreign = (asked["stage"] == "sft") & (asked["culture"] != china)
     asked = asked.assign(stage=asked["stage"].mask(foreign, FOREIGN)).sort_values("value", ascending=False, kind="stable")
     asked = asked[(asked["culture"] == china) | asked["stage"].isin(["zero_shot", FOREIGN])]
-    if "persona" in asked:
-        asked = asked[asked["persona"].isna() | (asked["persona"] == "none")]
     nearer, mode = _read_counts(asked, ALIGNED), _read_counts(asked, f"{ALIGNED}_mode")
     if not {"zero_shot", "ppo"} <= set(nearer.index):
         return NOT_MEASURED
     before, tuned = nearer.loc["zero_shot", "count"], nearer.loc["ppo"]
     after, n, p = tuned["count"], tuned["n"], tuned["p"]
     test = "random signs" if tuned["method"] == "random signs" else "McNemar"
-    here, text = f"{before:g} -> {after:g} of {n:.0f}", f"asked in Mandarin; {test} p = {p:.2f} after Holm"
+    text = f"asked in Mandarin; {test} p = {p:.2f} after Holm"
     if {"zero_shot", "ppo"} <= set(mode.index):
         first, last = mode.loc[["zero_shot", "ppo"], "count"]
         text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
@@ -176,10 +167,13 @@ def _find_aligned(metrics: pd.DataFrame, paper: pd.Series, china: str | None, la
     told = ", ".join(f"{stage.removeprefix('control_')} {count:g}" for stage, count in controls.items())
     verdict = "not seen"
     if after > before and p < 0.05:
-        enough = (after - before) / n >= (paper["after"] - paper["before"]) / paper["n"]
         # Without one trained on wrong norms nothing tells these norms from any tuning.
-        verdict = "reproduced" if enough and set(controls.index) - {FOREIGN} and (controls < after).all() else "same direction"
-    return {"here": here, "details": f"{text}; controls: {told or 'none'}", **tuned[["low", "high", "n"]], "verdict": verdict}
+        beaten = set(controls.index) - {FOREIGN} and (controls < after).all()
+        verdict = "reproduced" if beaten and (after - before) / n >= goal else "same direction"
+    return {
+        "here": f"{before:g} -> {after:g} of {n:.0f}", "details": f"{text}; controls: {told or 'none'}", **tuned[["low", "high", "n"]],
+        "verdict": verdict,
+    }  # fmt: skip
 
 
 def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -187,7 +181,7 @@ def _read_counts(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     part, tests = (
         metrics[metrics["metric"] == name].drop_duplicates("stage").set_index("stage") for name in (metric, f"{metric}_p_holm")
     )
-    tests = tests[["value", "method"]].rename(columns={"value": "p"}).reindex(part.index)
+    tests = tests[["value", "method"]].rename(columns={"value": "p"})
     return part[["low", "high", "n"]].assign(count=(part["value"] * part["n"]).round(1)).join(tests)
 
 
@@ -197,11 +191,11 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> di
         return {"here": "no 70B baseline in this run"}
     pairs = []
     for metric, stage, where in ((PRECISION, "few_shot", "culture"), (ALIGNED, "zero_shot", "language")):
-        ours = mine[(mine["metric"] == metric) & (mine["stage"] == "ppo")]
-        ours = ours[ours["culture"] == china] if metric == ALIGNED else ours
+        ours = mine[
+            (mine["metric"] == metric) & (mine["stage"] == "ppo") & ((metric == PRECISION) | (mine["culture"] == china))
+        ]
         theirs = large[(large["metric"] == metric) & (large["stage"] == stage)]
-        keys = [key for key in (where, "subset", "persona") if key in mine]
-        pair = ours.merge(theirs[[*keys, "model", "value"]], on=keys, suffixes=("", "_large"))
+        pair = ours.merge(theirs[[where, "subset", "model", "value"]], on=[where, "subset"], suffixes=("", "_large"))
         pairs.append(pair.assign(asked=pair[where]))
     both = pd.concat(pairs, ignore_index=True)
     if both.empty:
@@ -210,14 +204,11 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> di
         f"{row.metric} {row.asked} {row.value:.2f} against {row.value_large:.2f} of {row.model_large}"
         for row in both.itertuples()
     )
+    matched = both["value"] >= both["value_large"]
+    verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
     # A baseline behind a URL is asked the survey alone, which is half of the claim. Intervals do not enter: fewer items would match more.
-    if PRECISION not in set(both["metric"]):
-        verdict = UNTESTED
-    else:
-        matched = both["value"] >= both["value_large"]
-        verdict = "reproduced" if matched.all() else "same direction" if matched.any() else "not seen"
-    better = (both["value"] >= both["value_large"]).sum()
-    return {"here": f"{better} of {len(both)} measures", "n": both["n"].min(), "verdict": verdict, "details": text}
+    verdict = verdict if PRECISION in set(both["metric"]) else UNTESTED
+    return {"here": f"{matched.sum()} of {len(both)} measures", "n": both["n"].min(), "verdict": verdict, "details": text}
 
 
 def describe_paper() -> pd.DataFrame:
@@ -227,7 +218,7 @@ def describe_paper() -> pd.DataFrame:
     all paired tables with these margins).
     """
     rows, n = [], PAPER_ITEMS
-    for model, (before, after) in PAPER_COUNTS.items():
+    for model, (before, after, _) in PAPER_COUNTS.items():
         intervals = [*wilson_interval(before, n), *wilson_interval(after, n)]
         rows.append([model, before, after, n, *intervals, fisher_exact(before, after, n), *bound_mcnemar(before, after, n)])
     names = ["before_low", "before_high", "after_low", "after_high", "fisher_p", "mcnemar_low", "mcnemar_high"]

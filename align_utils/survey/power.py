@@ -10,9 +10,9 @@ from align_utils.config.profiles import Config
 from align_utils.config.stages import POSITIVE, TARGETS
 from align_utils.stats import add_holm, count_flips
 from align_utils.store.page import list_records
-from align_utils.store.tables import write_interval
+from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.survey.answers import ANSWERER, average_orders
-from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, list_pairs
+from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, list_pairs, pick_own
 
 # Below this a share's logarithm is its rounding: published shares have two decimals.
 FLOOR = 0.005
@@ -39,8 +39,8 @@ def center_logs(shares: pd.DataFrame, items: pd.DataFrame, by: Sequence[str]) ->
     known = items[items["question"].isin(shares["question"])]
     often, points = known["scale"].map(known["scale"].value_counts()), known["codes"].str.len()
     scale = known["scale"].where(often >= FEWEST_ITEMS, points.astype(str) + " points")
-    rows = known.assign(scale=scale, place=[list(range(size)) for size in points])[["question", "scale", "codes", "place"]]
-    rows = rows.explode(["codes", "place"]).rename(columns={"codes": "code"}).astype({"code": int, "place": int})
+    rows = known.assign(scale=scale, place=points.map(range)).explode(["codes", "place"]).rename(columns={"codes": "code"})
+    rows = rows[["question", "scale", "code", "place"]].astype({"code": int, "place": int})
     frame = shares.assign(log=np.log(shares["share"].clip(lower=FLOOR))).merge(rows, on=["question", "code"])
     frame["log"] -= frame.groupby([*by, "question"])["log"].transform("mean")
     frame["log"] -= frame.groupby([*by, "scale", "place"])["log"].transform("mean")
@@ -63,50 +63,46 @@ def measure_slopes(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame, ite
     country = {name: culture.survey_country for name, culture in cfg.cultures.items()}
     people = center_logs(human, items, ["culture"]).pivot(index=["question", "code"], columns="culture", values="log")
     aims = {
-        culture: people[culture] - people[others].mean(axis=1)
+        culture: (people[culture] - people[others].mean(axis=1)).rename("aim")
         for culture in people
         if (others := [other for other in people if country[other] != country[culture]])
     }
-    logs = center_logs(averaged, items, [*ANSWERER, "seed"]).drop(columns="seed")
-    logs = logs.groupby([*ANSWERER, "question", "code", "scale"], sort=False)["log"].mean().reset_index()
-    logs = logs.rename(columns={"adapter": "culture"})
-    untuned = logs[logs["culture"] == "none"].set_index(["model", "language", "persona"]).sort_index()
+    logs = center_logs(averaged, items, [*ANSWERER, "seed"]).rename(columns={"adapter": "culture"})
+    logs = logs.groupby([*CELL, "question", "code", "scale"], sort=False)["log"].mean().reset_index()
+    asked = ["model", "language", "persona"]
+    untuned = dict(tuple(logs[logs["culture"] == "none"].groupby(asked, sort=False)))
     tuned = add_foreign(cfg, logs[logs["culture"] != "none"])
-    cells, rows = dict(tuple(tuned.groupby(CELL, sort=False))), []
-    for (model, culture, stage, language, persona), own in cells.items():
-        if culture not in aims:
-            continue
-        pairs = {"zero_shot": untuned.loc[(model, language, persona)]}
-        for new, control in list_pairs(tuned):
-            if new == stage and (key := (model, culture, control, language, persona)) in cells:
-                pairs[control] = cells[key]
+    cells, rows = dict(tuple(tuned.groupby(CELL, sort=False))), {}
+    for (model, culture, stage, *how), own in cells.items():
+        pairs = {"zero_shot": untuned[model, *how]} if culture in aims else {}
+        for new, control in list_pairs(tuned) if pairs else []:
+            if new == stage and (model, culture, control, *how) in cells:
+                pairs[control] = cells[model, culture, control, *how]
         for against, old in pairs.items():
             both = own.merge(old[["question", "code", "log"]], on=["question", "code"], suffixes=("", "_old"))
-            both["aim"] = aims[culture].reindex(pd.MultiIndex.from_frame(both[["question", "code"]])).to_numpy()
-            rows.append(
-                ((model, culture, stage, language, persona, against), both.assign(change=both["log"] - both["log_old"]))
-            )
-    flips = count_flips(cfg.bootstrap["resamples"], pd.DataFrame({"model": [key[0] for key, _ in rows]}), ["model"])
-    table = [[*key, *_fit(part, flips, **cfg.bootstrap)] for key, part in rows]
+            both = both.join(aims[culture], on=["question", "code"])
+            rows[model, culture, stage, *how, against] = both.assign(change=both["log"] - both["log_old"])
+    flips = count_flips(cfg.bootstrap["resamples"], pd.DataFrame({"model": [key[0] for key in rows]}), ["model"])
+    table = [[*key, *_fit(part, flips, **cfg.bootstrap)] for key, part in rows.items()]
     table = pd.DataFrame(table, columns=SLOPES[:-1]).astype({"p": float})
     # A positive control is judged by its interval; it would only make the others' correction harder.
     tests = add_holm(table.assign(p=table["p"].mask(table["stage"].isin(POSITIVE))), ["model"])
     return table.assign(p_holm=tests["p_holm"])
 
 
-def _fit(both: pd.DataFrame, flips: int, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:
+def _fit(both: pd.DataFrame, flips: int, **bootstrap) -> tuple[float, ...]:
     """`value, low, high, rank, n, smallest, p` of the slope of `change` on `aim`."""
     products = both.assign(product=both["change"] * both["aim"], square=both["aim"] ** 2).groupby("question", sort=False)
     sums = products[["product", "square"]].sum()
     sums = sums[sums["square"] > 0]  # the only item of its number of points tells nothing
     if len(sums) < 2:
         return np.nan, np.nan, np.nan, np.nan, len(sums), np.nan, np.nan
-    slope = sums["product"].sum() / sums["square"].sum()
-    interval = _bootstrap(sums[["product", "square"]], lambda a, b: a / b, resamples, level, seed)
+    slope, *interval = _bootstrap(sums, lambda product, square: product / square, **bootstrap)
     rank = np.nan if both["change"].abs().max() < 1e-12 else stats.spearmanr(both["change"], both["aim"]).statistic
     # What an item adds to the slope, as in the delta method.
     parts = (sums["product"] - slope * sums["square"]) / sums["square"].mean()
-    return slope, *interval, rank, len(sums), find_smallest(parts.std(), len(sums)), _exchange(both, flips, seed)
+    smallest = find_smallest(parts.std(), len(sums))
+    return slope, *interval, rank, len(sums), smallest, _exchange(both, flips, bootstrap["seed"])
 
 
 def _exchange(both: pd.DataFrame, flips: int, seed: int) -> float:
@@ -143,45 +139,35 @@ def compare_readings(answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataF
             logs = center_logs(average_orders(own), items, ANSWERER)
             both = logs.merge(aims, on=["question", "code"], suffixes=("", "_aim"))
             products = both.assign(xy=both["log"] * both["log_aim"], xx=both["log"] ** 2, yy=both["log_aim"] ** 2)
-            rows.append(
-                [*cell, readout, *_correlate(products.groupby("question", sort=False)[["xy", "xx", "yy"]].sum(), **bootstrap)]
-            )
+            sums = products.groupby("question", sort=False)[["xy", "xx", "yy"]].sum()
+            known = len(sums) > 1 and (sums[["xx", "yy"]].sum() > 0).all()
+            found = _bootstrap(sums, lambda xy, xx, yy: xy / np.sqrt(xx * yy), **bootstrap) if known else [np.nan] * 3
+            rows.append([*cell, readout, *found, len(sums)])
     table = pd.DataFrame(rows, columns=[*by, "readout", "value", "low", "high", "n"])
     # Where nothing is known of any, and among equals, the first: the label.
     best = table["value"].fillna(-np.inf).groupby([table[name] for name in by], sort=False).idxmax()
     return table.assign(chosen=table.index.isin(best))
 
 
-def _correlate(sums: pd.DataFrame, *, resamples: int, level: float, seed: int) -> tuple[float, ...]:
-    def correlate(xy, xx, yy):
-        return xy / np.sqrt(xx * yy)
-
-    if len(sums) < 2 or not (sums[["xx", "yy"]].sum() > 0).all():
-        return np.nan, np.nan, np.nan, len(sums)
-    return float(correlate(*sums.sum())), *_bootstrap(sums, correlate, resamples, level, seed), len(sums)
-
-
-def _bootstrap(items: pd.DataFrame, of_sums: Callable, resamples: int, level: float, seed: int) -> tuple[float, float]:
-    """Percentile interval of a function of the columns' sums, whole items drawn."""
-
-    def measure(*columns, axis):
-        return of_sums(*(own.sum(axis=axis) for own in columns))
-
+def _bootstrap(
+    items: pd.DataFrame, of_sums: Callable, *, resamples: int, level: float, seed: int
+) -> tuple[float, float, float]:
+    """A function of the columns' sums with its percentile interval, whole items drawn."""
     low, high = stats.bootstrap(
-        tuple(items.to_numpy().T), measure, paired=True, vectorized=True, n_resamples=resamples, confidence_level=level,
-        method="percentile", rng=np.random.default_rng(seed),
+        tuple(items.to_numpy().T), lambda *columns, axis: of_sums(*(own.sum(axis=axis) for own in columns)), paired=True,
+        vectorized=True, n_resamples=resamples, confidence_level=level, method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return low, high
+    return float(of_sums(*items.sum())), low, high
 
 
-def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame, *, alpha: float = ALPHA) -> pd.DataFrame:
+def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame) -> pd.DataFrame:
     """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
 
     Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and
     language has moved toward its country on the same measure: an interval above 0, and LEAST; by distance also more than toward the other
     country, as flatter answers come nearer to both. Moved: the stage's own interval is above 0 and
-    Holm's p below `alpha`; by distance so is the contrast's interval, where there is another country; and its paired difference
-    to every control (shuffled, another culture's norms or adapter) has an interval above 0 and Holm's p below `alpha`.
+    Holm's p below ALPHA; by distance so is the contrast's interval, where there is another country; and its paired difference
+    to every control (shuffled, another culture's norms or adapter) has an interval above 0 and Holm's p below ALPHA.
 
     - BEYOND: moved, whether a positive control was seen or not.
     - UNMOVED: not moved, and seen.
@@ -197,27 +183,29 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     pairs = against["comparison"].str.split(" - ", expand=True).reindex(columns=[0, 1])
     against = against.assign(stage=pairs[0], against=pairs[1])
     target, contrast = (shifts[shifts["toward"] == toward] for toward in ("target", "contrast"))
-    first = slopes["against"] == "zero_shot"
-    rows = []
+    target = target.merge(contrast[[*CELL, *INTERVAL]], on=CELL, how="left", suffixes=("", "_other"))
+    first, rows = slopes["against"] == "zero_shot", []
     for measure, own, rest in (("distance", target, against), ("slope", slopes[first], slopes[~first])):
+        seen = (own["low"] > 0) & (own["value"] >= LEAST[measure])
+        if measure == "distance" and len(contrast):
+            seen &= own["low_other"] > 0
         for cell in own[own["stage"].isin(TARGETS)].itertuples():
-            where = pd.Series({name: getattr(cell, name) for name in CELL})
-            held, other = (frame[(frame[CELL] == where).all(axis=1)] for frame in (rest, contrast))
-            among = (own[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1)
-            best = own[among & own["stage"].isin(POSITIVE)].sort_values("low", na_position="first")
-            more = contrast[(contrast[CELL].drop(columns="stage") == where.drop("stage")).all(axis=1) & (contrast["low"] > 0)]
-            toward = best["stage"].isin(more["stage"]) | (measure == "slope") | contrast.empty
-            seen = ((best["low"] > 0) & (best["value"] >= LEAST[measure]) & toward).any()
-            best = best.tail(1)
+            where = [getattr(cell, name) for name in CELL]
+            held = rest[(rest[CELL] == where).all(axis=1)]
+            positive = own["stage"].isin(POSITIVE) & (own[CELL] == where).drop(columns="stage").all(axis=1)
+            best = own[positive].sort_values("low", na_position="first").tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
-            reasons = [] if cell.low > 0 and cell.p_holm < alpha else [f"{_tell(cell)} is not above 0"]
-            if measure == "distance" and len(other) and not other["low"].item() > 0:
-                reasons.append(f"no more toward the target than toward the other country, {_tell(next(other.itertuples()))}")
-            beaten = (held["low"] > 0) & (held["p_holm"] < alpha)
+            own_move = _tell(cell.value, cell.low, cell.high)
+            reasons = [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{own_move} is not above 0"]
+            beside = measure == "slope" or pd.notna(cell.value_other)
+            if measure == "distance" and beside and not cell.low_other > 0:
+                other = _tell(cell.value_other, cell.low_other, cell.high_other)
+                reasons.append(f"no more toward the target than toward the other country, {other}")
+            beaten = (held["low"] > 0) & (held["p_holm"] < ALPHA)
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
-            moved = BEYOND if len(held) and (measure == "slope" or len(other)) else UNCONTROLLED
-            verdict = moved if not reasons else UNMOVED if seen else BLIND
-            why = "; ".join(reasons) or f"{_tell(cell)}, above {', '.join(held['against']) or 'no control'}"
+            moved = BEYOND if len(held) and beside else UNCONTROLLED
+            verdict = moved if not reasons else UNMOVED if seen[positive].any() else BLIND
+            why = "; ".join(reasons) or f"{own_move}, above {', '.join(held['against']) or 'no control'}"
             told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"
             sentence = f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({why}; {told}; smallest visible "
             sentence += f"{cell.smallest:.3f})."
@@ -229,8 +217,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
 def list_own_verdicts(cfg: Config, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows of `state_verdicts` for the main line: the last stage of every culture asked in its own language, with two columns in words, what
     the tuned answers did (`moved by`) and the `best positive control`, and `smallest visible`."""
-    own = verdicts["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == verdicts["language"]
-    part = verdicts[own & (verdicts["persona"] == "none")]
+    part = pick_own(cfg, verdicts)
     part = part[part["stage"] == next((stage for stage in ("ppo", "sft") if stage in set(part["stage"])), None)]
     best = [
         "none" if pd.isna(row.control_value) else f"{cfg.names.get(row.control, row.control)}: {row.control_value:+.3f}, at least {row.control_low:+.3f}"
@@ -251,5 +238,5 @@ def list_verdict_records(verdicts: pd.DataFrame) -> list[dict]:
     return records
 
 
-def _tell(row) -> str:
-    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+def _tell(value: float, low: float, high: float) -> str:
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

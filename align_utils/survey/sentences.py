@@ -41,18 +41,13 @@ def state_reading(records: list[dict], cfg: Config) -> Sentence:
     A chosen reading has `chosen` 1.
     """
     parts, used = [], []
-    for record in records:
-        if record["metric"] != "reading_chosen":
-            continue
-        own = [other for other in records if all(other[key] == record[key] for key in ("model", "language"))]
-        best = pick_record(own, "reading_agreement", method=record["method"])
+    for record in _pick(records, "reading_chosen"):
+        where = {key: record[key] for key in ("model", "language")}
+        best, label = (pick_record(records, "reading_agreement", method=name, **where) for name in (record["method"], "label"))
+        used += [best] if label is best else [best, label]
         model = "" if len(cfg.models) == 1 else f" with {record['model']}"
         told = f"in {cfg.names[record['language']]}{model} {name_reading(record['method'])} (correlation {write_interval(best, '+.2f')}"
-        used.append(best)
-        label = pick_record(own, "reading_agreement", method="label")
-        if label is not best:
-            told += f"; {name_reading('label')} {write_interval(label, '+.2f')}"
-            used.append(label)
+        told += "" if label is best else f"; {name_reading('label')} {write_interval(label, '+.2f')}"
         parts.append(told + ("" if best["low"] > 0 else "; not above 0") + ")")
     return Sentence(
         "reading", f"Answers count by the reading that shares most with people of all countries: {', and '.join(parts)}.", used
@@ -80,7 +75,7 @@ def record_answering(by_number: pd.DataFrame, chosen: pd.DataFrame) -> list[dict
 
 def state_number(records: list[dict], cfg: Config) -> Sentence:
     """Whether the untuned model names an option at all, and how much the order of the options decides, from `option_mass` and `order_bias`."""
-    mass, bias = (_pick_own(records, metric) for metric in ("option_mass", "order_bias"))
+    mass, bias = (_pick(records, metric, own=True) for metric in ("option_mass", "order_bias"))
     text = (
         f"Before tuning the model names an option's number with a probability of {_span(mass, tuned=False)}. An answer to one order of the "
         f"options lies {_span(bias, tuned=False)} from the mean over orders (0: the same answer, 1: an entirely different one)."
@@ -90,7 +85,7 @@ def state_number(records: list[dict], cfg: Config) -> Sentence:
 
 def state_answering(records: list[dict], cfg: Config) -> Sentence:
     """How even the answers are before and after tuning, from `answer_entropy`."""
-    own = _pick_own(records, "answer_entropy")
+    own = _pick(records, "answer_entropy", own=True)
     text = (
         f"The answers are {_span(own, tuned=False, form='.0%')} as spread out as can be before tuning, and {_span(own, tuned=True, form='.0%')} "
         "after it (100%: the same share for every option, whatever is asked)."
@@ -107,17 +102,17 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
     asked = {record["stage"] for record in _pick(records, "shift_toward_target")}
     stage = next((stage for stage in ("ppo", "sft") if stage in asked), None)
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
-        own = {"culture": name, "language": culture.language, "persona": "none", "stage": stage, "model": model}
+        own = {"culture": name, "language": culture.language, "stage": stage, "model": model}
         shift, contrast = (pick_record(records, metric, **own) for metric in ("shift_toward_target", "shift_contrast"))
         if shift is None:
             continue
-        used.append(shift)
         moved = judge_change(shift["value"], shift["low"], shift["high"], margin=SMALL)
         told = f"taught {cfg.call(model, name)}, they {MOVED[moved]} ({write_interval(shift, '+.3f')})"
+        used.append(shift)
         if contrast is not None and moved in BESIDE:
-            used.append(contrast)
             side = "more" if contrast["low"] > 0 else "less" if contrast["high"] < 0 else "alike"
             told += f", {BESIDE[moved][side]} the other country (difference {write_interval(contrast, '+.3f')})"
+            used.append(contrast)
         parts.append(told)
     if not parts:
         return Sentence("shift", "No adapter was asked in its own culture's language, so that no shift is measured.", [])
@@ -130,67 +125,54 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
 
     From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
     """
-    told: dict[str, list[str]] = {}
-    used, visible = [], []
+    metrics = ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
+    told, used, visible = {}, [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
-        own = {"culture": name, "language": culture.language, "persona": "none", "model": model, "stage": "ppo"}
-        found = [
-            pick_record(records, metric, **own)
-            for metric in ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
-        ]
-        if None not in found:
-            place = cfg.call(model, name)
-            distance, slope = (AWAY if record["high"] < 0 else VERDICTS[record["method"]] for record in found[:2])
-            told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
-            visible.append(f"{found[2]['value']:.3f} ({place})")
-            used += found
+        own = {"culture": name, "language": culture.language, "model": model, "stage": "ppo"}
+        found = [pick_record(records, metric, **own) for metric in metrics]
+        if None in found:
+            continue
+        place = cfg.call(model, name)
+        distance, slope = (AWAY if record["high"] < 0 else VERDICTS[record["method"]] for record in found[:2])
+        told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
+        visible.append(f"{found[2]['value']:.3f} ({place})")
+        used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
-    parts = [f"for {' and '.join(places)} {verdict}" for verdict, places in told.items()]
-    scale = f"A shift of {' and '.join(visible)} of the scale is seen with a power of 80 %."
-    text = "; ".join(parts)
-    return Sentence(
-        "verdict", f"Did PPO move the survey's answers toward the culture? {text[0].upper()}{text[1:]}. {scale}", used
-    )
+    parts = "; ".join(f"for {' and '.join(places)} {verdict}" for verdict, places in told.items())
+    text = f"Did PPO move the survey's answers toward the culture? {parts[0].upper()}{parts[1:]}. A shift of {' and '.join(visible)} of the scale "
+    return Sentence("verdict", text + "is seen with a power of 80 %.", used)
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:
-    """On how many high-tension items the answers are on China's side, before and after, from `aligned_with_china` records."""
-    pair = pick_pair(cfg)
-    language = cfg.cultures[pair[1]].language if pair else None
-    found = [
-        pick_record(records, "aligned_with_china", stage=stage, language=language, persona="none", culture=culture, model=model)
-        for model in cfg.models for stage, culture in (("zero_shot", "none"), ("ppo", pair[1] if pair else None))
-    ]  # fmt: skip
-    found = [record for record in found if record]
-    if len(found) < 2:
-        return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
-    before, after = found[:2]
-    counts = [f"{record['value'] * record['n']:.3g}" for record in (before, after)]
-    even = pick_record(records, "aligned_with_china", stage="uniform")
-    chance = f" Even answers would be on {even['value'] * even['n']:.3g}." if even else ""
-    text = (
-        f"Of the {after['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {counts[0]} before tuning and on "
-        f"{counts[1]} after PPO (share {write_interval(after)}).{chance} The paper counts 13 of 50 before and 25 after, for another model."
+    """On how many high-tension items the first model's answers are on China's side, before and after, from `aligned_with_china` records."""
+    _, china = pick_pair(cfg) or (None, None)
+    where = {"model": next(iter(cfg.models)), "language": cfg.cultures[china].language if china else None}
+    states = (
+        {"stage": "zero_shot", "culture": "none", **where},
+        {"stage": "ppo", "culture": china, **where},
+        {"stage": "uniform"},
     )
-    return Sentence("counts", text, [before, after, *([even] if even else [])])
+    found = [pick_record(records, "aligned_with_china", **state) for state in states]
+    if None in found:
+        return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
+    before, after, even = (f"{record['value'] * record['n']:.3g}" for record in found)
+    text = (
+        f"Of the {found[1]['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {before} before tuning and "
+        f"on {after} after PPO (share {write_interval(found[1])}). Even answers would be on {even}. The paper counts 13 of 50 before and 25 "
+        "after, for another model."
+    )
+    return Sentence("counts", text, found)
 
 
-def _pick(records: list[dict], metric: str) -> list[dict]:
-    return [record for record in records if record["metric"] == metric]
+def _pick(records: list[dict], metric: str, *, own: bool = False) -> list[dict]:
+    """Records of a metric, or of those the `own`: of the untuned model and of adapters taught their own culture's norms, no control."""
+    stages = ("zero_shot", *TARGETS)
+    return [record for record in records if record["metric"] == metric and (not own or record["stage"] in stages)]
 
 
-def _pick_own(records: list[dict], metric: str) -> list[dict]:
-    """Of the untuned model and of adapters taught their own culture's norms, without a persona: no control."""
-    return [
-        record
-        for record in _pick(records, metric)
-        if record["persona"] == "none" and record["stage"] in ("zero_shot", *TARGETS)
-    ]
-
-
-def _span(records: list[dict], *, tuned: bool | None = None, form: str = ".2f") -> str:
-    """The smallest and the largest value of all records, of the untuned model's or of the adapters'."""
-    values = [record["value"] for record in records if tuned is None or (record["stage"] != "zero_shot") == tuned]
+def _span(records: list[dict], *, tuned: bool, form: str = ".2f") -> str:
+    """The smallest and the largest value of the untuned model's records or of the adapters'."""
+    values = [record["value"] for record in records if (record["stage"] != "zero_shot") == tuned]
     low, high = (f"{value:{form}}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"

@@ -33,26 +33,21 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     and what the shift would be if the model answered evenly (`uniform`), as the other country does (`other_country`) or as half
     of the target's own people do (`human_half`, held against the other half; exact answers would lie about twice as near).
     """
-    keys = ["model", "language", "persona", "question", "to"]
-    is_reference = distances["model"] == REFERENCE_MODEL
-    models = distances[~is_reference]
-    base = models.loc[models["adapter"] == "none", [*keys, "wasserstein"]]
-    tuned = models[models["adapter"] != "none"].rename(columns={"adapter": "culture"})
-    rows = distances[is_reference].drop(columns=["model", "language", "persona"])
-    rows = rows.merge(pd.DataFrame({"culture": tuned["culture"].unique()}), how="cross")
-    # Half of a country stands beside its other half alone; a whole country is a reference for other countries' cultures.
+    asked, aim = ["model", "language", "persona"], ["question", "to"]
     country = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    references, models = (distances[(distances["model"] == REFERENCE_MODEL) == wanted] for wanted in (True, False))
+    base = models.loc[models["adapter"] == "none", [*asked, *aim, "wasserstein"]]
+    tuned = models[models["adapter"] != "none"].rename(columns={"adapter": "culture"})
+    tuned = tuned.merge(base, on=[*asked, *aim], suffixes=("", "_base"))
+    rows = references.drop(columns=asked).merge(pd.DataFrame({"culture": tuned["culture"].unique()}), how="cross")
+    # Half of a country stands beside its other half alone; a whole country is a reference for other countries' cultures.
     own, abroad = rows["adapter"] == rows["culture"], rows["adapter"].map(country) != rows["culture"].map(country)
     rows = rows[(rows["stage"] == "uniform") | (rows["stage"] == "human_half") & own | (rows["stage"] == "human") & abroad]
-    rows = rows.assign(stage=rows["stage"].map(REFERENCE_SHIFTS))
-    parts = [
-        tuned.merge(base, on=keys, suffixes=("", "_base")),
-        rows.merge(base, on=["question", "to"], suffixes=("", "_base")),
-    ]
-    both = pd.concat([add_foreign(cfg, parts[0]), parts[1]], ignore_index=True)
-    both = both[(both["to"] == both["culture"]) | (both["to"].map(country) != both["culture"].map(country))]
-    both["shift"] = both["wasserstein_base"] - both["wasserstein"]
-    both["toward"] = (both["to"] == both["culture"]).map({True: "target", False: "other"})
+    rows = rows.assign(stage=rows["stage"].map(REFERENCE_SHIFTS)).merge(base, on=aim, suffixes=("", "_base"))
+    both = pd.concat([add_foreign(cfg, tuned), rows], ignore_index=True)
+    is_target = both["to"] == both["culture"]
+    both = both.assign(shift=both["wasserstein_base"] - both["wasserstein"], toward=np.where(is_target, "target", "other"))
+    both = both[is_target | (both["to"].map(country) != both["culture"].map(country))]
     # One row an item: of several other countries the mean.
     means = both.groupby([*CELL, "question", "seed", "toward"], sort=False)["shift"].mean()
     wide = means.unstack("toward").reindex(columns=["target", "other"])
@@ -85,10 +80,11 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     means = shifts[~shifts["stage"].isin([*REFERENCE_SHIFTS.values(), *POSITIVE])]
     means = means.groupby([*SHIFT_KEYS, "question"], sort=False)["shift"].mean().reset_index()
     flips = count_flips(bootstrap["resamples"], means[SHIFT_KEYS].drop_duplicates(), FAMILY)
-    tests = []
-    for key, part in means.groupby(SHIFT_KEYS, sort=False):
-        p = permute_signs(part["shift"], part["question"], resamples=flips, seed=bootstrap["seed"])
-        tests.append([*key, find_smallest(part["shift"].std(), len(part)), p])
+    signs = {"resamples": flips, "seed": bootstrap["seed"]}
+    tests = [
+        [*key, find_smallest(part["shift"].std(), len(part)), permute_signs(part["shift"], part["question"], **signs)]
+        for key, part in means.groupby(SHIFT_KEYS, sort=False)
+    ]
     table = table.merge(pd.DataFrame(tests, columns=[*SHIFT_KEYS, "smallest", "p"]), on=SHIFT_KEYS, how="left")
     table = add_holm(table.astype({"smallest": float, "p": float}), FAMILY)
     return table.sort_values("toward", key=lambda column: column.map(TOWARD.index), kind="stable", ignore_index=True)
@@ -120,33 +116,34 @@ def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run="seed", **bootstrap)
 
 
+def pick_own(cfg: Config, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of adapters that are asked in the language of their own culture."""
+    return frame[frame["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == frame["language"]]
+
+
 def list_shift_rows(cfg: Config, overall: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `summarise_shifts` for the figure: a panel a culture, asked in its own language without a persona; toward it and the others.
+    """Rows of `summarise_shifts` for the figure: a panel a culture, asked in its own language; toward it and the others.
 
     Returns `panel, label, group, value, low, high, n`: first the stages, then the controls, then what the way would be to other people's answers.
     """
-    own = overall["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == overall["language"]
-    part = overall[own & (overall["persona"] == "none") & overall["toward"].isin(["target", "other"])]
+    toward = {"target": "toward the culture taught", "other": "toward the other country"}
+    part = pick_own(cfg, overall[overall["toward"].isin(toward)])
     part = part.sort_values("stage", key=lambda stage: stage.isin(REFERENCE_SHIFTS.values()), kind="stable")
     panel = [f"norms: {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
-    toward = part["toward"].map({"target": "toward the culture taught", "other": "toward the other country"})
-    return part.assign(panel=panel, label=part["stage"].map(cfg.names), group=toward)
+    return part.assign(panel=panel, label=part["stage"].map(cfg.names), group=part["toward"].map(toward))
 
 
 def pick_topics(cfg: Config, topics: pd.DataFrame, *, stage: str) -> pd.DataFrame:
     """Rows of `summarise_topics` toward the target for `plots.plot_intervals`: a panel an adapter, a group a language."""
     part = topics[(topics["stage"] == stage) & (topics["toward"] == "target")]
     panel = [f"norms of {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
-    asked = "asked in " + part["language"]
-    if part["persona"].nunique() > 1:
-        asked += ", persona " + part["persona"]
-    return part.assign(panel=panel, label=part["topic"], group=asked)
+    return part.assign(panel=panel, label=part["topic"], group="asked in " + part["language"])
 
 
 def tabulate_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Shift toward the target of every item (mean over seeds), one column an answerer ('cn sft en') or reference, items in order."""
     part = shifts[shifts["toward"] == "target"]
-    names = ["culture", "stage", "language", *(name for name in ("model", "persona") if part[name].nunique() > 1)]
+    names = ["culture", "stage", "language", *(["model"] if part["model"].nunique() > 1 else [])]
     part = part.assign(answerer=part[names].agg(" ".join, axis=1))
     wide = part.groupby(["question", "answerer"], sort=False)["shift"].mean().unstack("answerer")
     return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")

@@ -39,7 +39,7 @@ def summarise_styles(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     ANSWERER, `style, value, low, high, n, label` (the answerer in words), styles in the order of STYLES.
     """
     table = summarise(scored, [*ANSWERER, "style"], "value", unit="question", run="seed", **bootstrap)
-    table["label"] = [name_answerer(*row) for row in table[ANSWERER].itertuples(index=False)]
+    table["label"] = [name_answerer(*row) for row in table[ANSWERER[:-1]].itertuples(index=False)]
     return table.sort_values("style", key=lambda column: column.map(STYLES.index), kind="stable", ignore_index=True)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import POSITIVE
 from align_utils.survey.aligned import count_aligned, judge_items
 from align_utils.survey.answers import CHOSEN, average_orders, load_answers
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
@@ -17,15 +16,13 @@ from align_utils.survey.shifts import compare_controls, measure_shifts, summaris
 
 @dataclass(frozen=True)
 class Values:
-    """The run's answers beside people's, on the items with an order; `everything` also holds those that the map alone uses."""
+    """The run's answers beside people's. Those without an order, in `items`, `halves`, `answers` and `everyone`, the map alone uses."""
 
-    items: pd.DataFrame  # `items.choose_items`, with those without an order
+    items: pd.DataFrame  # `items.choose_items`
     people: Human  # of the items with an order
     halves: pd.DataFrame  # `human.draw_halves`
-    answers: pd.DataFrame  # ANSWERS, of the items with an order
+    answers: pd.DataFrame  # ANSWERS
     everyone: pd.DataFrame  # averaged answers and references (`distances.add_references`)
-    everything: pd.DataFrame  # the same with the items without an order, of which the positive controls are not asked
-    distances: pd.DataFrame  # `distances.measure_distances`
     shifts: pd.DataFrame  # `shifts.measure_shifts`
     overall: pd.DataFrame  # `shifts.summarise_shifts`
     against: pd.DataFrame  # `shifts.compare_controls`
@@ -44,21 +41,18 @@ class Values:
 
 
 def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
-    """Read the answers that 05 stored, by the chosen reading or (with what A5 stored) by label, and the human side, and measure distances, shifts and counts
-    (MissingInput where 05 has not run)."""
+    """Read the answers that 05 stored, by the chosen reading or (with what A5 stored) by label, and the human side, and measure distances,
+    shifts and counts (MissingInput where 05 has not run)."""
     items = choose_items(cfg, nominal=True)
+    ordered = items[items["kind"] == "ordered"]
     answers = load_answers(cfg, readout=readout, nominal=True, numbers=readout == "label")
     everybody, averaged = load_human(cfg, items), average_orders(answers)
-    halves = draw_halves(cfg, everybody)
-    ordered = items[items["kind"] == "ordered"]
-    people = everybody.take(ordered)
-    known = set(ordered["question"])
-    scaled, split = (frame[frame["question"].isin(known)] for frame in (averaged, halves))
-    everyone = add_references(scaled, people.shares, split)
-    distances = measure_distances(everyone, people.shares, split)
+    people, halves = everybody.take(ordered), draw_halves(cfg, everybody)
+    everyone = add_references(averaged, everybody.shares, halves)
+    distances = measure_distances(everyone, people.shares, halves)
     shifts = measure_shifts(cfg, distances, items)
     overall, against = summarise_shifts(shifts, **cfg.bootstrap), compare_controls(shifts, **cfg.bootstrap)
-    slopes = measure_slopes(cfg, scaled, people.shares, ordered)
+    slopes = measure_slopes(cfg, averaged, people.shares, ordered)
     pair = pick_pair(cfg)
     draws = draw_choice(cfg, people, pair)
     ranked = rank_items(people.shares, pair, wanted=cfg.profile.survey.high_tension)
@@ -66,8 +60,7 @@ def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
     ranked = ranked.merge(items[["question", "topic", "text_en"]], how="left")
     judged = judge_items(distances, everyone, people.shares, ranked, pair)
     return Values(
-        items=items, people=people, halves=split, answers=answers[answers["question"].isin(known)], everyone=everyone,
-        everything=add_references(averaged[~averaged["stage"].isin(POSITIVE)], everybody.shares, halves), distances=distances, shifts=shifts,
-        overall=overall, against=against, slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked,
-        draws=draws, judged=judged, counts=count_aligned(judged, **cfg.bootstrap),
+        items=items, people=people, halves=halves, answers=answers, everyone=everyone, shifts=shifts, overall=overall, against=against,
+        slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked, draws=draws, judged=judged,
+        counts=count_aligned(judged, **cfg.bootstrap),
     )  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from surveys import as_asked
 
 from align_utils import plots
 from align_utils.survey import aligned, styles
@@ -44,7 +45,7 @@ def test_items_are_drawn_with_people_and_models(cfg, made):
     items, human, _, averaged, _ = made
     ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=20)["question"]
     chosen = [*ranked.head(5), "Q56"]
-    frame = aligned.list_panels(cfg, averaged, human, items, chosen, culture="cn")
+    frame = aligned.list_panels(cfg, as_asked(averaged, model="tiny"), human, items, chosen, culture="cn")
     assert [panel.split()[0] for panel in frame["panel"].unique()] == chosen
     assert set(frame["answerer"]) == {"United States", "China", "zero_shot", "sft", "ppo", "grpo"}
     assert frame.groupby(["panel", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
@@ -65,10 +66,10 @@ def test_counts_and_styles_stand_beside_even_answers(cfg, made):
     ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=18)
     judged = aligned.judge_items(distances, everyone, human, ranked, ("us", "cn"))
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
-    chance = aligned.find_chance(counts, human, ranked)
-    figure = plots.plot_counts(counts, chance=chance, title="Counts")
-    lines = [next(line for line in axes.lines if line.get_linestyle() == ":").get_xdata()[0] for axes in figure.axes]
-    assert lines == [chance["nearer"], chance["mode"]]
+    nearer = counts[counts["reading"] == "nearer"]
+    figure = plots.plot_counts(nearer, known={"paper": 0.26}, title="Counts")
+    lines = {line.get_linestyle(): line.get_xdata()[0] for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1}
+    assert lines[":"] == nearer.loc[nearer["stage"] == "uniform", "value"].item() and lines["--"] == 0.26
     assert all(word in read(figure) for word in ("cn control_shuffled, asked in zh", "18/18", "half of the people, us"))
     found = styles.summarise_styles(styles.score_styles(everyone, items), **cfg.bootstrap)
     said = read(plots.survey.plot_styles(found))
@@ -78,7 +79,7 @@ def test_counts_and_styles_stand_beside_even_answers(cfg, made):
 def test_the_map_draws_every_models_way(cfg, made):
     axes = culture_map.load_axes(cfg.root / "data" / "survey")
     places = culture_map.summarise_map(culture_map.score_components(axes, made[-1]), **cfg.bootstrap)
-    figure = plots.survey.plot_map(survey_distances.pick_model(places, MODEL, "none"), axes, countries=pd.DataFrame())
+    figure = plots.survey.plot_map(places, axes, countries=pd.DataFrame())
     counted = "4 components (4 items) across and 3 components (3 items) upward"
     assert all(word in read(figure) for word in ("in the manner of", counted, "cn, shuffled", "cn, after GRPO", "people, us"))
     arrows = [text for axes in figure.axes[1:] for text in axes.texts if getattr(text, "arrow_patch", None)]

@@ -49,15 +49,14 @@ def test_each_culture_is_asked_in_its_own_language_and_none_is_said(cfg):
     assert sentences.state_shift([], cfg).records == [] and "no shift is measured" in sentences.state_shift([], cfg).text
 
 
-def test_counts_stand_beside_the_papers(cfg):
+def test_counts_stand_beside_even_answers_and_the_papers(cfg):
     rows = [
         record("aligned_with_china", 0.35, "zero_shot", "none", "zh", n=20), record("aligned_with_china", 0.5, "ppo", "cn", "zh", width=0.2, n=20),
-        record("aligned_with_china", 0.9, "ppo", "us", "zh", n=20),
+        record("aligned_with_china", 0.35, "uniform", "none", "none", model="baseline", n=20), record("aligned_with_china", 0.9, "ppo", "us", "zh", n=20),
     ]  # fmt: skip
     found = sentences.state_counts(rows, cfg)
-    assert (
-        "Of the 20 questions" in found.text and "on 7 before tuning and on 10 after PPO (share 0.50 [0.30, 0.70])" in found.text
-    )
+    assert "Of the 20 questions" in found.text and found.records == rows[:3]
+    assert "on 7 before tuning and on 10 after PPO (share 0.50 [0.30, 0.70]). Even answers would be on 7." in found.text
     assert sentences.state_counts(rows[:1], cfg).records == []
 
 
@@ -129,13 +128,3 @@ def test_a_move_toward_every_country_alike_is_none_toward_one(cfg, contrast, sai
     rows[0] |= {"value": -0.05, "low": -0.06, "high": -0.04}
     away = {0.03: "but less so than from the", -0.0005: "and no more so than from the", -0.03: "and even more so than from the"}
     assert f"went further away (-0.050 [-0.060, -0.040]), {away[contrast]} other" in sentences.state_shift(rows, cfg).text
-
-
-def test_counts_stand_beside_even_answers(cfg):
-    rows = [
-        record("aligned_with_china", 0.2, "zero_shot", "none", "zh", n=20),
-        record("aligned_with_china", 0.3, "ppo", "cn", "zh", n=20),
-    ]
-    rows.append(record("aligned_with_china", 0.35, "uniform", "none", "none", model="baseline", n=20))
-    found = sentences.state_counts(rows, cfg)
-    assert "Even answers would be on 7." in found.text and found.records == rows

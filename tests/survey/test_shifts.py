@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from surveys import make_answers
+from surveys import as_asked, make_answers
 
 from align_utils import config, stats
 from align_utils.config import stages
@@ -29,11 +29,10 @@ RANKED = pd.DataFrame({"question": ITEMS, "tension": 0.7, "chosen": True})
 
 @pytest.fixture
 def run(cfg):
-    """The smoke run without controls, with many resamples for the intervals; or with other fields."""
-    settings = cfg.profile.stats.model_copy(update={"resamples": 2000})
+    """The smoke run without controls, or with other fields."""
 
     def change(**fields):
-        profile = cfg.profile.model_copy(update={"stats": settings, "controls": [], "seed": SEEDS[0], **fields})
+        profile = cfg.profile.model_copy(update={"controls": [], "seed": SEEDS[0], **fields})
         return config.Config(profile, cfg.root, cfg.data_dir)
 
     return change
@@ -71,22 +70,16 @@ def test_shift_contrast_and_references_worked_by_hand(run):
     assert set(found.loc[found["culture"] == "us", "stage"]) == {"control_foreign"}, "seen from there it is the other culture's"
 
 
-def test_personas_are_told_apart_in_every_table(run):
+def test_topics_and_items_worked_by_hand(run):
     cfg = run()
-    # Without a persona nothing moves; with one the tuned model goes 0.1 toward cn.
-    told = [answer("none", "zero_shot", 0.5, persona="cn"), answer("cn", "ppo", 0.4, persona="cn")]
-    found, _ = measure(cfg, answer("none", "zero_shot", 0.5), answer("cn", "ppo", 0.5), *told)
-    table = shifts.summarise_shifts(found, **cfg.bootstrap)
-    means = table.query("stage == 'ppo' and toward == 'target'").set_index("persona")["value"]
-    assert means.to_dict() == pytest.approx({"none": 0.0, "cn": 0.1})
+    found, _ = measure(cfg, answer("none", "zero_shot", 0.5), answer("cn", "ppo", np.tile([0.4, 0.5], 20)))
     topics = shifts.summarise_topics(found, **cfg.bootstrap)
     drawn = shifts.pick_topics(cfg, topics, stage="ppo").set_index(["label", "group"])
-    expected = {(t, f"asked in en, persona {p}"): s for t in ("odd", "even") for p, s in (("none", 0.0), ("cn", 0.1))}
-    assert drawn["value"].to_dict() == pytest.approx(expected)
+    assert drawn["value"].to_dict() == pytest.approx({("odd", "asked in en"): 0.1, ("even", "asked in en"): 0.0})
     assert set(drawn["n"]) == {20} and {"uniform", "other_country", "human_half"} < set(topics["stage"])
     wide = shifts.tabulate_items(found, TOPICS).set_index("question")
-    assert wide.loc["Q1", ["cn ppo en none", "cn ppo en cn"]].tolist() == pytest.approx([0.0, 0.1])
-    assert wide.loc["Q1", "cn other_country en cn"] == pytest.approx(0.3 - 0.7)
+    assert wide.loc[["Q1", "Q2"], "cn ppo en"].tolist() == pytest.approx([0.1, 0.0])
+    assert wide.loc["Q1", "cn other_country en"] == pytest.approx(0.3 - 0.7)
 
 
 def test_what_flattens_moves_toward_both_and_has_no_contrast(run):
@@ -236,15 +229,6 @@ def test_references_stand_where_they_must(cfg):
     assert table.loc[("mode", "none", "uniform"), "count"] == 0, "an even answer has no mode"
 
 
-def test_chance_is_even_answers_or_one_of_the_options():
-    rows = [(q, culture, code) for q, k in (("Q1", 2), ("Q2", 4), ("Q3", 10)) for culture in ("us", "cn") for code in range(k)]
-    human = pd.DataFrame(rows, columns=["question", "culture", "code"])
-    chosen = pd.DataFrame({"question": ["Q1", "Q2", "Q3"], "chosen": [True, True, False]})
-    told = [("nearer", "ppo", 0.6), ("nearer", "uniform", 0.3), ("mode", "uniform", 0.0)]
-    counts = pd.DataFrame(told, columns=["reading", "stage", "value"])
-    assert aligned.find_chance(counts, human, chosen) == {"nearer": 0.3, "mode": (1 / 2 + 1 / 4) / 2}
-
-
 # Two seeds. Worked by hand: untuned 0.6 (0.4 from cn, 0.3 from us). SFT moves all items to 0.4 with one seed and ten of forty with
 # the other; the control moves none with one seed, and all to 0.5 with the other.
 
@@ -267,16 +251,12 @@ def test_the_spread_over_two_seeds_worked_by_hand(run):
         assert table.loc[key, columns].astype(float).tolist() == pytest.approx(row), key
     shown = {"sft", "control_shuffled", "control_foreign"}
     assert set(table.index.get_level_values("stage")) == shown and set(table["note"]) == {""}
-    fewer = GIVEN[(GIVEN["stage"] != "control_shuffled") | (GIVEN["seed"] == SEEDS[0])]
-    row = aligned.summarise_seeds(*measure(cfg, fewer)).set_index("measure").loc["shift above shuffled"]
-    assert row["note"] == "seeds: 2 of sft, 1 of control_shuffled; compared within a seed"
-    assert row["seeds"] == 1 and row["mean"] == pytest.approx(0.2) and np.isnan(row["sd"])
     alone = aligned.summarise_seeds(*measure(cfg, GIVEN[GIVEN["seed"] == SEEDS[0]]))
     assert set(alone["note"]) == {stats.ALONE} and alone["sd"].isna().all() and (alone["seeds"] == 1).all()
 
 
 def test_intervals_hold_both_seeds(run):
-    cfg = run(seeds=[SEEDS[1]])
+    cfg = run(seeds=[SEEDS[1]], stats=run().profile.stats.model_copy(update={"resamples": 2000}))
     moved, judged = measure(cfg, GIVEN)
     table, controls = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
@@ -317,7 +297,9 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
     made = {
         "style": lambda frame: styles.summarise_styles(styles.score_styles(frame, items), **cfg.bootstrap),
         "axis": lambda frame: culture_map.summarise_map(culture_map.score_components(axes, frame), **cfg.bootstrap),
-        "place": lambda frame: aligned.list_panels(cfg, frame, human, items, ranked["question"].head(5), culture="cn"),
+        "place": lambda frame: aligned.list_panels(
+            cfg, as_asked(frame, model="tiny"), human, items, ranked["question"].head(5), culture="cn"
+        ),
     }
     for name, make in made.items():
         numbers = ["share"] if name == "place" else ["value", *(["move", "items"] if name == "axis" else []), "n"]
