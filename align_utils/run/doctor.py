@@ -329,7 +329,8 @@ def _examine_all(name: str, root: Path, *, brief: bool) -> bool:
     )
     minutes = {key: value * (1 if profile.gpu else pace) for key, value in profile.minutes.items()}
     each = ", ".join(f"{key} {value:.1f}" for key, value in minutes.items())
-    print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n" * bool(minutes), flush=True)
+    if minutes:
+        print(f"\nAbout {sum(minutes.values()):.0f} minutes {where}: {each}. What is stored stays.\n", flush=True)
     for beside in [] if brief else list_profiles(root):
         try:
             other = read_profile(beside, root=root)

@@ -66,7 +66,7 @@ def run_notebook(cfg: Config, name: str) -> Path:
             f"results cannot be written to {cfg.runs} ({error.strerror}): set ALIGN_OUTPUT=<a folder of your own>"
         ) from error
     minutes = cfg.profile.minutes.get(name[:2])
-    told = f", about {minutes:g} min when nothing is stored yet" * bool(minutes)
+    told = f", about {minutes:g} min when nothing is stored yet" if minutes else ""
     print(f"{name}: profile {cfg.profile.name}{told}", flush=True)
     try:
         # The name of a socket has a hundred letters at most.

@@ -63,7 +63,8 @@ def find_data_file(
         reason = f"a folder; move {inside[-1]} out of it" if inside else _bar(path, barred) or ends
         (near if reason else far).append(f"{path.name} ({reason})" if reason else path.name)
     more = f" and {len(far) - 5} more" if len(far) > 5 else ""
-    parts = [f"do not count: {', '.join(near)}"] * bool(near) + [f"of another name: {', '.join(far[:5])}{more}"] * bool(far)
+    told = {"do not count": ", ".join(near), "of another name": ", ".join(far[:5]) + more}
+    parts = [f"{how}: {names}" for how, names in told.items() if names]
     return None, f"in {folder} {'; '.join(parts)}" if parts else f"{folder} is empty, or no folder that can be read"
 
 

@@ -155,14 +155,15 @@ def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     find = partial(find_data_file, folder, never=NEVER)
     kind = next((kind for kind, pattern in KINDS.items() if find([pattern])[0]), "")
     parts = [find([f"*Wave_7_{name}_*.csv"]) for name in names]
-    if kind != "respondents" and all(path for path, _ in parts):
-        return [path for path, _ in parts], "respondents", [note for _, note in parts if note]
+    there = [path for path, _ in parts if path]
+    if kind != "respondents" and len(there) == len(parts):
+        return there, "respondents", [note for _, note in parts if note]
     path, note = find([*KINDS.values()])
-    if path:
+    if path and (kind == "respondents" or not there):
         return [path], kind, [note] if note else []
     raise DataError(
         f"{folder}: no survey file; expected {', '.join(KINDS.values())} or *Wave_7_<Country>_*.csv of every country "
-        f"({', '.join(names)}); {note}. Source: worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
+        f"({', '.join(names)}); {note or f'found {there[0].name} alone'}. Source: worldvaluessurvey.org, wave 7 (free registration); set ALIGN_DATA=<folder>"
     )
 
 
@@ -422,13 +423,13 @@ def _leave_out(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]
     notes = [f"{name}: {count} respondents of {country} without a weight left out" for country, count in gone.items()]
     frame = frame[frame["weight"] > 0]
     copies = frame.duplicated() & frame[NUMBER].notna()
-    told = f"{name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out"
-    notes += [told] * bool(copies.any())
+    if copies.any():
+        notes.append(f"{name}: {copies.sum()} rows that repeat another row with the same {NUMBER} left out")
     frame = frame[~copies]
     shared = frame.loc[frame.duplicated(["country", NUMBER], keep=False) & frame[NUMBER].notna(), NUMBER]
-    some = ", ".join(shared.unique()[:3])
-    told = f"{name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people"
-    notes += [told] * (len(shared) > 0)
+    if len(shared):
+        some = ", ".join(shared.unique()[:3])
+        notes.append(f"{name}: {len(shared)} rows share a {NUMBER} ({some}) and differ: kept as different people")
     return frame, notes
 
 

@@ -115,6 +115,7 @@ class Atlas:
     correlations: pd.DataFrame  # (indicators, indicators): weighted, of respondents who have both
     loadings: pd.DataFrame  # (indicators, axes): rotated, matched to the axes
     means: pd.DataFrame  # (countries, indicators): weighted; NaN where a country was not asked
+    strange: dict[str, int]  # question: answers outside of its scale, which count as missing
 
 
 def load_atlas(cfg: Config, axes: tuple[Axis, Axis]) -> Atlas | None:
@@ -140,7 +141,7 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
         raise DataError(
             f"no column {', '.join(lacking)} in the cross-national file, and the map needs it: take the file as published"
         )
-    indicators = score_people(axes, items, answers)
+    indicators, strange = score_people(axes, items, answers)
     centre, spread, correlations = correlate_weighted(indicators, answers["weight"])
     if correlations.isna().any(axis=None) or np.linalg.eigvalsh(correlations)[0] < 1e-9:
         gaps = correlations.isna().sum()
@@ -156,20 +157,22 @@ def fit_atlas(axes: tuple[Axis, Axis], items: pd.DataFrame, people: Respondents)
     loadings = (loadings * np.sign(np.diag(sums))).set_axis([axis.name for axis in axes], axis=1)
     weighted = indicators.notna().mul(answers["weight"], axis=0)
     totals = [frame.groupby(answers["country"]).sum() for frame in (indicators.fillna(0) * weighted, weighted)]
-    return Atlas(axes, centre, spread, correlations, loadings, totals[0] / totals[1])
+    return Atlas(axes, centre, spread, correlations, loadings, totals[0] / totals[1], strange)
 
 
-def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Indicators of every respondent, in [0, 1] and NaN where an item of them has no answer on its scale.
+def score_people(axes: tuple[Axis, Axis], items: pd.DataFrame, answers: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Indicators of every respondent, in [0, 1] and NaN where an item of them has no answer on its scale; by question how many are off it.
 
     `answers` has a column a question with the file's codes; the recodes of `items` are applied.
     """
-    scored, recodes = {}, items.set_index("question")["recode"]
+    scored, strange, rules = {}, {}, items.set_index("question")
     for (component, question), rows in list_weights(axes).groupby(["component", "question"], sort=False):
         known = dict(zip(rows["code"], rows["weight"], strict=True))
-        known |= {old: known[new] for old, new in recodes[question].items()}
+        known |= {old: known[new] for old, new in rules.loc[question, "recode"].items()}
         scored.setdefault(component, []).append(answers[question].map(known))
-    return pd.DataFrame({name: sum(values) / len(values) for name, values in scored.items()})
+        if off := (answers[question].notna() & ~answers[question].isin([*known, *rules.loc[question, "drop"]])).sum():
+            strange[question] = int(off)
+    return pd.DataFrame({name: sum(values) / len(values) for name, values in scored.items()}), strange
 
 
 def correlate_weighted(frame: pd.DataFrame, weights: pd.Series) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
@@ -279,7 +282,8 @@ def describe_places(axes: tuple[Axis, Axis], scored: pd.DataFrame, atlas: Atlas 
             f"models are placed by {len(used)} of {len(atlas.centre)} indicators (without {', '.join(gone)}): regression of the factors on "
             f"these alone, whose correlation with the whole score over {len(asked)} countries is {fit}"
         )
-    return "; ".join([*parts, told]) + "."
+    off = [f"{count} answers to {question} outside of its scale count as missing" for question, count in atlas.strange.items()]
+    return "; ".join([*parts, told, *off]) + "."
 
 
 def _pick_complete(atlas: Atlas, scored: pd.DataFrame) -> pd.DataFrame:

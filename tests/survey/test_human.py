@@ -133,7 +133,7 @@ FATAL = {  # the change at a row, and what the error says besides the file
     # Of the release with inverted scales only the items that are turned have another name.
     "turned": (lambda frame, row: write(frame.rename(columns={"Q2": "Q2P", "Q247": "Q247P"})), "column Q2P, Q247P and none without P: .*'inverted'"),
     "another wave": (lambda frame, row: write(frame.rename(columns=lambda c: c.replace("Q", "V"))), "none of our questions .*trend or other wave's"),
-    "nothing": (lambda frame, row: "", "line 1"),
+    "nothing": (lambda frame, row: "", "empty file"),
     "only a header": (lambda frame, row: write(frame[:0]), "no respondent below it"),
 }  # fmt: skip
 

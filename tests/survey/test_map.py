@@ -129,7 +129,8 @@ def test_loadings_and_scores_agree_with_other_roads():
     """Singular vectors of the standardised answers, turned by brute force, and least squares; nothing of the module."""
     frame = pd.DataFrame({"weight": 1.0, "country": WHOLE["B_COUNTRY_ALPHA"], **{q: WHOLE[q] for q in WHOLE if q[0] == "Q"}})
     atlas = culture_map.fit_atlas(AXES, ALL[ALL["question"].isin(frame)], Respondents(frame, {}, [], {}))
-    indicators = culture_map.score_people(AXES, ALL, frame)
+    indicators, strange = culture_map.score_people(AXES, ALL, frame)
+    assert strange == {}
     # The published codes of two derived indicators, on another scale.
     autonomy = WHOLE["Q15"] + WHOLE["Q17"] - WHOLE["Q8"] - WHOLE["Q14"]
     aims = 1 + WHOLE["Q154"].isin([2, 4]).astype(int) + WHOLE["Q155"].isin([2, 4])
@@ -223,6 +224,9 @@ def test_bad_files_stop_or_are_said(tmp_path):
     split = WORLD.assign(Q164=WORLD["Q164"].mask(gone, -4), Q57=WORLD["Q57"].where(gone, -4))
     with pytest.raises(DataError, match="nobody answered together"):
         load(tmp_path, split)
+    cfg, atlas = load(tmp_path, WORLD.assign(Q164=WORLD["Q164"].where(WORLD.index != 3, 77)))
+    scored, _ = place_run(cfg, atlas, ALL)
+    assert "1 answers to Q164 outside of its scale count as missing." in culture_map.describe_places(AXES, scored, atlas)
 
 
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
