@@ -403,8 +403,8 @@ def race_sft_step(side: str, dtype: str = "float32", **changes) -> dict:
 
     cfg, model, tokenizer = _load_model(dtype)
     frame = strengths.load_norms(cfg)["us"].norms
-    cues, length = sorted(frame["cue"].unique()), cfg.profile.sft.list_length
-    examples = sft.build_examples(frame, cues, cfg.languages["en"], rows=64, length=length, order="sampled", seed=1)
+    settings = cfg.profile.sft.model_copy(update={"order": "sampled"})
+    examples = sft.build_examples(frame, frame["cue"].unique(), cfg.languages["en"], settings, rows=64, seed=1)
     kind = {"ours": sft.FusedTrainer, "baseline": SFTTrainer}[side]
     times, losses, loaded = _train_steps(cfg, kind, model, tokenizer, examples, steps=4, **changes)
     # The first step warms up; memory is what training adds to the loaded model.

@@ -13,7 +13,7 @@ from align_utils.plots.common import (
     show_whole_numbers,
 )
 
-METHOD_PANELS = {"reward_valid": "reward, validation cues", "kl": "KL to SFT (nats per list)"}
+KL = "KL to SFT (nats per list)"
 
 
 def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
@@ -21,9 +21,10 @@ def plot_loss(frame: pd.DataFrame, *, mark: str = ""):
 
     `frame`: `culture, step, loss, eval_loss` (nats per completion token; NaN where not measured).
     """
-    lines = [("loss", "training batch", COLOURS["zero_shot"], "-"), ("eval_loss", "validation cues", COLOURS["sft"], "o-")]
+    taught = (frame, "loss", "training batch", COLOURS["zero_shot"], "-")
+    rows = {"loss (nats per token)": [taught, (frame, "eval_loss", "validation cues", COLOURS["sft"], "o-")]}
     title = "Does the loss fall on what is not taught?"
-    return _plot_curves(frame, "step", {"loss (nats per token)": lines}, "optimiser step", title, mark)
+    return mark_figure(_plot_curves(frame, rows, title=title, x="step", x_label="optimiser step"), mark)
 
 
 def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
@@ -31,32 +32,12 @@ def plot_reward(frame: pd.DataFrame, *, mark: str = ""):
 
     `frame`: `culture, update, reward, reward_valid, kl, chosen` (NaN where not measured).
     """
-    reward = [("reward", "sampled lists", COLOURS["zero_shot"], "-"), ("reward_valid", "validation cues", COLOURS["ppo"], "o-")]
-    rows = {"reward": reward, METHOD_PANELS["kl"]: [("kl", "KL", COLOURS["us"], "-")]}
-    return _plot_curves(
-        _date_drawn(frame), "update", rows, "update", "Does the reward rise on cues that are not rewarded?", mark
-    )
-
-
-def _plot_curves(frame: pd.DataFrame, x: str, rows: dict[str, list[tuple]], x_label: str, title: str, mark: str):
-    """A row an entry of lines (column, label, colour, style), a column a culture; a ring around what is `chosen`."""
-    cultures = frame["culture"].unique()
-    figure, grid = make_grid(len(rows), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
-    for row, (label, lines) in zip(grid, rows.items(), strict=True):
-        for axes, culture in zip(row, cultures, strict=True):
-            for name, text, colour, style in lines:
-                known = frame[frame["culture"] == culture].dropna(subset=name)
-                axes.plot(known[x], known[name], style, ms=4, color=colour, label=text)
-                if "chosen" in known and "o" in style:
-                    kept = known[known["chosen"].eq(True)]
-                    axes.plot(kept[x], kept[name], "o", ms=10, mfc="none", color=colour, label="chosen")
-        row[0].set_ylabel(label)
-        row[-1].legend()
-        if "reward" in label:
-            _start_at_zero(row[0])
-    put_title(figure, title)
-    _name_columns(grid, cultures, x_label)
-    return mark_figure(figure, mark)
+    frame = _date_drawn(frame)
+    sampled = (frame, "reward", "sampled lists", COLOURS["zero_shot"], "-")
+    valid = (frame, "reward_valid", "validation cues", COLOURS["ppo"], "o-")
+    rows = {"reward": [sampled, valid], KL: [(frame, "kl", "KL", COLOURS["us"], "-")]}
+    title = "Does the reward rise on cues that are not rewarded?"
+    return mark_figure(_plot_curves(frame, rows, title=title, ms=10, label="chosen"), mark)
 
 
 def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
@@ -64,25 +45,47 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
 
     `frame`: `culture` (name of the column), `stage, update, reward_valid, kl, chosen`; NaN where not measured.
     """
-    frame, cultures = _date_drawn(frame), frame["culture"].unique()
-    figure, grid = make_grid(len(METHOD_PANELS), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
-    for column, culture in enumerate(cultures):
-        part = frame[frame["culture"] == culture]
-        for axes, name in zip(grid[:, column], METHOD_PANELS, strict=True):
-            for stage, log in part.dropna(subset=name).groupby("stage", sort=False):
-                style = {"color": pick_colour(stage), "label": name_condition(stage)}
-                axes.plot(log["update"], log[name], "o-" if name == "reward_valid" else "-", ms=4, **style)
-                if name == "reward_valid":
-                    chosen = log[log["chosen"].eq(True)]
-                    axes.plot(chosen["update"], chosen[name], "o", ms=9, mfc="none", color=pick_colour(stage))
-        start = part.loc[part["update"] == 0, "reward_valid"].iloc[0]
-        grid[0][column].axhline(start, color=COLOURS["sft"], ls=":", label=name_condition("sft"))
-    for row, label in zip(grid, METHOD_PANELS.values(), strict=True):
-        row[0].set_ylabel(label)
-    _start_at_zero(grid[0][0])
-    _name_columns(grid, cultures, "update")
-    put_legend_below(figure, grid[0][0])
+    frame = _date_drawn(frame)
+    rows: dict[str, list[tuple]] = {"reward, validation cues": [], KL: []}
+    for stage, log in frame.groupby("stage", sort=False):
+        for lines, column, style in zip(rows.values(), ("reward_valid", "kl"), ("o-", "-"), strict=True):
+            lines.append((log, column, name_condition(stage), pick_colour(stage), style))
+    figure = _plot_curves(frame, rows, ms=9)
+    starts = frame[frame["update"] == 0].groupby("culture", sort=False)["reward_valid"].first()
+    for axes, start in zip(figure.axes, starts, strict=False):  # the upper row
+        axes.axhline(start, color=COLOURS["sft"], ls=":", label=name_condition("sft"))
+    put_legend_below(figure, figure.axes[0])
     return mark_figure(figure, mark)
+
+
+def _plot_curves(frame: pd.DataFrame, rows: dict[str, list[tuple]], *, title: str = "", x="update", x_label="update", **ring):
+    """A row an entry of lines (log, column, label, colour, style), a column a culture; a ring of this style around what is `chosen`.
+
+    With a title every row has a legend.
+    """
+    cultures = frame["culture"].unique()
+    figure, grid = make_grid(len(rows), len(cultures), width=3.3, height=2.2, sharex=True, sharey="row")
+    for row, (y_label, lines) in zip(grid, rows.items(), strict=True):
+        for axes, culture in zip(row, cultures, strict=True):
+            for log, column, label, colour, style in lines:
+                known = log[log["culture"] == culture].dropna(subset=column)
+                axes.plot(known[x], known[column], style, ms=4, color=colour, label=label)
+                if ring and "o" in style:
+                    kept = known[known["chosen"].eq(True)]
+                    axes.plot(kept[x], kept[column], "o", mfc="none", color=colour, **ring)
+        row[0].set_ylabel(y_label)
+        if "reward" in y_label:
+            # A reward lies in [0, 1]: an axis cut to its noise would show movement where there is none.
+            row[0].set_ylim(0, max(1.25 * row[0].get_ylim()[1], 0.1))
+    for column, culture in zip(grid.T, cultures, strict=True):
+        column[0].set_title(culture)
+        column[-1].set_xlabel(x_label)
+        show_whole_numbers(column[-1].xaxis)
+    if title:
+        put_title(figure, title)
+        for row in grid:
+            row[-1].legend()
+    return figure
 
 
 def _date_drawn(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,15 +93,3 @@ def _date_drawn(frame: pd.DataFrame) -> pd.DataFrame:
     measured = frame.drop(columns=["reward", "kl"], errors="ignore")
     drawn = frame.drop(columns=["reward_valid", "chosen"]).assign(update=frame["update"] - 1)
     return pd.concat([measured, drawn], ignore_index=True)
-
-
-def _start_at_zero(axes) -> None:
-    # A reward lies in [0, 1]: an axis cut to its noise would show movement where there is none.
-    axes.set_ylim(0, max(1.25 * axes.get_ylim()[1], 0.1))
-
-
-def _name_columns(grid, cultures, x_label: str) -> None:
-    for column, culture in zip(grid.T, cultures, strict=True):
-        column[0].set_title(culture)
-        column[-1].set_xlabel(x_label)
-        show_whole_numbers(column[-1].xaxis)

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,11 @@ import pandas as pd
 from align_utils.config.profiles import Config, load, overlay_config, read_settings, save_resolved
 from align_utils.config.settings import Ablation, ConfigError
 from align_utils.config.stages import PREFERENCE, TARGETS, count_lists, list_trained
-from align_utils.lexical.lists import LISTS_VERSION, generate_lists, rank_decodings
-from align_utils.lexical.precision import score_lists
-from align_utils.models.adapters import attach_adapter, check_adapters, choose, describe_step, find_adapter
-from align_utils.models.load import load_base
+from align_utils.lexical.lists import LIST_FORM, LISTS_VERSION, generate_lists, rank_decodings
+from align_utils.lexical.precision import RATED, score_lists
+from align_utils.models.adapters import Step, choose, complete_steps, describe_step, find_adapter
 from align_utils.norms.split import CultureNorms, load_run, map_families
-from align_utils.stats import compare, summarise
+from align_utils.stats import summarise
 from align_utils.store.page import name_path
 from align_utils.store.steps import (
     NOTE,
@@ -43,15 +43,15 @@ from align_utils.training.train import train_stage
 ABLATION_VERSION = 1
 # Sections that decide what is judged and how: alike for all variants.
 COMMON = {"name", "data", "models", "cultures", "seed", "seeds", "norms", "lexical", "stats"}
-JUDGED_K = 5
+CELL = ["model", "culture", "variant"]
 # What an appendix shows of the table.
 SHOWN = [
-    "model", "culture", "variant", "changes", "passes", "loss", "P@5, attested", "difference, attested", "P@5, top", "difference, top",
+    *CELL, "changes", "passes", "loss", "P@5, attested", "difference, attested", "P@5, top", "difference, top",
 ]  # fmt: skip
 
 
 class Case(NamedTuple):
-    """One variant of one model and culture: its stage and overlay, the configuration that this gives, responses of a held-out list."""
+    """One variant of one model and culture: its stage and overlay, and the configuration that this gives."""
 
     variant: str
     model: str
@@ -59,7 +59,6 @@ class Case(NamedTuple):
     stage: str
     overlay: dict
     cfg: Config
-    length: int
 
     @property
     def judged(self) -> Path:
@@ -72,18 +71,16 @@ def run_ablation(
 ) -> pd.DataFrame:
     """Train and judge every variant of `notebooks/settings/ablations/<name>.yaml`, as far as that is not stored.
 
-    By default all of the profile and the file. The table (`tabulate_variants`) holds what is stored of the others too; it is written
+    By default all of the profile and the file. The table (`write_table`) holds what is stored of the others too; it is written
     again after each variant. Raises ConfigError where the file is not sound, an overlay changes what all variants share, or a name is
     unknown; MissingInput where notebook 01 has not run.
     """
-    plan = read_settings(Ablation, name, root=cfg.root)
-    people, families = load_run(cfg), map_families(cfg)
+    plan, people = read_settings(Ablation, name, root=cfg.root), load_run(cfg)
     models, cultures = choose(cfg, "model", models), choose(cfg, "culture", cultures)
     if unknown := sorted(set(variants) - set(plan.variants)):
         raise ConfigError(f"--variant {', '.join(unknown)}: ablation '{name}' has {', '.join(plan.variants)}")
     every = list_cases(cfg, plan)
-    judged = list_judged(cfg, every, people)
-    asked = set(product(variants or plan.variants, models, cultures))
+    judged, asked = list_judged(cfg, every, people), set(product(variants or plan.variants, models, cultures))
     missing = [case for case in every if case not in judged and (case.variant, case.model, case.culture) in asked]
     minutes = sum(estimate_minutes(cfg, case, len(people[case.culture].cues["train"])) for case in missing)
     print(
@@ -91,12 +88,10 @@ def run_ablation(
         flush=True,
     )
     for case in progress(missing, desc=f"ablation {name}", unit="variant"):
-        judge_variant(cfg, case, train_variant(cfg, case, people), people)
-        judged = [one for one in every if one in judged or one is case]
-        save_frame(tabulate_variants(cfg, plan, judged, people, families), find_table(cfg, name))
-    table = tabulate_variants(cfg, plan, judged, people, families)
-    save_frame(table, find_table(cfg, name))
-    return table
+        train_variant(cfg, case, people)
+        judge_variant(cfg, case, people)
+        write_table(cfg, plan, every, people)
+    return write_table(cfg, plan, every, people)
 
 
 def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
@@ -112,14 +107,13 @@ def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
         changed = overlay_config(cfg, plan.common, variant.overlay, source=source, runs=runs)
         if stage not in (there := list_trained(changed)):
             raise ConfigError(f"{source}: stage '{stage}' is not trained with these settings; there are {', '.join(there)}")
-        length = cases[0].length if cases else changed.profile.sft.list_length
-        cases += [Case(name, *cell, stage, variant.overlay, changed, length) for cell in product(cfg.models, cfg.cultures)]
+        cases += [Case(name, *cell, stage, variant.overlay, changed) for cell in product(cfg.models, cfg.cultures)]
     return cases
 
 
 def list_judged(cfg: Config, cases: Sequence[Case], people: dict[str, CultureNorms]) -> list[Case]:
     """Those of `cases` that are trained and judged with the present settings."""
-    return [case for case in cases if find_step(case.judged, _describe(cfg, case, people))]
+    return [case for case in cases if find_step(case.judged, _describe(cfg, case, people).settings)]
 
 
 def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
@@ -133,7 +127,7 @@ def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
     return cfg.profile.minutes.get(number, 1.0) / (len(cfg.models) * len(cfg.cultures)) * share
 
 
-def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Path:
+def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> None:
     """Train one variant in its own folder, unless it is stored there.
 
     What follows SFT starts from the profile's SFT adapter, if the variant's SFT settings are the profile's; else from its own.
@@ -152,56 +146,56 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> P
                 shutil.copytree(train_stage(cfg, *cell, "sft", people), work, dirs_exist_ok=True)
                 (work / NOTE).write_text("brought from the profile's own adapters", encoding="utf-8")
         train_stage(case.cfg, *cell, "sft", people)
-    return train_stage(case.cfg, *cell, case.stage, people)
+    train_stage(case.cfg, *cell, case.stage, people)
 
 
-def judge_variant(cfg: Config, case: Case, folder: Path, people: dict[str, CultureNorms]) -> None:
+def judge_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> None:
     """One stored step: lists for the validation cues with every decoding of the profile's grid, and the held-out loss.
 
-    The loss is that of the validation cues' strongest responses in order, as many as the reference's lists hold, so that variants
+    The loss is that of the validation cues' strongest responses in order, as many as the profile's lists hold, so that variants
     with shorter and longer lists are asked the same. `lists.parquet` is of the decoding with the best mean P@5 (attested).
     """
-    own, language = people[case.culture], cfg.language_of(case.culture)
-    cues = own.cues["valid"]
-    with make_step(case.judged, _describe(cfg, case, people)) as work:
-        model, tokenizer = load_base(cfg.models[case.model], seed=cfg.profile.seed)
-        model = attach_adapter(model, folder, "variant").eval()
-        check_adapters(model, tokenizer, {"variant": folder})
-        grid, label = cfg.profile.lexical.grid, f"{case.culture} {case.variant}"
-        tried = generate_lists(cfg, model, tokenizer, language, cues, grid, label=label)
+    own, language, lexical, sft = people[case.culture], cfg.language_of(case.culture), cfg.profile.lexical, cfg.profile.sft
+    cues, label = own.cues["valid"], f"{case.culture} {case.variant}"
+
+    def make(_, model, tokenizer, work):
+        tried = generate_lists(cfg, model, tokenizer, language, cues, lexical.grid, label=label)
         best, _ = rank_decodings(cfg, tried, own.norms[own.norms["cue"].isin(set(cues))], language)
-        examples = build_held_out(own, language, length=case.length, seed=0)
-        loss = measure_loss(model, tokenizer, examples, batch=cfg.profile.sft.device_batch)
+        loss = measure_loss(model, tokenizer, build_held_out(own, language, sft, seed=0), batch=sft.device_batch)
         save_frame(tried[tried["decoding"] == best.name], work / "lists.parquet")
         save_frame(pd.DataFrame([{"decoding": best.name, "loss": loss}]), work / "run.csv")
 
+    remedy = "lower lexical.batch or sft.device_batch in the profile"
+    steps = {case.variant: _describe(cfg, case, people)}
+    complete_steps(case.cfg, case.model, steps, make, desc=label, unit="judged", remedy=remedy)
 
-def tabulate_variants(
-    cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict[str, CultureNorms], families: dict
-) -> pd.DataFrame:
-    """One row a model, culture and variant; all of `cases` must be judged.
+
+def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict[str, CultureNorms]) -> pd.DataFrame:
+    """Of those of `cases` that are judged one row a model, culture and variant; stored (`find_table`) and returned.
 
     `model, culture, variant, stage, changes` (beside the file's common ones), `steps` and `passes` (of SFT), `loss` (nats per token),
     `decoding`; for each reading `attested` and `top` P@5 with `_low, _high`, and `_gap, _gap_low, _gap_high`, the paired difference
     from the reference; `cues`, `seconds` (of the training; empty where it was interrupted or brought), `reason`.
     """
     parts, rows = [], []
-    for case in cases:
-        cues, trained = len(people[case.culture].cues["train"]), find_adapter(case.cfg, case.model, case.culture, case.stage)
-        lists = pd.read_parquet(case.judged / "lists.parquet")[["cue", "responses"]]
-        parts.append(lists.assign(model=case.model, culture=case.culture, variant=case.variant))
-        cost = json.loads((trained / "step.json").read_text(encoding="utf-8"))["cost"]
+    for case in list_judged(cfg, cases, people):
+        who = {"model": case.model, "culture": case.culture, "variant": case.variant}
+        parts.append(pd.read_parquet(case.judged / "lists.parquet")[["cue", "responses"]].assign(**who))
+        mark = find_adapter(case.cfg, case.model, case.culture, case.stage) / "step.json"
+        cost = json.loads(mark.read_text(encoding="utf-8"))["cost"]
         changes = pd.json_normalize(case.overlay).to_dict("records")[0]
+        sft, cues = case.cfg.profile.sft, len(people[case.culture].cues["train"])
         rows.append({
-            "model": case.model, "culture": case.culture, "variant": case.variant, "stage": case.stage,
-            "changes": ", ".join(f"{name}={value}" for name, value in changes.items()) or "none", "steps": plan_steps(case.cfg.profile.sft, cues),
-            "passes": count_passes(case.cfg.profile.sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
+            **who, "stage": case.stage, "changes": ", ".join(f"{name}={value}" for name, value in changes.items()) or "none",
+            "steps": plan_steps(sft, cues), "passes": count_passes(sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
             "seconds": None if "note" in cost else cost["seconds"], "reason": plan.variants[case.variant].reason,
         })  # fmt: skip
-    compared = compare_variants(cfg, pd.concat(parts, ignore_index=True), people, families, plan.reference)
-    table = pd.DataFrame(rows).merge(compared, on=["model", "culture", "variant"])
+    compared = compare_variants(cfg, pd.concat(parts, ignore_index=True), people, map_families(cfg), plan.reference)
+    table = pd.DataFrame(rows).merge(compared, on=CELL)
     last = ["cues", "seconds", "reason"]
-    return table.sort_values(["model", "culture"], kind="stable", ignore_index=True)[[*table.columns.drop(last), *last]]
+    table = table.sort_values(CELL[:2], kind="stable", ignore_index=True)[[*table.columns.drop(last), *last]]
+    save_frame(table, find_table(cfg, plan.name))
+    return table
 
 
 def compare_variants(
@@ -212,23 +206,22 @@ def compare_variants(
     `lists` holds `model, culture, variant, cue, responses`. The reference's own differences are empty, as are all of a culture where
     it is not judged yet.
     """
-    parts, by = [], ["model", "culture", "variant"]
+    parts = []
     for culture, mine in lists.groupby("culture", sort=False):
         language, fewest = cfg.language_of(culture), cfg.profile.lexical.min_count
-        part = score_lists(mine, people[culture].norms, language, ks=[JUDGED_K], min_count=fewest)
+        part = score_lists(mine, people[culture].norms, language, ks=[RATED], min_count=fewest)
         parts.append(part.assign(family=[families[culture, cue] for cue in part["cue"]]))
-    scored = pd.concat(parts, ignore_index=True)
-    table = scored.groupby(by, sort=False, as_index=False).agg(cues=("cue", "nunique"))
-    for reading, part in scored.groupby("reading", sort=False):
-        means = summarise(part, by, "precision", unit="family", **cfg.bootstrap)
-        pairs = [(name, reference) for name in part["variant"].unique() if name != reference]
-        gaps = pd.DataFrame(columns=[*by, "value", "low", "high"])
-        if pairs and reference in set(part["variant"]):
-            gaps = compare(part, by[:2], "precision", over="variant", pairs=pairs, key="cue", unit="family", **cfg.bootstrap)
-            gaps["variant"] = gaps["comparison"].str.removesuffix(f" - {reference}")
-        for frame, prefix in ((means, reading), (gaps, f"{reading}_gap")):
-            names = {"value": prefix, "low": f"{prefix}_low", "high": f"{prefix}_high"}
-            table = table.merge(frame[[*by, *names]].rename(columns=names), on=by, how="left")
+    scored, paired = pd.concat(parts, ignore_index=True), ["model", "culture", "reading", "cue"]
+    # The reference beside itself would be 0 everywhere: it has no gap.
+    other = scored.loc[scored["variant"] == reference, [*paired, "precision"]]
+    scored = scored.merge(other, on=paired, how="left", suffixes=("", "_reference"))
+    scored["gap"] = (scored["precision"] - scored["precision_reference"]).where(scored["variant"] != reference)
+    table = scored.groupby(CELL, sort=False, as_index=False).agg(cues=("cue", "nunique"))
+    for (reading, part), value in product(scored.groupby("reading", sort=False), ("precision", "gap")):
+        prefix = reading if value == "precision" else f"{reading}_gap"
+        names = {"value": prefix, "low": f"{prefix}_low", "high": f"{prefix}_high"}
+        means = summarise(part, CELL, value, unit="family", **cfg.bootstrap)
+        table = table.merge(means[[*CELL, *names]].rename(columns=names), on=CELL, how="left")
     return table
 
 
@@ -240,7 +233,7 @@ def find_table(cfg: Config, name: str) -> Path:
 def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     """The ablation's table of this run, and a sentence for where there is none yet: how to make it.
 
-    The table has the columns of `tabulate_variants`, and `P@5` and `difference` (from the reference) of the two readings as they are
+    The table has the columns of `write_table`, and `P@5` and `difference` (from the reference) of the two readings as they are
     shown, with their intervals (SHOWN).
     """
     path = find_table(cfg, name)
@@ -248,7 +241,7 @@ def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     command += "" if cfg.is_sample else " ALIGN_DATA=<folder>"
     sentence = f"No variant has been tried in this run: `{command}`, then this notebook again."
     if not path.is_file():
-        return pd.DataFrame(columns=["model", "culture", "variant"]), sentence
+        return pd.DataFrame(columns=CELL), sentence
     table = pd.read_csv(note_read(path), keep_default_na=False, na_values=[""])
     for reading in ("attested", "top"):
         for part, title, form in ((reading, "P@5", ".2f"), (f"{reading}_gap", "difference", "+.2f")):
@@ -257,17 +250,18 @@ def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     return table, sentence
 
 
-def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> dict:
+def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Step:
     own, language = people[case.culture], cfg.language_of(case.culture)
-    return describe_step(
+    step = describe_step(
         case.cfg, case.model, "judged", (case.culture, case.stage),
         version=[ABLATION_VERSION, LISTS_VERSION, SFT_VERSION, PPO_VERSION], stage=case.stage,
         settings=case.cfg.profile.model_dump(include={"sft", "ppo", "lora", *case.overlay}, exclude_defaults=True),
-        norms=hash_file(own.path), cues=hash_settings({"valid": own.cues["valid"]}), list_length=case.length,
+        norms=hash_file(own.path), cues=hash_settings({"valid": own.cues["valid"]}), list_length=cfg.profile.sft.list_length,
         # The profile's own: an overlay, read again, writes its numbers in another way.
         lexical=cfg.profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
-        language=language.model_dump(include={"list_prompt", "list_lead", "separator", "remove_spaces"}),
-    ).settings  # fmt: skip
+        language=language.model_dump(include=LIST_FORM),
+    )  # fmt: skip
+    return replace(step, folder=case.judged)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

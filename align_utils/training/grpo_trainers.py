@@ -75,8 +75,8 @@ class _Groups:
             drawn = torch.tensor(self._drawn, device=input_ids.device)
             return drawn.new_zeros(kept.shape).masked_scatter(kept, drawn), None, None
         # Only what was sampled goes through the output layer, and the logits are never held; zeros elsewhere are masked by trl.
-        weight, rows = core.get_output_embeddings().weight, []
-        for ids, mask in zip(*(part.split(batch_size or len(part)) for part in (input_ids, attention_mask)), strict=True):
+        weight, rows, size = core.get_output_embeddings().weight, [], batch_size or len(input_ids)
+        for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
             hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             kept = mask[:, -logits_to_keep:].bool()
             asked, targets = hidden[:, -logits_to_keep - 1 : -1][kept] / self.temperature, ids[:, -logits_to_keep:][kept]

@@ -40,15 +40,11 @@ SFT_VERSION, PPO_VERSION, CRITIC_FREE_VERSION = 2, 6, 4
 VALIDATION_LISTS = 8
 # The trained adapter. trl copies that of this name, and of no other, to `ref` before GRPO's first step: the frozen SFT model of the KL.
 POLICY = "default"
-# What must stay finite, by its key in the trainer's log.
+# What must stay finite, by its key in a trainer's log.
 WATCHED = {
-    "sft": {"loss": "loss", "eval_loss": "validation loss"},
-    "ppo": {
-        "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
-        "loss/value_avg": "value loss",
-    },
-    "survey.taught": {"loss": "loss"},
-    "critic_free": {"reward": "reward", "kl": "KL", "entropy": "entropy", "loss": "loss"},
+    "loss": "loss", "eval_loss": "validation loss", "reward": "reward", "kl": "KL", "entropy": "entropy",
+    "objective/scores": "reward", "objective/kl": "KL", "objective/entropy": "entropy", "loss/policy_avg": "policy loss",
+    "loss/value_avg": "value loss",
 }  # fmt: skip
 # While one checkpoint is written and sealed, the one before it must still be there.
 KEPT = 2
@@ -110,15 +106,15 @@ class Job:
         from the last checkpoint. A preference stage without its SFT adapter raises MissingInput.
         """
         profile, language = self.cfg.profile, self.language
-        if self.section == "survey.taught":
-            return self.own.control | {
-                "base": hash_base(self.cfg.models[self.model], seed=profile.seed), "culture": self.culture, "seed": self.seed,
-                "taught": self.settings.model_dump(), "lora": profile.lora.model_dump(),
-            }  # fmt: skip
         key = self.own.control | {
-            "version": SFT_VERSION, "base": hash_base(self.cfg.models[self.model], seed=profile.seed), "culture": self.culture,
-            "norms": hash_file(self.own.path), "cues": hash_settings(self.own.cues), "seed": self.seed,
-            "sft": profile.sft.model_dump(exclude={"device_batch"}, exclude_defaults=True), "lora": profile.lora.model_dump(),
+            "base": hash_base(self.cfg.models[self.model], seed=profile.seed), "culture": self.culture, "seed": self.seed,
+            "lora": profile.lora.model_dump(),
+        }  # fmt: skip
+        if self.section == "survey.taught":
+            return key | {"taught": self.settings.model_dump()}
+        key |= {
+            "version": SFT_VERSION, "norms": hash_file(self.own.path), "cues": hash_settings(self.own.cues),
+            "sft": profile.sft.model_dump(exclude={"device_batch"}, exclude_defaults=True),
             "prompt": [language.list_prompt, language.list_lead, language.separator],
         }  # fmt: skip
         if self.section == "sft":
@@ -203,8 +199,7 @@ class Watch(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, model=None, **_):
         """transformers and trl call this on every process with each line of the log, before they save."""
-        names = WATCHED[self.job.section]
-        wrong = [f"{name} ({logs[key]})" for key, name in names.items() if not math.isfinite(logs.get(key, 0.0))]
+        wrong = [f"{name} ({logs[key]})" for key, name in WATCHED.items() if not math.isfinite(logs.get(key, 0.0))]
         # A gradient that is not finite leaves this step's loss as it was, and a list is decoded from any weights.
         tuned = [weights.detach().isfinite().all() for weights in model.parameters() if weights.requires_grad]
         if not wrong and torch.stack(tuned).all():
@@ -262,8 +257,5 @@ def find_checkpoint(folder: Path) -> str | None:
 
 def tabulate_log(history: list[dict], names: dict[str, str]) -> pd.DataFrame:
     """A trainer's history (`trainer.state.log_history`) as one row a step: `step` and the columns that `names` gives its keys."""
-    rows: dict[int, dict] = {}
-    for entry in history:
-        if kept := {new: entry[old] for old, new in names.items() if old in entry}:
-            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(kept)
-    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=["step", *names.values()])
+    entries = pd.DataFrame(history).reindex(columns=["step", *names]).rename(columns=names)
+    return entries.dropna(subset=list(names.values()), how="all").groupby("step", as_index=False).last()

@@ -1,6 +1,6 @@
 """What the notebooks of training say, in sentences made from metric records."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import product
 
 import pandas as pd
@@ -20,8 +20,9 @@ FELL = {
     "undecided": "whether SFT makes people's lists less surprising cannot be told from {n} concepts:",
 }  # fmt: skip
 BEYOND = {
-    "up": "leaves the loss above SFT's:", "down": "leaves the loss below SFT's:", "flat": f"leaves the loss within {SAME_LOSS} of SFT's:",
-    "undecided": "is not shown to leave the loss above SFT's, or below:",
+    "up": "training on {name} leaves the loss above SFT's:", "down": "training on {name} leaves the loss below SFT's:",
+    "flat": f"training on {{name}} leaves the loss within {SAME_LOSS} of SFT's:",
+    "undecided": "training on {name} is not shown to leave the loss above SFT's, or below:",
 }  # fmt: skip
 # One more hit in five lists adds this much to their mean reward, with the profile's weights of it.
 SAME_REWARD = 0.02
@@ -48,11 +49,7 @@ TAUGHT = {
 
 def state_loss(records: list[dict], cfg: Config) -> Sentence:
     """Whether SFT lowers the loss on cues that it was not taught, and by how much, from the records of `record_losses`."""
-
-    def tell(before: dict, after: dict, change: dict) -> str:
-        return f"from {before['value']:.2f} to {after['value']:.2f} nats per token, {write_interval(change, '+.2f')}"
-
-    told, used = _tell_changes(records, cfg, "sft_loss_valid", ("zero_shot", "sft"), ["sft_loss_change"], SAME_LOSS, tell)
+    told, used = _tell(records, cfg, "sft_loss_change", "sft", SAME_LOSS, ".2f", of="sft_loss_valid", unit=" nats per token")
     if not told:
         return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
     return Sentence(
@@ -62,51 +59,31 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
 
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
     """How far the controls of the profile come without this culture's norms, from the records of `record_losses`."""
-    gaps = [record for record in records if record["metric"] == "sft_loss_gap"]
-    if not gaps:
-        text = "This profile trains no controls: how much of the fall the form of a list explains is not measured here."
-        return Sentence("taught", text, [])
-    parts = []
-    for stage in dict.fromkeys(record["stage"] for record in gaps):
-        told = _tell_stage(gaps, cfg, stage, SAME_LOSS, "+.2f")
-        parts += write_verdicts(told, {verdict: f"training on {TAUGHT[stage]} {text}" for verdict, text in BEYOND.items()})
-    return Sentence("taught", " ".join(parts), gaps)
+    parts, used = _write_stages(records, cfg, "sft_loss_gap", SAME_LOSS, ".2f", BEYOND, TAUGHT)
+    none = "This profile trains no controls: how much of the fall the form of a list explains is not measured here."
+    return Sentence("taught", parts or none, used)
 
 
 def state_reward(records: list[dict], cfg: Config) -> Sentence:
     """Whether PPO raises the reward of lists drawn for cues that it was not trained on, from the records of `record_rewards`."""
-
-    def tell(before: dict, after: dict, change: dict, moved: dict) -> str:
-        # After a last update no list is drawn that would tell how far it went.
-        kl = "" if pd.isna(moved["value"]) else f", at a KL of {moved['value']:z.2f}"
-        return f"from {before['value']:.3f} to {after['value']:.3f}, {write_interval(change, '+.3f')}{kl}"
-
-    others = ["ppo_reward_change", "ppo_kl"]
-    told, used = _tell_changes(records, cfg, "ppo_reward_valid", ("sft", "ppo"), others, SAME_REWARD, tell)
+    told, used = _tell(records, cfg, "ppo_reward_change", "ppo", SAME_REWARD, ".3f", of="ppo_reward_valid", kl="ppo_kl")
     if not told:
         return Sentence("reward", "PPO was not trained in this run.", [])
     chosen = "The kept update was chosen by this very score, which flatters it; 04 judges it on concepts that chose nothing."
-    return Sentence("reward", " ".join([*write_verdicts(told, _name_method("PPO")), chosen]), used)
+    return Sentence("reward", " ".join([*write_verdicts(told, _name(ROSE, "PPO")), chosen]), used)
 
 
 def state_gaming(records: list[dict], cfg: Config) -> Sentence:
     """Whether PPO's lists show a sign of a gamed reward, and its price: from `ppo_commonest_change` (`record_rewards`) and records `drawn_part`
     (`summarise_parts`; the part is their method)."""
-
-    def tell(before: dict, after: dict, change: dict) -> str:
-        return f"from {before['value']:.3f} to {after['value']:.3f}, {write_interval(change, '+.3f')}"
-
-    stages = ("sft", "ppo")
-    told, used = _tell_changes(records, cfg, "drawn_part", stages, ["ppo_commonest_change"], SAME_SHARE, tell, method=SIGN)
+    told, used = _tell(records, cfg, "ppo_commonest_change", "ppo", SAME_SHARE, ".3f", of="drawn_part", method=SIGN)
     paid = []
     for model, culture in product(cfg.models, cfg.cultures):
         own = {"model": model, "culture": culture, "method": PRICE}
-        pair = [pick_record(records, "drawn_part", stage=stage, **own) for stage in stages]
-        if None not in pair and pair[0]["value"] - pair[1]["value"] > SAME_VARIETY:
-            paid.append(
-                "from {:.0f} % to {:.0f} %".format(*(100 * one["value"] for one in pair)) + f" ({cfg.label(model, culture)})"
-            )
-            used += pair
+        before, after = (pick_record(records, "drawn_part", stage=stage, **own) for stage in ("sft", "ppo"))
+        if before and after and before["value"] - after["value"] > SAME_VARIETY:
+            paid.append(f"from {100 * before['value']:.0f} % to {100 * after['value']:.0f} % ({cfg.label(model, culture)})")
+            used += [before, after]
     parts = write_verdicts(told, GAMED)
     if paid:
         parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(paid)}.")
@@ -117,61 +94,65 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
 
 def state_methods(records: list[dict], cfg: Config) -> Sentence:
     """What the preference methods without a critic do to the reward, from the records of `record_rewards`."""
-    own = [record for record in records if record["metric"] == "preference_reward_change"]
-    if not own:
-        return Sentence("methods", "This profile trains no method without a critic.", [])
-    parts = []
-    for stage in dict.fromkeys(record["stage"] for record in own):
-        told = _tell_stage(own, cfg, stage, SAME_REWARD, "+.3f")
-        parts += write_verdicts(told, _name_method(cfg.names[stage].removeprefix("after ")))
-    return Sentence("methods", " ".join(parts), own)
+    names = {stage: name.removeprefix("after ") for stage, name in cfg.names.items()}
+    parts, used = _write_stages(records, cfg, "preference_reward_change", SAME_REWARD, ".3f", ROSE, names)
+    return Sentence("methods", parts or "This profile trains no method without a critic.", used)
 
 
 def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     """How far the loss after SFT differs between the seeds of a run, from `sft_loss_seeds` records."""
     parts, used = [], []
-    tuned = [record for record in records if record["stage"].split(",")[0] == "sft"]
     for cell in product(cfg.models, cfg.cultures):
-        own = [record for record in tuned if (record["model"], record["culture"]) == cell]
+        own = [one for one in records if (one["model"], one["culture"]) == cell and one["stage"].split(",")[0] == "sft"]
         if len(own) > 1:
             used += own
-            low, high = (pick(record["value"] for record in own) for pick in (min, max))
-            parts.append(f"from {low:.2f} to {high:.2f} nats per token for {cfg.call(*cell)} ({len(own)} seeds)")
+            losses = sorted(record["value"] for record in own)
+            parts.append(f"from {losses[0]:.2f} to {losses[-1]:.2f} nats per token for {cfg.call(*cell)} ({len(own)} seeds)")
     if not parts:
         return Sentence("seeds", "This profile trains with one seed: nothing is known of the spread between seeds.", [])
     return Sentence("seeds", f"Between seeds the loss after SFT goes {' and '.join(parts)}.", used)
 
 
-def _judge(change: dict, margin: float) -> str:
-    return judge_change(*(change[end] for end in INTERVAL), margin=margin)
+def _name(texts: dict[str, str], name: str) -> dict[str, str]:
+    return {verdict: text.replace("{name}", name) for verdict, text in texts.items()}
 
 
-def _tell_stage(records: list[dict], cfg: Config, stage: str, margin: float, form: str) -> dict[str, tuple[str, str, int]]:
-    """Of each model and culture what `write_verdicts` reads of a stage's change."""
-    return {
-        cfg.label(record["model"], record["culture"]): (_judge(record, margin), write_interval(record, form), record["n"])
-        for record in records if record["stage"] == stage
-    }  # fmt: skip
+def _write_stages(
+    records: list[dict], cfg: Config, change: str, margin: float, form: str, texts: dict[str, str], names: Mapping[str, str]
+) -> tuple[str, list[dict]]:
+    """The verdicts of every stage that has records of a change, each under its name, and those records."""
+    used = [record for record in records if record["metric"] == change]
+    parts = []
+    for stage in dict.fromkeys(record["stage"] for record in used):
+        told, _ = _tell(used, cfg, change, stage, margin, form)
+        parts += write_verdicts(told, _name(texts, names[stage]))
+    return " ".join(parts), used
 
 
-def _name_method(name: str) -> dict[str, str]:
-    return {verdict: text.replace("{name}", name) for verdict, text in ROSE.items()}
-
-
-def _tell_changes(
-    records: list[dict], cfg: Config, metric: str, stages: tuple[str, str], others: list[str], margin: float, tell: Callable[..., str],
-    **fields,
+def _tell(
+    records: list[dict], cfg: Config, change: str, stage: str, margin: float, form: str, *, of: str = "", unit: str = "", kl: str = "", **fields
 ) -> tuple[dict[str, tuple[str, str, int]], list[dict]]:  # fmt: skip
-    """Of each model and culture what `write_verdicts` reads of a change: its verdict, what `tell` says of the records behind it, and n.
+    """Of each model and culture what `write_verdicts` reads of a stage's change: verdict, words and n; and the records behind them.
 
-    The records are `metric` (with these `fields`) of the two stages, then the `others` of the second stage, the change first.
+    `of` is the metric that changed (with these `fields`), told before and after, `kl` that of the distance gone.
     """
     told, used = {}, []
-    for cell in product(cfg.models, cfg.cultures):
-        own = dict(zip(("model", "culture"), cell, strict=True))
-        found = [pick_record(records, metric, stage=stage, **own, **fields) for stage in stages]
-        found += [pick_record(records, name, stage=stages[1], **own) for name in others]
-        if found[2] is not None:
-            told[cfg.label(*cell)] = (_judge(found[2], margin), tell(*found), found[2]["n"])
-            used += found
+    for model, culture in product(cfg.models, cfg.cultures):
+        own = {"model": model, "culture": culture}
+        moved = pick_record(records, change, stage=stage, **own)
+        if moved is None:
+            continue
+        words = write_interval(moved, f"+{form}")
+        if of:
+            stages = ("zero_shot" if stage == "sft" else "sft", stage)
+            before, after = (pick_record(records, of, stage=one, **own, **fields) for one in stages)
+            words = f"from {before['value']:{form}} to {after['value']:{form}}{unit}, {words}"
+            used += [before, after]
+        used.append(moved)
+        if kl:
+            gone = pick_record(records, kl, stage=stage, **own)
+            # After a last update no list is drawn that would tell how far it went.
+            words += "" if pd.isna(gone["value"]) else f", at a KL of {gone['value']:z.2f}"
+            used.append(gone)
+        told[cfg.label(model, culture)] = (judge_change(*(moved[end] for end in INTERVAL), margin=margin), words, moved["n"])
     return told, used

@@ -7,7 +7,6 @@ liger-kernel and cut-cross-entropy do the same with Triton kernels, which are fo
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import pandas as pd
 import torch
@@ -26,46 +25,42 @@ from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, sa
 
 # Vocabulary rows a block of the fused loss holds: its logits for a batch of lists (about 20 MB) stay in a processor's cache.
 ROWS = 16384
-# Models that `has_plain_head` has asked, and what it found.
-_PROBED: WeakKeyDictionary = WeakKeyDictionary()
+# Architectures that neither scale nor shift their logits (others do, as Granite and Cohere); a cap stands in the configuration.
+PLAIN = {"gemma3_text", "llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"}
+
+
+def write_examples(language: Language, cues: Sequence[str], lists: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """`prompt` and `completion` of every cue and its list; the separating space belongs to the completion."""
+    return [
+        {"prompt": build_list_prompt(language, cue), "completion": format_list(language, words)}
+        for cue, words in zip(cues, lists, strict=True)
+    ]
 
 
 def build_examples(
-    norms: pd.DataFrame, cues: Sequence[str], language: Language, *, rows: int, length: int, order: str, seed: int,
-    temperature: float = 1.0, lists: str = "fresh",
+    norms: pd.DataFrame, cues: Sequence[str], language: Language, sft: Sft, *, rows: int, seed: int
 ) -> list[dict[str, str]]:  # fmt: skip
-    """`prompt` and `completion` of `rows` training examples: passes over the cues, shuffled anew in each.
+    """So many training examples (`write_examples`) with the profile's settings: passes over the cues, shuffled anew in each.
 
-    `length, order, seed, temperature` are those of `prompts.draw_lists`; `lists` are drawn `fresh` in each pass, or once (`fixed`).
+    Lists are drawn (`prompts.draw_lists`) `fresh` in each pass, or once (`fixed`), as `sft.lists` says.
     """
     examples: list[dict[str, str]] = []
     words: dict[str, list[str]] = {}
-    cues, turn = sorted(cues), 0
+    cues, turn = sorted(cues), seed
     while len(examples) < rows:
-        shuffled = pd.Series(cues).sample(frac=1, random_state=seed + turn).tolist()
-        if turn == 0 or lists == "fresh":
-            drawn = draw_lists(norms, shuffled, length=length, order=order, seed=seed + turn, temperature=temperature)
+        shuffled = pd.Series(cues).sample(frac=1, random_state=turn).tolist()
+        if turn == seed or sft.lists == "fresh":
+            drawn = draw_lists(norms, shuffled, length=sft.list_length, order=sft.order, seed=turn, temperature=sft.temperature)
             words = dict(zip(shuffled, drawn, strict=True))
-        # The separating space belongs to the completion.
-        examples += [
-            {"prompt": build_list_prompt(language, cue), "completion": format_list(language, words[cue])} for cue in shuffled
-        ]
+        examples += write_examples(language, shuffled, [words[cue] for cue in shuffled])
         turn += 1
     return examples[:rows]
 
 
-def build_taught(own: CultureNorms, language: Language, sft: Sft, *, rows: int, seed: int) -> list[dict[str, str]]:
-    """Training examples of a culture with the profile's settings."""
-    return build_examples(
-        own.norms, own.cues["train"], language, rows=rows, seed=seed, length=sft.list_length, order=sft.order,
-        temperature=sft.temperature, lists=sft.lists,
-    )  # fmt: skip
-
-
-def build_held_out(own: CultureNorms, language: Language, *, length: int, seed: int) -> list[dict[str, str]]:
-    """One example a validation cue, shuffled: its strongest responses in order."""
-    cues = own.cues["valid"]
-    return build_examples(own.norms, cues, language, rows=len(cues), length=length, order="strength", seed=seed)
+def build_held_out(own: CultureNorms, language: Language, sft: Sft, *, seed: int) -> list[dict[str, str]]:
+    """One example a validation cue, shuffled: as many of its strongest responses as a training list holds, in order."""
+    cues, ordered = own.cues["valid"], sft.model_copy(update={"order": "strength"})
+    return build_examples(own.norms, cues, language, ordered, rows=len(cues), seed=seed)
 
 
 def show_examples(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
@@ -73,12 +68,12 @@ def show_examples(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
 
     `people`: culture to its norms and cues (`norms.load_run`).
     """
-    sft = cfg.profile.sft
-    return pd.DataFrame([
-        {"culture": name, "passes": count_passes(sft, len(own.cues["train"]))}
-        | build_taught(own, cfg.language_of(name), sft, rows=1, seed=cfg.profile.seed)[0]
-        for name, own in people.items()
-    ])  # fmt: skip
+    rows, sft = [], cfg.profile.sft
+    for name, own in people.items():
+        cues = own.cues["train"]
+        (first,) = build_examples(own.norms, cues, cfg.language_of(name), sft, rows=1, seed=cfg.profile.seed)
+        rows.append({"culture": name, "passes": count_passes(sft, len(cues)), **first})
+    return pd.DataFrame(rows)
 
 
 def plan_steps(sft: Sft, cues: int) -> int:
@@ -96,12 +91,12 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
 
     An interrupted training goes on from its last whole checkpoint, also with another `sft.device_batch`.
     """
-    sft, own, main = job.settings, job.own, PartialState().is_main_process
+    sft, own, state = job.settings, job.own, PartialState()
     tokenizer.padding_side = "right"
     disable_progress_bars()  # they would stand in the notebook
     steps = plan_steps(sft, len(job.cues))
-    train = build_taught(own, job.language, sft, rows=steps * sft.batch, seed=job.seed)
-    valid = build_held_out(own, job.language, length=sft.list_length, seed=job.seed)
+    train = build_examples(own.norms, job.cues, job.language, sft, rows=steps * sft.batch, seed=job.seed)
+    valid = build_held_out(own, job.language, sft, seed=job.seed)
     check_lengths(tokenizer, [*train, *valid], sft.max_tokens)
     # Beside the work folder, so that checkpoints last until the step is in place.
     checkpoints = work.with_name(f"{work.name}-checkpoints")
@@ -113,13 +108,13 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     widen_adapter(trainer)
     before = {"step": 0, "eval_loss": trainer.evaluate()["eval_loss"]}
     reached = find_checkpoint(checkpoints)
-    if reached and main:
+    if reached and state.is_main_process:
         (work / NOTE).write_text(f"went on from {Path(reached).name}", encoding="utf-8")
     trainer.train(resume_from_checkpoint=reached)
     if steps % sft.eval_every:
         trainer.evaluate()
-    weights = trainer.accelerator.get_state_dict(trainer.model) if PartialState().num_processes > 1 else None
-    if main:
+    weights = trainer.accelerator.get_state_dict(trainer.model) if state.num_processes > 1 else None
+    if state.is_main_process:
         save_adapter(trainer.accelerator.unwrap_model(trainer.model), work, weights=weights)
     return tabulate_log([before, *trainer.state.log_history], {"loss": "loss", "eval_loss": "eval_loss"})
 
@@ -288,26 +283,13 @@ def pick_trainer(model) -> type[SFTTrainer]:
 
 
 def has_plain_head(model) -> bool:
-    """Whether `hidden @ weight.T` are the model's logits, on a CPU, in one process.
-
-    Configurations have many names for a scale of the logits (`logit_scale`, `logits_scaling`, `lm_head_multiplier`, ...), so the
-    model itself is asked once. A cap hardly shows in the small logits of a random model, so that one is known by its name.
-    """
-    if PartialState().num_processes > 1:
-        return False
+    """Whether `hidden @ weight.T` are the model's logits, on a CPU, in one process; other models than PLAIN keep the loss of trl."""
     settings, head = model.config.get_text_config(), model.get_output_embeddings()
-    if head.weight.dtype not in (torch.float32, torch.bfloat16) or head.weight.device.type != "cpu" or head.bias is not None:
-        return False
-    if getattr(settings, "final_logit_softcapping", None):
-        return False
-    if model not in _PROBED:
-        # In evaluation mode: dropout would make two passes differ, and draw from the random stream of the training.
-        ids, was_training = torch.arange(4)[None], model.training
-        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-        model.eval()
-        with torch.no_grad():
-            logits, hidden = model(**given).logits, model.base_model(**given).last_hidden_state
-            plain = multiply_wide(hidden[0].to(head.weight.dtype), head.weight)
-        model.train(was_training)
-        _PROBED[model] = torch.allclose(logits[0], plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))
-    return _PROBED[model]
+    return (
+        PartialState().num_processes == 1
+        and settings.model_type in PLAIN
+        and not getattr(settings, "final_logit_softcapping", None)
+        and head.weight.dtype in (torch.float32, torch.bfloat16)
+        and head.weight.device.type == "cpu"
+        and head.bias is None
+    )

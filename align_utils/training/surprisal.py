@@ -11,12 +11,12 @@ from align_utils.config.settings import Language
 from align_utils.config.stages import find_state
 from align_utils.lexical.lists import LIST_FORM, LISTS, LISTS_VERSION, generate_lists, pick_examples
 from align_utils.models.adapters import complete_steps, describe_step, read_steps
-from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
+from align_utils.models.prompts import draw_lists, format_list
 from align_utils.norms.split import CultureNorms, map_families
 from align_utils.stats import pair_conditions, summarise
 from align_utils.store.page import list_records
 from align_utils.store.steps import hash_file, save_frame
-from align_utils.training.sft import score_completions
+from align_utils.training.sft import score_completions, write_examples
 
 # Bumped when the scores change for the same settings.
 SURPRISAL_VERSION = 1
@@ -42,12 +42,10 @@ def trace_surprisal(
     }
 
     def make(cell, model, tokenizer, work):
-        own, language = people[cell[0]], cfg.language_of(cell[0])
         cues = [cue for part in asked[cell[0]].values() for cue in part]
-        lists = draw_lists(own.norms, cues, length=length, order="strength", seed=0)
-        save_frame(
-            _score_lists(model, tokenizer, language, cues, lists, batch=cfg.profile.sft.device_batch), work / "tokens.parquet"
-        )
+        lists = draw_lists(people[cell[0]].norms, cues, length=length, order="strength", seed=0)
+        scored = _score_lists(model, tokenizer, cfg.language_of(cell[0]), cues, lists, batch=cfg.profile.sft.device_batch)
+        save_frame(scored, work / "tokens.parquet")
 
     for name in cfg.models:
         steps = {
@@ -63,19 +61,15 @@ def trace_surprisal(
         )
         parts.append(read_steps(name, steps, "tokens.parquet"))
     tokens = pd.concat(parts, ignore_index=True)
-    valid = {(culture, cue) for culture, own in asked.items() for cue in own["valid"]}
     cells = zip(tokens["culture"], tokens["cue"], strict=True)
-    tokens["split"] = ["valid" if cell in valid else "test" for cell in cells]
+    tokens["split"] = ["valid" if cue in asked[culture]["valid"] else "test" for culture, cue in cells]
     return tokens[["model", "culture", "stage", "split", "cue", "place", "response", "token", "log_probability"]]
 
 
 def _score_lists(
     model, tokenizer, language: Language, cues: Sequence[str], lists: Sequence[Sequence[str]], *, batch: int
 ) -> pd.DataFrame:  # fmt: skip
-    rows = [
-        {"prompt": build_list_prompt(language, cue), "completion": format_list(language, words)}
-        for cue, words in zip(cues, lists, strict=True)
-    ]
+    rows = write_examples(language, cues, lists)
     parts, tokenizer.padding_side = [], "right"
     for cue, words, row, scores in zip(cues, lists, rows, score_completions(model, tokenizer, rows, batch=batch), strict=True):
         text, start = row["prompt"] + row["completion"], len(row["prompt"])
@@ -102,14 +96,11 @@ def record_losses(cfg: Config, tokens: pd.DataFrame) -> list[dict]:
     cues = frame.groupby(by)["cue"].nunique().rename("n").reset_index()
     means = summarise(frame, [*by, "stage"], "loss", unit="family", **cfg.bootstrap)
     records = list_records(means.drop(columns="n").merge(cues, on=by), "sft_loss_valid", unit="nats per token")
-    stages = [stage for stage in frame["stage"].unique() if stage not in ("zero_shot", "sft")]
-    for metric, pairs in (("sft_loss_change", [("sft", "zero_shot")]), ("sft_loss_gap", [(stage, "sft") for stage in stages])):
-        for new, old in pairs:
-            pairs_of = pair_conditions(
-                frame, by, "loss", over="stage", new=new, old=old, paired=["cue", "place"], unit="family"
-            )
-            gaps = summarise(pairs_of, by, "difference", unit="family", **cfg.bootstrap).drop(columns="n")
-            records += list_records(gaps.merge(cues, on=by), metric, stage=new, unit="nats per token")
+    for new in ("sft", *(stage for stage in frame["stage"].unique() if stage not in ("zero_shot", "sft"))):
+        old, metric = ("zero_shot", "sft_loss_change") if new == "sft" else ("sft", "sft_loss_gap")
+        pairs = pair_conditions(frame, by, "loss", over="stage", new=new, old=old, paired=["cue", "place"], unit="family")
+        gaps = summarise(pairs, by, "difference", unit="family", **cfg.bootstrap).drop(columns="n")
+        records += list_records(gaps.merge(cues, on=by), metric, stage=new, unit="nats per token")
     return records
 
 
@@ -132,10 +123,8 @@ def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataF
     }  # fmt: skip
 
     def make(cell, model, tokenizer, work):
-        examples, language = pick_examples(cfg, people[cell[0]], cell[1]), cfg.language_of(cell[0])
-        lists = generate_lists(
-            cfg, model, tokenizer, language, list(concepts[cell[0]]), [way], examples=examples, label=" ".join(cell)
-        )
+        examples, asked = pick_examples(cfg, people[cell[0]], cell[1]), (cfg.language_of(cell[0]), list(concepts[cell[0]]))
+        lists = generate_lists(cfg, model, tokenizer, *asked, [way], examples=examples, label=" ".join(cell))
         save_frame(lists, work / "lists.parquet")
 
     complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")

@@ -1,7 +1,6 @@
 """The one way into training: a stage is found stored, or trained and stored. From notebooks, and from the command line for launchers."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from transformers import set_seed
 
 from align_utils.config.profiles import Config, load
@@ -67,32 +67,33 @@ def _complete(job: Job) -> Path:
 
 
 def _train(job: Job, key: dict) -> None:
-    train, settings, remedy = fine_tune, job.settings, ""
-    if job.stage in PREFERENCE:
-        train = prefer
-        sharding = (os.environ.get(f"ACCELERATE_USE_{name}", "").lower() for name in ("FSDP", "DEEPSPEED"))
-        if {"1", "true"} & set(sharding):
-            raise TrainingError(
-                f"{job.stage} draws lists from whole models and cannot shard their weights: launch this stage with "
-                "notebooks/settings/launch/ddp.yaml (`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
-            )
-        name = {"ppo": "episodes", "critic_free": "cues"}[job.section]
-        if len(job.cues) < (asked := getattr(settings, name)):  # trl would loop for ever
-            there = f"{len(job.cues)} training cues, fewer than {job.section}.{name} = {asked}"
-            raise TrainingError(f"culture '{job.culture}': {there}")
-        if job.section == "critic_free":
-            remedy = f", or critic_free.cues (now {settings.cues}), whose lists are drawn together"
+    train, rows, more = fine_tune, "device_batch", ""
     if job.stage in TAUGHT_HALVES:
-        train, remedy = teach, f"lower survey.taught.batch in the profile (now {settings.batch})"
-    else:
-        rows = settings.device_batch or settings.episodes
-        remedy = f"lower {job.section}.device_batch in the profile (now {rows}){remedy}"
-    with share_step(job.folder, key, remedy=remedy) as work:
+        train, rows = teach, "batch"
+    elif job.stage in PREFERENCE:
+        train = prefer
+        _check_preference(job)
+        if job.section == "critic_free":
+            more = f", or critic_free.cues (now {job.settings.cues}), whose lists are drawn together"
+    now = getattr(job.settings, rows) or job.settings.episodes
+    with share_step(job.folder, key, remedy=f"lower {job.section}.{rows} in the profile (now {now}){more}") as work:
         set_seed(job.seed)
         model, tokenizer = load_base(job.cfg.models[job.model], seed=job.seed)
         log = train(job, model, tokenizer, work)
         if PartialState().is_main_process:
             save_frame(log, work / "log.csv")
+
+
+def _check_preference(job: Job) -> None:
+    if any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))):
+        raise TrainingError(
+            f"{job.stage} draws lists from whole models and cannot shard their weights: launch this stage with "
+            "notebooks/settings/launch/ddp.yaml (`--stage`); sft and the controls run with fsdp.yaml and zero3.yaml"
+        )
+    name = "episodes" if job.stage == "ppo" else "cues"
+    if len(job.cues) < (asked := getattr(job.settings, name)):  # trl would loop for ever
+        there = f"{len(job.cues)} training cues, fewer than {job.section}.{name} = {asked}"
+        raise TrainingError(f"culture '{job.culture}': {there}")
 
 
 def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms | Lesson:

@@ -118,8 +118,7 @@ def test_held_out_loss_is_that_of_the_trainer(project):
     assert log["step"].tolist() == [0, 2, 3], "the last step is judged, whatever eval_every"
     model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     model = adapters.attach_adapter(model, folder, "x").eval()
-    cues, length = data.cues["valid"], cfg.profile.sft.list_length
-    rows = sft.build_examples(data.norms, cues, cfg.languages["en"], rows=len(cues), length=length, order="strength", seed=0)
+    rows = sft.build_held_out(data, cfg.languages["en"], cfg.profile.sft, seed=0)
     assert len(rows) == cfg.profile.sft.device_batch, "one batch: the trainer's mean over batches is the mean over tokens"
     losses = [sft.measure_loss(model, tokenizer, rows, batch=batch) for batch in (3, 8)]
     assert losses == pytest.approx([log["eval_loss"].iloc[-1]] * 2, abs=1e-5)
@@ -169,8 +168,8 @@ def test_files_of_the_project_fit_every_profile(project):
     for path in (project.root / "notebooks" / "settings" / "ablations").glob("[ps]*.yaml"):
         for name in ("smoke", "cpu"):
             cfg = config.load(name, root=project.root)
-            jobs = ablation.list_cases(cfg, config.read_settings(config_settings.Ablation, path.stem, root=project.root))
-            assert all(ablation.estimate_minutes(cfg, job, 300) > 0 for job in jobs)
+            plan = config.read_settings(config_settings.Ablation, path.stem, root=project.root)
+            assert len(ablation.list_cases(cfg, plan)) == len(plan.variants) * len(cfg.cultures)
 
 
 def test_no_two_variants_of_sft_teach_the_same(project):
@@ -181,10 +180,8 @@ def test_no_two_variants_of_sft_teach_the_same(project):
     frame, taught = pd.DataFrame(rows, columns=["cue", "response", "count", "rank"]), {}
     tried = {job.variant: job.cfg.profile.sft for job in ablation.list_cases(project, plan)}
     for name, settings in tried.items():
-        taught[name] = sft.build_examples(
-            frame, cues, project.languages["en"], rows=sft.plan_steps(settings, len(cues)) * settings.batch, seed=3,
-            length=settings.list_length, order=settings.order, temperature=settings.temperature, lists=settings.lists,
-        )  # fmt: skip
+        rows = sft.plan_steps(settings, len(cues)) * settings.batch
+        taught[name] = sft.build_examples(frame, cues, project.languages["en"], settings, rows=rows, seed=3)
     assert set(taught) == set(plan.variants)
     names = sorted(taught)
     assert not [(one, other) for one in names for other in names if one < other and taught[one] == taught[other]]
@@ -231,9 +228,8 @@ def test_fixed_lists_are_the_same_in_every_pass_and_fresh_ones_are_not(project):
     cues = data.cues["train"][:12]
     passes = {}
     for lists in ("fixed", "fresh"):
-        rows = sft.build_examples(
-            data.norms, cues, english, rows=36, length=4, order="sampled", seed=3, lists=lists, temperature=1.5
-        )
+        settings = project.profile.sft.model_copy(update={"list_length": 4, "lists": lists, "temperature": 1.5})
+        rows = sft.build_examples(data.norms, cues, english, settings, rows=36, seed=3)
         passes[lists] = [{row["prompt"]: row["completion"] for row in rows[i : i + 12]} for i in (0, 12, 24)]
         assert rows[:12] != rows[12:24] != rows[24:], "the cues are shuffled anew"
     assert passes["fixed"][0] == passes["fixed"][1] == passes["fixed"][2]

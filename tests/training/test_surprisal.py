@@ -49,7 +49,7 @@ def test_the_loss_of_the_records_is_that_of_the_package_and_of_the_trainer(run):
     folder = adapters.find_adapter(cfg, "tiny", "cn", "sft")
     model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     model = adapters.attach_adapter(model, folder, "x").eval()
-    held_out = sft.build_held_out(people["cn"], cfg.languages["zh"], length=cfg.profile.sft.list_length, seed=0)
+    held_out = sft.build_held_out(people["cn"], cfg.languages["zh"], cfg.profile.sft, seed=0)
     loss = sft.measure_loss(model, tokenizer, held_out, batch=8)
     records = surprisal.record_losses(cfg, tokens)
     values = {(r["metric"], r["culture"], r["stage"]): r for r in records}
@@ -68,9 +68,8 @@ def test_the_notebooks_own_lines_give_the_packages_loss(run, capsys):
     exec(source, {"cfg": cfg, "one": tokens.query("culture == 'us' and cue == @cue")})
     before, after = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
     model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
-    example = sft.build_examples(
-        people["us"].norms, [cue], cfg.languages["en"], rows=1, length=cfg.profile.sft.list_length, order="strength", seed=0
-    )
+    lists = prompts.draw_lists(people["us"].norms, [cue], length=cfg.profile.sft.list_length, order="strength", seed=0)
+    example = sft.write_examples(cfg.languages["en"], [cue], lists)
     assert before == pytest.approx(sft.measure_loss(model, tokenizer, example, batch=1), abs=0.006)
     model = adapters.attach_adapter(model, adapters.find_adapter(cfg, "tiny", "us", "sft"), "x").eval()
     assert after == pytest.approx(sft.measure_loss(model, tokenizer, example, batch=1), abs=0.006)

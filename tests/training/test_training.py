@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import change, copy_project, prepare
 from safetensors.torch import load_file
-from transformers import GraniteConfig, GraniteForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 from trl import SFTTrainer
 
 from align_utils import config
@@ -294,15 +294,24 @@ def test_models_whose_logits_are_changed_and_many_processes_keep_the_loss_of_trl
     assert sft.pick_trainer(model) is SFTTrainer
 
 
-@pytest.mark.parametrize(("scale", "trainer"), [(8.0, SFTTrainer), (1.0, sft.FusedTrainer)])
-def test_a_scale_of_the_logits_is_found_whatever_its_name(scale, trainer):
-    settings = GraniteConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_dropout=0.5, logits_scaling=scale,
-    )  # fmt: skip
-    model, stream = GraniteForCausalLM(settings).train(), torch.get_rng_state()
-    assert sft.pick_trainer(model) is trainer
-    assert model.training and torch.equal(torch.get_rng_state(), stream), "the training that follows is the same"
+def test_a_model_that_scales_its_logits_keeps_the_loss_of_trl():
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = GraniteForCausalLM(GraniteConfig(**sizes, pad_token_id=0, bos_token_id=1, eos_token_id=2, logits_scaling=8.0))
+    assert sft.pick_trainer(model) is SFTTrainer
+
+
+@pytest.mark.parametrize("kind", sorted(sft.PLAIN))
+def test_architectures_with_a_plain_head_have_one(kind):
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(1)
+    settings = AutoConfig.for_model(
+        kind, **sizes, num_key_value_heads=1, head_dim=8, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
+    model, ids = AutoModelForCausalLM.from_config(settings).eval(), torch.arange(4)[None]
+    assert sft.pick_trainer(model) is sft.FusedTrainer
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(model(input_ids=ids).logits, hidden @ model.get_output_embeddings().weight.T)
 
 
 def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypatch):
