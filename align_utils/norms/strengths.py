@@ -121,7 +121,7 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     }  # fmt: skip
     if twice.any():
         repairs["rows of one pair summed"] = int(twice.sum())
-    return norms, repairs | _count_dates(given["response"])
+    return norms, repairs
 
 
 def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
@@ -139,6 +139,11 @@ def build_strengths(trials: pd.DataFrame, language: Language, responses: str) ->
     given = given[given["response"] != ""].astype({"cue": "category", "response": "category"})
     counts = given.groupby(["cue", "response"], observed=True, sort=False).size().reset_index(name="count")
     return _rank_forms(counts.assign(n=counts.groupby("cue", observed=True)["count"].transform("sum")), language)
+
+
+def normalise_words(words: pd.Series, language: Language) -> pd.Series:
+    """Every word as `Language.normalise` writes it; each distinct word is written once."""
+    return words.map({word: language.normalise(word) for word in words.unique()})
 
 
 def find_missing(responses: pd.Series, language: Language) -> pd.Series:
@@ -186,15 +191,12 @@ def read_trials(path: Path, form: Format, column: str | None, language: Language
     refuse(path, frame, frame["participant"] == "", "empty participant; the columns may be shifted")
     _require_words(path, frame, RESPONSES)
     frame["speaker"] = _join_participants(path, form, column, frame["participant"]) if joined else raw[column] if column else ""
-    markers = dict.fromkeys([*language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
-    markers = {word: stands for word, stands in markers.items() if word not in form.marks}
-    words = pd.unique(frame[RESPONSES].to_numpy().ravel())
-    bare = [word.strip('"') for word in words]
-    stands = [
-        "" if not bare or REDACTED.fullmatch(bare) else markers.get(bare, word) for word, bare in zip(words, bare, strict=True)
-    ]
+    markers = dict.fromkeys(["", *language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
+    words = pd.Series(pd.unique(frame[RESPONSES].to_numpy().ravel()))
+    bare = words.str.strip('"')
+    stands = bare.mask(bare.isin(form.marks)).map(markers).fillna(words).mask(bare.str.fullmatch(REDACTED), "")
     plain = dict(zip(words, stands, strict=True))
-    frame = frame.assign(**{name: frame[name].map(plain) for name in RESPONSES})
+    frame[RESPONSES] = frame[RESPONSES].apply(lambda column: column.map(plain))
     return frame[["participant", "cue", *RESPONSES, "native", "speaker"]]
 
 
@@ -222,7 +224,7 @@ def choose_trials(
         "missing responses": int(own[RESPONSES].isin(["", UNKNOWN]).to_numpy().sum()), "trials cleaned away": len(own) - len(clean),
         "cleaning steps skipped for want of a list": int(report["what"].str.contains(" skipped: ").sum()),
     }  # fmt: skip
-    return clean, repairs | _count_dates(own[RESPONSES].stack()), report
+    return clean, repairs, report
 
 
 def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) -> None:
@@ -237,12 +239,6 @@ def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) ->
     refuse(path, frame, lost, f"column cue: the letters of '{{cue}}' were lost in another encoding; {remedy}")
 
 
-def _count_dates(words: pd.Series) -> dict[str, int]:
-    """Responses may be dates, as people write them: they are counted where there are any, and stay."""
-    found = int(words.str.fullmatch(DATE).sum())
-    return {"responses that look like a spreadsheet's dates": found} if found else {}
-
-
 def _is_misread(word: str) -> bool:
     """Whether a word is UTF-8 that was read as Windows-1252, such as 'cafÃ©'."""
     try:
@@ -254,8 +250,7 @@ def _is_misread(word: str) -> bool:
 def _rank_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
     """A cue's responses that normalise alike ('Cat', 'cat') summed under the most frequent form; strength and rank."""
     frame = frame.astype({"cue": "category", "response": "category"})  # several times as fast, sorted by code points
-    forms = {word: language.normalise(word) for word in frame["response"].cat.categories}
-    frame = frame.assign(form=frame["response"].astype(object).map(forms).astype("category"))
+    frame["form"] = normalise_words(frame["response"].astype(object), language).astype("category")
     frame = frame[frame["form"] != ""].sort_values("count", ascending=False, kind="stable")  # of equal counts the file's first
     groups = frame.groupby(["cue", "form"], observed=True, sort=False)
     frame = groups.agg({"response": "first", "count": "sum", "n": "first"}).reset_index()
