@@ -65,7 +65,7 @@ def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Lan
         frame[frame["cue"].isin(common)].assign(form=normalise_words(frame["response"], language)).set_index(["cue", "form"])
         for frame in (published, ours)
     )
-    both = theirs.join(mine, rsuffix=" ours", validate="one_to_one").fillna({"count ours": 0, "strength ours": 0.0})
+    both = theirs.join(mine, suffixes=("", " ours"), validate="one_to_one").fillna({"count ours": 0, "strength ours": 0.0})
     difference = (both["count"] - both["count ours"]).abs()
     return {
         "cues": len(common), "pairs": len(both), "found": both["n ours"].notna().mean(), "identical counts": (difference == 0).mean(),

@@ -64,7 +64,8 @@ def test_matching_agrees_with_linear_programming(p, q, edges):
         ]
         room = [count / sum(p.values()) for count in p.values()] + [count / sum(q.values()) for count in q.values()]
         expected = -linprog(-np.ones(len(open_edges)), A_ub=limits, b_ub=room).fun
-    assert share(p, q, pd.DataFrame(sorted(edges), columns=["form_first", "form_second"]))[0] == pytest.approx(expected, abs=1e-9)
+    found, covered = share(p, q, pd.DataFrame(sorted(edges), columns=["form_first", "form_second"]))
+    assert found == pytest.approx(expected, abs=1e-9) and found <= covered + 1e-12, "a lower bound"
 
 
 def test_cultures_of_one_language_share_words_as_they_are(english):
@@ -163,15 +164,6 @@ def test_extremes_are_the_ends_of_what_is_well_covered_and_never_the_same():
     assert picked["side"].tolist() == ["most shared"] * 2 + ["least shared"] * 2
     assert picked["first"].tolist() == ["b", "a", "e", "d"], "of two zeros the better covered comes first"
     assert overlap.pick_extremes(frame.assign(covered=0.4), size=2).empty
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.dictionaries(st.sampled_from(words_a), counts_over, min_size=1),
-       st.dictionaries(st.sampled_from(words_b), counts_over, min_size=1), edges_of, edges_of)  # fmt: skip
-def test_the_overlap_is_a_lower_bound_that_more_links_can_only_raise(p, q, few, more):
-    links = [pd.DataFrame(sorted(edges), columns=["form_first", "form_second"]) for edges in (few, few | more)]
-    (low, covered), (high, _) = (share(p, q, known) for known in links)
-    assert low <= covered + 1e-12 and low <= high + 1e-12
 
 
 def test_lists_stand_side_by_side_with_the_shared_words_marked():

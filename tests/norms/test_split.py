@@ -16,15 +16,16 @@ from align_utils.norms import split, strengths
 from align_utils.store.textfiles import DataError
 
 
-def load(cfg):
+@pytest.fixture(scope="module")
+def made(cfg):
     loaded = strengths.load_norms(cfg)
     return loaded, [(cfg.cultures[name].language, part.norms) for name, part in loaded.items()], split.load_pairs(cfg)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
-def test_no_concept_stands_in_two_splits_whatever_the_seed(cfg, seed):
-    loaded, norms, concepts = load(cfg)
+def test_no_concept_stands_in_two_splits_whatever_the_seed(cfg, made, seed):
+    loaded, norms, concepts = made
     splits = split.split_pairs(concepts, norms, cfg.languages, valid=20, test=40, seed=seed)
     assert (splits.groupby("family")["split"].nunique() == 1).all()
     sizes = splits["split"].value_counts()
@@ -35,8 +36,8 @@ def test_no_concept_stands_in_two_splits_whatever_the_seed(cfg, seed):
         assert sorted(seen) == sorted(set(part.norms["cue"]))
 
 
-def test_same_seed_same_split_and_another_seed_another(cfg):
-    _, norms, concepts = load(cfg)
+def test_same_seed_same_split_and_another_seed_another(cfg, made):
+    _, norms, concepts = made
     one, same, other = (split.split_pairs(concepts, norms, cfg.languages, valid=8, test=16, seed=s) for s in (1, 1, 2))
     pd.testing.assert_frame_equal(one, same)
     assert set(one.query("split == 'test'")["cue_en"]) != set(other.query("split == 'test'")["cue_en"])
@@ -58,8 +59,8 @@ def test_an_overlap_is_an_error_that_names_the_cues(english):
         split.prove_disjoint({"train": ["Dogs", "sun"], "valid": ["moon"], "test": ["dog"]}, english)
 
 
-def test_too_few_pairs_say_so(cfg):
-    _, norms, concepts = load(cfg)
+def test_too_few_pairs_say_so(cfg, made):
+    _, norms, concepts = made
     with pytest.raises(DataError, match="norms.valid_pairs"):
         split.split_pairs(concepts.head(20), norms, cfg.languages, valid=8, test=16, seed=0)
 
@@ -67,7 +68,7 @@ def test_too_few_pairs_say_so(cfg):
 def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path):
     """Ceiling, panels, margins, and simulated participants beside them: the same whatever second and third responses people gave."""
     cfg = config.load("smoke", root=copy_project(tmp_path))
-    cfg = change(cfg, norms={"responses": "R1", "valid_pairs": 4, "test_pairs": 8}, participants={"n": 4})
+    cfg = change(cfg, norms={"responses": "R1", "valid_pairs": 4, "test_pairs": 8}, participants={"n": 4}, stats={"resamples": 20})
     loaded, found = strengths.load_norms(cfg), []
     assert all(
         part.norms.groupby("cue")["count"].sum().eq(part.trials.query("R1 != ''").groupby("cue").size()).all()
