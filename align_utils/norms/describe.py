@@ -110,7 +110,12 @@ def describe_cues(loaded: dict[str, ReadNorms], responses: str) -> pd.DataFrame:
             cues = measure_cue_stats(part.trials, responses).set_index("cue")
             mean, sd = cues.mean(), cues.std()
             row = {"culture": name, "cues": len(cues), "median N": cues["N"].median()}
-            row |= {"coverage %": mean["coverage"], "coverage % sd": sd["coverage"], "H (nats)": mean["H"], "H (nats) sd": sd["H"]}
+            row |= {
+                "coverage %": mean["coverage"],
+                "coverage % sd": sd["coverage"],
+                "H (nats)": mean["H"],
+                "H (nats) sd": sd["H"],
+            }
             rows.append(row | mean.drop(["coverage", "H", "N"]).to_dict())
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "N"])
 

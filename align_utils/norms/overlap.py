@@ -116,7 +116,9 @@ def compare_overlap(pairs: pd.DataFrame, both: Both, links: pd.DataFrame) -> pd.
 def _flow(edges: pd.DataFrame) -> int:
     """The most that can be moved along edges from what the words of one side give to what those of the other take."""
     (rows, first), (columns, second) = (pd.factorize(edges[f"form_{name}"]) for name in SIDES)
-    gives, takes = (edges.drop_duplicates(f"form_{name}")[amount] for name, amount in zip(SIDES, ("gives", "takes"), strict=True))
+    gives, takes = (
+        edges.drop_duplicates(f"form_{name}")[amount] for name, amount in zip(SIDES, ("gives", "takes"), strict=True)
+    )
     source, sink = len(first) + len(second), len(first) + len(second) + 1
     tails = np.concatenate([np.full(len(first), source), rows, len(first) + np.arange(len(second))])
     heads = np.concatenate([np.arange(len(first)), len(first) + columns, np.full(len(second), sink)])

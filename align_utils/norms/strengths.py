@@ -43,23 +43,22 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
     """
     kind, read, loaded = cfg.profile.norms.responses, {}, {}
     for name, culture in cfg.cultures.items():
-        language, given = cfg.language_of(name), culture.norms
+        language, native = cfg.language_of(name), culture.norms.native
         published, participants, notes = find_norms(cfg, name)
-        found = [("find", note, 1) for note in notes]
-        trials, repairs, reports = None, {}, []
+        rows, trials, cleaned = [("find", note, 1) for note in notes], None, None
         if participants is not None:
-            form = find_format(participants, cfg.formats, given.format)
-            key = participants, form.name, given.native and given.native.column, language.name
+            form = find_format(participants, cfg.formats, culture.norms.format)
+            key = participants, form.name, native and native.column, language.name
             if key not in read:
                 read[key] = read_trials(participants, form, key[2], language)
-            trials, repairs[participants.name], report = choose_trials(read[key], participants, form, culture)
-            reports.append(report)
-        if published is not None:
-            frame, repairs[published.name] = load_strengths(published, language, kind)
-        else:
+            trials, repairs, cleaned = choose_trials(read[key], participants, form, culture)
+            rows += [(f"read {participants.name}", *repair) for repair in repairs.items()]
+        if published is None:
             frame = build_strengths(trials, language, kind)
-        rows = found + [(f"read {file}", what, count) for file, counts in repairs.items() for what, count in counts.items()]
-        report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), *reports], ignore_index=True)
+        else:
+            frame, repairs = load_strengths(published, language, kind)
+            rows += [(f"read {published.name}", *repair) for repair in repairs.items()]
+        report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), cleaned], ignore_index=True)
         loaded[name] = ReadNorms(frame, published is not None, trials, report)
     return loaded
 

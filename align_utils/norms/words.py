@@ -4,8 +4,8 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.norms.split import CultureNorms, load_splits
-from align_utils.stats import bootstrap_interval
-from align_utils.store.page import Sentence, pick_record
+from align_utils.stats import summarise
+from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
 from align_utils.store.textfiles import read_table
 
@@ -21,8 +21,8 @@ def pick_concepts(cfg: Config, *, size: int = 4) -> pd.DataFrame:
     concept = splits["cue_en"] if "cue_en" in splits else next(iter(names.values()))
     table = pd.DataFrame({"concept": concept, **names})[splits["split"] == "test"]
     order = {name: place for place, name in enumerate(cfg.profile.show.concepts)}
-    place = table["concept"].map(lambda name: order.get(name, len(order)))
-    return table.assign(place=place).sort_values(["place", "concept"]).drop(columns="place").head(size).reset_index(drop=True)
+    table = table.sort_values("concept").sort_values("concept", key=lambda names: names.map(order), kind="stable")
+    return table.head(size).reset_index(drop=True)
 
 
 def list_words(
@@ -67,20 +67,16 @@ def load_glosses(cfg: Config) -> dict[str, dict[str, str]]:
         for name, language in cfg.languages.items():
             if form.format(name) in frame and name != "en":
                 pairs = zip(frame[form.format(name)].map(language.normalise), frame[english], strict=True)
-                found[name] = {**found.get(name, {}), **dict(pairs)}
+                found.setdefault(name, {}).update(pairs)
     return found
 
 
 def record_strongest(cfg: Config, people: dict[str, CultureNorms]) -> list[dict]:
     """Records of `strongest_response`: the mean strength of a cue's commonest response, per culture, with its interval over cues."""
-    records = []
-    for culture, own in people.items():
-        top = own.norms[own.norms["rank"] == 1].drop_duplicates("cue")
-        value, low, high = bootstrap_interval(top["strength"], top["cue"], **cfg.bootstrap)
-        records.append({
-            "metric": "strongest_response", "culture": culture, "value": value, "low": low, "high": high, "n": len(top), "unit": "share",
-        })  # fmt: skip
-    return records
+    top = pd.concat([own.norms[own.norms["rank"] == 1].assign(culture=name) for name, own in people.items()])
+    return list_records(
+        summarise(top, ["culture"], "strength", unit="cue", **cfg.bootstrap), "strongest_response", unit="share"
+    )
 
 
 def state_concentration(records: list[dict], cfg: Config) -> Sentence:
@@ -92,12 +88,8 @@ def state_concentration(records: list[dict], cfg: Config) -> Sentence:
 
 def state_overlap(records: list[dict], cfg: Config) -> Sentence:
     """How much two cultures' associations share at least, beside wrong partners, from `overlap_linked` records."""
-    true, wrong, covered = (
-        pick_record(records, metric, method=method)
-        for metric, method in (
-            ("overlap_linked", "same concept"), ("overlap_linked", "any concept"), ("overlap_covered", "same concept")
-        )
-    )  # fmt: skip
+    true, wrong = (pick_record(records, "overlap_linked", method=f"{partner} concept") for partner in ("same", "any"))
+    covered = pick_record(records, "overlap_covered", method="same concept")
     if true is None or not true["value"]:
         return Sentence(
             "overlap", "None of the responses can be linked across the two languages, so their overlap is not measured.", []
@@ -111,10 +103,8 @@ def state_overlap(records: list[dict], cfg: Config) -> Sentence:
 
 def state_leakage(records: list[dict], cfg: Config) -> Sentence:
     """How many of the held-out pairs stand reversed in the training norms, from `leakage` records."""
-    own = [
-        pick_record(records, "leakage", culture=culture, method="top-5 test pairs reversed in training")
-        for culture in cfg.cultures
-    ]
+    method = "top-5 test pairs reversed in training"
+    own = [pick_record(records, "leakage", culture=culture, method=method) for culture in cfg.cultures]
     text = (
         f"No concept is in two splits, in any language. For {_list_shares(own, cfg)} of the five strongest answers to held-out cues, training "
         "holds the reverse pair (*eggs*, then *breakfast*). 04 scores the models without those cues too."

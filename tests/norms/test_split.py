@@ -68,7 +68,9 @@ def test_too_few_pairs_say_so(cfg, made):
 def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path):
     """Ceiling, panels, margins, and simulated participants beside them: the same whatever second and third responses people gave."""
     cfg = config.load("smoke", root=copy_project(tmp_path))
-    cfg = change(cfg, norms={"responses": "R1", "valid_pairs": 4, "test_pairs": 8}, participants={"n": 4}, stats={"resamples": 20})
+    cfg = change(
+        cfg, norms={"responses": "R1", "valid_pairs": 4, "test_pairs": 8}, participants={"n": 4}, stats={"resamples": 20}
+    )
     loaded, found = strengths.load_norms(cfg), []
     assert all(
         part.norms.groupby("cue")["count"].sum().eq(part.trials.query("R1 != ''").groupby("cue").size()).all()
