@@ -293,17 +293,14 @@ def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataF
     return frame.assign(cue=frame["cue"].map(moved)).sort_values(["cue", "rank"], ignore_index=True)
 
 
-def translate_norms(
-    norms: pd.DataFrame, concepts: dict[str, int], cues: dict[int, str], words: dict[int, str], *, fewest: int = FEWEST
-) -> pd.DataFrame:
+def translate_norms(norms: pd.DataFrame, words: dict[str, str], cues: Iterable[str], *, fewest: int = FEWEST) -> pd.DataFrame:
     """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts; n counts those alone.
 
-    `concepts` maps its words (as written) to numbers of concepts; `cues` and `words` map a number to this culture's word: of the concepts
-    that may be cues, and of all. Cues with fewer than `fewest` aligned responses are left out.
+    `words` maps its words (as written) to this culture's; `cues` are those of the latter that may be cues. Cues with fewer than `fewest`
+    aligned responses are left out.
     """
-    frame = norms.assign(at=norms["cue"].map(concepts), to=norms["response"].map(concepts)).dropna(subset=["at", "to"])
-    frame = frame[frame["at"].isin(cues.keys()) & (frame["at"] != frame["to"])]
-    frame = frame.assign(cue=frame["at"].map(cues), response=frame["to"].map(words))
+    frame = norms.assign(cue=norms["cue"].map(words), response=norms["response"].map(words)).dropna(subset=["cue", "response"])
+    frame = frame[frame["cue"].isin(cues) & (frame["cue"] != frame["response"])]
     frame = frame.groupby(["cue", "response"], as_index=False)["count"].sum()
     frame = frame[frame.groupby("cue")["response"].transform("size") >= fewest]
     frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
@@ -345,15 +342,13 @@ def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, co
 
 
 def _translate(cfg: Config, people: dict[str, CultureNorms], culture: str) -> pd.DataFrame:
-    other, splits = find_foreign(cfg, culture), load_splits(cfg)
-    norms, language = people[other].norms, cfg.language_of(other)
-    concepts = splits[f"cue_{language.name}"]
-    numbers = {language.normalise(cue): number for number, cue in enumerate(concepts)}
-    known = {word: numbers.get(language.normalise(word)) for word in norms["response"].unique()}
-    known |= {cue: number for number, cue in enumerate(concepts)}
-    words = splits[f"cue_{cfg.cultures[culture].language}"]
-    cues = words[words.isin(people[culture].cues["train"])]
-    translated = translate_norms(norms, known, dict(cues), dict(words))
+    other = find_foreign(cfg, culture)
+    pairs, normalise = pair_cultures(load_splits(cfg), cfg, other, culture), cfg.language_of(other).normalise
+    norms, words = people[other].norms, dict(zip(pairs["first"].map(normalise), pairs["second"], strict=True))
+    words = {word: words.get(normalise(word)) for word in norms["response"].unique()} | dict(
+        pairs[["first", "second"]].to_numpy()
+    )
+    translated = translate_norms(norms, words, people[culture].cues["train"])
     if translated["cue"].nunique() < 2 * cfg.profile.sft.batch:
         raise ControlError(
             f"control_other_culture: only {translated['cue'].nunique()} training cues of '{culture}' have {FEWEST} associations of "

@@ -35,25 +35,22 @@ def list_words(
     in order, with an English gloss where `data/glosses.csv` or the concept pairs have one) and `hits` (how many of them at
     least one person said).
     """
-    parts = []
-    for culture, own in people.items():
-        strongest = own.norms[own.norms["cue"].isin(set(concepts[culture]))].sort_values("rank")
-        lists = strongest.groupby("cue", sort=False)["response"].agg(list).rename("responses").reset_index()
-        parts.append(lists.assign(culture=culture, stage="human"))
-    given = pd.concat([*parts, *([] if answers is None else [answers])])
     glosses, rows = load_glosses(cfg), []
     for concept in concepts.to_dict("records"):
         for culture, own in people.items():
             language, cue = cfg.language_of(culture), concept[culture]
-            said = set(own.norms.loc[own.norms["cue"] == cue, "response"].map(language.normalise))
-            mine = given[(given["culture"] == culture) & (given["cue"] == cue)]
-            for stage, words in zip(mine["stage"], mine["responses"].str[:size], strict=True):
-                hit = [language.normalise(word) in said for word in words]
+            told = own.norms[own.norms["cue"] == cue].sort_values("rank")["response"]
+            said, known = set(told.map(language.normalise)), glosses.get(language.name, {})
+            lists = [("human", told.tolist())]
+            if answers is not None:
+                mine = answers[(answers["culture"] == culture) & (answers["cue"] == cue)]
+                lists += zip(mine["stage"], mine["responses"], strict=True)
+            for stage, words in lists:
+                shown = [(word, language.normalise(word)) for word in words[:size]]
                 # People's own words are all said by people: bold would tell nothing.
-                bold = [f"**{word}**" if ok and stage != "human" else word for word, ok in zip(words, hit, strict=True)]
-                known = [glosses.get(language.name, {}).get(language.normalise(word), "") for word in words]
-                text = ", ".join(f"{word} {gloss}".strip() for word, gloss in zip(bold, known, strict=True))
-                rows.append([concept["concept"], culture, cue, stage, text, sum(hit)])
+                bold = {form: "**" if form in said and stage != "human" else "" for _, form in shown}
+                text = ", ".join(f"{bold[form]}{word}{bold[form]} {known.get(form, '')}".strip() for word, form in shown)
+                rows.append([concept["concept"], culture, cue, stage, text, sum(form in said for _, form in shown)])
     return pd.DataFrame(rows, columns=["concept", "culture", "cue", "stage", "value", "hits"])
 
 
