@@ -77,15 +77,12 @@ def recode_doubles(trials: pd.DataFrame, step: settings.RecodeDoubles, lists: Li
 
 def replace_words(trials: pd.DataFrame, step: settings.ReplaceWords, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Replace whole cues or responses by the list's corrections, in one pass."""
-    pairs = lists[step.words.file]
-    table = dict(reversed(pairs))  # of several entries the first holds
-    clashes = sum(table[word] != correction for word, correction in pairs)
-    counts = {f"entries of {step.words.file} against an earlier one, which holds": clashes} if clashes else {}
-    kept = set(table.values()) if step.settled else set()
+    table = dict(reversed(lists[step.words.file]))  # of several entries the first holds
+    kept, counts = set(table.values()) if step.settled else set(), {}
     if step.spare and step.spare.file in lists:
         kept |= _take(lists, step.spare)
     elif step.spare:
-        counts |= _say_missing(step.spare)
+        counts = _say_missing(step.spare)
     table = {word: correction for word, correction in table.items() if word not in kept and word != correction}
     old = trials[step.columns]
     new = old.apply(lambda words: words.map(table).fillna(words))

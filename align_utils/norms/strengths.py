@@ -70,18 +70,17 @@ def find_norms(cfg: Config, culture: str) -> tuple[Path | None, Path | None, lis
     """
     folder, given = cfg.data_dir / "swow", cfg.cultures[culture].norms
     find = partial(find_data_file, folder, never=given.never)
-    wanted = given.strengths.get(cfg.profile.norms.responses, []), given.trials
-    (published, first), (participants, second) = map(find, wanted)
+    strengths = given.strengths.get(cfg.profile.norms.responses, [])
+    found = find(strengths), find(given.trials)
+    (published, _), (participants, _) = found
     if published is None and participants is None:
-        patterns = [*wanted[0], *wanted[1]]
+        patterns = [*strengths, *given.trials]
         raise DataError(
             f"{folder}: no norms for culture '{culture}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
             "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
         )
-    notes = [
-        note for path, note in ((published, first), (participants, second)) if note and (path or " do not count: " in note)
-    ]
-    return published, participants, [note.replace(str(folder), folder.name) for note in notes]
+    notes = [told.replace(str(folder), folder.name) for path, told in found if told and (path or " do not count: " in told)]
+    return published, participants, notes
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -93,14 +92,16 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     belong together, words that a spreadsheet spoilt. Source: De Deyne et al. (2019), SWOW-EN18; Li et al. (2024), SWOW-ZH24.
     """
     raw = read_table(path, ["cue", "response", responses, "N"])
-    numbers = {
-        new: parse_numbers(raw, name, path, low=1, high=1e9, whole=True) for new, name in (("count", responses), ("n", "N"))
-    }
-    raw = raw[["cue", "response"]].assign(**numbers)
+    count, n = (parse_numbers(raw, name, path, low=1, high=1e9, whole=True) for name in (responses, "N"))
+    raw = raw[["cue", "response"]].assign(count=count, n=n)
     _require_words(path, raw, ["response"])
     refuse(path, raw, raw["count"] > raw["n"], "count {count} is above N {n}")
-    several = raw.groupby("cue")["n"].transform("nunique") > 1
-    refuse(path, raw, several, "cue '{cue}' has more than one N; take the file as published")
+    refuse(
+        path,
+        raw,
+        raw.groupby("cue")["n"].transform("nunique") > 1,
+        "cue '{cue}' has more than one N; take the file as published",
+    )
     # A pair may stand in two rows that both belong to N (Edinburgh Associative Thesaurus); else its double is a repeated row.
     whole = raw.groupby("cue")["count"].transform("sum") == raw["n"]
     frame = raw[whole | ~raw.duplicated(["cue", "response", "count"])]
@@ -179,12 +180,11 @@ def read_trials(path: Path, form: Format, column: str | None, language: Language
     is no number where the format says numbers (shifted columns), a missing participant file.
     """
     names = form.columns.model_dump(exclude_none=True)
-    joined = column and form.join and column.lower() not in _lower(read_header(path))
+    joined = column and form.join and column.lower() not in map(str.lower, read_header(path))
     extra = [column] if column and not joined else []
     raw = read_table(path, [*dict.fromkeys([*names.values(), *extra])])
-    frame = pd.DataFrame(
-        {"participant": raw.index.astype(str), "native": "", **{key: raw[name] for key, name in names.items()}}, raw.index
-    )
+    given = {key: raw[name] for key, name in names.items()}
+    frame = pd.DataFrame({"participant": raw.index.astype(str), "native": "", **given}, raw.index)
     if form.numeric_participant and "participant" in names:
         parse_numbers(raw, names["participant"], path, low=0, high=1e12)
     refuse(path, frame, frame["participant"] == "", "empty participant; the columns may be shifted")
@@ -212,7 +212,8 @@ def choose_trials(
     if own.empty:
         where = f"with {native.column} in {native.values}" if native else "at all"
         raise DataError(f"{path}: no trial {where}; culture '{culture.name}' cannot use this file")
-    steps = [*form.steps, *([DropCues(step="drop_cues", words=culture.norms.doubles)] if culture.norms.doubles else [])]
+    doubles = culture.norms.doubles
+    steps = [*form.steps, DropCues(step="drop_cues", words=doubles)] if doubles else form.steps
     clean, report = clean_trials(own, steps, load_lists(steps, path.parent), form.marks)
     if not (clean[RESPONSES] != "").any(axis=None):
         raise DataError(
@@ -277,13 +278,9 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
 
 def _list_gaps(path: Path, form: Format) -> list[str]:
     """What a file lacks to be of a format."""
-    header, told, name = _lower(read_header(path)), form.recognised, path.name.removesuffix(".gz").lower()
+    header, told, name = [*map(str.lower, read_header(path))], form.recognised, path.name.removesuffix(".gz").lower()
     gaps = [f"column {column} is missing" for column in told.has if column.lower() not in header]
     gaps += [f"column {column} is there" for column in told.lacks if column.lower() in header]
     if told.files and not any(fnmatch(name, pattern.lower()) for pattern in told.files):
         gaps.append(f"the file's name is not like {' or '.join(told.files)}")
     return gaps
-
-
-def _lower(names: Sequence[str]) -> set[str]:
-    return {name.lower() for name in names}
