@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.sparse import coo_array
 from scipy.special import rel_entr
 
 # What stands beside a spread over seeds where there is one.
@@ -51,12 +52,9 @@ def bootstrap_levels(
     All of shape (n,), the values finite. With few runs the spread between them is itself poorly known.
     """
     values, rows, columns = np.asarray(values, dtype=float), _number(groups), _number(runs)
-    shape = (rows.max() + 1, columns.max() + 1)
-    sums, sizes = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, (rows, columns), values)
-    np.add.at(sizes, (rows, columns), 1)
+    sums, sizes = (coo_array((part, (rows, columns))).toarray() for part in (values, np.ones(len(values))))
     rng = np.random.default_rng(seed)
-    often = [rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in shape]
+    often = [rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sums.shape]
     totals, counts = (np.einsum("bg,gr,br->b", often[0], table, often[1]) for table in (sums, sizes))
     return float(values.mean()), *_cut(totals / counts, level)
 

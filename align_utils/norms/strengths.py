@@ -96,12 +96,8 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     raw = raw[["cue", "response"]].assign(count=count, n=n)
     _require_words(path, raw, ["response"])
     refuse(path, raw, raw["count"] > raw["n"], "count {count} is above N {n}")
-    refuse(
-        path,
-        raw,
-        raw.groupby("cue")["n"].transform("nunique") > 1,
-        "cue '{cue}' has more than one N; take the file as published",
-    )
+    several = raw.groupby("cue")["n"].transform("nunique") > 1
+    refuse(path, raw, several, "cue '{cue}' has more than one N; take the file as published")
     # A pair may stand in two rows that both belong to N (Edinburgh Associative Thesaurus); else its double is a repeated row.
     whole = raw.groupby("cue")["count"].transform("sum") == raw["n"]
     frame = raw[whole | ~raw.duplicated(["cue", "response", "count"])]
