@@ -104,19 +104,14 @@ def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
 
 def describe_cues(loaded: dict[str, ReadNorms], responses: str) -> pd.DataFrame:
     """Means over cues of `measure_cue_stats` (coverage and entropy with their standard deviations), a row a culture with trials."""
-    rows = []
+    rows, labels = [], {"coverage": "coverage %", "H": "H (nats)"}
     for name, part in loaded.items():
         if part.trials is not None:
-            cues = measure_cue_stats(part.trials, responses).set_index("cue")
-            mean, sd = cues.mean(), cues.std()
+            cues = measure_cue_stats(part.trials, responses).rename(columns=labels)
             row = {"culture": name, "cues": len(cues), "median N": cues["N"].median()}
-            row |= {
-                "coverage %": mean["coverage"],
-                "coverage % sd": sd["coverage"],
-                "H (nats)": mean["H"],
-                "H (nats) sd": sd["H"],
-            }
-            rows.append(row | mean.drop(["coverage", "H", "N"]).to_dict())
+            for label in labels.values():
+                row |= {label: cues[label].mean(), f"{label} sd": cues[label].std()}
+            rows.append(row | cues.filter(["unknown", "xR2", "xR3"]).mean().to_dict())
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "N"])
 
 

@@ -211,16 +211,16 @@ def show_lists(extremes: pd.DataFrame, both: Both, links: pd.DataFrame, *, size:
     `shared`: the links between the two whole lists. A response with a counterpart in the other whole list stands in [brackets]; one
     without is not shared or cannot be linked.
     """
-    edges = find_edges(extremes, both, links)
-    texts = {"first responses": [], "second responses": [], "shared": []}
-    for number, pair in enumerate(extremes.to_dict("records")):
+    edges, rows = find_edges(extremes, both, links), extremes.to_dict("records")
+    for number, row in enumerate(rows):
         own = edges[edges["pair"] == number]
         for name, side in zip(SIDES, both, strict=True):
-            words = side[side["cue"] == pair[name]].sort_values("rank").head(size)
+            words = side[side["cue"] == row[name]].sort_values("rank").head(size)
             linked = words["form"].isin(own[f"form_{name}"])
-            texts[f"{name} responses"].append(", ".join(words["response"].mask(linked, "[" + words["response"] + "]")))
-        texts["shared"].append(", ".join((own["response_first"] + " " + own["response_second"]).head(size)))
-    return extremes[["side", "first", "second", "domain", "overlap", "covered"]].assign(**texts)
+            row[f"{name} responses"] = ", ".join(words["response"].mask(linked, "[" + words["response"] + "]"))
+        row["shared"] = ", ".join((own["response_first"] + " " + own["response_second"]).head(size))
+    names = ["side", "first", "second", "domain", "overlap", "covered", "first responses", "second responses", "shared"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _average_rounds(partners: pd.DataFrame) -> pd.DataFrame:
