@@ -74,7 +74,7 @@ def race_norms(side: str) -> dict:
             raw = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"cue": str, "response": str})
             result = raw.groupby("cue", group_keys=False)[raw.columns.tolist()].apply(_rank_one)
             result = result.rename(columns={"R1": "count", "N": "n"}).sort_values(["cue", "rank"], ignore_index=True)
-        splits = split.split_pairs(concepts, {"en": result}, {"en": language}, valid=60, test=150, seed=1)
+        splits = split.split_pairs(concepts, [("en", result)], {"en": language}, valid=60, test=150, seed=1)
         parts = split.split_cues(result, splits, language)
         seconds = time.perf_counter() - start
     columns = ["cue", "response", "count", "n", "strength", "rank"]

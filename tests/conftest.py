@@ -10,7 +10,6 @@ import pytest
 
 from align_utils import config
 from align_utils.norms import split, strengths
-from align_utils.store import save_frame
 
 ROOT = config.PACKAGE_ROOT
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -60,15 +59,7 @@ def copy_project(target: Path) -> Path:
 
 def prepare(cfg) -> dict[str, split.CultureNorms]:
     """What 01_norms leaves behind, with fewer cues, as the later notebooks read it."""
-    loaded = strengths.load_norms(cfg)
-    for name, part in loaded.items():
-        split.save_norms(cfg, name, part.norms, part.trials)
-    concepts = split.load_pairs(cfg)
-    words = split.merge_languages(cfg, loaded)
-    save_frame(
-        split.split_pairs(concepts, words, cfg.languages, valid=8, test=16, seed=cfg.profile.seed),
-        cfg.runs / "norms/splits.csv",
-    )
+    split.split_run(change(cfg, norms={"valid_pairs": 8, "test_pairs": 16}), strengths.load_norms(cfg))
     return split.load_run(cfg)
 
 

@@ -39,8 +39,9 @@ def test_sign_flips_are_exact_for_few_groups_and_keep_groups_together():
 
 
 def test_holm_worked_by_hand():
-    assert stats.adjust_holm([0.01, 0.04, 0.03, np.nan, 0.6])[:3] == pytest.approx([0.04, 0.09, 0.09])
-    assert np.isnan(stats.adjust_holm([0.5, np.nan])[1]) and stats.adjust_holm([0.6, 0.7]).max() == 1
+    table = pd.DataFrame({"model": list("aabaab"), "p": [0.01, 0.04, 0.6, 0.03, np.nan, 0.7]})
+    assert stats.add_holm(table, [])["p_holm"].tolist() == pytest.approx([0.05, 0.12, 1, 0.12, np.nan, 1], nan_ok=True)
+    assert stats.add_holm(table, ["model"])["p_holm"].tolist() == pytest.approx([0.03, 0.06, 1, 0.06, np.nan, 1], nan_ok=True)
 
 
 def test_a_clear_difference_survives_holm_in_a_large_family():

@@ -7,7 +7,6 @@ with what it counted. Which steps run, in which order and with which constants i
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from align_utils.config import settings
@@ -78,22 +77,16 @@ def recode_doubles(trials: pd.DataFrame, step: settings.RecodeDoubles, lists: Li
 
 def replace_words(trials: pd.DataFrame, step: settings.ReplaceWords, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Replace whole cues or responses by the list's corrections, in one pass."""
-    pairs = lists[step.words.file]
-    table = dict(reversed(pairs))  # of several entries the first holds
-    clashes = sum(table[word] != correction for word, correction in pairs)
-    counts = {f"entries of {step.words.file} against an earlier one, which holds": clashes} if clashes else {}
-    kept = set(table.values()) if step.settled else set()
+    table = dict(reversed(lists[step.words.file]))  # of several entries the first holds
+    kept, counts = set(table.values()) if step.settled else set(), {}
     if step.spare and step.spare.file in lists:
         kept |= _take(lists, step.spare)
     elif step.spare:
-        counts |= _say_missing(step.spare)
+        counts = _say_missing(step.spare)
     table = {word: correction for word, correction in table.items() if word not in kept and word != correction}
-    changed, replaced = {}, 0
-    for column in step.columns:
-        hit = trials[column].isin(table)
-        replaced += int(hit.sum())
-        changed[column] = trials[column].mask(hit, trials.loc[hit, column].map(table))
-    return trials.assign(**changed), {f"replaced by {step.words.file}": replaced, **counts}
+    old = trials[step.columns]
+    new = old.apply(lambda words: words.map(table).fillna(words))
+    return trials.assign(**new), {f"replaced by {step.words.file}": (new != old).to_numpy().sum(), **counts}
 
 
 def split_joined(trials: pd.DataFrame, step: settings.SplitJoined, lists: Lists, marks: frozenset[str]) -> Outcome:
@@ -113,51 +106,48 @@ def mark_long(trials: pd.DataFrame, step: settings.MarkLong, lists: Lists, marks
     if step.words.file in lists:
         listed = settings.ReplaceWords(step="replace_words", columns=RESPONSES, words=step.words)
         return replace_words(trials, listed, lists, marks)
-    changed, counted = {}, 0
-    for column in RESPONSES:
-        long = (trials[column].str.len() > step.over) & ~trials[column].isin([UNKNOWN, *marks])
-        counted += int(long.sum())
-        changed[column] = trials[column].mask(long, step.mark)
+    given = trials[RESPONSES]
+    long = given.apply(lambda words: words.str.len() > step.over) & ~given.isin([UNKNOWN, *marks])
     said = f"{step.words.file} is not beside the participant file: marked for more than {step.over} characters"
-    return trials.assign(**changed), {said: counted}
+    return trials.assign(**given.mask(long, step.mark)), {said: long.to_numpy().sum()}
 
 
 def mark_repeats(trials: pd.DataFrame, step: settings.MarkRepeats, lists: Lists, marks: frozenset[str]) -> Outcome:
     """Mark a response that the same person gave to the same cue before."""
-    first, second, third = (trials[column] for column in RESPONSES)
-    empty = ["", UNKNOWN, *marks]
-    double = (second == first) & ~second.isin(empty)
-    again = ((third == first) | (third == second)) & ~third.isin(empty)
-    changed = trials.assign(R2=second.mask(double, step.mark), R3=third.mask(again, step.mark))
-    return changed, {"repeats within a trial": double.sum() + again.sum()}
+    given = trials[RESPONSES]
+    words = given.mask(given.isin(["", UNKNOWN, *marks]))
+    again = pd.DataFrame({
+        "R1": False, "R2": words["R2"] == words["R1"], "R3": (words["R3"] == words["R1"]) | (words["R3"] == words["R2"]),
+    })  # fmt: skip
+    return trials.assign(**given.mask(again, step.mark)), {"repeats within a trial": again.to_numpy().sum()}
 
 
 def filter_participants(
     trials: pd.DataFrame, step: settings.FilterParticipants, lists: Lists, marks: frozenset[str]
 ) -> Outcome:
     """Remove participants by the shares of their responses; the first rule that fits names why."""
-    people, names = pd.factorize(trials["participant"])
-    words = pd.concat([trials[column] for column in RESPONSES], ignore_index=True)
-    given = pd.DataFrame({"person": np.tile(people, len(RESPONSES)), "word": words})
-    status, counts = np.full(len(names), -1), {}
-    for number, rule in enumerate(step.rules):
+    given = trials.astype({"participant": "category"}).melt("participant", RESPONSES, value_name="word")[
+        ["participant", "word"]
+    ]
+    removed, counts = set(), {}
+    for rule in step.rules:
         if rule.words and rule.words.file not in lists:
             counts |= _say_missing(rule.words, f"rule {rule.status}")
             continue
         if rule.native:
-            fits = np.isin(np.arange(len(names)), people[trials["native"].isin(rule.native)])
+            fits = trials.loc[trials["native"].isin(rule.native), "participant"]
         else:
             share = measure_share(rule, lists, given, marks)
-            fits = share > rule.above if rule.above is not None else share < rule.below
-        status[fits & (status < 0)] = number
-        counts[f"participants removed as {rule.status}"] = (status == number).sum()
-    kept = status[people] < 0
-    return trials[kept], {**counts, "trials of removed participants": (~kept).sum()}
+            fits = share.index[share > rule.above if rule.above is not None else share < rule.below]
+        counts[f"participants removed as {rule.status}"] = len(set(fits) - removed)
+        removed |= set(fits)
+    out = trials["participant"].isin(removed)
+    return trials[~out], {**counts, "trials of removed participants": out.sum()}
 
 
-def measure_share(rule: settings.Rule, lists: Lists, given: pd.DataFrame, marks: frozenset[str]) -> np.ndarray:
-    """Share of each participant's responses (`person` from 0 on, `word`) that a rule counts, in [0, 1]; 0 where the base is empty."""
-    words, size = given["word"], given["person"].max() + 1
+def measure_share(rule: settings.Rule, lists: Lists, given: pd.DataFrame, marks: frozenset[str]) -> pd.Series:
+    """Share of each participant's responses (`participant, word`) that a rule counts, in [0, 1]; 0 where the base is empty."""
+    words = given["word"]
     missing, unknown, marked = words == "", words == UNKNOWN, words == rule.mark
     valid = ~(missing | unknown | words.isin(marks))
     if rule.share == "empty":
@@ -173,15 +163,10 @@ def measure_share(rule: settings.Rule, lists: Lists, given: pd.DataFrame, marks:
         counted = valid & words.isin(_take(lists, rule.words))
         if rule.share == "listed_types":
             counted &= ~given.duplicated()
-
-    def count(flags: pd.Series) -> np.ndarray:
-        return np.bincount(given["person"], weights=flags, minlength=size)
-
-    found = count(counted)
-    if rule.both_markers_cost_one:
-        found += (count(missing) > 0) & (count(unknown) > 0)
-    base = count(valid if rule.of == "valid" else pd.Series(True, words.index))
-    return np.divide(found, base, out=np.zeros(size), where=base > 0)
+    flags = pd.DataFrame({"counted": counted, "base": valid | (rule.of == "all"), "missing": missing, "unknown": unknown})
+    sums = flags.groupby(given["participant"], observed=True).sum()
+    extra = (sums["missing"] > 0) & (sums["unknown"] > 0) & rule.both_markers_cost_one
+    return ((sums["counted"] + extra) / sums["base"]).where(sums["base"] > 0, 0.0)
 
 
 def select_best(trials: pd.DataFrame, step: settings.SelectBest, lists: Lists, marks: frozenset[str]) -> Outcome:

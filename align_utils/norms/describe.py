@@ -9,7 +9,7 @@ from scipy.stats import hypergeom, spearmanr
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import RESPONSES, Language
-from align_utils.norms.strengths import ReadNorms, build_strengths
+from align_utils.norms.strengths import ReadNorms, build_strengths, normalise_words
 from align_utils.stats import bootstrap_interval, expect_types
 
 # Below this share of N a list counts as cut. Published lists are whole; rounding of N after cleaning stays far above it.
@@ -61,17 +61,14 @@ def compare_strengths(ours: pd.DataFrame, published: pd.DataFrame, language: Lan
     `correlation` (Pearson, of strengths; NaN where one side does not vary).
     """
     common = set(ours["cue"]) & set(published["cue"])
-    forms = {word: language.normalise(word) for frame in (ours, published) for word in frame["response"].unique()}
     theirs, mine = (
-        frame[frame["cue"].isin(common)].assign(form=frame["response"].map(forms))[["cue", "form", "count", "strength"]]
+        frame[frame["cue"].isin(common)].assign(form=normalise_words(frame["response"], language)).set_index(["cue", "form"])
         for frame in (published, ours)
     )
-    both = theirs.merge(mine, on=["cue", "form"], how="left", suffixes=("", " ours"), validate="one_to_one")
-    found = both["count ours"].notna()
-    both = both.fillna({"count ours": 0, "strength ours": 0.0})
+    both = theirs.join(mine, suffixes=("", " ours"), validate="one_to_one").fillna({"count ours": 0, "strength ours": 0.0})
     difference = (both["count"] - both["count ours"]).abs()
     return {
-        "cues": len(common), "pairs": len(both), "found": found.mean(), "identical counts": (difference == 0).mean(),
+        "cues": len(common), "pairs": len(both), "found": both["n ours"].notna().mean(), "identical counts": (difference == 0).mean(),
         "largest difference": difference.max(), "correlation": both["strength"].corr(both["strength ours"]),
     }  # fmt: skip
 
@@ -91,15 +88,13 @@ def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
     """
     columns = ["R1"] if responses == "R1" else RESPONSES
     given = trials.melt("cue", columns, value_name="word").query("word != ''")
-    tokens = given.groupby("cue").size()
-    codes, words = pd.factorize(given["word"])
-    pairs, counts = np.unique(tokens.index.get_indexer(given["cue"]) * max(len(words), 1) + codes, return_counts=True)
-    inner = np.bincount(pairs // max(len(words), 1), weights=counts * np.log(counts))
+    counts = given.groupby(["cue", "word"]).size()
+    tokens = counts.groupby("cue").sum()
     missing = (trials[columns] == "").groupby(trials["cue"]).sum()
     table = pd.DataFrame(index=missing.index)
     table["coverage"] = given["word"].isin(trials["cue"]).groupby(given["cue"]).sum() / tokens * 100
     # log N - sum(count log count) / N
-    table["H"] = (np.log(tokens) - inner / tokens).clip(lower=0)
+    table["H"] = (np.log(tokens) - (counts * np.log(counts)).groupby("cue").sum() / tokens).clip(lower=0)
     table["unknown"] = missing["R1"]
     if len(columns) > 1:
         table["xR2"], table["xR3"] = missing["R2"] - missing["R1"], missing["R3"] - missing["R2"]
@@ -107,14 +102,16 @@ def measure_cue_stats(trials: pd.DataFrame, responses: str) -> pd.DataFrame:
     return table.reset_index()
 
 
-def describe_cues(measured: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a culture: cues, mean coverage and entropy with their standard deviations, and mean missing responses a cue."""
-    rows = []
-    for name, table in measured.items():
-        row = {"culture": name, "cues": len(table), "median N": table["N"].median()}
-        for column, label in (("coverage", "coverage %"), ("H", "H (nats)")):
-            row |= {label: table[column].mean(), f"{label} sd": table[column].std()}
-        rows.append(row | {column: table[column].mean() for column in ("unknown", "xR2", "xR3") if column in table})
+def describe_cues(loaded: dict[str, ReadNorms], responses: str) -> pd.DataFrame:
+    """Means over cues of `measure_cue_stats` (coverage and entropy with their standard deviations), a row a culture with trials."""
+    rows, labels = [], {"coverage": "coverage %", "H": "H (nats)"}
+    for name, part in loaded.items():
+        if part.trials is not None:
+            cues = measure_cue_stats(part.trials, responses).rename(columns=labels)
+            row = {"culture": name, "cues": len(cues), "median N": cues["N"].median()}
+            for label in labels.values():
+                row |= {label: cues[label].mean(), f"{label} sd": cues[label].std()}
+            rows.append(row | cues.filter(["unknown", "xR2", "xR3"]).mean().to_dict())
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["culture", "cues", "N"])
 
 
@@ -184,19 +181,16 @@ def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:
     total = norms.groupby("cue")["count"].transform("sum")
     share = norms["count"] / total
     rows = pd.DataFrame({
-        "cue": norms["cue"], "set_size": 1, "set_size_2": (norms["count"] >= 2).astype(int), "entropy": -share * np.log2(share),
+        "cue": norms["cue"], "count": norms["count"], "total": total, "set_size": 1, "set_size_2": (norms["count"] >= 2).astype(int),
+        "entropy": -share * np.log2(share),
     })  # fmt: skip
     # A few thousand (count, total) combinations serve all rows of even the largest norms.
-    keys = pd.DataFrame({"count": norms["count"], "total": total})
-    unique = keys.drop_duplicates().query("total >= @tokens")
-    expected = expect_types(unique["count"].to_numpy(), unique["total"].to_numpy(), tokens).set_index(
-        pd.MultiIndex.from_frame(unique)
-    )
-    expected = expected.add_prefix("rarefied_").reindex(pd.MultiIndex.from_frame(keys)).set_index(norms.index)
-    summed = rows.groupby("cue").sum().join(expected.groupby(norms["cue"]).sum(min_count=1))
+    unique = rows[["count", "total"]].drop_duplicates().query("total >= @tokens").reset_index(drop=True)
+    expected = expect_types(unique["count"].to_numpy(), unique["total"].to_numpy(), tokens).add_prefix("rarefied_")
+    rows = rows.merge(unique.join(expected), on=["count", "total"], how="left")
     asked = norms.groupby("cue").agg(tokens=("count", "sum"), n=("n", "first"))
     asked["listed"] = asked["tokens"] / asked["n"]
-    frame = asked.join(summed).reset_index()
+    frame = asked.join(rows.groupby("cue").sum(min_count=1).drop(columns=["count", "total"])).reset_index()
     # A single response has no spread to be even in.
     frame["evenness"] = frame["entropy"] / np.log2(frame["set_size"].where(frame["set_size"] > 1))
     return frame
@@ -247,11 +241,10 @@ def pair_directions(norms: pd.DataFrame, language: Language) -> pd.DataFrame:
     >>> pair_directions(frame, en).values.tolist()
     [['cat', 'dog', 0.1, 0.4, True], ['dog', 'cat', 0.4, 0.1, True]]
     """
-    words = pd.unique(pd.concat([norms["cue"], norms["response"]]))
-    forms = {word: language.normalise(word) for word in words}
-    asked = norms.groupby("cue")["n"].first()
-    asked = asked.groupby(asked.index.map(forms)).sum()
-    counts = norms.groupby([norms["cue"].map(forms), norms["response"].map(forms)])["count"].sum().reset_index()
+    again = norms["cue"].duplicated()
+    norms = norms.assign(**{name: normalise_words(norms[name], language) for name in ("cue", "response")})
+    asked = norms[~again].groupby("cue")["n"].sum()
+    counts = norms.groupby(["cue", "response"])["count"].sum().reset_index()
     counts = counts[counts["response"].isin(asked.index) & (counts["cue"] != counts["response"])]
     # The cast is for norms without a single pair of cues, where `map` gives text.
     counts["forward"] = counts["count"] / counts["cue"].map(asked).astype(float)

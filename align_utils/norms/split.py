@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import SAME_SIZE, find_foreign
-from align_utils.norms.strengths import ReadNorms
+from align_utils.norms.strengths import ReadNorms, normalise_words
 from align_utils.stats import wilson_interval
 from align_utils.store.steps import hash_settings, read_frame, save_frame
 from align_utils.store.textfiles import DataError, find_optional, read_table, refuse
@@ -46,28 +46,19 @@ def load_pairs(cfg: Config) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def merge_languages(cfg: Config, loaded: dict[str, ReadNorms]) -> dict[str, pd.DataFrame]:
-    """Norms per language for the split: of several cultures of one language, the rows of the cues that all of them have."""
-    merged: dict[str, pd.DataFrame] = {}
-    for name, part in loaded.items():
-        language, frame = cfg.cultures[name].language, part.norms
-        merged[language] = frame[frame["cue"].isin(merged.get(language, frame)["cue"])]
-    return merged
-
-
 def split_pairs(
-    pairs: pd.DataFrame, norms: dict[str, pd.DataFrame], languages: dict[str, Language], *, valid: int, test: int, seed: int
-) -> pd.DataFrame:
+    pairs: pd.DataFrame, norms: Iterable[tuple[str, pd.DataFrame]], languages: dict[str, Language], *, valid: int, test: int,
+    seed: int,
+) -> pd.DataFrame:  # fmt: skip
     """Split concept pairs into train, valid and test, whole families together and alike for all languages.
 
     A family is a set of pairs joined by a shared lemma in any language (`dog`, `dogs`), so that no inflected variant of a
-    held-out cue is trained on. Only pairs whose cue every language's norms hold can be held out.
+    held-out cue is trained on. Only pairs whose cue every culture's norms hold can be held out.
 
-    `pairs` has `cue_<language>` columns and `domain`; `norms` are by language (several cultures of one: their common cues);
-    `valid` and `test` are numbers of pairs, reached with at most one family more. Returns the pairs present in all norms with
+    `pairs` has `cue_<language>` columns and `domain`; `norms` are each culture's language and norms; `valid` and `test` are numbers of pairs, reached with at most one family more. Returns the pairs present in all norms with
     `family` (int) and `split`; DataError where fewer than half of them would be left for training.
     """
-    known = [pairs[f"cue_{name}"].isin(frame["cue"]) for name, frame in norms.items()]
+    known = [pairs[f"cue_{language}"].isin(frame["cue"]) for language, frame in norms]
     shared = pairs[np.all(known, axis=0)].reset_index(drop=True)
     if len(shared) < 2 * (valid + test):
         raise DataError(
@@ -80,13 +71,11 @@ def split_pairs(
     rows, size = np.tile(np.arange(len(shared)), len(languages)), len(shared) + len(names)
     graph = coo_array((np.ones(len(rows)), (rows, codes + len(shared))), shape=(size, size))
     shared["family"] = connected_components(graph, directed=False)[1][: len(shared)]
-    families = shared.groupby("family").size()
-    order = np.random.default_rng(seed).permutation(families.index.to_numpy())
-    reached = families.loc[order].cumsum().to_numpy()
-    before = reached - families.loc[order].to_numpy()
+    sizes = shared.groupby("family").size()
+    sizes = sizes.loc[np.random.default_rng(seed).permutation(sizes.index.to_numpy())]
+    before = sizes.cumsum() - sizes
     split = np.select([before < test, before < test + valid], ["test", "valid"], "train")
-    shared["split"] = shared["family"].map(dict(zip(order, split, strict=True)))
-    return shared
+    return shared.assign(split=shared["family"].map(dict(zip(sizes.index, split, strict=True))))
 
 
 @dataclass(frozen=True)
@@ -105,24 +94,20 @@ class CultureNorms:
     control: dict = field(default_factory=dict)
 
 
-def save_norms(cfg: Config, name: str, norms: pd.DataFrame, trials: pd.DataFrame | None) -> Path:
-    """Store a culture's norms and trials for the later notebooks (`load_run`): `norms/<culture>.parquet`, `<culture>_trials.parquet`."""
-    NORMS.validate(norms)
-    kept = pd.DataFrame(columns=list(TRIALS.columns)) if trials is None else TRIALS.validate(trials)
-    save_frame(kept, cfg.runs / "norms" / f"{name}_trials.parquet")
-    return save_frame(norms, cfg.runs / "norms" / f"{name}.parquet")
-
-
 def split_run(cfg: Config, loaded: dict[str, ReadNorms]) -> pd.DataFrame:
-    """Store every culture's norms and trials (`save_norms`) and the split of the concept pairs (`split_pairs`), which is returned."""
+    """Store what the later notebooks read (`load_run`) in `norms`: `<culture>.parquet`, `<culture>_trials.parquet` and the split.
+
+    The split of the concept pairs (`split_pairs`) is returned.
+    """
+    folder, settings = cfg.runs / "norms", cfg.profile.norms
     for name, part in loaded.items():
-        save_norms(cfg, name, part.norms, part.trials)
-    settings = cfg.profile.norms
-    splits = split_pairs(
-        load_pairs(cfg), merge_languages(cfg, loaded), cfg.languages,
-        valid=settings.valid_pairs, test=settings.test_pairs, seed=cfg.profile.seed,
-    )  # fmt: skip
-    save_frame(splits, cfg.runs / "norms" / "splits.csv")
+        trials = pd.DataFrame(columns=list(TRIALS.columns)) if part.trials is None else TRIALS.validate(part.trials)
+        save_frame(trials, folder / f"{name}_trials.parquet")
+        save_frame(NORMS.validate(part.norms), folder / f"{name}.parquet")
+    norms = [(cfg.cultures[name].language, part.norms) for name, part in loaded.items()]
+    sizes = {"valid": settings.valid_pairs, "test": settings.test_pairs, "seed": cfg.profile.seed}
+    splits = split_pairs(load_pairs(cfg), norms, cfg.languages, **sizes)
+    save_frame(splits, folder / "splits.csv")
     return splits
 
 
@@ -135,7 +120,7 @@ def load_run(cfg: Config) -> dict[str, CultureNorms]:
     for name in cfg.cultures:
         path = cfg.runs / "norms" / f"{name}.parquet"
         frame = NORMS.validate(read_frame(path, made_by="01_norms"))
-        trials = read_frame(cfg.runs / "norms" / f"{name}_trials.parquet", made_by="01_norms")
+        trials = read_frame(path.with_name(f"{name}_trials.parquet"), made_by="01_norms")
         if cfg.profile.norms.responses == "R1":
             trials = trials.assign(R2="", R3="")  # what stands beside the norms counts the responses that they count
         cues = split_cues(frame, splits, cfg.language_of(name))
@@ -180,10 +165,8 @@ def lemmatise(word: str, language: Language) -> str:
 
 def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) -> pd.DataFrame:
     """The split's pairs as `first`, `second` (cues of two cultures), `domain` and `family`."""
-    columns = [f"cue_{cfg.cultures[name].language}" for name in (first, second)]
-    return pd.DataFrame(
-        {"first": splits[columns[0]], "second": splits[columns[1]], "domain": splits["domain"], "family": splits["family"]}
-    )
+    cues = {side: splits[f"cue_{cfg.cultures[name].language}"] for side, name in (("first", first), ("second", second))}
+    return splits[["domain", "family"]].assign(**cues)[["first", "second", "domain", "family"]]
 
 
 def describe_splits(people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
@@ -238,50 +221,42 @@ def _fold_lemma(word: str, language: Language) -> str:
     return ("" if language.remove_spaces else " ").join(lemmatise(part, language) for part in parts)
 
 
-LEAKAGE_COLUMNS = ["leak", "count", "of", "share", "low", "high"]
+def count_leaks(norms: pd.DataFrame, cues: dict[str, Sequence[str]], language: Language) -> dict[str, tuple[int, int]]:
+    """Three ways in which the test cues of one culture stand in its training data: each with how many do, out of how many.
 
-
-def measure_leakage(norms: pd.DataFrame, cues: dict[str, Sequence[str]], language: Language, *, k: int = 5) -> pd.DataFrame:
-    """Three ways in which the test cues of one culture stand in its training data; LEAKAGE_COLUMNS with Wilson intervals.
-
-    Test cues that are responses to training cues; their top-k pairs (cue, response) of which (response, cue) is a training pair; test cues
-    of which an inflected or differently written form is a training cue (other script: where the package OpenCC is installed, else the
-    row says that it was not checked).
+    Test cues that are responses to training cues; their five strongest pairs (cue, response) of which (response, cue) is a training pair;
+    test cues of which an inflected or differently written form is a training cue (other script: where the package OpenCC is installed,
+    else the name says that it was not checked).
     """
-    forms = pd.DataFrame({
-        "cue": norms["cue"], "rank": norms["rank"], "a": norms["cue"].map(language.normalise),
-        "b": norms["response"].map({word: language.normalise(word) for word in norms["response"].unique()}),
-    })  # fmt: skip
-    training = forms[forms["cue"].isin(set(cues["train"]))]
-    said, known = set(training["b"]), set(zip(training["a"], training["b"], strict=True))
+    forms = norms.assign(**{name: normalise_words(norms[name], language) for name in ("cue", "response")})
+    training, testing = forms[norms["cue"].isin(cues["train"])], forms[norms["cue"].isin(cues["test"]) & (norms["rank"] <= 5)]
     tested = {language.normalise(cue) for cue in cues["test"]}
-    top = forms[forms["cue"].isin(set(cues["test"])) & (forms["rank"] <= k)]
+    pairs, reverse = (pd.MultiIndex.from_frame(part) for part in (training[["cue", "response"]], testing[["response", "cue"]]))
     plain, checked = _pick_script(language)
     lemmas = {lemmatise(plain(cue), language) for cue in cues["train"]}
-    found = {
-        "test cues that are training responses": (len(tested & said), len(tested)),
-        f"top-{k} test pairs reversed in training": (
-            sum((b, a) in known for a, b in zip(top["a"], top["b"], strict=True)), len(top),
-        ),
-        f"test cues with a variant that trains ({checked})": (
-            sum(lemmatise(plain(cue), language) in lemmas for cue in cues["test"]), len(cues["test"]),
-        ),
-    }  # fmt: skip
-    return _tabulate(found)
-
-
-def measure_crossing(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
-    """Test concepts whose cue in some language trains in any culture of that language: must be none."""
-    tested = splits[splits["split"] == "test"]
-    trains = [tested[f"cue_{cfg.cultures[name].language}"].isin(own.cues["train"]) for name, own in people.items()]
-    return _tabulate({"test concepts that train in some language": (int(np.any(trains, axis=0).sum()), len(tested))})
+    varied = [cue for cue in cues["test"] if lemmatise(plain(cue), language) in lemmas]
+    return {
+        "test cues that are training responses": (len(tested & set(training["response"])), len(tested)),
+        "top-5 test pairs reversed in training": (int(reverse.isin(pairs).sum()), len(testing)),
+        f"test cues with a variant that trains ({checked})": (len(varied), len(cues["test"])),
+    }
 
 
 def report_leakage(cfg: Config, people: dict[str, CultureNorms], splits: pd.DataFrame) -> pd.DataFrame:
-    """`culture` and LEAKAGE_COLUMNS: `measure_leakage` of every culture, `measure_crossing` over all of them."""
-    parts = {name: measure_leakage(own.norms, own.cues, cfg.language_of(name)) for name, own in people.items()}
-    parts["all"] = measure_crossing(cfg, people, splits)
-    return pd.concat(parts, names=["culture"]).reset_index("culture").reset_index(drop=True)
+    """What leaks through the split: `culture, leak, count, of, share` with the Wilson interval `low, high`.
+
+    `count_leaks` of every culture and, of `all`, test concepts whose cue in some language trains in any culture of that language: must be none.
+    """
+    tested = splits[splits["split"] == "test"]
+    trains = [tested[f"cue_{cfg.cultures[name].language}"].isin(own.cues["train"]) for name, own in people.items()]
+    found = {name: count_leaks(own.norms, own.cues, cfg.language_of(name)) for name, own in people.items()}
+    found["all"] = {"test concepts that train in some language": (int(np.any(trains, axis=0).sum()), len(tested))}
+    rows = [
+        [culture, leak, count, of, count / of, *wilson_interval(count, of)]
+        for culture, leaks in found.items()
+        for leak, (count, of) in leaks.items()
+    ]
+    return pd.DataFrame(rows, columns=["culture", "leak", "count", "of", "share", "low", "high"])
 
 
 def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
@@ -292,11 +267,6 @@ def _pick_script(language: Language) -> tuple[Callable[[str], str], str]:
     import opencc
 
     return opencc.OpenCC(language.other_script.convert).convert, "case, inflection, script"
-
-
-def _tabulate(found: dict[str, tuple[int, int]]) -> pd.DataFrame:
-    rows = [[leak, count, of, count / of, *wilson_interval(count, of)] for leak, (count, of) in found.items()]
-    return pd.DataFrame(rows, columns=LEAKAGE_COLUMNS)
 
 
 # Bumped when a control's norms change for the same data.
@@ -323,17 +293,14 @@ def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataF
     return frame.assign(cue=frame["cue"].map(moved)).sort_values(["cue", "rank"], ignore_index=True)
 
 
-def translate_norms(
-    norms: pd.DataFrame, concepts: dict[str, int], cues: dict[int, str], words: dict[int, str], *, fewest: int = FEWEST
-) -> pd.DataFrame:
+def translate_norms(norms: pd.DataFrame, words: dict[str, str], cues: Iterable[str], *, fewest: int = FEWEST) -> pd.DataFrame:
     """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts; n counts those alone.
 
-    `concepts` maps its words (as written) to numbers of concepts; `cues` and `words` map a number to this culture's word: of the concepts
-    that may be cues, and of all. Cues with fewer than `fewest` aligned responses are left out.
+    `words` maps its words (as written) to this culture's; `cues` are those of the latter that may be cues. Cues with fewer than `fewest`
+    aligned responses are left out.
     """
-    frame = norms.assign(at=norms["cue"].map(concepts), to=norms["response"].map(concepts)).dropna(subset=["at", "to"])
-    frame = frame[frame["at"].isin(cues.keys()) & (frame["at"] != frame["to"])]
-    frame = frame.assign(cue=frame["at"].map(cues), response=frame["to"].map(words))
+    frame = norms.assign(cue=norms["cue"].map(words), response=norms["response"].map(words)).dropna(subset=["cue", "response"])
+    frame = frame[frame["cue"].isin(cues) & (frame["cue"] != frame["response"])]
     frame = frame.groupby(["cue", "response"], as_index=False)["count"].sum()
     frame = frame[frame.groupby("cue")["response"].transform("size") >= fewest]
     frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
@@ -375,15 +342,13 @@ def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, co
 
 
 def _translate(cfg: Config, people: dict[str, CultureNorms], culture: str) -> pd.DataFrame:
-    other, splits = find_foreign(cfg, culture), load_splits(cfg)
-    norms, language = people[other].norms, cfg.language_of(other)
-    concepts = splits[f"cue_{language.name}"]
-    numbers = {language.normalise(cue): number for number, cue in enumerate(concepts)}
-    known = {word: numbers.get(language.normalise(word)) for word in norms["response"].unique()}
-    known |= {cue: number for number, cue in enumerate(concepts)}
-    words = splits[f"cue_{cfg.cultures[culture].language}"]
-    cues = words[words.isin(people[culture].cues["train"])]
-    translated = translate_norms(norms, known, dict(cues), dict(words))
+    other = find_foreign(cfg, culture)
+    pairs, normalise = pair_cultures(load_splits(cfg), cfg, other, culture), cfg.language_of(other).normalise
+    norms, words = people[other].norms, dict(zip(pairs["first"].map(normalise), pairs["second"], strict=True))
+    words = {word: words.get(normalise(word)) for word in norms["response"].unique()} | dict(
+        pairs[["first", "second"]].to_numpy()
+    )
+    translated = translate_norms(norms, words, people[culture].cues["train"])
     if translated["cue"].nunique() < 2 * cfg.profile.sft.batch:
         raise ControlError(
             f"control_other_culture: only {translated['cue'].nunique()} training cues of '{culture}' have {FEWEST} associations of "

@@ -43,23 +43,22 @@ def load_norms(cfg: Config) -> dict[str, ReadNorms]:
     """
     kind, read, loaded = cfg.profile.norms.responses, {}, {}
     for name, culture in cfg.cultures.items():
-        language, given = cfg.language_of(name), culture.norms
+        language, native = cfg.language_of(name), culture.norms.native
         published, participants, notes = find_norms(cfg, name)
-        found = [("find", note, 1) for note in notes]
-        trials, repairs, reports = None, {}, []
+        rows, trials, cleaned = [("find", note, 1) for note in notes], None, None
         if participants is not None:
-            form = find_format(participants, cfg.formats, given.format)
-            key = participants, form.name, given.native and given.native.column, language.name
+            form = find_format(participants, cfg.formats, culture.norms.format)
+            key = participants, form.name, native and native.column, language.name
             if key not in read:
                 read[key] = read_trials(participants, form, key[2], language)
-            trials, repairs[participants.name], report = choose_trials(read[key], participants, form, culture)
-            reports.append(report)
-        if published is not None:
-            frame, repairs[published.name] = load_strengths(published, language, kind)
-        else:
+            trials, repairs, cleaned = choose_trials(read[key], participants, form, culture)
+            rows += [(f"read {participants.name}", *repair) for repair in repairs.items()]
+        if published is None:
             frame = build_strengths(trials, language, kind)
-        rows = found + [(f"read {file}", what, count) for file, counts in repairs.items() for what, count in counts.items()]
-        report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), *reports], ignore_index=True)
+        else:
+            frame, repairs = load_strengths(published, language, kind)
+            rows += [(f"read {published.name}", *repair) for repair in repairs.items()]
+        report = pd.concat([pd.DataFrame(rows, columns=["step", "what", "count"]), cleaned], ignore_index=True)
         loaded[name] = ReadNorms(frame, published is not None, trials, report)
     return loaded
 
@@ -71,18 +70,17 @@ def find_norms(cfg: Config, culture: str) -> tuple[Path | None, Path | None, lis
     """
     folder, given = cfg.data_dir / "swow", cfg.cultures[culture].norms
     find = partial(find_data_file, folder, never=given.never)
-    wanted = given.strengths.get(cfg.profile.norms.responses, []), given.trials
-    (published, first), (participants, second) = map(find, wanted)
+    strengths = given.strengths.get(cfg.profile.norms.responses, [])
+    found = find(strengths), find(given.trials)
+    (published, _), (participants, _) = found
     if published is None and participants is None:
-        patterns = [*wanted[0], *wanted[1]]
+        patterns = [*strengths, *given.trials]
         raise DataError(
             f"{folder}: no norms for culture '{culture}'; expected one of: {', '.join(patterns)}; {find(patterns)[1]}. Source: "
             "smallworldofwords.org, research page (CC BY-NC-ND); put the file there or set ALIGN_DATA=<folder>"
         )
-    notes = [
-        note for path, note in ((published, first), (participants, second)) if note and (path or " do not count: " in note)
-    ]
-    return published, participants, [note.replace(str(folder), folder.name) for note in notes]
+    notes = [told.replace(str(folder), folder.name) for path, told in found if told and (path or " do not count: " in told)]
+    return published, participants, notes
 
 
 def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -94,10 +92,8 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     belong together, words that a spreadsheet spoilt. Source: De Deyne et al. (2019), SWOW-EN18; Li et al. (2024), SWOW-ZH24.
     """
     raw = read_table(path, ["cue", "response", responses, "N"])
-    numbers = {
-        new: parse_numbers(raw, name, path, low=1, high=1e9, whole=True) for new, name in (("count", responses), ("n", "N"))
-    }
-    raw = raw[["cue", "response"]].assign(**numbers)
+    count, n = (parse_numbers(raw, name, path, low=1, high=1e9, whole=True) for name in (responses, "N"))
+    raw = raw[["cue", "response"]].assign(count=count, n=n)
     _require_words(path, raw, ["response"])
     refuse(path, raw, raw["count"] > raw["n"], "count {count} is above N {n}")
     several = raw.groupby("cue")["n"].transform("nunique") > 1
@@ -121,7 +117,7 @@ def load_strengths(path: Path, language: Language, responses: str) -> tuple[pd.D
     }  # fmt: skip
     if twice.any():
         repairs["rows of one pair summed"] = int(twice.sum())
-    return norms, repairs | _count_dates(given["response"])
+    return norms, repairs
 
 
 def build_strengths(trials: pd.DataFrame, language: Language, responses: str) -> pd.DataFrame:
@@ -139,6 +135,11 @@ def build_strengths(trials: pd.DataFrame, language: Language, responses: str) ->
     given = given[given["response"] != ""].astype({"cue": "category", "response": "category"})
     counts = given.groupby(["cue", "response"], observed=True, sort=False).size().reset_index(name="count")
     return _rank_forms(counts.assign(n=counts.groupby("cue", observed=True)["count"].transform("sum")), language)
+
+
+def normalise_words(words: pd.Series, language: Language) -> pd.Series:
+    """Every word as `Language.normalise` writes it; each distinct word is written once."""
+    return words.map({word: language.normalise(word) for word in words.unique()})
 
 
 def find_missing(responses: pd.Series, language: Language) -> pd.Series:
@@ -175,26 +176,22 @@ def read_trials(path: Path, form: Format, column: str | None, language: Language
     is no number where the format says numbers (shifted columns), a missing participant file.
     """
     names = form.columns.model_dump(exclude_none=True)
-    joined = column and form.join and column.lower() not in _lower(read_header(path))
+    joined = column and form.join and column.lower() not in map(str.lower, read_header(path))
     extra = [column] if column and not joined else []
     raw = read_table(path, [*dict.fromkeys([*names.values(), *extra])])
-    frame = pd.DataFrame(
-        {"participant": raw.index.astype(str), "native": "", **{key: raw[name] for key, name in names.items()}}, raw.index
-    )
+    given = {key: raw[name] for key, name in names.items()}
+    frame = pd.DataFrame({"participant": raw.index.astype(str), "native": "", **given}, raw.index)
     if form.numeric_participant and "participant" in names:
         parse_numbers(raw, names["participant"], path, low=0, high=1e12)
     refuse(path, frame, frame["participant"] == "", "empty participant; the columns may be shifted")
     _require_words(path, frame, RESPONSES)
     frame["speaker"] = _join_participants(path, form, column, frame["participant"]) if joined else raw[column] if column else ""
-    markers = dict.fromkeys([*language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
-    markers = {word: stands for word, stands in markers.items() if word not in form.marks}
-    words = pd.unique(frame[RESPONSES].to_numpy().ravel())
-    bare = [word.strip('"') for word in words]
-    stands = [
-        "" if not bare or REDACTED.fullmatch(bare) else markers.get(bare, word) for word, bare in zip(words, bare, strict=True)
-    ]
+    markers = dict.fromkeys(["", *language.missing, *form.missing], "") | dict.fromkeys(form.unknown, UNKNOWN)
+    words = pd.Series(pd.unique(frame[RESPONSES].to_numpy().ravel()))
+    bare = words.str.strip('"')
+    stands = bare.mask(bare.isin(form.marks)).map(markers).fillna(words).mask(bare.str.fullmatch(REDACTED), "")
     plain = dict(zip(words, stands, strict=True))
-    frame = frame.assign(**{name: frame[name].map(plain) for name in RESPONSES})
+    frame[RESPONSES] = frame[RESPONSES].apply(lambda column: column.map(plain))
     return frame[["participant", "cue", *RESPONSES, "native", "speaker"]]
 
 
@@ -211,7 +208,8 @@ def choose_trials(
     if own.empty:
         where = f"with {native.column} in {native.values}" if native else "at all"
         raise DataError(f"{path}: no trial {where}; culture '{culture.name}' cannot use this file")
-    steps = [*form.steps, *([DropCues(step="drop_cues", words=culture.norms.doubles)] if culture.norms.doubles else [])]
+    doubles = culture.norms.doubles
+    steps = [*form.steps, DropCues(step="drop_cues", words=doubles)] if doubles else form.steps
     clean, report = clean_trials(own, steps, load_lists(steps, path.parent), form.marks)
     if not (clean[RESPONSES] != "").any(axis=None):
         raise DataError(
@@ -222,7 +220,7 @@ def choose_trials(
         "missing responses": int(own[RESPONSES].isin(["", UNKNOWN]).to_numpy().sum()), "trials cleaned away": len(own) - len(clean),
         "cleaning steps skipped for want of a list": int(report["what"].str.contains(" skipped: ").sum()),
     }  # fmt: skip
-    return clean, repairs | _count_dates(own[RESPONSES].stack()), report
+    return clean, repairs, report
 
 
 def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) -> None:
@@ -237,12 +235,6 @@ def _require_words(path: Path, frame: pd.DataFrame, responses: Sequence[str]) ->
     refuse(path, frame, lost, f"column cue: the letters of '{{cue}}' were lost in another encoding; {remedy}")
 
 
-def _count_dates(words: pd.Series) -> dict[str, int]:
-    """Responses may be dates, as people write them: they are counted where there are any, and stay."""
-    found = int(words.str.fullmatch(DATE).sum())
-    return {"responses that look like a spreadsheet's dates": found} if found else {}
-
-
 def _is_misread(word: str) -> bool:
     """Whether a word is UTF-8 that was read as Windows-1252, such as 'cafÃ©'."""
     try:
@@ -254,8 +246,7 @@ def _is_misread(word: str) -> bool:
 def _rank_forms(frame: pd.DataFrame, language: Language) -> pd.DataFrame:
     """A cue's responses that normalise alike ('Cat', 'cat') summed under the most frequent form; strength and rank."""
     frame = frame.astype({"cue": "category", "response": "category"})  # several times as fast, sorted by code points
-    forms = {word: language.normalise(word) for word in frame["response"].cat.categories}
-    frame = frame.assign(form=frame["response"].astype(object).map(forms).astype("category"))
+    frame["form"] = normalise_words(frame["response"].astype(object), language).astype("category")
     frame = frame[frame["form"] != ""].sort_values("count", ascending=False, kind="stable")  # of equal counts the file's first
     groups = frame.groupby(["cue", "form"], observed=True, sort=False)
     frame = groups.agg({"response": "first", "count": "sum", "n": "first"}).reset_index()
@@ -283,13 +274,9 @@ def _join_participants(path: Path, form: Format, column: str, participants: pd.S
 
 def _list_gaps(path: Path, form: Format) -> list[str]:
     """What a file lacks to be of a format."""
-    header, told, name = _lower(read_header(path)), form.recognised, path.name.removesuffix(".gz").lower()
+    header, told, name = [*map(str.lower, read_header(path))], form.recognised, path.name.removesuffix(".gz").lower()
     gaps = [f"column {column} is missing" for column in told.has if column.lower() not in header]
     gaps += [f"column {column} is there" for column in told.lacks if column.lower() in header]
     if told.files and not any(fnmatch(name, pattern.lower()) for pattern in told.files):
         gaps.append(f"the file's name is not like {' or '.join(told.files)}")
     return gaps
-
-
-def _lower(names: Sequence[str]) -> set[str]:
-    return {name.lower() for name in names}

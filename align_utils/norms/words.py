@@ -4,8 +4,8 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.norms.split import CultureNorms, load_splits
-from align_utils.stats import bootstrap_interval
-from align_utils.store.page import Sentence, pick_record
+from align_utils.stats import summarise
+from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
 from align_utils.store.textfiles import read_table
 
@@ -21,8 +21,8 @@ def pick_concepts(cfg: Config, *, size: int = 4) -> pd.DataFrame:
     concept = splits["cue_en"] if "cue_en" in splits else next(iter(names.values()))
     table = pd.DataFrame({"concept": concept, **names})[splits["split"] == "test"]
     order = {name: place for place, name in enumerate(cfg.profile.show.concepts)}
-    place = table["concept"].map(lambda name: order.get(name, len(order)))
-    return table.assign(place=place).sort_values(["place", "concept"]).drop(columns="place").head(size).reset_index(drop=True)
+    table = table.sort_values("concept").sort_values("concept", key=lambda names: names.map(order), kind="stable")
+    return table.head(size).reset_index(drop=True)
 
 
 def list_words(
@@ -35,25 +35,22 @@ def list_words(
     in order, with an English gloss where `data/glosses.csv` or the concept pairs have one) and `hits` (how many of them at
     least one person said).
     """
-    parts = []
-    for culture, own in people.items():
-        strongest = own.norms[own.norms["cue"].isin(set(concepts[culture]))].sort_values("rank")
-        lists = strongest.groupby("cue", sort=False)["response"].agg(list).rename("responses").reset_index()
-        parts.append(lists.assign(culture=culture, stage="human"))
-    given = pd.concat([*parts, *([] if answers is None else [answers])])
     glosses, rows = load_glosses(cfg), []
     for concept in concepts.to_dict("records"):
         for culture, own in people.items():
             language, cue = cfg.language_of(culture), concept[culture]
-            said = set(own.norms.loc[own.norms["cue"] == cue, "response"].map(language.normalise))
-            mine = given[(given["culture"] == culture) & (given["cue"] == cue)]
-            for stage, words in zip(mine["stage"], mine["responses"].str[:size], strict=True):
-                hit = [language.normalise(word) in said for word in words]
+            told = own.norms[own.norms["cue"] == cue].sort_values("rank")["response"]
+            said, known = set(told.map(language.normalise)), glosses.get(language.name, {})
+            lists = [("human", told.tolist())]
+            if answers is not None:
+                mine = answers[(answers["culture"] == culture) & (answers["cue"] == cue)]
+                lists += zip(mine["stage"], mine["responses"], strict=True)
+            for stage, words in lists:
+                shown = [(word, language.normalise(word)) for word in words[:size]]
                 # People's own words are all said by people: bold would tell nothing.
-                bold = [f"**{word}**" if ok and stage != "human" else word for word, ok in zip(words, hit, strict=True)]
-                known = [glosses.get(language.name, {}).get(language.normalise(word), "") for word in words]
-                text = ", ".join(f"{word} {gloss}".strip() for word, gloss in zip(bold, known, strict=True))
-                rows.append([concept["concept"], culture, cue, stage, text, sum(hit)])
+                bold = {form: "**" if form in said and stage != "human" else "" for _, form in shown}
+                text = ", ".join(f"{bold[form]}{word}{bold[form]} {known.get(form, '')}".strip() for word, form in shown)
+                rows.append([concept["concept"], culture, cue, stage, text, sum(form in said for _, form in shown)])
     return pd.DataFrame(rows, columns=["concept", "culture", "cue", "stage", "value", "hits"])
 
 
@@ -67,20 +64,16 @@ def load_glosses(cfg: Config) -> dict[str, dict[str, str]]:
         for name, language in cfg.languages.items():
             if form.format(name) in frame and name != "en":
                 pairs = zip(frame[form.format(name)].map(language.normalise), frame[english], strict=True)
-                found[name] = {**found.get(name, {}), **dict(pairs)}
+                found.setdefault(name, {}).update(pairs)
     return found
 
 
 def record_strongest(cfg: Config, people: dict[str, CultureNorms]) -> list[dict]:
     """Records of `strongest_response`: the mean strength of a cue's commonest response, per culture, with its interval over cues."""
-    records = []
-    for culture, own in people.items():
-        top = own.norms[own.norms["rank"] == 1].drop_duplicates("cue")
-        value, low, high = bootstrap_interval(top["strength"], top["cue"], **cfg.bootstrap)
-        records.append({
-            "metric": "strongest_response", "culture": culture, "value": value, "low": low, "high": high, "n": len(top), "unit": "share",
-        })  # fmt: skip
-    return records
+    top = pd.concat([own.norms[own.norms["rank"] == 1].assign(culture=name) for name, own in people.items()])
+    return list_records(
+        summarise(top, ["culture"], "strength", unit="cue", **cfg.bootstrap), "strongest_response", unit="share"
+    )
 
 
 def state_concentration(records: list[dict], cfg: Config) -> Sentence:
@@ -92,12 +85,8 @@ def state_concentration(records: list[dict], cfg: Config) -> Sentence:
 
 def state_overlap(records: list[dict], cfg: Config) -> Sentence:
     """How much two cultures' associations share at least, beside wrong partners, from `overlap_linked` records."""
-    true, wrong, covered = (
-        pick_record(records, metric, method=method)
-        for metric, method in (
-            ("overlap_linked", "same concept"), ("overlap_linked", "any concept"), ("overlap_covered", "same concept")
-        )
-    )  # fmt: skip
+    true, wrong = (pick_record(records, "overlap_linked", method=f"{partner} concept") for partner in ("same", "any"))
+    covered = pick_record(records, "overlap_covered", method="same concept")
     if true is None or not true["value"]:
         return Sentence(
             "overlap", "None of the responses can be linked across the two languages, so their overlap is not measured.", []
@@ -111,10 +100,8 @@ def state_overlap(records: list[dict], cfg: Config) -> Sentence:
 
 def state_leakage(records: list[dict], cfg: Config) -> Sentence:
     """How many of the held-out pairs stand reversed in the training norms, from `leakage` records."""
-    own = [
-        pick_record(records, "leakage", culture=culture, method="top-5 test pairs reversed in training")
-        for culture in cfg.cultures
-    ]
+    method = "top-5 test pairs reversed in training"
+    own = [pick_record(records, "leakage", culture=culture, method=method) for culture in cfg.cultures]
     text = (
         f"No concept is in two splits, in any language. For {_list_shares(own, cfg)} of the five strongest answers to held-out cues, training "
         "holds the reverse pair (*eggs*, then *breakfast*). 04 scores the models without those cues too."

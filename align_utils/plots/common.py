@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -22,9 +23,8 @@ COLOURS = {
 }  # fmt: skip
 # Cultures beside these two take theirs from here (Tol's muted palette), in the order of their names.
 OTHER_CULTURES = ("#117733", "#CC6677", "#88CCEE", "#999933", "#AA4499", "#DDCC77")
-MARKERS = "osD^v"
-# Colour and marker of the run's cultures, set by `use_style`.
-_cultures: dict[str, tuple[str, str]] = {}
+# Colours of the run's cultures, by name and label, set by `use_style`.
+_cultures: dict[str, str] = {}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
 CHINESE = (
     "Noto Sans CJK SC", "Noto Sans Mono CJK SC", "Source Han Sans SC", "Source Han Mono SC", "SimHei", "WenQuanYi Micro Hei",
@@ -34,14 +34,14 @@ CHINESE = (
 def use_style(cultures: Iterable[str] = ()) -> str:
     """Set the companion's style, a font with Chinese glyphs, and a colour for each culture of the run.
 
-    `cultures` in any order: up to eight have colours of their own, more have a marker of their own too; of a mapping to
-    `Culture` the labels are known as well. Returns a sentence where no font has Chinese glyphs, else nothing.
+    `cultures` in any order: up to eight have colours of their own; of a mapping to `Culture` the labels are known as well. Returns a
+    sentence where no font has Chinese glyphs, else nothing.
     """
+    others = [name for name in sorted(cultures) if name not in COLOURS]
     _cultures.clear()
-    for name in sorted(cultures):
-        _place_culture(name)
+    _cultures.update(zip(others, cycle(OTHER_CULTURES), strict=False))
     if isinstance(cultures, Mapping):
-        _cultures.update({culture.label: _cultures[name] for name, culture in cultures.items()})
+        _cultures.update({culture.label: pick_colour(name) for name, culture in cultures.items()})
     plt.style.use(Path(__file__).with_name("companion.mplstyle"))
     if package := find_spec("mplfonts"):
         for path in sorted(Path(package.origin).parent.rglob("NotoSansCJKsc*.otf")):
@@ -56,23 +56,9 @@ def use_style(cultures: Iterable[str] = ()) -> str:
 
 def pick_colour(condition: str) -> str:
     """Colour of a stage or culture, also where the name ends a panel's label; the same in every figure."""
-    known = [name for name in COLOURS if condition == name or condition.endswith(f" {name}")]
-    return COLOURS[known[0]] if known else _place_culture(condition)[0]
-
-
-def pick_marker(culture: str) -> str:
-    """Marker of a culture: a circle, another one where a run has more than eight."""
-    return _place_culture(culture)[1]
-
-
-def _place_culture(condition: str) -> tuple[str, str]:
-    for name, style in _cultures.items():
-        if condition == name or condition.endswith(f" {name}"):
-            return style
-    if condition in COLOURS:
-        return _cultures.setdefault(condition, (COLOURS[condition], MARKERS[0]))
-    more, place = divmod(sum(name not in COLOURS for name in _cultures), len(OTHER_CULTURES))
-    return _cultures.setdefault(condition, (OTHER_CULTURES[place], MARKERS[more % len(MARKERS)]))
+    known = {**COLOURS, **_cultures}.items()
+    own = (colour for name, colour in known if condition == name or condition.endswith(f" {name}"))
+    return next(own, OTHER_CULTURES[0])
 
 
 def name_condition(condition: str) -> str:

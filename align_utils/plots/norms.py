@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from align_utils.plots.common import make_grid, mark_figure, pick_colour, pick_marker, put_legend_below, put_title
+from align_utils.plots.common import make_grid, mark_figure, pick_colour, put_legend_below, put_title
 
 
 def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str = ""):
@@ -21,7 +21,7 @@ def plot_strength_by_rank(frame: pd.DataFrame, words: pd.DataFrame, *, mark: str
             part["rank"], part["low"], part["high"], color="#BBBBBB", alpha=0.5, lw=0, label="middle half of all cues"
         )
         cue = own["cue"].iloc[0] if len(own) else ""
-        axes.plot(own["rank"], own["strength"], marker=pick_marker(culture), ms=4, color=pick_colour(culture), label=cue)
+        axes.plot(own["rank"], own["strength"], marker="o", ms=4, color=pick_colour(culture), label=cue)
         for row in own.head(5).itertuples():
             axes.annotate(row.response, (row.rank, row.strength), xytext=(5, 3), textcoords="offset points", fontsize=8)
         axes.set(xlim=(0.5, 15.5), ylim=(0, None), xlabel="rank of the response", title=f"{culture}: {cue}")
@@ -73,7 +73,10 @@ def plot_directions(frame: pd.DataFrame, *, mark: str = ""):
         figure.colorbar(drawn, ax=axes, shrink=0.7, ticks=whole, label="pairs")
         axes.set_title(f"{culture}: {len(part)} of {count} pairs are\nlisted both ways (drawn twice)")
         for axis in (axes.xaxis, axes.yaxis):
-            _write_plain_numbers(axis, (1, 3))
+            # Plain numbers, such as 0.03.
+            axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
+            axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+            axis.set_minor_locator(matplotlib.ticker.NullLocator())
     grid[0][0].set_ylabel("backward strength")
     return mark_figure(figure, mark)
 
@@ -84,10 +87,3 @@ def _choose_edges(values: pd.Series) -> np.ndarray:
         return np.histogram_bin_edges(values, bins=24)
     width = max(1, round((values.max() - values.min()) / 24))
     return np.arange(np.floor(values.min()), values.max() + width + 1, width) - 0.5
-
-
-def _write_plain_numbers(axis, steps: tuple[int, ...]) -> None:
-    """Ticks of a logarithmic axis at `steps` times powers of ten, written as 0.02."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps))
-    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axis.set_minor_locator(matplotlib.ticker.NullLocator())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import copy_project
+from conftest import copy_project, prepare
 from peft import LoraConfig, get_peft_model
 
 from align_utils import config
@@ -15,9 +15,8 @@ from align_utils.config import stages
 from align_utils.lexical import drawn, participants, precision
 from align_utils.models import adapters, decode
 from align_utils.models import load as models
-from align_utils.norms import split, strengths
+from align_utils.norms import split
 from align_utils.plots import lexical as lexical_plots
-from align_utils.store import steps
 
 WORDS = "abcxyz"
 SETTINGS = config_settings.Participants(n=6, cues=9, words=3, temperature=1.0, max_new_tokens=18, batch=24)
@@ -146,16 +145,10 @@ def make_adapter(cfg, culture, stage, seed):
 def make_project(folder):
     """A copy of the project with prepared norms and an adapter for every trained stage, each with weights of its own."""
     cfg = config.load("smoke", root=copy_project(folder))
-    loaded = strengths.load_norms(cfg)
-    for name, part in loaded.items():
-        split.save_norms(cfg, name, part.norms, part.trials)
-    concepts = split.load_pairs(cfg)
-    merged = split.merge_languages(cfg, loaded)
-    splits = split.split_pairs(concepts, merged, cfg.languages, valid=8, test=16, seed=cfg.profile.seed)
-    steps.save_frame(splits, cfg.runs / "norms" / "splits.csv")
+    people = prepare(cfg)
     for seed, (culture, stage) in enumerate((c, s) for c in cfg.cultures for s in stages.list_trained(cfg)):
         make_adapter(cfg, culture, stage, seed)
-    return cfg, split.load_run(cfg)
+    return cfg, people
 
 
 @pytest.fixture(scope="module")

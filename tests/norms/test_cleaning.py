@@ -155,7 +155,7 @@ def test_spelling_spares_names_and_corrected_words_and_the_first_entry_holds():
     rows = [("1", "recieve", "recieve", "Alto", "Jack", ""), ("1", "dog", "alto", "", UNKNOWN, "")]
     clean, counts = run([step], rows, lists)
     assert clean[["cue", "R1", "R2", "R3"]].values.tolist() == [["recieve", "receive", "Alto", "Jack"], ["dog", "alto", "", ""]]
-    assert counts == {"replaced by dict.txt": 1, "entries of dict.txt against an earlier one, which holds": 1}
+    assert counts == {"replaced by dict.txt": 1}
     again, _ = run([step], [(*row, "") for row in clean.values.tolist()], lists)
     pd.testing.assert_frame_equal(again, clean)
 
@@ -281,7 +281,7 @@ def clean_plainly(rows, best):
     return kept
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(trial, min_size=1, max_size=14), st.integers(1, 3))
 def test_the_english_pipeline_is_the_published_script(cfg, rows, best):
     steps = form(cfg, "swow-en-complete").steps

@@ -72,12 +72,6 @@ def test_rows_of_one_pair_are_summed_only_where_n_needs_both(tmp_path, english, 
     assert repairs == {"missing markers dropped": 0, "spellings merged": 0, **counted}
 
 
-def test_responses_that_look_like_dates_stay_and_are_counted(tmp_path, english):
-    text = ENGLISH + "dog\t2-Mar\t4\t20\t0.2\ndog\tcat\t6\t20\t0.3\n"
-    frame, repairs = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")
-    assert len(frame) == 2 and repairs["responses that look like a spreadsheet's dates"] == 1
-
-
 def test_ties_are_ordered_by_code_points(tmp_path, english):
     text = ENGLISH + "dog\tzebra\t2\t9\t0.2\ndog\tant\t2\t9\t0.2\n"
     frame, _ = strengths.load_strengths(write(tmp_path / "s.csv", text), english, "R123")

@@ -146,11 +146,11 @@ def test_other_culture_is_translated_by_the_pairs_alone():
         [("狗", "猫", 5), ("狗", "骨头", 3), ("狗", "可爱", 9), ("猫", "狗", 4), ("狗", "狗", 2)],
         columns=["cue", "response", "count"],
     )
-    concepts, words = {"狗": 0, "猫": 1, "骨头": 2}, {0: "dog", 1: "cat", 2: "bone"}
-    found = split.translate_norms(table, concepts, words, words, fewest=2)
+    words = {"狗": "dog", "猫": "cat", "骨头": "bone"}
+    found = split.translate_norms(table, words, words.values(), fewest=2)
     expected = [["dog", "cat", 5, 8, 1], ["dog", "bone", 3, 8, 2]]
     assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == expected
-    assert set(split.translate_norms(table, concepts, {1: "cat"}, words, fewest=1)["cue"]) == {"cat"}, "training cues only"
+    assert set(split.translate_norms(table, words, ["cat"], fewest=1)["cue"]) == {"cat"}, "training cues only"
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
