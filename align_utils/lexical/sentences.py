@@ -129,7 +129,10 @@ def state_precision(records: Sequence[dict], cfg: Config) -> Sentence:
 
 def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
     """What PPO does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
-    thing, price = "the Precision@5 of drawn lists", f"the number of different words in a concept's {cfg.profile.lexical.drawn} lists"
+    thing, price = (
+        "the Precision@5 of drawn lists",
+        f"the number of different words in a concept's {cfg.profile.lexical.drawn} lists",
+    )
     parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", thing, PRECISION_MARGIN, steps=STEPS[1:])
     paid, more = tell_steps(records, cfg, "drawn_distinct_words", price, VARIETY_MARGIN, steps=STEPS[1:])
     return Sentence("drawn", " ".join(parts + paid) or "No lists were drawn after PPO in this run.", used + more)

@@ -92,8 +92,8 @@ def state_overlap(records: list[dict], cfg: Config) -> Sentence:
             "overlap", "None of the responses can be linked across the two languages, so their overlap is not measured.", []
         )
     text = (
-        f"At least {write_interval(true)} of what people say to a concept is shared between the two cultures, against "
-        f"{write_interval(wrong)} for two different concepts. A lower bound: only {100 * covered['value']:.0f} % of the responses could be linked."
+        f"At least {write_interval(true, '.3f')} of what people say to a concept is shared between the two cultures, against "
+        f"{write_interval(wrong, '.3f')} for two different concepts. A lower bound: only {100 * covered['value']:.0f} % of the responses could be linked."
     )
     return Sentence("overlap", text, [true, wrong, covered])
 

@@ -68,27 +68,33 @@ def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
 def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
     """Records of the reward of drawn validation lists, a preference stage beside the SFT model that it starts from.
 
-    `ppo_reward_valid` of both (of other stages `preference_reward_valid`) and `ppo_reward_change`, paired by cue, with intervals over
-    families (`n` counts cues); `ppo_commonest_change`, alike, of the share of the five commonest words; `ppo_kl` of the chosen checkpoint,
-    in nats per list, NaN where that is the last update: no list is drawn after it.
+    `folders` are of `train_stages`, of one seed or of several, which are taken together. `ppo_reward_valid` of both stages (of other stages
+    than PPO `preference_reward_valid`) and `ppo_reward_change`, paired by cue and seed, with intervals over families and seeds (`n` counts
+    cues); `ppo_commonest_change`, alike, of the share of the five commonest words; `ppo_kl` of the chosen checkpoints, in nats per list,
+    NaN where each is the last update: no list is drawn after it.
     """
     families, by, records, weights = map_families(cfg), CELL[:2], [], cfg.profile.ppo.reward
-    for cell, folder in folders.items():
-        culture, stage = cell[1:]
+    runs: dict[tuple, list[Path]] = {}
+    for (model, culture, name), folder in folders.items():
+        runs.setdefault((model, culture, name.partition(", seed ")[0]), []).append(folder)
+    for (model, culture, stage), own in runs.items():
         name = "ppo" if stage == "ppo" else "preference"
-        lists = pd.read_parquet(note_read(folder / "drawn.parquet")).assign(model=cell[0], culture=culture)
+        lists = pd.concat(
+            pd.read_parquet(note_read(folder / "drawn.parquet")).assign(seed=run) for run, folder in enumerate(own)
+        )
+        lists = lists.assign(model=model, culture=culture, stage=np.where(lists["update"] > 0, stage, "sft"))
         lists["reward"] = weights.precision * lists["precision"] + weights.strength * lists["strength"]
-        lists["stage"] = np.where(lists["update"] > 0, stage, "sft")
-        means = lists.groupby([*CELL, "cue"], sort=False, as_index=False)[["reward", "frequent"]].mean()
+        means = lists.groupby([*CELL, "seed", "cue"], sort=False, as_index=False)[["reward", "frequent"]].mean()
         means["family"] = [families[culture, cue] for cue in means["cue"]]
-        own = summarise(means, CELL, "reward", unit="family", **cfg.bootstrap)
-        records += list_records(own if stage == "ppo" else own[own["stage"] != "sft"], f"{name}_reward_valid", unit="reward")
+        over = {"unit": "family", "run": "seed", **cfg.bootstrap}
+        both = summarise(means, CELL, "reward", **over)
+        records += list_records(both if stage == "ppo" else both[both["stage"] != "sft"], f"{name}_reward_valid", unit="reward")
         for value, metric, unit in (("reward", "reward_change", "reward"), ("frequent", "commonest_change", "share")):
-            pairs = pair_conditions(means, by, value, over="stage", new=stage, old="sft", paired=["cue"], unit="family")
-            change = summarise(pairs, by, "difference", unit="family", **cfg.bootstrap)
-            records += list_records(change, f"{name}_{metric}", stage=stage, unit=unit)
-        kept = _pick_checkpoints(read_logs({cell: folder})).query("stage != 'sft'")[[*by, "KL"]]
-        records += list_records(kept.rename(columns={"KL": "value"}), f"{name}_kl", stage=stage, unit="nats per list")
+            pairs = pair_conditions(means, by, value, over="stage", new=stage, old="sft", paired=["cue", "seed"], unit="family")
+            records += list_records(summarise(pairs, by, "difference", **over), f"{name}_{metric}", stage=stage, unit=unit)
+        kept = pd.concat(_pick_checkpoints(read_logs({(model, culture, stage): folder})) for folder in own)
+        kl = kept.query("stage != 'sft'").groupby(by, as_index=False)["KL"].mean().rename(columns={"KL": "value"})
+        records += list_records(kl, f"{name}_kl", stage=stage, unit="nats per list")
     return records
 
 

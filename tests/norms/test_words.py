@@ -50,7 +50,7 @@ def test_sentences_say_what_the_records_say(cfg):
     linked = [record("overlap_linked", value, culture="us-cn", method=method) for method, value in pairs]
     covered = [{"metric": "overlap_covered", "value": 0.06, "method": "same concept"}]
     said = words.state_overlap(linked + covered, cfg)
-    assert "At least 0.03 [0.02, 0.04]" in said.text and said.text.endswith(
+    assert "At least 0.030 [0.020, 0.040]" in said.text and said.text.endswith(
         "A lower bound: only 6 % of the responses could be linked."
     )
     assert len(said.records) == 3

@@ -70,6 +70,17 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     # A share of 0 before; of 0 and 0.3 in the two lists of each cue after.
     assert [values["ppo_commonest_change", "ppo"][end] for end in ("value", "low", "high")] == pytest.approx([0.15] * 3)
     assert values["ppo_kl", "ppo"]["value"] == 0.5, "the lists drawn after the chosen update are logged with the next"
+    # A second training, whose lists after PPO earn 0.2 more.
+    (tmp_path / "other").mkdir()
+    gain = 0.2 * (lists["update"] > 0)
+    more = lists.assign(precision=lists["precision"] + gain, strength=lists["strength"] + gain)
+    more.to_parquet(tmp_path / "other" / "drawn.parquet")
+    pd.DataFrame(log).assign(kl=0.7).to_csv(tmp_path / "other" / "log.csv", index=False)
+    both = {("tiny", "us", "ppo"): tmp_path, ("tiny", "us", "ppo, seed 8"): tmp_path / "other"}
+    values = {(r["metric"], r["stage"]): r for r in tables.record_rewards(cfg, both)}
+    change = values["ppo_reward_change", "ppo"]
+    assert change["value"] == pytest.approx(0.3) and change["n"] == 4 and change["low"] < 0.2 and change["high"] > 0.4
+    assert values["ppo_kl", "ppo"]["value"] == pytest.approx(0.6)
     pd.DataFrame(log).head(3).to_csv(tmp_path / "log.csv", index=False)
     *_, last = tables.record_rewards(cfg, {("tiny", "us", "ppo"): tmp_path})
     assert last["metric"] == "ppo_kl" and math.isnan(last["value"]), "none is drawn after the last update"
