@@ -189,6 +189,15 @@ def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
     return table.assign(p_holm=(left * p).groupby(group).cummax().clip(upper=1))
 
 
+def repeat_runs(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """A frame in which groups of one training run (`seed`) stand beside every run of the others, so that every difference is within a run."""
+    runs = frame["seed"].unique()
+    if len(runs) == 1:
+        return frame
+    fixed = frame.groupby(list(by))["seed"].transform("nunique") == 1
+    return pd.concat([frame[~fixed], *(frame[fixed].assign(seed=run) for run in runs)], ignore_index=True)
+
+
 def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     """Mean of a column in every seed's run, and how far the seeds' means lie apart.
 

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
-from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
+from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
 from align_utils.models.adapters import Step
 from align_utils.norms.split import ControlError, load_run
 from align_utils.store.steps import MissingInput, StepError, find_step
@@ -128,7 +128,7 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
     shared = ["accelerate.commands.launch", "--config_file", PACKAGE_ROOT / "notebooks/settings/launch/ddp.yaml"]
     launch = [sys.executable, "-m", *([*shared, "--num_processes", several, "-m"] if several > 1 else [])]
     for model, seed, culture, stage in product(grid.models, grid.seeds, grid.cultures, grid.stages):
-        if stage in TAUGHT_HALVES and seed != cfg.profile.seed:
+        if seed not in list_seeds(cfg, stage):
             continue
 
         def is_stored(cell=(model, culture, stage), seed=seed) -> bool:

@@ -1,4 +1,4 @@
-"""Several seeds in the survey: every seed's adapters are asked."""
+"""Several seeds: every seed's adapters are asked, and controls once."""
 
 import json
 
@@ -10,10 +10,14 @@ from conftest import copy_project
 from peft import PeftModel, get_peft_model
 
 from align_utils import config
+from align_utils.config.stages import list_trained
+from align_utils.lexical import lists
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
+from align_utils.norms import split, strengths
 from align_utils.survey import answers, ask
 from align_utils.survey import items as survey_items
+from align_utils.training import train
 from align_utils.training.sft import configure_lora
 
 SECOND = 7
@@ -110,3 +114,20 @@ def test_items_without_an_order_leave_what_is_stored_of_the_others(run, monkeypa
     every = answers.load_answers(one, nominal=True)
     asked = every[every["question"] == "Q154"].groupby([*answers.ANSWERER, "order"])["probability"].sum()
     assert len(asked) == 5 * 2 * 5 and asked.to_numpy() == pytest.approx(1), "answerers, languages, orders"
+
+
+def test_controls_are_trained_and_asked_once(run, monkeypatch):
+    _, two = run
+    controls = ["control_shuffled", "control_other_culture", "control_foreign"]
+    both = config.Config(two.profile.model_copy(update={"controls": controls}), two.root, two.data_dir)
+    trained = []
+    monkeypatch.setattr(train, "train_stage", lambda cfg, model, culture, stage, people, seed: trained.append((stage, seed)))
+    train.train_stages(both, {}, [*list_trained(both)], seeds=both.seeds)
+    answered = []
+    monkeypatch.setattr(lists, "complete_steps", lambda cfg, name, steps, *_, **__: answered.extend(key[1:] for key in steps))
+    split.split_run(both, strengths.load_norms(both))
+    lists.associate(both, "tiny", split.load_run(both), wanted=lambda _: True)
+    for found in (trained, answered):
+        seeds = {stage: {seed for name, seed in found if name == stage} for stage, _ in found}
+        assert {"sft", "ppo", "control_shuffled", "sft_same_size"} <= set(seeds)
+        assert all(own == (set(both.seeds) if stage in ("sft", "ppo") else {both.profile.seed}) for stage, own in seeds.items())

@@ -44,6 +44,11 @@ def list_trained(cfg: Config) -> tuple[str, ...]:
     return (*targets, *(name for name in cfg.profile.controls if name != FOREIGN), *sizes)
 
 
+def list_seeds(cfg: Config, stage: str) -> list[int]:
+    """Seeds with which a stage is trained: all of the run where it is taught the culture's own norms, the profile's own for a control."""
+    return cfg.seeds if stage in TARGETS else [cfg.profile.seed]
+
+
 def list_stages(cfg: Config) -> tuple[str, ...]:
     """Everything that answers the cues: the untuned model in two ways, the trained stages, and the foreign adapter if wanted."""
     return (*UNTUNED, *list_trained(cfg), *(name for name in cfg.profile.controls if name == FOREIGN))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import list_trained
+from align_utils.config.stages import list_seeds, list_trained
 from align_utils.models.adapters import find_adapter, load_states, use_adapter
 from align_utils.models.load import hash_base
 from align_utils.stats import summarise
@@ -51,7 +51,7 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
     """
     texts, path = load_texts(cfg)
     trained = [(culture, stage) for culture in cfg.cultures for stage in list_trained(cfg)]
-    states = [("none", "zero_shot", cfg.profile.seed), *((*state, seed) for seed in cfg.seeds for state in trained)]
+    states = [("none", "zero_shot", cfg.profile.seed), *((*own, seed) for own in trained for seed in list_seeds(cfg, own[1]))]
     weights = [find_adapter(cfg, name, *state) / "adapter_model.safetensors" for state in states]
     settings = {
         "version": FLUENCY_VERSION, "base": hash_base(cfg.models[name], seed=cfg.profile.seed), "texts": hash_file(path),
@@ -64,8 +64,9 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
         with make_step(folder, settings) as work:
             parts = []
             for seed in cfg.seeds:
-                model, tokenizer, adapters = load_states(cfg, name, seed)
-                for culture, stage, own in progress([s for s in states if s[2] == seed], desc="neutral texts", unit="model"):
+                mine = [state for state in states if state[2] == seed]
+                model, tokenizer, adapters = load_states(cfg, name, seed, [state[:2] for state in mine if state[0] != "none"])
+                for culture, stage, own in progress(mine, desc="neutral texts", unit="model"):
                     with use_adapter(model, adapters.get((culture, stage))):
                         nats = score_texts(model, tokenizer, texts["text"])
                     parts.append(texts.assign(nats=nats, culture=culture, stage=stage, seed=own))

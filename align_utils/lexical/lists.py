@@ -10,7 +10,7 @@ import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Decoding, Language
-from align_utils.config.stages import find_state, list_stages, list_trained
+from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.greedy import generate_texts
@@ -102,7 +102,7 @@ def associate(
 
     Returns for every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues),
     `.._valid.parquet` (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision,
-    chosen`). Trained stages have the profile's seeds, the untuned model and the foreign adapter the first.
+    chosen`). SFT and the preference stages have all of the profile's seeds, everything else the first.
     """
     folder, words = (WHOLE, None) if whole else (FIRST, RATED)
     grids, settings = {}, cfg.profile.lexical
@@ -112,8 +112,8 @@ def associate(
     steps: dict[tuple[str, str, int], Step] = {}
     for seed, culture in product(cfg.seeds, cfg.cultures):
         own, more = people[culture], "" if seed == cfg.profile.seed else f"_seed-{seed}"
-        for stage in list_trained(cfg) if more else list_stages(cfg):
-            if stage == "zero_shot" and not whole:
+        for stage in list_stages(cfg):
+            if seed not in list_seeds(cfg, stage) or (stage == "zero_shot" and not whole):
                 continue
             asked = {
                 **settings.model_dump(include={"few_shot", "max_new_tokens", "min_count", "batch"}), "words": words,

@@ -12,7 +12,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Reward
 from align_utils.config.stages import list_contrasts
 from align_utils.norms.split import CultureNorms, fold_words
-from align_utils.stats import compare, summarise
+from align_utils.stats import compare, repeat_runs, summarise
 
 # What counts as right: all that people gave, or their K strongest.
 PRECISION_READINGS = ("attested", "top")
@@ -181,7 +181,7 @@ def score_conditions(
     for culture, own in people.items():
         mine = lists.loc[lists["culture"] == culture, ["model", "stage", "seed", "cue", "responses"]]
         scored = score_lists(
-            _repeat_runs(mine), own.norms, cfg.language_of(culture), ks=ks, min_count=settings.min_count,
+            repeat_runs(mine, ["model", "stage"]), own.norms, cfg.language_of(culture), ks=ks, min_count=settings.min_count,
             matching=matching or settings.matching,
         )  # fmt: skip
         reverse = find_reverse_pairs(own.norms, own.cues["test"], own.cues["train"], cfg.language_of(culture), k=RATED)
@@ -262,12 +262,3 @@ def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
 
 def _subset(scored: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [("all", scored), ("no_reverse", scored[~scored["reverse"]])]
-
-
-def _repeat_runs(lists: pd.DataFrame) -> pd.DataFrame:
-    """Lists that no training run changes stand beside every run's, so that every difference is within a run."""
-    runs = lists["seed"].unique()
-    if len(runs) == 1:
-        return lists
-    fixed = lists.groupby(["model", "stage"])["seed"].transform("nunique") == 1
-    return pd.concat([lists[~fixed], *(lists[fixed].assign(seed=run) for run in runs)], ignore_index=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked
+from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked, list_seeds
 from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, score_tails
@@ -146,7 +146,8 @@ def ask_survey(
             taught = set(read_frame(path, made_by="05_wvs_survey")["question"])
             controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
     for seed in cfg.seeds:
-        adapters = {(culture, stage): asked["label"] for culture in cfg.cultures for stage in list_asked(cfg)}
+        stages = [stage for stage in list_asked(cfg) if seed in list_seeds(cfg, stage)]
+        adapters = {state: asked["label"] for state in product(cfg.cultures, stages)}
         given = {(state, NOMINAL): asked[NOMINAL] for state in adapters if NOMINAL in asked}
         for state, questions in (adapters | (controls if seed == cfg.profile.seed else {})).items():
             # A taught adapter that is not there yet has no questions, and still a step to wait for.

@@ -6,7 +6,7 @@ from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN, POSITIVE, TARGETS, find_state
-from align_utils.stats import add_holm, compare, count_flips, permute_signs, summarise
+from align_utils.stats import add_holm, compare, count_flips, permute_signs, repeat_runs, summarise
 from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
@@ -91,7 +91,7 @@ def summarise_shifts(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
 
 
 def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
-    """Shift of the target's adapters minus that of every control there is, paired by item (within a seed, where several).
+    """Shift of the target's adapters minus that of every control there is, paired by item; a control of one seed stands beside every seed.
 
     Returns `model, culture, language, persona, toward, comparison` ('sft - control_shuffled'), `value, low, high, n, effect, p, p_holm`
     (family as in `summarise_shifts`). Empty where the run has no control.
@@ -99,8 +99,9 @@ def compare_controls(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     by, pairs = ["model", "culture", "language", "persona", "toward"], list_pairs(shifts)
     if not pairs:
         return pd.DataFrame(columns=[*by, "comparison", "value", "low", "high", "n", "effect", "p", "p_holm"])
+    both = repeat_runs(shifts[shifts["stage"].isin({stage for pair in pairs for stage in pair})], ["model", "stage"])
     return compare(
-        shifts, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed", family=FAMILY, **bootstrap
+        both, by, "shift", over="stage", pairs=pairs, key="question", unit="question", run="seed", family=FAMILY, **bootstrap
     )
 
 

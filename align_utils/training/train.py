@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
-from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_trained
+from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
 from align_utils.models.adapters import choose
 from align_utils.models.load import load_base, pick_device
 from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
@@ -111,10 +111,12 @@ def train_stages(
 ) -> dict[tuple[str, str, str], Path]:
     """`train_stage` for every model and culture of the profile: (model, culture, stage) to the adapter's folder.
 
-    A stage of another seed than the profile's is named 'sft, seed 7'.
+    A stage of another seed than the profile's is named 'sft, seed 7'. Controls have the profile's own alone (`stages.list_seeds`).
     """
     folders = {}
     for seed, *cell, stage in product(seeds, cfg.models, cfg.cultures, stages):
+        if seed is not None and seed not in list_seeds(cfg, stage):
+            continue
         name = stage if seed is None else f"{stage}, seed {seed}"
         folders[(*cell, name)] = train_stage(cfg, *cell, stage, people, seed=seed)
     return folders
@@ -163,8 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state.print(f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}")
     try:
         people = load_run(cfg)
-        for model, culture, stage, seed in product(*chosen, options.seed or cfg.seeds):
-            state.print(name_path(cfg, train_stage(cfg, model, culture, stage, people, seed=seed)))
+        for model, culture, stage in product(*chosen):
+            for seed in options.seed or list_seeds(cfg, stage):
+                state.print(name_path(cfg, train_stage(cfg, model, culture, stage, people, seed=seed)))
     except (StepError, MissingInput, ControlError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
