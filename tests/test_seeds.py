@@ -1,6 +1,7 @@
 """Several seeds: every seed's adapters are asked, and controls once."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from peft import PeftModel, get_peft_model
 
 from align_utils import config
 from align_utils.config.stages import list_trained
-from align_utils.lexical import lists
+from align_utils.lexical import drawn, lists
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
 from align_utils.norms import split, strengths
@@ -127,6 +128,12 @@ def test_controls_are_trained_and_asked_once(run, monkeypatch):
     monkeypatch.setattr(lists, "complete_steps", lambda cfg, name, steps, *_, **__: answered.extend(key[1:] for key in steps))
     split.split_run(both, strengths.load_norms(both))
     lists.associate(both, "tiny", split.load_run(both), wanted=lambda _: True)
+    sampled = []
+    monkeypatch.setattr(drawn, "complete_steps", lambda cfg, name, steps, *_, **__: sampled.extend(key[1:] for key in steps))
+    drawn.draw_test_lists(both, "tiny", split.load_run(both), wanted=lambda _: True)
+    assert sorted(set(sampled)) == sorted([("few_shot", both.profile.seed), *product(("sft", "ppo"), both.seeds)]), (
+        "of the lists drawn too"
+    )
     for found in (trained, answered):
         seeds = {stage: {seed for name, seed in found if name == stage} for stage, _ in found}
         assert {"sft", "ppo", "control_shuffled", "sft_same_size"} <= set(seeds)

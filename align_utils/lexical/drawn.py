@@ -13,21 +13,22 @@ import torch
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import TARGETS, find_state
+from align_utils.config.stages import TARGETS, find_state, list_seeds
 from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
 from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
 from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.models.prompts import build_few_shot
 from align_utils.norms.split import CultureNorms
+from align_utils.stats import repeat_runs
 from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
 
 # Bumped when what is drawn changes for the same settings; the second one of the drawn lists alone.
 SAMPLED_VERSION, DRAWN_VERSION = 1, 1
 WHO_DRAWN = {name: pa.Column(str) for name in ("model", "culture", "stage", "cue", "text")} | {
-    "participant": pa.Column(int, pa.Check.ge(1))
-}
-# Lists as drawn; `participant` is the number of the draw.
+    "participant": pa.Column(int, pa.Check.ge(1)), "seed": pa.Column(int),
+}  # fmt: skip
+# Lists as drawn; `participant` is the number of the draw, `seed` that of the training (the untuned model has the profile's).
 DRAWN = pa.DataFrameSchema({**WHO_DRAWN, "responses": pa.Column(object)})
 
 
@@ -86,6 +87,7 @@ class Draw:
     file: str
     schema: pa.DataFrameSchema
     stages: tuple[str, ...]
+    seeds: Sequence[int]
     how: dict
     version: int | list[int]
     key: dict
@@ -97,7 +99,7 @@ class Draw:
 def draw_test_lists(
     cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False, wanted: Callable[[Step], bool] | None = None
 ) -> list[Path]:  # fmt: skip
-    """`lexical.drawn` lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO.
+    """`lexical.drawn` lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO, of all seeds.
 
     With `extra` those of the methods without a critic are drawn too, and lie beside them. Returns
     `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`. `wanted`: see `lists.associate`.
@@ -105,7 +107,7 @@ def draw_test_lists(
     own, methods = cfg.profile.lexical, tuple(name for name in TARGETS if name in cfg.profile.critic_free.methods)
     draw = Draw(
         "drawn_extra" if extra else "drawn", "drawn", "lists.parquet", DRAWN, methods if extra else ("few_shot", "sft", "ppo"),
-        {"n": own.drawn, "words": RATED, "temperature": 1.0, "max_new_tokens": own.max_new_tokens},
+        cfg.seeds, {"n": own.drawn, "words": RATED, "temperature": 1.0, "max_new_tokens": own.max_new_tokens},
         version=[DRAWN_VERSION, SAMPLED_VERSION],
         key={"drawn": own.drawn, "words": RATED, "max_new_tokens": own.max_new_tokens}, salt=" lists",
     )  # fmt: skip
@@ -120,20 +122,23 @@ def draw_cells(
     if not draw.how["n"] or not draw.stages:
         return []
     steps = {}
-    for (culture, own), stage in product(people.items(), draw.stages):
+    for seed, (culture, own), stage in product(draw.seeds, people.items(), draw.stages):
+        if seed not in list_seeds(cfg, stage):
+            continue
+        more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
         examples = {
             "norms": hash_file(own.path), "train": hash_settings({"cues": own.cues["train"]}),
             "count": cfg.profile.lexical.few_shot, "length": cfg.profile.sft.list_length,
         }  # fmt: skip
-        steps[culture, stage] = describe_step(
-            cfg, name, f"{draw.folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=draw.version,
-            stage=stage, culture=culture, cues=hash_settings({"cues": own.cues["test"]}), seed=cfg.profile.seed,
+        steps[culture, stage, seed] = describe_step(
+            cfg, name, f"{draw.folder}/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=draw.version,
+            adapter_seed=seed, stage=stage, culture=culture, cues=hash_settings({"cues": own.cues["test"]}), seed=cfg.profile.seed,
             examples=examples if stage == "few_shot" else None,
             language=cfg.language_of(culture).model_dump(include=draw.form), **draw.key,
         )  # fmt: skip
 
     def make(cell, model, tokenizer, work):
-        culture, stage = cell
+        culture, stage, _ = cell
         language, cues = cfg.language_of(culture), people[culture].cues["test"]
         examples = pick_examples(cfg, people[culture], stage)
         lists = sample_lists(
@@ -144,13 +149,16 @@ def draw_cells(
         save_frame(draw.finish(lists, language), work / draw.file)
 
     remedy = "lower participants.batch in the profile"
-    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
+    for seed in draw.seeds:
+        mine = {cell: step for cell, step in steps.items() if step.seed == seed}
+        complete_steps(cfg, name, mine, make, seed=seed, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
     if wanted:
         return []
     paths = []
     for culture in people:
         own = {cell: step for cell, step in steps.items() if cell[0] == culture}
-        frame = draw.schema.validate(read_steps(name, own, draw.file))
+        parts = [read_steps(name, {cell[:2]: step}, draw.file).assign(seed=step.seed) for cell, step in own.items()]
+        frame = draw.schema.validate(pd.concat(parts, ignore_index=True))
         paths.append(save_frame(frame, cfg.runs / draw.target / f"{name}_{culture}.parquet"))
     return paths
 
@@ -159,14 +167,15 @@ def score_drawn(cfg: Config, paths: Sequence[Path], people: dict[str, CultureNor
     """Precision@5 of drawn lists (of `draw_test_lists`), the mean over a cue's lists, and how many different words these hold.
 
     What a short list lacks counts as wrong. Returns `model, culture, measure` (`precision_at_5_attested, precision_at_5_top,
-    distinct_words`), `stage, cue, value, family`.
+    distinct_words`), `stage, seed, cue, value, family`; the untuned model stands beside every seed.
     """
-    by, parts, settings = ["model", "culture", "stage", "cue"], [], cfg.profile.lexical
-    columns = ["model", "culture", "measure", "stage", "cue", "value", "family"]
+    by, parts, settings = ["model", "culture", "stage", "seed", "cue"], [], cfg.profile.lexical
+    columns = ["model", "culture", "measure", "stage", "seed", "cue", "value", "family"]
     if not paths:
         return pd.DataFrame(columns=columns)
     for path in paths:
         lists = DRAWN.validate(read_frame(path, made_by="04_lexical_alignment"))[[*by, "responses"]]
+        lists = repeat_runs(lists, ["model", "stage"])
         culture = lists["culture"].iloc[0]
         norms, language = people[culture].norms, cfg.language_of(culture)
         scored = score_lists(lists, norms, language, ks=[RATED], min_count=settings.min_count, matching=settings.matching)

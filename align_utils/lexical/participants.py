@@ -44,7 +44,7 @@ def simulate(cfg: Config, people: dict[str, CultureNorms], panels: dict[str, Pan
     """
     key = cfg.profile.participants.model_dump(exclude={"cues"})
     draw = Draw(
-        "participants", "participants", "answers.parquet", ANSWERS, list_stages(cfg),
+        "participants", "participants", "answers.parquet", ANSWERS, list_stages(cfg), [cfg.profile.seed],
         {name: value for name, value in key.items() if name != "batch"}, version=SAMPLED_VERSION, key={"participants": key},
         form=LIST_FORM | {"missing"}, finish=form_trials,
     )  # fmt: skip

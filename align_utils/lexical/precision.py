@@ -240,13 +240,13 @@ def contrast_stages(cfg: Config, scored: pd.DataFrame, by: list[str], value: str
 
 
 def summarise_measures(cfg: Config, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over cues of each measure with intervals over families, and `contrast_stages` (`p_holm` within one measure).
+    """Means over cues of each measure with intervals over families (and seeds), and `contrast_stages` (`p_holm` within one measure).
 
-    `scored` has `model, culture, measure, stage, cue, value, family`, the means `model, culture, measure, stage, value, low, high, n`.
+    `scored` has `model, culture, measure, stage, cue, value, family` and perhaps `seed`, the means `model, culture, measure, stage, value, low, high, n`.
     """
-    by = ["model", "culture", "measure"]
-    means = summarise(scored, [*by, "stage"], "value", unit="family", **cfg.bootstrap)
-    return means, contrast_stages(cfg, scored, by, "value")
+    by, run = ["model", "culture", "measure"], "seed" if "seed" in scored else None
+    means = summarise(scored, [*by, "stage"], "value", unit="family", run=run, **cfg.bootstrap)
+    return means, contrast_stages(cfg, scored, by, "value", run=run)
 
 
 def compare_stages(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:

@@ -80,7 +80,9 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
             ("few_shot", 2, cue, []), ("rloo", 1, cue, []), ("rloo", 2, cue, []),
         )
     ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["stage", "participant", "cue", "responses"]).assign(model="tiny", culture="us", text="")
+    frame = pd.DataFrame(rows, columns=["stage", "participant", "cue", "responses"]).assign(
+        model="tiny", culture="us", text="", seed=1
+    )
     path = steps.save_frame(frame, cfg.runs / "drawn" / "by_hand.parquet")
     scored = drawn.score_drawn(cfg, [path], stage, split.map_families(cfg))
     assert len(scored) == 5 * len(cues) * 3
@@ -93,6 +95,20 @@ def test_precision_is_the_mean_over_a_cues_lists_and_differences_are_by_cue(proj
     assert "grpo - sft" in set(gaps["comparison"]) and not gaps["comparison"].str.contains("control").any()
     gain = gaps.query("comparison == 'grpo - sft' and measure == 'precision_at_5_attested'").iloc[0]
     assert gain["value"] == pytest.approx(0.5) and gain["n"] == len(cues) and gain["p"] <= gain["p_holm"]
+    # A second training of SFT says nothing at all; the untuned model, drawn once, stands beside both.
+    empty = pd.Series([[]] * len(frame))
+    second = frame.assign(seed=2, responses=empty.where(frame["stage"] == "sft", frame["responses"])).query(
+        "stage != 'few_shot'"
+    )
+    path = steps.save_frame(pd.concat([frame, second]), cfg.runs / "drawn" / "by_hand.parquet")
+    means, gaps = precision.summarise_measures(cfg, drawn.score_drawn(cfg, [path], stage, split.map_families(cfg)))
+    found = means.query("measure == 'precision_at_5_attested'").set_index("stage")
+    assert (
+        found["value"][["sft", "grpo", "few_shot"]].tolist() == pytest.approx([0.05, 0.6, 0])
+        and (found["n"] == len(cues)).all()
+    )
+    gain = gaps.query("comparison == 'sft - few_shot' and measure == 'precision_at_5_attested'").iloc[0]
+    assert gain["value"] == pytest.approx(0.05) and gain["n"] == len(cues)
 
 
 def test_switched_off_there_are_tables_without_rows(project):
