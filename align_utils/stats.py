@@ -190,12 +190,18 @@ def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
 
 
 def repeat_runs(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """A frame in which groups of one training run (`seed`) stand beside every run of the others, so that every difference is within a run."""
+    """A frame in which groups of one training run (`seed`) stand beside every run of the others, so that every difference is within a run.
+
+    >>> frame = pd.DataFrame({"stage": ["untuned", "sft", "sft"], "seed": [1, 1, 7], "x": [5, 6, 8]})
+    >>> repeat_runs(frame, ["stage"]).values.tolist()
+    [['untuned', 1, 5], ['untuned', 7, 5], ['sft', 1, 6], ['sft', 7, 8]]
+    """
     runs = frame["seed"].unique()
     if len(runs) == 1:
         return frame
     fixed = frame.groupby(list(by))["seed"].transform("nunique") == 1
-    return pd.concat([frame[~fixed], *(frame[fixed].assign(seed=run) for run in runs)], ignore_index=True)
+    both = pd.concat([frame[~fixed], *(frame[fixed].assign(seed=run) for run in runs)])
+    return both.sort_index(kind="stable").reset_index(drop=True)
 
 
 def spread_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

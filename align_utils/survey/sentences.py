@@ -156,7 +156,7 @@ def state_counts(records: list[dict], cfg: Config) -> Sentence:
     found = [pick_record(records, "aligned_with_china", **state) for state in states]
     if None in found:
         return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
-    before, after, even = (f"{record['value'] * record['n']:.3g}" for record in found)
+    before, after, even = (f"{round(record['value'] * record['n'], 1):g}" for record in found)
     text = (
         f"Of the {found[1]['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {before} before tuning and "
         f"on {after} after PPO (share {write_interval(found[1])}). Even answers would be on {even}. The paper counts 13 of 50 before and 25 "

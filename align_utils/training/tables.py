@@ -57,11 +57,13 @@ def _pick_checkpoints(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
-    """What the drawn validation lists are made of, of the SFT model and at the chosen checkpoint: a gamed reward would show here.
+    """What the reward of the validation lists is made of, before and after: of the SFT model and the kept checkpoints, means over seeds.
 
     Returns `model, culture, stage, part` (as PARTS_SHOWN names it), `value`.
     """
-    parts = _pick_checkpoints(logs).set_index(CELL)[[f"{name}_valid" for name in PARTS_SHOWN]]
+    kept = pd.concat(_pick_checkpoints(log) for _, log in logs.groupby(CELL, sort=False))
+    kept = kept.assign(stage=kept["stage"].str.partition(", seed ")[0])
+    parts = kept.groupby(CELL, sort=False)[[f"{name}_valid" for name in PARTS_SHOWN]].mean()
     return parts.set_axis(list(PARTS_SHOWN.values()), axis=1).rename_axis(columns="part").stack().rename("value").reset_index()
 
 

@@ -91,6 +91,23 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     }  # fmt: skip
 
 
+def test_parts_are_means_over_trainings():
+    parts = [f"{name}_valid" for name in tables.PARTS_SHOWN]
+    log = pd.DataFrame({"update": [0, 1, 2], "kl": [math.nan, 0.1, 0.2], "chosen": [False, True, False]}).assign(
+        model="m", culture="us"
+    )
+    logs = [
+        log.assign(stage=name, **{part: [start, start + 0.2, 1.0] for part in parts})
+        for name, start in (("ppo", 0.1), ("ppo, seed 7", 0.3))
+    ]
+    found = tables.summarise_parts(pd.concat(logs)).set_index(["stage", "part"])["value"]
+    assert (
+        len(found) == 2 * len(parts)
+        and found["sft"].to_numpy() == pytest.approx(0.2)
+        and found["ppo"].to_numpy() == pytest.approx(0.4)
+    )
+
+
 def reward_records(culture, stage, value, low, high):
     own = {"model": "tiny", "culture": culture, "n": 48}
     name = "ppo" if stage == "ppo" else "preference"
