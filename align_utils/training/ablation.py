@@ -124,7 +124,7 @@ def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
     else:
         number, share = "02", count_passes(own.sft, cues) / count_passes(base.sft, cues)
     # Profiles without a budget (a GPU's) still weigh their variants against each other.
-    return cfg.profile.minutes.get(number, 1.0) / (len(cfg.models) * len(cfg.cultures)) * share
+    return cfg.profile.minutes.get(number, 1.0) / (len(cfg.models) * len(cfg.cultures) * len(cfg.seeds)) * share
 
 
 def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> None:
