@@ -401,7 +401,8 @@ def stage(run: Run, target: Path) -> None:
     write("explorer.json", data)
     write("gallery.md", write_gallery(run, questions))
     write("index.md", write_index(run, questions))
-    runs = {f"notebooks/{'appendix/' if name[0] == 'A' else ''}{name}": run.describe(name) for name in questions if (run.notebooks / f"{name}.ipynb").is_file()}  # fmt: skip
+    there = [name for name in questions if (run.notebooks / f"{name}.ipynb").is_file()]
+    runs = {f"notebooks/{'appendix/' if name[0] == 'A' else ''}{name}": run.describe(name) for name in there}
     write("site.json", json.dumps({"run": run.describe(), "runs": runs, "private": not cfg.is_sample}))
 
 

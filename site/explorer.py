@@ -46,7 +46,10 @@ def gather(cfg: config.Config) -> dict:
             found[culture, cue] = {"n": int(part["n"].max()), "words": spelt.pop("")}, spelt
 
     columns = {culture: f"cue_{part.language}" for culture, part in cfg.cultures.items()}
-    concepts = [(row.get("cue_en", row[next(iter(columns.values()))]), row["split"], {culture: row[column] for culture, column in columns.items()}) for row in splits.to_dict("records")]  # fmt: skip
+    concepts = []
+    for row in splits.to_dict("records"):
+        cues = {culture: row[column] for culture, column in columns.items()}
+        concepts.append((row.get("cue_en", next(iter(cues.values()))), row["split"], cues))
     paired = {cell for _, _, cues in concepts for cell in cues.items()}
     concepts += [(cue, "train", {culture: cue}) for culture, cue in found if (culture, cue) not in paired]
     named, stages = len(cfg.models) > 1, [stage for stage in config.list_stages(cfg) if stage in set(given["stage"])]

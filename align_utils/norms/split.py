@@ -55,7 +55,8 @@ def split_pairs(
     A family is a set of pairs joined by a shared lemma in any language (`dog`, `dogs`), so that no inflected variant of a
     held-out cue is trained on. Only pairs whose cue every culture's norms hold can be held out.
 
-    `pairs` has `cue_<language>` columns and `domain`; `norms` are each culture's language and norms; `valid` and `test` are numbers of pairs, reached with at most one family more. Returns the pairs present in all norms with
+    `pairs` has `cue_<language>` columns and `domain`; `norms` are each culture's language and norms; `valid` and `test` are numbers of
+    pairs, reached with at most one family more. Returns the pairs present in all norms with
     `family` (int) and `split`; DataError where fewer than half of them would be left for training.
     """
     known = [pairs[f"cue_{language}"].isin(frame["cue"]) for language, frame in norms]

@@ -70,7 +70,8 @@ class Page:
         note = empty or f"Nothing to show in this run: {caption or name}."
         if len(shown):
             shown = lay_out(shown, rows=rows, columns=columns, form=form, names=self.cfg.names)
-            left = [f"{size - most_of} more {what}" for size, most_of, what in zip(shown.shape, (most, widest), ("rows", "columns"), strict=True) if size > most_of]  # fmt: skip
+            sizes = zip(shown.shape, (most, widest), ("rows", "columns"), strict=True)
+            left = [f"{size - limit} more {what}" for size, limit, what in sizes if size > limit]
             note = f"*{' and '.join(left)} in `{name_path(self.cfg, path)}`*" if left else ""
             shown = shown.iloc[:most, :widest]
         table = shown.to_markdown(index=False, disable_numparse=True) + "\n" if len(shown) else ""

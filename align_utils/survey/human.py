@@ -393,12 +393,9 @@ def _find_columns(path: Path, header: list[str], questions: Sequence[str]) -> di
     """Key (variable name without a label behind it, upper case) to the column's name in the file."""
     keys = [re.match(r"\w*", name)[0].upper() for name in header]
     turned = [key for key in keys if re.fullmatch(r"Q\d+P", key) and key[:-1] not in keys]
-    twice = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1]
+    twice, few = [key for key in (COUNTRY, WEIGHT, NUMBER, UNIT, *questions) if keys.count(key) > 1], len(header) < 3
     faults = {
-        f"one column, read with {', '.join(SEPARATORS.values())} as separator; expected {COUNTRY}, {WEIGHT} and Q1 ...": len(
-            header
-        )
-        < 3,
+        f"one column, read with {', '.join(SEPARATORS.values())} as separator; expected {COUNTRY}, {WEIGHT} and Q1 ...": few,
         f"column {', '.join(turned[:3])} and none without P: {TURNED}": turned,
         f"none of our questions ({questions[0]} ...) is a column of {OTHER_WAVES}": not {*questions} & {*keys},
         f"no column {WEIGHT}, without which shares are not the country's": WEIGHT not in keys,

@@ -43,7 +43,8 @@ def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFram
     """Metric records of the values' analysis.
 
     The frames are from `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`. Gives `shift_toward_target`,
-    `shift_contrast`, `shift_over_control` (the comparison as its method); where China is compared `aligned_with_china` (nearer), `..._mode`, and their p after Holm (`method`: the test).
+    `shift_contrast`, `shift_over_control` (the comparison as its method); where China is compared `aligned_with_china` (nearer),
+    `..._mode`, and their p after Holm (`method`: the test).
     """
     trained = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())]
     records = list_records(trained[trained["toward"] == "target"], "shift_toward_target", unit="distance")
@@ -67,7 +68,8 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
 
     `metrics` are from `store.load_metrics`, or of a page (`gather_metrics`). Returns PAPER_COLUMNS, a row a claim and model. `low, high` is
     the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of the share after tuning (counts). A
-    stand-in for the paper's models and made-up data are named in the verdict, and nothing is 'reproduced' on them but 'as stated'. `verdict`, by rule: 'reproduced' (the difference is shown
+    stand-in for the paper's models and made-up data are named in the verdict, and nothing is 'reproduced' on them but 'as stated'.
+    `verdict`, by rule: 'reproduced' (the difference is shown
     and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'larger gain' (beyond
     the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen',
     'not testable' or 'not measured here'. `stands in`: which versions of the paper state the claim. Against a 70B
