@@ -196,7 +196,7 @@ def repeat_runs(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     >>> repeat_runs(frame, ["stage"]).values.tolist()
     [['untuned', 1, 5], ['untuned', 7, 5], ['sft', 1, 6], ['sft', 7, 8]]
     """
-    runs = frame["seed"].unique()
+    runs, frame = frame["seed"].unique(), frame.reset_index(drop=True)
     if len(runs) == 1:
         return frame
     fixed = frame.groupby(list(by))["seed"].transform("nunique") == 1
