@@ -125,13 +125,12 @@ def draw_cells(
     for seed, (culture, own), stage in product(draw.seeds, people.items(), draw.stages):
         if seed not in list_seeds(cfg, stage):
             continue
-        more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
         examples = {
             "norms": hash_file(own.path), "train": hash_settings({"cues": own.cues["train"]}),
             "count": cfg.profile.lexical.few_shot, "length": cfg.profile.sft.list_length,
         }  # fmt: skip
         steps[culture, stage, seed] = describe_step(
-            cfg, name, f"{draw.folder}/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=draw.version,
+            cfg, name, f"{draw.folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=draw.version,
             adapter_seed=seed, stage=stage, culture=culture, cues=hash_settings({"cues": own.cues["test"]}), seed=cfg.profile.seed,
             examples=examples if stage == "few_shot" else None,
             language=cfg.language_of(culture).model_dump(include=draw.form), **draw.key,

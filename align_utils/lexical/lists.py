@@ -111,7 +111,7 @@ def associate(
         grids = {key: [point for point in settings.grid if point.name == chosen] for key, chosen in known.items()}
     steps: dict[tuple[str, str, int], Step] = {}
     for seed, culture in product(cfg.seeds, cfg.cultures):
-        own, more = people[culture], "" if seed == cfg.profile.seed else f"_seed-{seed}"
+        own = people[culture]
         for stage in list_stages(cfg):
             if seed not in list_seeds(cfg, stage) or (stage == "zero_shot" and not whole):
                 continue
@@ -120,7 +120,7 @@ def associate(
                 "grid": [point.model_dump() for point in grids.get((culture, stage, seed), settings.grid)],
             }  # fmt: skip
             steps[culture, stage, seed] = describe_step(
-                cfg, name, f"{folder}/{name}_{culture}_{stage}{more}", find_state(cfg, culture, stage), version=LISTS_VERSION,
+                cfg, name, f"{folder}/{name}_{culture}_{stage}", find_state(cfg, culture, stage), version=LISTS_VERSION,
                 adapter_seed=seed, stage=stage, culture=culture, norms=hash_file(own.path), cues=hash_settings(own.cues),
                 seed=cfg.profile.seed, list_length=cfg.profile.sft.list_length, lexical=asked,
                 language=cfg.language_of(culture).model_dump(include=LIST_FORM),

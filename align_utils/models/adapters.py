@@ -117,14 +117,18 @@ def describe_step(
     cfg: Config, model: str, folder: str, state: tuple[str, str] | None, /, *, version: int | list[int],
     adapter_seed: int | None = None, **settings,
 ) -> Step:  # fmt: skip
-    """The step `runs/<profile>/steps/<folder>`: its key is of the code's version, the base model, the answerer's weights and `settings`."""
+    """The step `runs/<profile>/steps/<folder>`: its key is of the code's version, the base model, the answerer's weights and `settings`.
+
+    Of another seed than the profile's the folder ends with it; the key does not hold it, as the weights tell seeds apart.
+    """
     weights = find_adapter(cfg, model, *state, adapter_seed) / "adapter_model.safetensors" if state else None
     common = {
         "version": version, "base": hash_base(cfg.models[model], seed=cfg.profile.seed),
         "adapter": hash_file(weights) if weights and weights.is_file() else None,
     }  # fmt: skip
     seed = cfg.profile.seed if adapter_seed is None else adapter_seed
-    return Step(cfg.runs / "steps" / folder, common | settings, state, seed)
+    more = "" if seed == cfg.profile.seed else f"_seed-{seed}"
+    return Step(cfg.runs / "steps" / f"{folder}{more}", common | settings, state, seed)
 
 
 def complete_steps(

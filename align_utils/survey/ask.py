@@ -35,7 +35,7 @@ SURVEY_VERSION = 3
 # The step that asks the items without an order, by label.
 NOMINAL = "label_nominal"
 # Steps that ask somebody by the chosen reading alone: what one read-out answers of it.
-CHOSEN = "chosen_"
+BY_CHOICE = "chosen_"
 REMEDY = "lower survey.batch_tokens in the profile"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
 # The model without an adapter, as (culture, stage).
@@ -111,10 +111,10 @@ def ask_untuned(
     Arguments as in `ask_survey`. Returns the answers by (state, read-out).
     """
     asked = {(BARE, key): own for key, own in _list_asked(cfg, items).items()}
-    steps = _describe(cfg, name, asked, cfg.profile.seed)
-    if wanted and not any([wanted(step) for step in steps.values()]):  # every one is shown to it
+    steps = _describe(cfg, name, asked, cfg.profile.seed).values()
+    if wanted and not any([wanted(step) for step in steps]):  # every one is shown to it
         return {}
-    frames = _complete(cfg, name, asked, steps)
+    frames = _complete(cfg, name, asked, cfg.profile.seed)
     answers = pd.concat([frame for (_, key), frame in frames.items() if key not in ("generated", NOMINAL)], ignore_index=True)
     table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
     save_frame(table, find_readings(cfg, name))
@@ -152,8 +152,8 @@ def ask_survey(
         for state, questions in (adapters | (controls if seed == cfg.profile.seed else {})).items():
             # A taught adapter that is not there yet has no questions, and still a step to wait for.
             parts = _take_chosen(questions, chosen)
-            given |= {(state, CHOSEN + key): part for key, part in parts.items() if part or not questions}
-        frames += _complete(cfg, name, given, _describe(cfg, name, given, seed), wanted=wanted).items()
+            given |= {(state, BY_CHOICE + key): part for key, part in parts.items() if part or not questions}
+        frames += _complete(cfg, name, given, seed, wanted=wanted).items()
     if wanted:
         return []
     scored, written = ([frame for (_, key), frame in frames if (key == "generated") == own] for own in (False, True))
@@ -173,7 +173,7 @@ def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable
     chosen = _find_chosen(cfg, name, wanted)
     own = [q for q in _list_asked(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
     given = {((culture, stage), "numbers"): own for culture in cfg.cultures for stage in list_asked(cfg) if own}
-    frames = _complete(cfg, name, given, _describe(cfg, name, given, cfg.profile.seed), wanted=wanted)
+    frames = _complete(cfg, name, given, cfg.profile.seed, wanted=wanted)
     if wanted:
         return None
     frame = add_priors(pd.concat(frames.values(), ignore_index=True), items) if frames else ANSWERS.empty()
@@ -211,8 +211,7 @@ def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: 
             used = [[q.open_prompt, q.order, q.codes, q.forms, q.options] for q in own]
             if readout == "generated":
                 more = survey.model_dump(include={"sample_items", "generated_tokens"})
-        # The weights tell the seeds apart; the seed itself would change the keys of what was stored before there were several.
-        folder = "_".join([name, *state, readout, *([] if seed == cfg.profile.seed else [f"seed-{seed}"])])
+        folder = "_".join([name, *state, readout])
         steps[state, readout] = describe_step(
             cfg, name, f"survey/{folder}", None if state[0] == "none" else state, version=SURVEY_VERSION, adapter_seed=seed,
             state=list(state), readout=readout, questions=hash_settings({"asked": used}), **more,
@@ -221,24 +220,22 @@ def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: 
 
 
 def _complete(
-    cfg: Config, name: str, asked: dict[tuple, list[Question]], steps: dict[tuple, Step], *, wanted: Callable | None = None
+    cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: int, *, wanted: Callable | None = None
 ) -> dict[tuple, pd.DataFrame]:
-    """Make what is not stored yet of the steps, all of one seed; the answers of each, with who gave them (with `wanted` none are read)."""
+    """Make the steps that are not stored yet; the answers of each, with who gave them (with `wanted` none are read)."""
 
     def make(key: tuple, model, tokenizer, work: Path) -> None:
         frame = read_answers(cfg, model, tokenizer, asked[key], key[1], refusals=key[0] == BARE)
         save_frame(frame, work / "answers.parquet")
 
-    seeds = {step.seed for step in steps.values()}
-    complete_steps(
-        cfg, name, steps, make, seed=next(iter(seeds), None), desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted
-    )
+    steps = _describe(cfg, name, asked, seed)
+    complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
     frames = {}
     for ((adapter, stage), readout), step in () if wanted else steps.items():
         frame = pd.read_parquet(step.folder / "answers.parquet")
         if frame.empty:  # no question has texts to read
             continue
-        frame = frame.assign(model=name, adapter=adapter, seed=step.seed)
+        frame = frame.assign(model=name, adapter=adapter, seed=seed)
         frame["stage"] = SURVEY_TAUGHT if stage in TAUGHT_HALVES else stage
         if stage == PERSONA:
             frame = frame.assign(adapter=frame["persona"], persona="none")
@@ -248,7 +245,7 @@ def _complete(
 
 def is_label(readout: str) -> bool:
     """Whether a step's read-out is the option's number."""
-    return readout in {"label", NOMINAL, CHOSEN + "label", "numbers"}
+    return readout in {"label", NOMINAL, BY_CHOICE + "label", "numbers"}
 
 
 def read_answers(
@@ -265,7 +262,7 @@ def read_answers(
     frame = score_options(cfg, model, tokenizer, asked)
     if frame.empty:
         return frame
-    return frame.assign(readout=f"{readout.removeprefix(CHOSEN)}_" + frame["readout"], refusal_mass=np.nan)
+    return frame.assign(readout=f"{readout.removeprefix(BY_CHOICE)}_" + frame["readout"], refusal_mass=np.nan)
 
 
 def score_labels(model, tokenizer, asked: Sequence[Question], *, batch_tokens: int) -> list[np.ndarray]:
