@@ -316,7 +316,7 @@ def _ask_few_shot(cfg, count: int):
     cues, frame = concepts["cue_en"].tolist()[:count], strengths.load_norms(cfg)["us"].norms
     own = split.CultureNorms(frame, {"train": sorted(set(frame["cue"]) - set(cues))}, Path())
     examples = lexical_lists.pick_examples(cfg, own)
-    return cues, [models_prompts.build_few_shot(cfg.languages["en"], examples, cue) for cue in cues]
+    return cues, [models_prompts.build_list_prompt(cfg.languages["en"], cue, examples) for cue in cues]
 
 
 def race_survey_labels(side: str) -> dict:

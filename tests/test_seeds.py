@@ -90,11 +90,6 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     assert mine["probability"].to_numpy() == pytest.approx(np.concatenate([s / s.sum() for s in scores]), abs=1e-5)
     other = every.query("adapter == 'cn' and stage == 'ppo' and seed != @SECOND")
     assert not np.allclose(mine["probability"], other["probability"], atol=1e-3)
-    prior = answers.estimate_prior(mine).set_index(["language", "options", "place"])["prior"]
-    sizes = mine.groupby("question")["place"].transform("max")
-    assert mine["place_prior"].tolist() == pytest.approx(
-        [prior[key] for key in zip(mine["language"], sizes, mine["place"], strict=True)]
-    )
     averaged = answers.average_orders(every)
     assert averaged.groupby([*answers.ANSWERER, "seed", "question"])["share"].sum().to_numpy() == pytest.approx(1)
 

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "baselines": ["list_baselines"],
-        "lists": ["associate_run", "load_associations"],
+        "lists": ["associate_run", "load_decodings"],
         "precision": ["compare_stages", "precision_at_k", "score_conditions"],
         "sentences": ["record_estimates"],
     },

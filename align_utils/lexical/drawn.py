@@ -18,7 +18,7 @@ from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
 from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
 from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
-from align_utils.models.prompts import build_few_shot
+from align_utils.models.prompts import build_list_prompt
 from align_utils.norms.split import CultureNorms
 from align_utils.stats import repeat_runs
 from align_utils.store.steps import hash_file, hash_settings, progress, read_frame, save_frame
@@ -141,7 +141,7 @@ def draw_cells(
         language, cues = cfg.language_of(culture), people[culture].cues["test"]
         examples = pick_examples(cfg, people[culture], stage)
         lists = sample_lists(
-            model, tokenizer, language, cues, [build_few_shot(language, examples, cue) for cue in cues], **draw.how,
+            model, tokenizer, language, cues, [build_list_prompt(language, cue, examples) for cue in cues], **draw.how,
             batch=cfg.profile.participants.batch, label=f"{culture} {stage}, {draw.how['n']} a cue",
             seed=crc32(f"{cfg.profile.seed} {name} {culture} {stage}{draw.salt}".encode()),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.models.adapters import Step, complete_steps, describe_step
 from align_utils.models.greedy import generate_texts
-from align_utils.models.prompts import SEPARATORS, build_few_shot, draw_lists, parse_list
+from align_utils.models.prompts import SEPARATORS, build_list_prompt, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import hash_file, hash_settings, read_frame, save_frame
 
@@ -57,7 +57,7 @@ def generate_lists(
         return len(read_words(language, text, cue=asked[place][1], ended=False)) >= words
 
     texts = generate_texts(
-        model, tokenizer, [build_few_shot(language, examples, cue) for _, cue in asked], [way.repetition_penalty for way, _ in asked],
+        model, tokenizer, [build_list_prompt(language, cue, examples) for _, cue in asked], [way.repetition_penalty for way, _ in asked],
         max_new_tokens=settings.max_new_tokens, batch=settings.batch, language=language,
         distinct=[cue if way.distinct else None for way, cue in asked], full=full if words else None, label=label,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def associate(
     folder, words = (WHOLE, None) if whole else (FIRST, RATED)
     grids, settings = {}, cfg.profile.lexical
     if whole:
-        known = load_associations(cfg)[1].query("chosen and model == @name").set_index(["culture", "stage", "seed"])["decoding"]
+        known = load_decodings(cfg).query("chosen and model == @name").set_index(["culture", "stage", "seed"])["decoding"]
         grids = {key: [point for point in settings.grid if point.name == chosen] for key, chosen in known.items()}
     steps: dict[tuple[str, str, int], Step] = {}
     for seed, culture in product(cfg.seeds, cfg.cultures):
@@ -161,19 +161,19 @@ def associate_run(cfg: Config, people: dict[str, CultureNorms], *, whole: bool =
     """`associate` for every model of the run; `LISTS` of the test cues."""
     for name in cfg.models:
         associate(cfg, name, people, whole=whole)
-    return load_associations(cfg, WHOLE if whole else FIRST)[0]
+    return read_lists(cfg, WHOLE if whole else FIRST)
 
 
-def load_associations(cfg: Config, folder: str = FIRST) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lists and decoding grids of the run, as `associate` left them in FIRST or WHOLE; MissingInput where a model's have not been made yet.
+def load_decodings(cfg: Config, folder: str = FIRST) -> pd.DataFrame:
+    """The decodings that `associate` tried, as it left them in FIRST or WHOLE; MissingInput where a model's have not been made yet.
 
-    `LISTS` of the test cues; `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
+    `model, culture, stage, seed, decoding, precision` (mean P@5 on the validation cues), `chosen`.
     """
-    lists, grids = read_lists(cfg, folder), []
+    grids = []
     for model, culture in product(cfg.models, cfg.cultures):
         grid = read_frame(cfg.runs / folder / f"{model}_{culture}_grid.csv", made_by="04_lexical_alignment")
         grids.append(grid.assign(model=model, culture=culture)[["model", "culture", *GRID_COLUMNS]])
-    return lists, pd.concat(grids, ignore_index=True)
+    return pd.concat(grids, ignore_index=True)
 
 
 def read_lists(cfg: Config, folder: str = FIRST, ending: str = "") -> pd.DataFrame:

@@ -170,7 +170,7 @@ def score_conditions(
 ) -> pd.DataFrame:  # fmt: skip
     """Precision of every stage and baseline on the test cues.
 
-    `lists` are from `load_associations` and `list_baselines`, one under the other, `people` and `families` from
+    `lists` are from `associate_run` and `list_baselines`, one under the other, `people` and `families` from
     `norms.load_run` and `norms.map_families`. Of `ks`, lists that end with their fifth response have a precision at 5 at most.
     `matching` ('exact' or 'lemma') is by default the profile's.
 

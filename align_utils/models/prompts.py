@@ -12,25 +12,20 @@ from align_utils.config.settings import Language
 SEPARATORS = re.compile(r"[,，、;；/|]")
 
 
-def build_list_prompt(language: Language, cue: str) -> str:
-    """The question for one cue; the list is to follow.
+def build_list_prompt(language: Language, cue: str, examples: Sequence[tuple[str, Sequence[str]]] = ()) -> str:
+    """The question for one cue; the list is to follow. Few-shot `examples` (cues with their lists) stand in front, one a line.
 
     >>> from align_utils import config
     >>> build_list_prompt(config.load("smoke").languages["en"], "dog")
     'When people hear the word "dog", they think of:'
     """
-    return language.list_prompt.format(cue=cue)
+    lines = [language.list_prompt.format(cue=word) + format_list(language, responses) for word, responses in examples]
+    return "\n".join([*lines, language.list_prompt.format(cue=cue)])
 
 
 def format_list(language: Language, responses: Sequence[str]) -> str:
     """The completion that a training example or a few-shot example shows after the prompt."""
     return language.list_lead + language.separator.join(responses)
-
-
-def build_few_shot(language: Language, examples: Sequence[tuple[str, Sequence[str]]], cue: str) -> str:
-    """Prompt with worked examples (training cues with their strongest responses) in front, one a line."""
-    lines = [build_list_prompt(language, word) + format_list(language, responses) for word, responses in examples]
-    return "\n".join([*lines, build_list_prompt(language, cue)])
 
 
 def parse_list(language: Language, text: str, *, cue: str = "") -> list[str]:

@@ -27,7 +27,7 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 # GB: what setting up takes without CUDA (measured: 2.6), and turning a package's GGUF into a model (1.1 of it stays).
 ENVIRONMENT, CONVERSION = 3, 3
 # Seconds that the products of `measure_pace` take on the two cores for which the profiles' minutes stand.
-PACE = 0.215
+PACE = 0.148
 LIMITS = Path("/sys/fs/cgroup")
 SETTINGS = Path("notebooks/settings")
 

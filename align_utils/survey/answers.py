@@ -27,7 +27,6 @@ ANSWERS = pa.DataFrameSchema({
     "probability": pa.Column(float, _SHARE),  # of the option mass
     "option_mass": pa.Column(float, _SHARE),
     "refusal_mass": pa.Column(float, _SHARE, nullable=True),  # of the question's first order; with the label alone
-    "place_prior": pa.Column(float, _SHARE, nullable=True),  # estimate_prior over all items of the kind
 })  # fmt: skip
 _LEAST = 1e-12
 # The reading by which a model's answers in a language count.
@@ -58,15 +57,6 @@ def tabulate_answers(
             for place, index in enumerate(q.order)
         ]  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def add_priors(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """ANSWERS with the answerer's `place_prior`; items of each `kind` give their own, so that the map's change nothing of the others'."""
-    kinds = answers["question"].map(dict(zip(items["question"], items["kind"], strict=True)))
-    frame = count_options(answers.assign(kind=kinds))
-    by = [*ANSWERER, "readout", "seed", "kind"]
-    priors = estimate_prior(frame, by).rename(columns={"prior": "place_prior"}).drop(columns="items")
-    return ANSWERS.validate(frame.merge(priors, on=[*by, "options", "place"], how="left")[list(ANSWERS.columns)])
 
 
 def find_readings(cfg: Config, model: str) -> Path:
@@ -258,8 +248,8 @@ def compare_shares(both: pd.DataFrame) -> pd.DataFrame:
 # Robust Multiple Choice Selectors, ICLR, section 4).
 
 
-def estimate_prior(answers: pd.DataFrame, by: Sequence[str] = ANSWERER) -> pd.DataFrame:
-    """Prior of the places: `by`, `options` (k), `place` (1..k), `prior` (sums to 1 over places), `items` (questions it rests on).
+def estimate_prior(answers: pd.DataFrame) -> pd.DataFrame:
+    """Prior of the places: ANSWERER, `options` (k), `place` (1..k), `prior` (sums to 1 over places), `items` (questions it rests on).
 
     Per question, the softmax over places of the mean logarithm over the rotations of the options, in which each option's own appeal
     is the same at every place; then the mean over the questions with as many options. Of ten-point scales, shown in both
@@ -267,11 +257,11 @@ def estimate_prior(answers: pd.DataFrame, by: Sequence[str] = ANSWERER) -> pd.Da
     """
     full = count_options(drop_extra_order(answers))
     full["log"] = np.log(full["probability"].clip(lower=_LEAST))
-    keys = [*by, "options", "question"]
+    keys = [*ANSWERER, "options", "question"]
     mean = full.groupby([*keys, "place"], sort=False)["log"].mean().reset_index()
     mean["prior"] = np.exp(mean["log"] - mean.groupby(keys)["log"].transform("max"))
     mean["prior"] /= mean.groupby(keys)["prior"].transform("sum")
-    places = mean.groupby([*by, "options", "place"], sort=False)
+    places = mean.groupby([*ANSWERER, "options", "place"], sort=False)
     return places.agg(prior=("prior", "mean"), items=("question", "nunique")).reset_index()
 
 

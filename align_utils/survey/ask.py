@@ -1,7 +1,7 @@
 """Every model asked every item: option probabilities by label, by text, and in generated words."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,6 @@ from align_utils.store.steps import hash_settings, read_frame, save_frame
 from align_utils.survey.answers import (
     ANSWERER,
     ANSWERS,
-    add_priors,
     find_readings,
     load_readings,
     name_reading,
@@ -54,26 +53,24 @@ def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
     return wanted[wanted["question"].isin(set(people.shares["question"]))], people
 
 
-def choose_readings(cfg: Config) -> pd.DataFrame:
+def choose_readings(cfg: Config, items: pd.DataFrame, people: Human) -> pd.DataFrame:
     """Ask every untuned model of the run by every read-out, and choose one a language (`power.compare_readings`), before any adapter is asked.
 
-    Returns that table of all models with `reading`, its name in words. Adapters and positive controls are then asked by the chosen reading.
+    `items, people` are from `choose_answered`. Returns that table of all models with `reading`, its name in words. Adapters and positive
+    controls are then asked by the chosen reading.
     """
-    items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_untuned(cfg, model, items, people.shares)
     table = pd.concat([load_readings(cfg, model) for model in cfg.models], ignore_index=True)
     return table.assign(reading=table["readout"].map(name_reading))
 
 
-def ask_run(cfg: Config, *, numbers: bool = False) -> tuple[pd.DataFrame, Human]:
+def ask_run(cfg: Config, items: pd.DataFrame, people: Human, *, numbers: bool = False) -> None:
     """Ask every model of the run, and every baseline whose server has an address, all items that people of every culture answered.
 
-    With `numbers` adapters also by number what they are else asked by words (`ask_numbers`). The ceiling control's adapters
-    (`training.teach_survey`) must be there: MissingInput otherwise. Returns the items
-    (`choose_items`, with those that the map alone uses, as far as the human file has them) and the people (`load_human`).
+    `items, people` are from `choose_answered`. With `numbers` adapters also by number what they are else asked by words (`ask_numbers`). The
+    ceiling control's adapters (`training.teach_survey`) must be there: MissingInput otherwise.
     """
-    items, people = choose_answered(cfg)
     for model in cfg.models:
         ask_survey(cfg, model, items, people.shares)
         if numbers:
@@ -84,7 +81,6 @@ def ask_run(cfg: Config, *, numbers: bool = False) -> tuple[pd.DataFrame, Human]
                 f"languages/{language.name}.yaml has no persona {', '.join(lacking)}: this positive control is not asked in {language.label}."
             )
     print(*ask_baselines(cfg, items), f"{len(items)} items have sound answers from every country.", sep="\n")
-    return items, people
 
 
 def _list_asked(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
@@ -157,7 +153,7 @@ def ask_survey(
     if wanted:
         return []
     scored, written = ([frame for (_, key), frame in frames if (key == "generated") == own] for own in (False, True))
-    paths = [save_frame(add_priors(pd.concat(scored, ignore_index=True), items), cfg.runs / "survey" / f"{name}.parquet")]
+    paths = [save_frame(_collect(scored), cfg.runs / "survey" / f"{name}.parquet")]
     if written:
         frame = pd.concat(written, ignore_index=True)[GENERATED]
         paths.append(save_frame(frame, cfg.runs / "survey" / f"{name}_generated.parquet"))
@@ -176,8 +172,12 @@ def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable
     frames = _complete(cfg, name, given, cfg.profile.seed, wanted=wanted)
     if wanted:
         return None
-    frame = add_priors(pd.concat(frames.values(), ignore_index=True), items) if frames else ANSWERS.empty()
-    return save_frame(frame, cfg.runs / "survey" / f"{name}_numbers.parquet")
+    return save_frame(_collect(frames.values()), cfg.runs / "survey" / f"{name}_numbers.parquet")
+
+
+def _collect(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
+    frame = pd.concat(frames, ignore_index=True) if frames else ANSWERS.empty()
+    return ANSWERS.validate(frame[list(ANSWERS.columns)])
 
 
 def _find_chosen(cfg: Config, name: str, wanted: Callable | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ServerModel
 from align_utils.store.steps import find_step, hash_settings, make_step, progress, save_frame
-from align_utils.survey.answers import add_priors, tabulate_answers
+from align_utils.survey.answers import ANSWERS, tabulate_answers
 from align_utils.survey.items import Question, list_questions
 
 # Bumped when what is asked of a server, or what is made of its answers, changes.
@@ -69,7 +69,7 @@ def ask_baselines(cfg: Config, items: pd.DataFrame) -> list[str]:
                 save_frame(frame, work / "answers.parquet")
         frame = pd.read_parquet(folder / "answers.parquet")
         frame = frame.assign(model=name, adapter="none", stage="zero_shot", seed=cfg.profile.seed)
-        save_frame(add_priors(frame, items), path)
+        save_frame(ANSWERS.validate(frame[list(ANSWERS.columns)]), path)
     return sentences
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from align_utils.store.steps import (
 from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.training.job import PPO_VERSION, SFT_VERSION, Job
 from align_utils.training.sft import build_held_out, count_passes, measure_loss, plan_steps
+from align_utils.training.tables import record_rewards
 from align_utils.training.train import train_stage
 
 # Bumped when the judging below changes its result for the same adapter.
@@ -44,10 +46,15 @@ ABLATION_VERSION = 1
 # Sections that decide what is judged and how: alike for all variants.
 COMMON = {"name", "data", "models", "cultures", "seed", "seeds", "norms", "lexical", "stats"}
 CELL = ["model", "culture", "variant"]
-# What an appendix shows of the table.
-SHOWN = [
-    *CELL, "changes", "passes", "loss", "P@5, attested", "difference, attested", "P@5, top", "difference, top",
-]  # fmt: skip
+# The reward of drawn validation lists and its gain over the SFT model that a variant starts from.
+DRAWN = ["drawn", *(f"drawn_gain{end}" for end in ("", "_low", "_high"))]
+# Of a reading: what of it, as it is called, and its form.
+PARTS = (("", "P@5", ".2f"), ("_gap", "difference", "+.2f"))
+# What an appendix shows of the table: A2 of variants of SFT, A3 of those of a preference method.
+SHOWN = {
+    "sft": [*CELL, "changes", "passes", "loss", "P@5, attested", "difference, attested", "P@5, top", "difference, top"],
+    "ppo": [*CELL, "changes", "drawn reward", "gain over SFT", "P@5, attested", "difference, attested"],
+}
 
 
 class Case(NamedTuple):
@@ -130,23 +137,27 @@ def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
 def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> None:
     """Train one variant in its own folder, unless it is stored there.
 
-    What follows SFT starts from the profile's SFT adapter, if the variant's SFT settings are the profile's; else from its own.
+    What follows SFT starts from the profile's SFT adapter, if the variant's SFT settings are the profile's; else from its own. A variant
+    that changes nothing is the profile's own adapter.
     """
     save_resolved(case.cfg)
     splits = case.cfg.runs / "norms" / "splits.csv"
     with write_atomic(splits) as temporary:  # the controls read them there, those of another culture at the same time
         shutil.copyfile(cfg.runs / "norms" / "splits.csv", temporary)
     cell = (case.model, case.culture)
-    if case.stage in TARGETS:
-        own, base = (Job(one, *cell, "sft", people[case.culture], cfg.profile.seed).describe() for one in (case.cfg, cfg))
-        place = find_adapter(case.cfg, *cell, "sft")
-        if own == base and not find_step(place, own):
-            with make_step(place, own) as work:
+    for stage in dict.fromkeys(("sft", case.stage)) if case.stage in TARGETS else ():
+        own, base = (Job(one, *cell, stage, people[case.culture], cfg.profile.seed) for one in (case.cfg, cfg))
+        key = own.describe()
+        if stage == "sft" and base.describe() == key:
+            train_stage(cfg, *cell, stage, people)
+        if find_step(base.folder, key) and not find_step(own.folder, key):
+            with make_step(own.folder, key) as work:
                 # A copy and no link: runs may lie on a drive that knows none.
-                shutil.copytree(train_stage(cfg, *cell, "sft", people), work, dirs_exist_ok=True)
+                shutil.copytree(base.folder, work, dirs_exist_ok=True)
                 (work / NOTE).write_text("brought from the profile's own adapters", encoding="utf-8")
-        train_stage(case.cfg, *cell, "sft", people)
-    train_stage(case.cfg, *cell, case.stage, people)
+        train_stage(case.cfg, *cell, stage, people)
+    if case.stage not in TARGETS:
+        train_stage(case.cfg, *cell, case.stage, people)
 
 
 def judge_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> None:
@@ -175,20 +186,23 @@ def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict
 
     `model, culture, variant, stage, changes` (beside the file's common ones), `steps` and `passes` (of SFT), `loss` (nats per token),
     `decoding`; for each reading `attested` and `top` P@5 with `_low, _high`, and `_gap, _gap_low, _gap_high`, the paired difference
-    from the reference; `cues`, `seconds` (of the training; empty where it was interrupted or brought), `reason`.
+    from the reference; of preference methods `drawn`, the reward of drawn validation lists at the kept checkpoint, and `drawn_gain` with
+    `_low, _high` over the SFT model that it starts from; `cues`, `seconds` (of the training; empty where it was interrupted or brought),
+    `reason`.
     """
     parts, rows = [], []
     for case in list_judged(cfg, cases, people):
         who = {"model": case.model, "culture": case.culture, "variant": case.variant}
         parts.append(pd.read_parquet(case.judged / "lists.parquet")[["cue", "responses"]].assign(**who))
-        mark = find_adapter(case.cfg, case.model, case.culture, case.stage) / "step.json"
-        cost = json.loads(mark.read_text(encoding="utf-8"))["cost"]
+        folder = find_adapter(case.cfg, case.model, case.culture, case.stage)
+        cost = json.loads((folder / "step.json").read_text(encoding="utf-8"))["cost"]
         changes = pd.json_normalize(case.overlay).to_dict("records")[0]
         sft, cues = case.cfg.profile.sft, len(people[case.culture].cues["train"])
         rows.append({
             **who, "stage": case.stage, "changes": ", ".join(f"{name}={value}" for name, value in changes.items()) or "none",
             "steps": plan_steps(sft, cues), "passes": count_passes(sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
-            "seconds": None if "note" in cost else cost["seconds"], "reason": plan.variants[case.variant].reason,
+            **_read_drawn(case, folder), "seconds": None if "note" in cost else cost["seconds"],
+            "reason": plan.variants[case.variant].reason,
         })  # fmt: skip
     compared = compare_variants(cfg, pd.concat(parts, ignore_index=True), people, map_families(cfg), plan.reference)
     table = pd.DataFrame(rows).merge(compared, on=CELL)
@@ -196,6 +210,15 @@ def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict
     table = table.sort_values(CELL[:2], kind="stable", ignore_index=True)[[*table.columns.drop(last), *last]]
     save_frame(table, find_table(cfg, plan.name))
     return table
+
+
+def _read_drawn(case: Case, folder: Path) -> dict[str, float]:
+    if case.stage not in PREFERENCE:
+        return dict.fromkeys(DRAWN, math.nan)
+    records = record_rewards(case.cfg, {(case.model, case.culture, case.stage): folder})
+    reward = next(one for one in records if one["metric"].endswith("reward_valid") and one["stage"] == case.stage)
+    gain = next(one for one in records if one["metric"].endswith("reward_change"))
+    return dict(zip(DRAWN, (reward["value"], *(gain[end] for end in INTERVAL)), strict=True))
 
 
 def compare_variants(
@@ -233,8 +256,8 @@ def find_table(cfg: Config, name: str) -> Path:
 def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     """The ablation's table of this run, and a sentence for where there is none yet: how to make it.
 
-    The table has the columns of `write_table`, and `P@5` and `difference` (from the reference) of the two readings as they are
-    shown, with their intervals (SHOWN).
+    The table has the columns of `write_table`, and as they are shown, with their intervals (SHOWN), `P@5` and `difference` (from the
+    reference) of the two readings, `drawn reward` and `gain over SFT`.
     """
     path = find_table(cfg, name)
     command = f"make ablation PROFILE={cfg.profile.name}" + ("" if name == "sft" else f" ABLATION={name}")
@@ -243,10 +266,13 @@ def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     if not path.is_file():
         return pd.DataFrame(columns=CELL), sentence
     table = pd.read_csv(note_read(path), keep_default_na=False, na_values=[""])
-    for reading in ("attested", "top"):
-        for part, title, form in ((reading, "P@5", ".2f"), (f"{reading}_gap", "difference", "+.2f")):
-            cells = zip(*(table[f"{part}{end}"] for end in ("", "_low", "_high")), strict=True)
-            table[f"{title}, {reading}"] = [write_interval(dict(zip(INTERVAL, cell, strict=True)), form) for cell in cells]
+    shown = [
+        (f"{reading}{part}", f"{title}, {reading}", form) for reading in ("attested", "top") for part, title, form in PARTS
+    ]
+    for name, title, form in [*shown, ("drawn_gain", "gain over SFT", "+.3f")]:
+        cells = zip(*(table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+        table[title] = [write_interval(dict(zip(INTERVAL, cell, strict=True)), form) for cell in cells]
+    table["drawn reward"] = table["drawn"].map("{:.3f}".format, na_action="ignore")
     return table, sentence
 
 

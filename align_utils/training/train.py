@@ -21,6 +21,7 @@ from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, note_made, save_frame
 from align_utils.survey.answers import load_readings
 from align_utils.survey.ask import choose_answered
+from align_utils.survey.human import Human
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
 from align_utils.training.sft import count_passes, fine_tune
@@ -43,15 +44,13 @@ def train_stage(
     return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
 
 
-def teach_survey(cfg: Config) -> dict[tuple[str, str, str], Path]:
+def teach_survey(cfg: Config, items: pd.DataFrame, people: Human) -> dict[tuple[str, str, str], Path]:
     """Train the survey's ceiling control for every model and culture of the profile, unless it is stored already.
 
     Each culture has two adapters, each taught its country's shares of half of the items with an order (topics balanced); `survey.ask_run`
-    asks each the other half. `survey.choose_readings` must have run: it says how a question is read. Returns the adapters' folders by
-    (model, culture, stage), with `log.csv` (`taught.teach`); raises what `train_stage` does, and a DataError where the human file cannot
-    be read.
+    asks each the other half. `items, people` are from `survey.choose_answered`; `survey.choose_readings` must have run: it says how a question
+    is read. Returns the adapters' folders by (model, culture, stage), with `log.csv` (`taught.teach`); raises what `train_stage` does.
     """
-    items, people = choose_answered(cfg)
     return {
         (model, *cell): _complete(Job(cfg, model, *cell, own, cfg.profile.seed))
         for model in cfg.models

@@ -46,14 +46,14 @@ def test_the_appendix_leaves_the_main_lines_lists_as_they_are(project):
     main = take_main_line(cfg)
     paths = lists.associate(main, "tiny", people)
     before = [hash_file(path) for path in paths]
-    short, grids = lists.load_associations(main)
+    short, grids = lists.read_lists(main), lists.load_decodings(main)
     assert set(short["stage"]) >= {"few_shot", "sft", "ppo"} and not set(short["stage"]) & {"zero_shot", "rloo", "grpo"}
     more = lists.associate_run(cfg, people, whole=True)
     assert (
         set(more["stage"]) == {*short["stage"], "zero_shot", "rloo", "grpo"} and [hash_file(path) for path in paths] == before
     )
     # A stage keeps the decoding that the main line chose, and tries no other.
-    again = lists.load_associations(cfg, lists.WHOLE)[1]
+    again = lists.load_decodings(cfg, lists.WHOLE)
     tried = again.groupby(["culture", "stage"])["decoding"].agg(list)
     for row in grids[grids["chosen"]].itertuples():
         assert tried[row.culture, row.stage] == [row.decoding]

@@ -7,6 +7,7 @@ from conftest import copy_project, prepare
 
 from align_utils.config import profiles as config
 from align_utils.config import settings as config_settings
+from align_utils.lexical import lists as lexical_lists
 from align_utils.models import adapters, load, prompts
 from align_utils.norms import split
 from align_utils.store import steps
@@ -47,16 +48,16 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     cfg, name, asked = project, two(project), []
     build, judge = prompts.build_list_prompt, ablation.judge_variant
 
-    def record(language, cue):
+    def record(language, cue, examples=()):
         asked.append(cue)
-        return build(language, cue)
+        return build(language, cue, examples)
 
     def stop_at_the_second(cfg, job, *rest):
         if job.variant == "strength":
             raise KeyboardInterrupt
         return judge(cfg, job, *rest)
 
-    for place in (prompts, sft):
+    for place in (lexical_lists, sft):
         monkeypatch.setattr(place, "build_list_prompt", record)
     monkeypatch.setattr(ablation, "judge_variant", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -86,7 +87,7 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     pd.testing.assert_frame_equal(stored[table.columns], table, check_dtype=False)
     best = stored.query("variant != @stored['variant'][0]").iloc[0]
     assert best["difference, top"] == f"{best.top_gap:+z.2f} [{best.top_gap_low:+z.2f}, {best.top_gap_high:+z.2f}]"
-    assert set(ablation.SHOWN) <= set(stored)
+    assert {*ablation.SHOWN["sft"], *ablation.SHOWN["ppo"]} <= set(stored) and table["drawn"].isna().all()
     two(cfg, common={"sft": {"steps": 2, "eval_every": 2}})
     with pytest.raises(AssertionError, match="trained again"):
         ablation.run_ablation(cfg, name, cultures=["us"])
@@ -106,7 +107,18 @@ def test_what_follows_sft_starts_from_the_adapter_of_the_profile(project):
     found = [next((path / "adapters" / "tiny" / "us" / "sft").glob("seed-*/adapter_model.safetensors")) for path in paths]
     assert len({steps.hash_file(path) for path in found}) == 1
     assert table["loss"].nunique() == 3, "the policy is judged, not where it started"
+    folder = cfg.runs / "ablation" / name / "once" / "adapters" / "tiny" / "us" / "ppo"
+    log = pd.read_csv(next(folder.glob("seed-*/log.csv"))).set_index("update")["reward_valid"]
+    assert table["drawn"].isna().tolist() == [True, False, True]
+    assert table.loc[1, ["drawn", "drawn_gain"]].tolist() == pytest.approx([log[1], log[1] - log[0]])
+    assert table.loc[1, "drawn_gain_low"] <= table.loc[1, "drawn_gain"] <= table.loc[1, "drawn_gain_high"]
     assert not (cfg.runs / "adapters" / "tiny" / "us" / "ppo").exists(), "the run's own adapters are left alone"
+    train.train_stage(cfg, "tiny", "us", "ppo", split.load_run(cfg))
+    plain = write(
+        cfg, "plain", stage="ppo", reference="sft", variants={"sft": tried["sft"], "default": {"reason": "nothing else"}}
+    )
+    table = ablation.run_ablation(cfg, plain, cultures=["us"])
+    assert table["seconds"].isna().all(), "the run's own adapter is brought, not trained a second time"
 
 
 def test_held_out_loss_is_that_of_the_trainer(project):

@@ -164,7 +164,7 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
             for name in stages.list_trained(cfg):
                 train.train_stage(cfg, "tiny", culture, name, people, seed=seed)
     lexical_lists.associate(cfg, "tiny", people)
-    lists, grids = lexical_lists.load_associations(cfg)
+    lists = lexical_lists.read_lists(cfg)
     runs = lists.groupby("stage")["seed"].agg(set)
     assert runs["sft"] == runs["ppo"] == set(cfg.seeds) and runs["few_shot"] == runs["control_foreign"] == {cfg.profile.seed}
     first, second = (find_adapter(cfg, "tiny", "us", "sft", seed) / "adapter_model.safetensors" for seed in cfg.seeds)

@@ -113,13 +113,13 @@ def test_an_adapter_learns_its_half_is_kept_and_taught_anew_when_shares_change(c
     rows = [(q, c, code, 0.5 * (code in {1, 4})) for q in items["question"] for c in own.cultures for code in (1, 2, 3, 4)]
     shares = pd.DataFrame(rows, columns=["question", "culture", "code", "share"])
 
-    def give(frame):
-        monkeypatch.setattr(train, "choose_answered", lambda _: (items, type("People", (), {"shares": frame})))
-        read = {"language": ["en", "zh"], "readout": ["label", "unlisted_sum"], "chosen": True}
-        monkeypatch.setattr(train, "load_readings", lambda *_: pd.DataFrame(read))
+    read = pd.DataFrame({"language": ["en", "zh"], "readout": ["label", "unlisted_sum"], "chosen": True})
+    monkeypatch.setattr(train, "load_readings", lambda *_: read)
 
-    give(shares)
-    folders = train.teach_survey(own)
+    def teach(frame):
+        return train.teach_survey(own, items, type("People", (), {"shares": frame}))
+
+    folders = teach(shares)
     assert set(folders) == {("tiny", culture, f"survey_taught_{half}") for culture in own.cultures for half in "ab"}
     log = pd.read_csv(folders["tiny", "cn", "survey_taught_a"] / "log.csv")
     assert log["step"].tolist() == list(range(1, 31)) and log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
@@ -128,7 +128,6 @@ def test_an_adapter_learns_its_half_is_kept_and_taught_anew_when_shares_change(c
     before = {key: (folder / "step.json").stat().st_mtime_ns for key, folder in folders.items()}
     # China's shares of one item change: the adapter that is taught it, and no other, is trained again.
     moved = sorted(parts[0])[0]
-    give(shares.assign(share=shares["share"].mask((shares["question"] == moved) & (shares["culture"] == "cn"), 0.25)))
-    train.teach_survey(own)
+    teach(shares.assign(share=shares["share"].mask((shares["question"] == moved) & (shares["culture"] == "cn"), 0.25)))
     after = {key: (folder / "step.json").stat().st_mtime_ns for key, folder in folders.items()}
     assert {key for key in folders if before[key] != after[key]} == {("tiny", "cn", "survey_taught_a")}
