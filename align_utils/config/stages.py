@@ -28,7 +28,7 @@ NAMES = {
     "graph": "counting alone (the graph)", "sft_graph": "after SFT, plus counting", "sft_same_size": "SFT, cut to that control's size",
     "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
     "control_foreign": "control: other culture's adapter", "frequency": "the commonest words", "chance": "another cue's words",
-    "uniform": "even answers", "no_reverse": "no reversed pair in training", "answered": "concepts that people answered",
+    "uniform": "even answers", "no_reverse": "no reversed pair in training", "answered": "concepts with single people's answers",
     "precision_at_5_attested": "Precision@5", "distinct_words": "different words",
 }  # fmt: skip
 # Stages that go on from the SFT adapter with a reward.

@@ -154,8 +154,8 @@ def state_controls(records: Sequence[dict], cfg: Config) -> Sentence:
     parts, used = [*parts, *beside], [*used, *more]
     if not cfg.profile.controls:
         parts.append(
-            "This profile trains no controls, so it does not show how much of SFT's gain is the form of the lists; profiles with "
-            "`controls` do."
+            "This profile trains no control on wrong norms, so it does not show how much of SFT's gain is the form of the lists; profiles "
+            "with `controls` do."
         )
     return Sentence("controls", " ".join(parts), used)
 
@@ -180,7 +180,7 @@ def tell_beside_start(records: Sequence[dict], cfg: Config) -> tuple[list[str], 
         "up": f"{adapter} lifts Precision@5 above the untuned model's too, so that this much of the gain is not the culture's own:",
         "down": f"{adapter} lowers Precision@5 below the untuned model's:",
         "flat": f"{adapter} leaves Precision@5 where the untuned model has it, within {PRECISION_MARGIN}:",
-        "undecided": f"what {adapter} does to the untuned model's Precision@5 " + "cannot be told from {n} concepts:",
+        "undecided": f"the effect of {adapter} on the untuned model's Precision@5 is unclear with " + "{n} concepts:",
     }) + write_verdicts(moved, {
         "up": "shuffled cues lift Precision@5 above the untuned model's, so that part of SFT's gain is the form of the lists:",
         "down": "shuffled cues push Precision@5 below the untuned model's, so that SFT's lead over them is larger than its gain:",
@@ -194,7 +194,7 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
 
     Their intervals are of 90 %: within the margin, the test of equivalence has p < 0.05.
     """
-    told, used = {"at": {}, "not": {}, "untestable": {}}, []
+    told, used = {"at": {}, "differ": {}, "not": {}, "untestable": {}}, []
     for model, culture in product(cfg.models, cfg.cultures):
         for name, rule in cfg.language_of(culture).ratings.items():
             where = {"model": model, "culture": culture, "method": name}
@@ -203,13 +203,15 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
                 continue
             margin = cfg.profile.ratings.margin * (rule.high - rule.low)
             people, tuned = (not pd.isna(one["low"]) and -margin < one["low"] <= one["high"] < margin for one in found)
-            kind = "untestable" if not people else "at" if tuned else "not"
+            apart = found[1]["low"] > 0 or found[1]["high"] < 0
+            kind = "untestable" if not people else "at" if tuned else "differ" if apart else "not"
             told[kind].setdefault(cfg.label(model, culture), []).append(name)
             used += found
     subject = "the model's words lie within the margin of people's"
     texts = {
         "at": (f"After PPO {subject} in {{}}.", "both countries"),
-        "not": ("That is not shown for {}." if told["at"] else f"It is not shown that after PPO {subject} in {{}}.", "either country"),
+        "differ": (f"{'They' if told['at'] else 'After PPO the words'} differ from people's in {{}}, beyond chance.", "both countries"),
+        "not": (f"Whether after PPO {subject} is unclear for {{}}.", "both countries"),
         "untestable": (f"Whether {subject} cannot be tested for {{}}: people's own five strongest words fail the test.", "either country"),
     }  # fmt: skip
     parts = [
@@ -226,7 +228,11 @@ def describe_precision(cfg: Config, precision: pd.DataFrame) -> str:
     own = precision[(precision["stage"] == "human") & (precision["model"] == next(iter(cfg.models)))].drop_duplicates("culture")
     sizes = precision[precision["subset"] == "all"].groupby("culture")["n"].max()
     told = {cfg.names[culture]: f"{n:.0f} of {sizes[culture]:.0f}" for culture, n in zip(own["culture"], own["n"], strict=True)}
-    return f"{text} Concepts that people answered: {_group(cfg, told, 'both countries')}." if told else text
+    return (
+        f"{text} Concepts with single people's answers, by which people are scored: {_group(cfg, told, 'both countries')}."
+        if told
+        else text
+    )
 
 
 def find_cells(records: Sequence[dict], cfg: Config, metric: str, **fields) -> dict[str, dict]:
@@ -254,7 +260,7 @@ def tell_steps(
         parts += write_verdicts(told, {
             "up": f"{name} lifts {thing}", "down": f"{name} lowers {thing}",
             "flat": f"{name} leaves {thing} where it was, within {margin}: a change of",
-            "undecided": f"What {name} does to {thing} " + "cannot be told from {n} concepts: a change of",
+            "undecided": f"The effect of {name} on {thing} is unclear with " + "{n} concepts: a change of",
         })  # fmt: skip
     return parts, used
 

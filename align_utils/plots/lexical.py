@@ -48,7 +48,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [name_condition(stage).split(",")[0] for stage in shown])
+        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown])
         axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=f"{culture} ({size:.0f} concepts)")
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
     put_title(figure, "Do they say what native speakers say?")
@@ -86,11 +86,15 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
                 axes.axvspan(-part["margin"].iloc[0], part["margin"].iloc[0], color="gray", alpha=0.2, lw=0)
             else:
                 axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
-            axes.set_yticks(range(len(stages)), [name_condition(stage).split(",")[0] for stage in stages], fontsize=8)
+            axes.set_yticks(
+                range(len(stages)),
+                [name_condition(stage).replace("before tuning, s", "untuned, s") for stage in stages],
+                fontsize=8,
+            )
             axes.set_ylim(len(stages) - 0.5, -0.5)
     for axes in grid[-1]:
-        axes.set_xlabel("points from people's mean", fontsize=8)
-    put_title(figure, "Are the words as people's?")
+        axes.set_xlabel("points from people's mean (90 % intervals)", fontsize=8)
+    put_title(figure, "How far the words lie from people's")
     return mark_figure(figure, mark)
 
 

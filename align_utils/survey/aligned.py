@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import TARGETS
 from align_utils.stats import (
     ALONE,
     add_holm,
@@ -134,7 +133,7 @@ def list_sides(cfg: Config, counts: pd.DataFrame, pair: Pair) -> pd.DataFrame:
 def list_panels(
     cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, items: pd.DataFrame, questions: Sequence[str], *, culture: str
 ) -> pd.DataFrame:
-    """What people of all cultures answer to questions, and the run's first model before and after a culture's norms, for
+    """What people of all cultures answer to questions, and the run's first model before and after (PPO, else SFT) a culture's norms, for
     `plots.survey.plot_items`.
 
     `answers` are ANSWERS, of which those of the untuned model and of the adapters of `culture` are taken, asked in its language; of
@@ -145,7 +144,8 @@ def list_panels(
     """
     asked = answers[(answers["model"] == next(iter(cfg.models))) & answers["question"].isin(questions)]
     asked = asked[(asked["language"] == cfg.cultures[culture].language) & asked["adapter"].isin(["none", culture])]
-    asked = average_orders(asked[asked["stage"].isin(["zero_shot", *TARGETS])])
+    last = next((stage for stage in ("ppo", "sft") if stage in set(asked["stage"])), None)  # two lines stay apart, three do not
+    asked = average_orders(asked[asked["stage"].isin(["zero_shot", last])])
     asked = asked.groupby(["stage", "question", "code"], sort=False)["share"].mean().reset_index(name="share")
     both = pd.concat([asked.rename(columns={"stage": "answerer"}), human.assign(answerer=human["culture"].map(cfg.names))])
     chosen = items.set_index("question", drop=False).loc[list(questions)]

@@ -20,6 +20,7 @@ FLOOR = 0.005
 FEWEST_ITEMS = 3
 BEYOND, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
+AWAY = "moved away from the culture"
 # What a positive control has to move at least, so that an instrument counts as one that sees: a hundredth of the scale, which is a tenth of a
 # step of a ten-point scale; a twentieth of the difference between the countries.
 LEAST = {"distance": 0.01, "slope": 0.05}
@@ -161,7 +162,7 @@ def _bootstrap(
 
 
 def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.DataFrame) -> pd.DataFrame:
-    """Did these norms move the answers? For every adapter of the culture's own norms and both measures one of three values, by rule.
+    """Did these norms move the answers? For every adapter of the culture's own norms and both measures a verdict, by rule.
 
     Seen: a positive control (POSITIVE: the persona, or an adapter taught half of the survey) of the same model, culture and
     language has moved toward its country on the same measure: an interval above 0, and LEAST; by distance also more than toward the other
@@ -172,6 +173,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     - BEYOND: moved, whether a positive control was seen or not.
     - UNMOVED: not moved, and seen.
     - BLIND: not moved, and not seen: nothing can be said of a shift.
+    - AWAY: moved by LEAST or more the other way, with an interval below 0: that is seen without a positive control.
 
     What seems to move in a run without any control, or by distance without another country, gets no verdict (UNCONTROLLED).
 
@@ -196,7 +198,12 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             best = own[positive].sort_values("low", na_position="first").tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
             own_move = _tell(cell.value, cell.low, cell.high)
-            reasons = [] if cell.low > 0 and cell.p_holm < ALPHA else [f"{own_move} is not above 0"]
+            reasons = [] if cell.low > 0 else [f"{own_move} is not above 0"]
+            reasons += (
+                [f"{own_move} is above 0, but p = {cell.p_holm:.2f} after Holm"]
+                if cell.low > 0 and not cell.p_holm < ALPHA
+                else []
+            )
             beside = measure == "slope" or pd.notna(cell.value_other)
             if measure == "distance" and beside and not cell.low_other > 0:
                 other = _tell(cell.value_other, cell.low_other, cell.high_other)
@@ -204,7 +211,8 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             beaten = (held["low"] > 0) & (held["p_holm"] < ALPHA)
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
             moved = BEYOND if len(held) and beside else UNCONTROLLED
-            verdict = moved if not reasons else UNMOVED if seen[positive].any() else BLIND
+            away = cell.high < 0 and cell.value <= -LEAST[measure]
+            verdict = moved if not reasons else AWAY if away else UNMOVED if seen[positive].any() else BLIND
             why = "; ".join(reasons) or f"{own_move}, above {', '.join(held['against']) or 'no control'}"
             told = f"best positive control {best['stage']} {best['value']:+.3f}, lower end {best['low']:+.3f}"
             sentence = f"{cell.culture} {cell.stage}, asked in {cell.language}, by {measure}: {verdict} ({why}; {told}; smallest visible "

@@ -7,13 +7,13 @@ from itertools import product
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import TARGETS
+from align_utils.config.stages import FOREIGN, SURVEY_TAUGHT, TARGETS
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
 from align_utils.survey.answers import name_reading
 from align_utils.survey.distances import pick_pair
-from align_utils.survey.power import BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
+from align_utils.survey.power import AWAY, BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
 
 # A mean shift within this share of the scale is no change.
 SMALL = LEAST["distance"]
@@ -27,11 +27,11 @@ BESIDE = {
     "up": {"more": "and more so than to", "less": "but less so than to", "alike": "but no more so than to"},
     "down": {"more": "but less so than from", "less": "and even more so than from", "alike": "and no more so than from"},
 }  # fmt: skip
-# The verdicts within a sentence; that the answers moved away tells more than that no control moved toward.
-AWAY = "no: they moved away from it"
+# The verdicts within a sentence.
 VERDICTS = {
-    BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them",
-    BLIND: "we cannot tell, as no positive control clearly moved them toward that country alone", UNCONTROLLED: "we cannot tell without a control",
+    BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them", AWAY: "no: they moved away from it",
+    BLIND: "we cannot tell, because the positive controls did not clearly move them toward that country alone either",
+    UNCONTROLLED: "we cannot tell without a control",
 }  # fmt: skip
 
 
@@ -50,7 +50,10 @@ def state_reading(records: list[dict], cfg: Config) -> Sentence:
         told += "" if label is best else f"; {name_reading('label')} {write_interval(label, '+.2f')}"
         parts.append(told + ("" if best["low"] > 0 else "; not above 0") + ")")
     return Sentence(
-        "reading", f"Answers count by the reading that shares most with people of all countries: {', and '.join(parts)}.", used
+        "reading",
+        f"Answers count by the reading that shares most with people of all countries: {', and '.join(parts)}. The best of several "
+        "looks better than it is, and 1 would be people's own answers.",
+        used,
     )
 
 
@@ -84,13 +87,22 @@ def state_number(records: list[dict], cfg: Config) -> Sentence:
 
 
 def state_answering(records: list[dict], cfg: Config) -> Sentence:
-    """How even the answers are before and after tuning, from `answer_entropy`."""
-    own = _pick(records, "answer_entropy", own=True)
-    text = (
-        f"The answers are {_span(own, tuned=False, form='.0%')} as spread out as can be before tuning, and {_span(own, tuned=True, form='.0%')} "
-        "after it (100%: the same share for every option, whatever is asked)."
+    """How even the answers are before and after tuning, each culture asked in its own language, from `answer_entropy`."""
+    parts, used = [], []
+    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
+        where = {"language": culture.language, "model": model, "persona": "none"}
+        stages = [{"culture": name, "stage": stage} for stage in ("ppo", "sft")]
+        before, *after = (pick_record(records, "answer_entropy", **where, **own) for own in ({"stage": "zero_shot"}, *stages))
+        after = next((record for record in after if record), None)
+        if before and after:
+            parts.append(
+                f"{before['value']:.0%} before tuning and {after['value']:.0%} {cfg.names[after['stage']]} ({cfg.call(model, name)})"
+            )
+            used += [before, after]
+    text = "How evenly the answers spread over the options, where 100% is the same share for each: "
+    return Sentence(
+        "answering", f"{text}{' and '.join(parts)}." if parts else "No adapter was asked in its own culture's language.", used
     )
-    return Sentence("answering", text, own)
 
 
 def state_shift(records: list[dict], cfg: Config) -> Sentence:
@@ -133,15 +145,40 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         if None in found:
             continue
         place = cfg.call(model, name)
-        distance, slope = (AWAY if record["high"] < 0 else VERDICTS[record["method"]] for record in found[:2])
+        distance, slope = (VERDICTS[record["method"]] for record in found[:2])
         told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
         visible.append(f"{found[2]['value']:.3f} ({place})")
         used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
     parts = "; ".join(f"for {' and '.join(places)} {verdict}" for verdict, places in told.items())
-    text = f"Did PPO move the survey's answers toward the culture? {parts[0].upper()}{parts[1:]}. A shift of {' and '.join(visible)} of the scale "
-    return Sentence("verdict", text + "is seen with a power of 80 %.", used)
+    text = f"Did PPO move the survey's answers toward the culture? {parts[0].upper()}{parts[1:]}. By their number alone the questions would show a "
+    text += f"shift of {' and '.join(visible)} of the scale four times in five; whether it is one toward that country alone is the harder question."
+    return Sentence("verdict", text, used)
+
+
+def state_positive(records: list[dict], cfg: Config) -> Sentence:
+    """What those did that should have moved the answers (taught half of the survey), and those that should not have (the other culture's
+    adapter), each culture asked in its own language: from `shift_toward_target` and `shift_contrast` records."""
+    parts, used = [], []
+    told = {
+        SURVEY_TAUGHT: "taught what its people answer to half of the questions, the model moved on the rest by",
+        FOREIGN: "with the other culture's adapter by",
+    }
+    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
+        where, own = {"culture": name, "language": culture.language, "model": model}, []
+        for stage, text in told.items():
+            shift, contrast = (
+                pick_record(records, metric, stage=stage, **where) for metric in ("shift_toward_target", "shift_contrast")
+            )
+            if shift and contrast:
+                other = f"{shift['value'] - contrast['value']:+.3f}"
+                own.append(f"{text} {write_interval(shift, '+.3f')} toward it and {other} toward the other country")
+                used += [shift, contrast]
+        parts += [f"For {cfg.call(model, name)}, {'; '.join(own)}."] if own else []
+    if not parts:
+        return Sentence("positive", "No positive control was asked in its own culture's language.", [])
+    return Sentence("positive", " ".join(parts), used)
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:

@@ -29,18 +29,17 @@ SAME_REWARD = 0.02
 DRAWN = "the reward of lists drawn for concepts that were not rewarded"
 ROSE = {
     "up": f"{{name}} raises {DRAWN}:", "down": f"{{name}} lowers {DRAWN}:", "flat": f"{{name}} leaves {DRAWN} where it was, within {SAME_REWARD}:",
-    "undecided": f"what {{name}} does to {DRAWN} cannot be told from {{n}} concepts:",
+    "undecided": f"the effect of {{name}} on {DRAWN} is unclear with {{n}} concepts:",
 }  # fmt: skip
-# The sign of a gamed reward, as `summarise_parts` names it, and the change that is too small to matter: one response in twenty.
-SIGN, SAME_SHARE = "the five commonest words", 0.05
+# The sign of a gamed reward, as `summarise_parts` names it, and the change that is too small to matter: one response in fifty.
+SIGN, SAME_SHARE = "the five commonest words", 0.02
 GAMED = {
     "up": f"the reward may be gamed: {SIGN} make up more of the lists,", "down": f"no sign of a gamed reward: {SIGN} make up less of the lists,",
-    "flat": f"any gaming of the reward is small: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
+    "flat": f"no sign of a gamed reward: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
     "undecided": f"whether the share of {SIGN} in the lists rises, as with a gamed reward, " + "cannot be told from {n} concepts:",
 }  # fmt: skip
 # What a reward costs, gamed or not: lists of a concept that are more alike.
 PRICE = "different words over all lists"
-SAME_VARIETY = 0.05
 TAUGHT = {
     "control_shuffled": "shuffled cues", "control_other_culture": "the other culture's norms",
     "sft_same_size": "as few of the own cues as the other culture's norms cover",
@@ -60,7 +59,9 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
 def state_taught(records: list[dict], cfg: Config) -> Sentence:
     """How far the controls of the profile come without this culture's norms, from the records of `record_losses`."""
     parts, used = _write_stages(records, cfg, "sft_loss_gap", SAME_LOSS, ".2f", BEYOND, TAUGHT)
-    none = "This profile trains no controls: how much of the fall the form of a list explains is not measured here."
+    none = (
+        "This profile trains no control on wrong norms: how much of the fall the form of a list explains is not measured here."
+    )
     return Sentence("taught", parts or none, used)
 
 
@@ -81,12 +82,14 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
     for model, culture in product(cfg.models, cfg.cultures):
         own = {"model": model, "culture": culture, "method": PRICE}
         before, after = (pick_record(records, "drawn_part", stage=stage, **own) for stage in ("sft", "ppo"))
-        if before and after and before["value"] - after["value"] > SAME_VARIETY:
+        if before and after:
             paid.append(f"from {100 * before['value']:.0f} % to {100 * after['value']:.0f} % ({cfg.label(model, culture)})")
             used += [before, after]
     parts = write_verdicts(told, GAMED)
     if paid:
-        parts.append(f"The price is variety: of all drawn words, those that differ fall {' and '.join(paid)}.")
+        parts.append(
+            f"The price would be variety: of all words drawn, over all concepts, those that differ go {' and '.join(paid)}."
+        )
     return Sentence(
         "gaming", " ".join(parts) or "No drawn lists before and after PPO to compare: a gamed reward would not show.", used
     )

@@ -36,7 +36,7 @@ def make_records(changes, metric="precision_at_5_attested", **fields):
         ("flat", "SFT leaves Precision@5 where it was, within 0.03: a change of +0.01 [-0.02, +0.02] (United States)."),
         (
             "undecided",
-            "What SFT does to Precision@5 cannot be told from 48 concepts: a change of +0.10 [-0.10, +0.30] (United States).",
+            "The effect of SFT on Precision@5 is unclear with 48 concepts: a change of +0.10 [-0.10, +0.30] (United States).",
         ),
     ],
 )
@@ -57,7 +57,7 @@ def test_cultures_with_one_verdict_share_a_sentence_and_others_have_their_own(cf
     assert (
         second.startswith("PPO leaves")
         and "China" not in second
-        and third.startswith("What PPO does")
+        and third.startswith("The effect of PPO")
         and "States" not in third
     )
     assert sentences.state_precision([], cfg).text == "Precision@5 was not measured in this run."
@@ -81,19 +81,19 @@ def test_variety_is_the_price_and_has_a_margin_of_its_own(cfg):
 def test_controls_are_told_and_their_absence_too(cfg, verdict, words):
     pairs = ("sft - graph", "sft - control_shuffled", "sft_same_size - control_other_culture")
     told = sentences.state_controls(make_records({("cn", pair): CHANGES[verdict] for pair in pairs}, subset="all"), cfg)
-    assert told.text.count(words) == 3 and len(told.records) == 3 and "trains no controls" not in told.text
+    assert told.text.count(words) == 3 and len(told.records) == 3 and "trains no control on" not in told.text
     bare = cfg.profile.model_copy(update={"controls": []})
     vars(cfg)["profile"], before = bare, cfg.profile
     alone = sentences.state_controls(make_records({("us", "sft - graph"): CHANGES[verdict]}, subset="all"), cfg)
     vars(cfg)["profile"] = before
-    assert alone.text.count(words) == 1 and "trains no controls" in alone.text
+    assert alone.text.count(words) == 1 and "trains no control on" in alone.text
 
 
 @pytest.mark.parametrize(
     ("people", "ppo", "words"),
     [
         (0.1, 0.1, "After PPO the model's words lie within the margin of people's in valence"),
-        (0.1, 0.6, "It is not shown that after PPO the model's words lie within the margin of people's in valence"),
+        (0.1, 0.6, "Whether after PPO the model's words lie within the margin of people's is unclear for valence"),
         (0.6, 0.1, "cannot be tested for valence"),
     ],
 )
@@ -108,8 +108,13 @@ def test_human_level_is_told_with_the_check_by_people_themselves(cfg, people, pp
     assert words in told.text and told.text.count("the margin of people's") == 1 and told.records == records
     assert sentences.state_ratings(records[1:], cfg).records == [], "nothing is said without the check"
     two = records + [record | {"culture": "cn"} for record in records]
-    everywhere = f"valence in {'both countries' if words.startswith('After') else 'either country'}"
+    everywhere = f"valence in {'either country' if 'tested' in words else 'both countries'}"
     assert everywhere in sentences.state_ratings(two, cfg).text
+    apart = [records[0], records[1] | {"value": 0.6, "low": 0.4, "high": 0.8}]
+    if people < 0.5:
+        assert sentences.state_ratings(apart, cfg).text.startswith(
+            "After PPO the words differ from people's in valence (United States)"
+        )
 
 
 def place_controls(foreign, shuffled):
@@ -135,7 +140,7 @@ def place_controls(foreign, shuffled):
         ),
         ("down", "lowers Precision@5 below the untuned model's: -0.20 [-0.30, -0.10] beside SFT's +0.20 (United States)."),
         ("flat", "leaves Precision@5 where the untuned model has it, within 0.03: +0.01"),
-        ("undecided", "cannot be told from 48 concepts: +0.10"),
+        ("undecided", "is unclear with 48 concepts: +0.10"),
     ],
 )
 def test_what_the_other_cultures_adapter_gains_is_told_beside_sfts_gain(cfg, verdict, words):
@@ -173,7 +178,7 @@ def test_the_caption_says_how_many_concepts_people_answered(cfg, us, cn, words):
         ("cn", "human", cn, "answered"),
     ]
     table = pd.DataFrame(rows, columns=["culture", "stage", "n", "subset"]).assign(model="tiny")
-    assert sentences.describe_precision(cfg, table).endswith(f"Concepts that people answered: {words}")
+    assert sentences.describe_precision(cfg, table).endswith(f"by which people are scored: {words}")
     assert "answered" not in sentences.describe_precision(cfg, table[table["stage"] == "sft"])
     shown = table.assign(value=0.5, low=0.4, high=0.6)
     for answered, text in ((cn, f"people 0.50 ({cn} concepts)"), (48, "people 0.50")):

@@ -47,7 +47,7 @@ def test_items_are_drawn_with_people_and_models(cfg, made):
     chosen = [*ranked.head(5), "Q56"]
     frame = aligned.list_panels(cfg, as_asked(averaged, model="tiny"), human, items, chosen, culture="cn")
     assert [panel.split()[0] for panel in frame["panel"].unique()] == chosen
-    assert set(frame["answerer"]) == {"United States", "China", "zero_shot", "sft", "ppo", "grpo"}
+    assert set(frame["answerer"]) == {"United States", "China", "zero_shot", "ppo"}
     assert frame.groupby(["panel", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)
     figure = plots.plot_items(frame, title="Items")
     assert len(figure.axes) == 6
@@ -56,8 +56,7 @@ def test_items_are_drawn_with_people_and_models(cfg, made):
     axes = figure.axes[-1]
     drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
     mine = averaged[(averaged["question"] == "Q56") & (averaged["language"] == "zh") & (averaged["adapter"] == "cn")]
-    for label, stage in (("after PPO", "ppo"), ("after GRPO", "grpo")):
-        assert drawn[label] == mine[mine["stage"] == stage].set_index("code")["share"].loc[[1, 3, 2]].tolist()
+    assert drawn["after PPO"] == mine[mine["stage"] == "ppo"].set_index("code")["share"].loc[[1, 3, 2]].tolist()
 
 
 def test_counts_and_styles_stand_beside_even_answers(cfg, made):

@@ -1,5 +1,7 @@
 """Planted shifts in log-shares, what style alone does, which reading people recognise themselves in, and the three verdicts."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,9 +184,11 @@ def state_verdicts(cfg, given):
         ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.03}, power.BLIND, "survey_taught +0.0"),
         ({"sft": 0.0, "us": 0.0}, power.BLIND, "best positive control none"),
         ({"sft": 0.3, "persona": 0.3}, power.UNCONTROLLED, "above no control"),
+        ({"sft": -0.3, "us": 0.0, "persona": 0.0}, power.AWAY, "is not above 0"),
+        ({"sft": -0.3, "us": 0.0, "survey_taught": 0.3}, power.AWAY, "is not above 0"),
     ],
 )  # fmt: skip
-def test_three_verdicts_by_rule_on_both_measures(run, moves, verdict, said):
+def test_verdicts_by_rule_on_both_measures(run, moves, verdict, said):
     found = judge(run, **moves)
     assert set(found["verdict"]) == {verdict} and list(found.index) == ["distance", "slope"]
     assert all(said in sentence and verdict in sentence for sentence in found["sentence"])
@@ -201,3 +205,19 @@ def test_a_control_that_only_flattens_shows_no_instrument_that_sees(run):
     distance = state_verdicts(run, given).loc["distance"]
     assert distance["control"] == "survey_taught" and distance["control_low"] > power.LEAST["distance"]
     assert distance["verdict"] == power.BLIND
+
+
+def test_a_move_that_holm_takes_back_says_so(run):
+    given = [answer("none", "zero_shot", add((0.5, CN), (0.5, US))), answer("us", "sft", add((0.5, CN), (0.5, US)))]
+    averaged = pd.concat([*given, answer("cn", "sft", add((0.5, CN), (0.5, US)))], ignore_index=True)
+    halves = pd.concat([HUMAN.assign(half=half) for half in (1, 2)])
+    far = distances.measure_distances(distances.add_references(averaged, HUMAN, halves), HUMAN, halves)
+    table = shifts.summarise_shifts(shifts.measure_shifts(run, far, ITEMS), **run.bootstrap).assign(
+        value=0.02, low=0.001, high=0.04, p_holm=0.3
+    )
+    slopes = power.measure_slopes(run, averaged, HUMAN, ITEMS)
+    found = power.state_verdicts(
+        table, shifts.compare_controls(shifts.measure_shifts(run, far, ITEMS), **run.bootstrap), slopes
+    )
+    told = found[found["measure"] == "distance"]["sentence"]
+    assert len(told) and told.str.contains(re.escape("+0.020 [+0.001, +0.040] is above 0, but p = 0.30 after Holm")).all()

@@ -69,8 +69,14 @@ def test_answers_by_number_are_the_untuned_models_and_spread_spans_what_was_taug
     rows += [record(name, 0.01, stage, "us") for name in values for stage in ("survey_taught", "persona", "control_shuffled")]
     said = sentences.state_number(rows, cfg).text
     assert "with a probability of 0.80." in said and "lies 0.20 from the mean over orders" in said
-    said = sentences.state_answering(rows, cfg).text
-    assert "are 100% as spread out as can be before tuning, and 98% to 99% after it" in said
+    rows += [record("answer_entropy", 0.7, "zero_shot", "none", "zh"), record("answer_entropy", 0.8, "ppo", "cn", "zh")]
+    rows += [record("answer_entropy", 0.6, "sft", "cn", "zh"), record("answer_entropy", 0.1, "ppo", "us", "zh")]
+    said = sentences.state_answering(rows, cfg)
+    assert (
+        ": 100% before tuning and 99% after SFT (the United States) and 70% before tuning and 80% after PPO (China)."
+        in said.text
+    )
+    assert len(said.records) == 4, "each culture in its own language, the last stage alone"
 
 
 def test_the_chosen_reading_is_named_beside_the_label(cfg):
@@ -85,7 +91,7 @@ def test_the_chosen_reading_is_named_beside_the_label(cfg):
         in found.text
     )
     assert (
-        "in Mandarin the option's number (correlation +0.06 [-0.09, +0.20]; not above 0)." in found.text
+        "in Mandarin the option's number (correlation +0.06 [-0.09, +0.20]; not above 0). The best" in found.text
         and len(found.records) == 3
     )
 
@@ -96,20 +102,34 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
     assert (
-        "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. A shift"
+        "? For the United States we cannot tell, because the positive controls did not clearly move them toward that country alone either. By their"
         in said.text
     )
-    assert "shift of 0.004 (the United States) of the scale" in said.text and len(said.records) == 3
-    away = [dict(row, value=-0.1, low=-0.2, high=-0.05) if row["metric"] == "shift_verdict_distance" else row for row in same]
+    assert "show a shift of 0.004 (the United States) of the scale four times in five" in said.text and len(said.records) == 3
+    away = [dict(row, method=power.AWAY) if row["metric"] == "shift_verdict_distance" else row for row in same]
     assert "by distance no: they moved away from it; by slope we cannot tell" in sentences.state_verdict(away, cfg).text
     other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
     told = sentences.state_verdict(other, cfg).text
     assert (
-        "by distance we cannot tell, as no positive control clearly moved them toward that country alone; by slope yes, beyond the controls."
+        "by distance we cannot tell, because the positive controls did not clearly move them toward that country alone either; by slope yes, beyond the controls."
         in told
     )
-    assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.UNCONTROLLED}
+    assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.AWAY, power.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
+
+
+def test_what_should_have_moved_the_answers_stands_beside_what_should_not(cfg):
+    rows = []
+    for stage, toward, contrast in (("survey_taught", 0.036, -0.051), ("control_foreign", 0.017, 0.005)):
+        where = {"stage": stage, "culture": "cn", "language": "zh", "width": 0.01}
+        rows += [record("shift_toward_target", toward, **where), record("shift_contrast", contrast, **where)]
+    found = sentences.state_positive([*rows, record("shift_toward_target", 0.9, "survey_taught", "cn", "en")], cfg)
+    assert (
+        "by +0.036 [+0.026, +0.046] toward it and +0.087 toward the other country; with the other culture's adapter by"
+        in found.text
+    )
+    assert "+0.017 [+0.007, +0.027] toward it and +0.012 toward the other country." in found.text and found.records == rows
+    assert sentences.state_positive([], cfg).records == []
 
 
 @pytest.mark.parametrize(

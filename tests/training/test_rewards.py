@@ -122,7 +122,7 @@ def reward_records(culture, stage, value, low, high):
 @pytest.mark.parametrize(("change", "says"), [
     ((0.05, 0.03, 0.07), "PPO raises the reward of lists drawn"), ((-0.05, -0.07, -0.03), "PPO lowers the reward of lists drawn"),
     ((0.005, -0.01, 0.015), "PPO leaves the reward of lists drawn for concepts that were not rewarded where it was, within 0.02: "),
-    ((0.03, -0.01, 0.07), "What PPO does to the reward of lists drawn for concepts that were not rewarded cannot be told from 48 concepts: "),
+    ((0.03, -0.01, 0.07), "The effect of PPO on the reward of lists drawn for concepts that were not rewarded is unclear with 48 concepts: "),
 ])  # fmt: skip
 def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
     records = reward_records("us", "ppo", *change) + reward_records("cn", "ppo", 0.1, 0.05, 0.15)
@@ -152,7 +152,7 @@ def part_records(culture, change, variety):
 @pytest.mark.parametrize(("change", "says"), [
     ((0.3, 0.2, 0.4), "The reward may be gamed: the five commonest words make up more of the lists, from 0.020 to 0.320, +0.300 [+0.200, +0.400] (United"),
     ((-0.1, -0.2, -0.06), "No sign of a gamed reward: the five commonest words make up less of the lists, from"),
-    ((0.01, -0.01, 0.02), "Any gaming of the reward is small: the share of the five commonest words in the lists changes by no more than 0.05, from"),
+    ((0.01, -0.01, 0.019), "No sign of a gamed reward: the share of the five commonest words in the lists changes by no more than 0.02, from"),
     ((0.04, -0.02, 0.1), "Whether the share of the five commonest words in the lists rises, as with a gamed reward, cannot be told from 48 concepts"),
 ])  # fmt: skip
 @pytest.mark.parametrize("variety", [0.7, 0.76])
@@ -160,8 +160,8 @@ def test_the_sentence_of_a_gamed_reward_follows_its_records(cfg, change, says, v
     records = part_records("us", change, variety)
     said = sentences.state_gaming(records + part_records("cn", (0.2, 0.1, 0.3), 0.8), cfg)
     assert says in said.text and "from 0.020 to 0.220, +0.200 [+0.100, +0.300] (China)" in said.text
-    price = "The price is variety: of all drawn words, those that differ fall from 80 % to 70 % (United States)."
-    assert said.text.endswith(price) == (variety == 0.7) and len(said.records) == 6 + 2 * (variety == 0.7)
+    price = f"of all words drawn, over all concepts, those that differ go from 80 % to {100 * variety:.0f} % (United States) and from 80 % to 80 % (China)."
+    assert said.text.endswith(price) and len(said.records) == 10
     assert sentences.state_gaming([], cfg) == Sentence(
         "gaming", "No drawn lists before and after PPO to compare: a gamed reward would not show.", []
     )

@@ -125,7 +125,7 @@ def test_the_sentence_of_the_loss_follows_its_records(cfg, change, says):
 
 
 def test_controls_and_seeds_are_told_where_there_are_any(cfg):
-    assert "no controls" in sentences.state_taught([], cfg).text and "one seed" in sentences.state_seeds([], cfg).text
+    assert "no control" in sentences.state_taught([], cfg).text and "one seed" in sentences.state_seeds([], cfg).text
     gap = {"metric": "sft_loss_gap", "model": "tiny", "stage": "control_shuffled", "n": 48}
     records = [
         {**gap, "culture": "us", "value": 0.3, "low": 0.2, "high": 0.4}, {**gap, "culture": "cn", "value": 0.0, "low": -0.01, "high": 0.01},
