@@ -9,6 +9,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import FOREIGN, SAME_SIZE
+from align_utils.lexical.precision import RATED
 from align_utils.stats import judge_change
 from align_utils.store.page import METRIC_FIELDS, Sentence, pick_record
 from align_utils.store.tables import INTERVAL, write_interval
@@ -131,7 +132,7 @@ def state_drawn(records: Sequence[dict], cfg: Config) -> Sentence:
     """What PPO does to the lists that are drawn, and to their variety, from `drawn_precision_at_5_attested` and `drawn_distinct_words`."""
     thing, price = (
         "the Precision@5 of drawn lists",
-        f"the number of different words in a concept's {cfg.profile.lexical.drawn} lists",
+        f"the number of different words in a concept's {cfg.profile.lexical.drawn} lists ({RATED * cfg.profile.lexical.drawn} at most)",
     )
     parts, used = tell_steps(records, cfg, "drawn_precision_at_5_attested", thing, PRECISION_MARGIN, steps=STEPS[1:])
     paid, more = tell_steps(records, cfg, "drawn_distinct_words", price, VARIETY_MARGIN, steps=STEPS[1:])

@@ -48,7 +48,7 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown])
+        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown], fontsize=8, linespacing=0.9)
         axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=f"{culture} ({size:.0f} concepts)")
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
     put_title(figure, "Do they say what native speakers say?")
@@ -74,7 +74,7 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
         return draw_nothing("no ratings of words in this run", mark=mark)
     cultures, ratings = list(frame["culture"].unique()), list(frame["rating"].unique())
     stages = [stage for stage in ("human_top5", *SHOWN) if stage in set(frame["stage"])]
-    figure, grid = make_grid(len(ratings), len(cultures), width=1.75, height=1.1, sharex="row", sharey=True)
+    figure, grid = make_grid(len(ratings), len(cultures), width=1.95, height=1.1, sharex="row", sharey=True)
     figure.set_figwidth(figure.get_figwidth() + 1.0)  # the names of the stages
     for row, rating in zip(grid, ratings, strict=True):
         for axes, culture in zip(row, cultures, strict=True):
@@ -93,8 +93,8 @@ def plot_rating_gaps(frame: pd.DataFrame, *, mark: str = ""):
             )
             axes.set_ylim(len(stages) - 0.5, -0.5)
     for axes in grid[-1]:
-        axes.set_xlabel("points from people's mean (90 % intervals)", fontsize=8)
-    put_title(figure, "How far the words lie from people's")
+        axes.set_xlabel("points from people's mean", fontsize=8)
+    put_title(figure, "How far the words lie from people's (90 % intervals)")
     return mark_figure(figure, mark)
 
 
