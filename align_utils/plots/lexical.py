@@ -48,7 +48,9 @@ def plot_precision(frame: pd.DataFrame, *, mark: str = ""):
                 text, (line["value"], place), (4 if right else -4, 0), textcoords="offset points", va="center", fontsize=8,
                 ha="left" if right else "right", color=pick_colour(stage),
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown], fontsize=8, linespacing=0.9)
+        axes.set_yticks(
+            range(len(shown)), [name_condition(stage).replace(", ", ",\n") for stage in shown], fontsize=8, linespacing=0.9
+        )
         axes.set(ylim=(len(shown) + len(lines) - 0.4, -0.6), xlim=(0, top), title=f"{culture} ({size:.0f} concepts)")
     grid[-1][0].set_xlabel("Precision@5: share of the first five words\nthat a native speaker said too")
     put_title(figure, "Do they say what native speakers say?")
