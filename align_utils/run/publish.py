@@ -121,7 +121,7 @@ def _costs(root: Path, profile: str, _) -> str | None:
     return shown.to_markdown(index=False, disable_numparse=True)
 
 
-HEADLINES = ("overlap", "answering", "verdict")
+HEADLINES = ("overlap", "reading", "verdict")
 BLOCKS = {"table": _table, "picture": _picture, "say": _say, "notebooks": _notebooks, "times": _times, "costs": _costs}
 
 
