@@ -14,7 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ask": ["ask_run", "choose_answered", "choose_readings"],
         "distances": ["measure_distances"],
         "shifts": ["summarise_shifts"],
-        "power": ["measure_slopes", "state_verdicts"],
         "aligned": ["list_item", "list_six"],
         "paper": ["compare_with_paper"],
         "values": ["load_values"],
