@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lexical": ["plot_precision", "plot_rating_gaps"],
         "norms": ["plot_strength_by_rank"],
         "survey": ["plot_counts", "plot_items"],
-        "training": ["plot_loss", "plot_methods", "plot_reward"],
+        "training": ["plot_frontier", "plot_loss", "plot_methods", "plot_reward"],
     },
 )

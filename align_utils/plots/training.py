@@ -58,6 +58,21 @@ def plot_methods(frame: pd.DataFrame, *, mark: str = ""):
     return mark_figure(figure, mark)
 
 
+def plot_frontier(frame: pd.DataFrame, *, mark: str = ""):
+    """Validation reward by KL, a line a method from the SFT model on: what a method earns for how far it has gone; a ring as above.
+
+    `frame` as in `plot_methods`. The KL of the last update is not measured, so that it has no point.
+    """
+    both = _date_drawn(frame).groupby(["culture", "stage", "update"], sort=False, as_index=False).first()
+    lines = [
+        (log.dropna(subset=["kl"]), "reward_valid", name_condition(stage), pick_colour(stage), "o-")
+        for stage, log in both.groupby("stage", sort=False)
+    ]
+    figure = _plot_curves(both, {"reward, validation cues": lines}, x="kl", x_label=KL, ms=9)
+    put_legend_below(figure, figure.axes[0])
+    return mark_figure(figure, mark)
+
+
 def _plot_curves(frame: pd.DataFrame, rows: dict[str, list[tuple]], *, title: str = "", x="update", x_label="update", **ring):
     """A row an entry of lines (log, column, label, colour, style), a column a culture; a ring of this style around what is `chosen`.
 

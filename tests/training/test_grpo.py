@@ -426,6 +426,10 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     assert lines["after RLOO"].get_color() == common_plots.pick_colour("rloo") != lines["after PPO"].get_color()
     rings = [line.get_xdata().tolist() for line in top.get_lines() if line.get_markersize() == 9]
     assert rings == [[1], [2]] and len(figure.axes) == 2
+    way = {line.get_label(): line.get_xydata().tolist() for line in training_plots.plot_frontier(logs).axes[0].lines}
+    assert way["after PPO"] == [[0, 0.3], [0.4, 0.4]] and way["after RLOO"] == [[0, 0.3], [0.4, 0.3]], (
+        "reward by KL of the same update"
+    )
 
 
 def test_contrasts_name_the_methods_and_controls_of_the_profile(project):
