@@ -28,6 +28,7 @@ UNITS = {
 }
 # What each comparison tells, where the run has it.
 TELLS = {
+    "sft - few_shot": "what SFT adds",
     "few_shot - graph": "what the model knew beyond counting",
     "sft - graph": "what SFT knows beyond counting",
     "ppo - graph": "what PPO knows beyond counting",
