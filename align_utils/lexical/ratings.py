@@ -375,8 +375,8 @@ def judge_human_level(cfg: Config, frame: pd.DataFrame, people: dict[str, Cultur
     they do not pass, a list of five words cannot, and no stage's verdict counts. `frame` is from `rate_conditions`.
 
     Returns `model, culture, rating, stage` (`human_top5` first), `value` (mean paired difference from people), `low, high` (90
-    %), `n` (families), `margin, p, power` (`show_equivalence`), `cues`, `verdict` ('at human level', 'not shown', 'not
-    testable').
+    %), `n` (families), `margin, p, power` (`show_equivalence`), `cues`, `verdict` ('at human level'; 'differs', with an
+    interval that leaves out 0; 'not shown'; 'not testable').
     """
     rows = []
     for culture in people:
@@ -388,7 +388,8 @@ def judge_human_level(cfg: Config, frame: pd.DataFrame, people: dict[str, Cultur
                 shown = show_equivalence(part["value"] - part["human"], add_families(part, families)["family"], margin)
                 level = bool(shown["p"] < ALPHA)
                 passed = level if name == PEOPLE[1] else passed
-                verdict = "not testable" if not passed else "at human level" if level else "not shown"
+                apart = shown["low"] > 0 or shown["high"] < 0
+                verdict = "not testable" if not passed else "at human level" if level else "differs" if apart else "not shown"
                 cell = {"model": model, "culture": culture, "rating": rating, "stage": name}
                 rows.append({**cell, **shown, "cues": len(part), "verdict": verdict})
     columns = [*RATING_GROUP, "stage", "value", "low", "high", "n", "margin", "p", "power", "cues", "verdict"]

@@ -29,9 +29,10 @@ UNITS = {
 # What each comparison tells, where the run has it.
 TELLS = {
     "sft - few_shot": "what SFT adds",
+    "ppo - few_shot": "what SFT and PPO add",
     "few_shot - graph": "what the model knew beyond counting",
-    "sft - graph": "what SFT knows beyond counting",
-    "ppo - graph": "what PPO knows beyond counting",
+    "sft - graph": "what the model knows after SFT beyond counting",
+    "ppo - graph": "what it knows after PPO beyond counting",
     "ppo - sft": "what PPO adds",
     "sft - control_shuffled": "what the right cue for each list adds",
     "sft_same_size - control_other_culture": "what the own culture adds, at equal size",

@@ -9,6 +9,7 @@ from align_utils.config.stages import FOREIGN
 from align_utils.stats import fisher_exact, mcnemar_exact, wilson_interval
 from align_utils.store.page import list_records
 from align_utils.survey.distances import CHINA, pick_pair
+from align_utils.survey.power import BLIND
 from align_utils.survey.shifts import REFERENCE_SHIFTS
 
 USA = "USA"
@@ -72,7 +73,7 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     `verdict`, by rule: 'reproduced' (the difference is shown
     and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'larger gain' (beyond
     the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen',
-    'not testable' or 'not measured here'. `stands in`: which versions of the paper state the claim. Against a 70B
+    'not measurable' (of counts: no positive control moved the answers either), 'not testable' or 'not measured here'. `stands in`: which versions of the paper state the claim. Against a 70B
     model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
     not measured the claim is not testable.
     """
@@ -166,7 +167,11 @@ def _find_aligned(metrics: pd.DataFrame, goal: float, china: str | None, languag
         text += f"; by the modal answer {first:g} -> {last:g} (p = {mode.loc['ppo', 'p']:.2f})"
     controls = nearer.loc[nearer.index.str.startswith("control_"), "count"]
     told = ", ".join(f"{stage.removeprefix('control_')} {count:g}" for stage, count in controls.items())
-    verdict = "not seen"
+    own = metrics[
+        metrics["metric"].str.startswith("shift_verdict_") & (metrics["culture"] == china) & (metrics["stage"] == "ppo")
+    ]
+    blind = (own.loc[own["language"] == language, "method"] == BLIND).to_numpy()
+    verdict = "not measurable" if blind.any() and blind.all() else "not seen"
     if after > before and p < 0.05:
         # Without one trained on wrong norms nothing tells these norms from any tuning.
         beaten = set(controls.index) - {FOREIGN} and (controls < after).all()

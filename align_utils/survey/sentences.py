@@ -30,7 +30,7 @@ BESIDE = {
 # The verdicts within a sentence.
 VERDICTS = {
     BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them", AWAY: "no: they moved away from it",
-    BLIND: "we cannot tell, because the positive controls did not clearly move them toward that country alone either",
+    BLIND: "we cannot tell, as no positive control clearly moved them toward that country alone",
     UNCONTROLLED: "we cannot tell without a control",
 }  # fmt: skip
 
@@ -81,7 +81,7 @@ def state_number(records: list[dict], cfg: Config) -> Sentence:
     mass, bias = (_pick(records, metric, own=True) for metric in ("option_mass", "order_bias"))
     text = (
         f"Before tuning the model names an option's number with a probability of {_span(mass, tuned=False)}. An answer to one order of the "
-        f"options lies {_span(bias, tuned=False)} from the mean over orders (0: the same answer, 1: an entirely different one)."
+        f"options lies {_span(bias, tuned=False)} from the mean over orders, in total variation (0: the same answer in every order)."
     )
     return Sentence("number", text, mass + bias)
 
@@ -132,6 +132,32 @@ def state_shift(records: list[dict], cfg: Config) -> Sentence:
     return Sentence("shift", f"Toward their own country, {cfg.names[stage]}, over {over} questions: {'; '.join(parts)}.", used)
 
 
+def state_positive(records: list[dict], cfg: Config) -> Sentence:
+    """Whether what should have moved the answers did (taught half of the survey), beside what should not have (the other culture's adapter),
+    each culture asked in its own language: from `shift_toward_target` and `shift_contrast` records."""
+    parts, used = [], []
+    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
+        own = {"culture": name, "language": culture.language, "model": model}
+        found = [
+            [pick_record(records, metric, stage=stage, **own) for metric in ("shift_toward_target", "shift_contrast")]
+            for stage in (SURVEY_TAUGHT, FOREIGN)
+        ]
+        (taught, beside), (foreign, _) = found
+        if taught is None or beside is None:
+            continue
+        worked = taught["low"] > 0 and taught["value"] >= SMALL and beside["low"] > 0
+        told = "worked" if worked else "did not work"
+        parts.append(
+            f"The positive control {told} for {cfg.call(model, name)}: taught what its people answer to half of the questions, the model moved on "
+            f"the others by {write_interval(taught, '+.3f')} toward it and {taught['value'] - beside['value']:+.3f} toward the other country."
+        )
+        used += [taught, beside]
+        if foreign is not None:
+            parts.append(f"The other culture's adapter moved it by {write_interval(foreign, '+.3f')} toward it.")
+            used.append(foreign)
+    return Sentence("positive", " ".join(parts) or "No positive control was asked in its own culture's language.", used)
+
+
 def state_verdict(records: list[dict], cfg: Config) -> Sentence:
     """Whether tuning moved the answers and whether one could have seen it, for the last stage of every culture in its own language.
 
@@ -145,40 +171,23 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         if None in found:
             continue
         place = cfg.call(model, name)
-        distance, slope = (VERDICTS[record["method"]] for record in found[:2])
+        distance, slope = map(_tell_verdict, found[:2])
         told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
         visible.append(f"{found[2]['value']:.3f} ({place})")
         used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
-    parts = "; ".join(f"for {' and '.join(places)} {verdict}" for verdict, places in told.items())
-    text = f"Did PPO move the survey's answers toward the culture? {parts[0].upper()}{parts[1:]}. By their number alone the questions would show a "
-    text += f"shift of {' and '.join(visible)} of the scale four times in five; whether it is one toward that country alone is the harder question."
-    return Sentence("verdict", text, used)
+    parts = ". ".join(f"For {' and '.join(places)} {verdict}" for verdict, places in told.items())
+    text = f"Did PPO move the survey's answers toward the culture? {parts}. A shift by distance of {' and '.join(visible)} of the scale would be "
+    return Sentence("verdict", text + "told from 0 four times in five; to show that it favours one country takes more.", used)
 
 
-def state_positive(records: list[dict], cfg: Config) -> Sentence:
-    """What those did that should have moved the answers (taught half of the survey), and those that should not have (the other culture's
-    adapter), each culture asked in its own language: from `shift_toward_target` and `shift_contrast` records."""
-    parts, used = [], []
-    told = {
-        SURVEY_TAUGHT: "taught what its people answer to half of the questions, the model moved on the rest by",
-        FOREIGN: "with the other culture's adapter by",
-    }
-    for (name, culture), model in product(cfg.cultures.items(), cfg.models):
-        where, own = {"culture": name, "language": culture.language, "model": model}, []
-        for stage, text in told.items():
-            shift, contrast = (
-                pick_record(records, metric, stage=stage, **where) for metric in ("shift_toward_target", "shift_contrast")
-            )
-            if shift and contrast:
-                other = f"{shift['value'] - contrast['value']:+.3f}"
-                own.append(f"{text} {write_interval(shift, '+.3f')} toward it and {other} toward the other country")
-                used += [shift, contrast]
-        parts += [f"For {cfg.call(model, name)}, {'; '.join(own)}."] if own else []
-    if not parts:
-        return Sentence("positive", "No positive control was asked in its own culture's language.", [])
-    return Sentence("positive", " ".join(parts), used)
+def _tell_verdict(record: dict) -> str:
+    verdict, interval = record["method"], write_interval(record, "+.3f")
+    if verdict in (AWAY, BEYOND):
+        return f"{VERDICTS[verdict]} ({interval})"
+    beside = f" ({interval} is above 0, but does not pass every test)" if record["low"] > 0 else ""
+    return VERDICTS[verdict] + beside
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:
@@ -191,15 +200,18 @@ def state_counts(records: list[dict], cfg: Config) -> Sentence:
         {"stage": "uniform"},
     )
     found = [pick_record(records, "aligned_with_china", **state) for state in states]
+    taught = pick_record(records, "aligned_with_china", stage=SURVEY_TAUGHT, culture=china, **where)
     if None in found:
         return Sentence("counts", "This run does not compare China with another country, so that nothing is counted.", [])
     before, after, even = (f"{round(record['value'] * record['n'], 1):g}" for record in found)
     text = (
         f"Of the {found[1]['n']:.0f} questions on which the countries differ most, the answers are nearer to China on {before} before tuning and "
-        f"on {after} after PPO (share {write_interval(found[1])}). Even answers would be on {even}. The paper counts 13 of 50 before and 25 "
-        "after, for another model."
+        f"on {after} after PPO (share {write_interval(found[1])}). Even answers would be on {even}"
     )
-    return Sentence("counts", text, found)
+    if taught:
+        text += f", those of the model taught half of China's own answers are on {round(taught['value'] * taught['n'], 1):g}"
+        found.append(taught)
+    return Sentence("counts", f"{text}. The paper counts 13 of 50 before and 25 after, for another model.", found)
 
 
 def _pick(records: list[dict], metric: str, *, own: bool = False) -> list[dict]:

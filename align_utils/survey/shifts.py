@@ -127,7 +127,7 @@ def list_shift_rows(cfg: Config, overall: pd.DataFrame) -> pd.DataFrame:
 
     Returns `panel, label, group, value, low, high, n`: first the stages, then the controls, then what the way would be to other people's answers.
     """
-    toward = {"target": "toward the culture taught", "other": "toward the other country"}
+    toward = {"target": "toward this country", "other": "toward the other country"}
     part = pick_own(cfg, overall[overall["toward"].isin(toward)])
     part = part.sort_values("stage", key=lambda stage: stage.isin(REFERENCE_SHIFTS.values()), kind="stable")
     panel = [f"norms: {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]

@@ -35,7 +35,7 @@ ROSE = {
 SIGN, SAME_SHARE = "the five commonest words", 0.02
 GAMED = {
     "up": f"the reward may be gamed: {SIGN} make up more of the lists,", "down": f"no sign of a gamed reward: {SIGN} make up less of the lists,",
-    "flat": f"no sign of a gamed reward: the share of {SIGN} in the lists changes by no more than {SAME_SHARE},",
+    "flat": f"the share of {SIGN} in the lists stays within {SAME_SHARE} of what it was, so that any gaming of the reward is small:",
     "undecided": f"whether the share of {SIGN} in the lists rises, as with a gamed reward, " + "cannot be told from {n} concepts:",
 }  # fmt: skip
 # What a reward costs, gamed or not: lists of a concept that are more alike.
@@ -52,7 +52,14 @@ def state_loss(records: list[dict], cfg: Config) -> Sentence:
     if not told:
         return Sentence("loss", "The loss on held-out cues was not measured before and after tuning.", [])
     return Sentence(
-        "loss", " ".join([*write_verdicts(told, FELL), "Nats are units of surprise, by the natural logarithm."]), used
+        "loss",
+        " ".join(
+            [
+                *write_verdicts(told, FELL),
+                "Nats are units of surprise; to learn no more than the form of a list lowers them too.",
+            ]
+        ),
+        used,
     )
 
 
@@ -87,9 +94,7 @@ def state_gaming(records: list[dict], cfg: Config) -> Sentence:
             used += [before, after]
     parts = write_verdicts(told, GAMED)
     if paid:
-        parts.append(
-            f"The price would be variety: of all words drawn, over all concepts, those that differ go {' and '.join(paid)}."
-        )
+        parts.append(f"Variety: of all words drawn, over all concepts, those that differ go {' and '.join(paid)}.")
     return Sentence(
         "gaming", " ".join(parts) or "No drawn lists before and after PPO to compare: a gamed reward would not show.", used
     )

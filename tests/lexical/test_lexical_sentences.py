@@ -188,10 +188,10 @@ def test_the_caption_says_how_many_concepts_people_answered(cfg, us, cn, words):
 
 
 def test_the_table_of_differences_tells_what_ppo_adds():
-    table = pd.DataFrame({"comparison": ["ppo - few_shot", "ppo - sft", "sft - graph"]})
+    table = pd.DataFrame({"comparison": ["grpo - sft", "ppo - sft", "sft - few_shot"]})
     told = sentences.explain_differences(table)
     assert dict(zip(told["comparison"], told["tells"], strict=True)) == {
-        "sft - graph": "what SFT knows beyond counting", "ppo - sft": "what PPO adds", "ppo - few_shot": "",
+        "sft - few_shot": "what SFT adds", "ppo - sft": "what PPO adds", "grpo - sft": "",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from align_utils import config
 from align_utils.survey import paper
+from align_utils.survey.power import BLIND, UNMOVED
 
 NAMES = ["metric", "culture", "stage", "language", "value", "low", "high", "n", "subset", "method"]
 
@@ -85,6 +86,14 @@ def test_counts_are_judged_by_test_size_and_controls(after, p, control, verdict)
     row = judge_counts(count("ppo", after, p), count("control_shuffled", control, 1.0))
     assert row["verdict"] == on_sample(verdict)
     assert row["details"].endswith(f"controls: shuffled {control}")
+
+
+def test_counts_that_no_control_could_have_moved_are_not_measurable():
+    told = [(f"shift_verdict_{name}", "cn", "ppo", "zh", 0.0, -0.1, 0.1, 60, None, BLIND) for name in ("distance", "slope")]
+    assert judge_counts(count("ppo", 4, 1.0), told)["verdict"] == on_sample("not measurable")
+    seen = [told[0], (*told[1][:9], UNMOVED)]
+    assert judge_counts(count("ppo", 4, 1.0), seen)["verdict"] == on_sample("not seen")
+    assert judge_counts(count("ppo", 10, 0.03), told)["verdict"] == on_sample("same direction")
 
 
 @pytest.mark.parametrize(

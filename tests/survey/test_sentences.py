@@ -56,7 +56,14 @@ def test_counts_stand_beside_even_answers_and_the_papers(cfg):
     ]  # fmt: skip
     found = sentences.state_counts(rows, cfg)
     assert "Of the 20 questions" in found.text and found.records == rows[:3]
-    assert "on 7 before tuning and on 10 after PPO (share 0.50 [0.30, 0.70]). Even answers would be on 7." in found.text
+    assert (
+        "on 7 before tuning and on 10 after PPO (share 0.50 [0.30, 0.70]). Even answers would be on 7. The paper" in found.text
+    )
+    taught = record("aligned_with_china", 0.45, "survey_taught", "cn", "zh", n=20)
+    assert (
+        "on 7, those of the model taught half of China's own answers are on 9. The"
+        in sentences.state_counts([*rows, taught], cfg).text
+    )
     assert sentences.state_counts(rows[:1], cfg).records == []
 
 
@@ -102,17 +109,27 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
     assert (
-        "? For the United States we cannot tell, because the positive controls did not clearly move them toward that country alone either. By their"
+        "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. A shift by"
         in said.text
     )
-    assert "show a shift of 0.004 (the United States) of the scale four times in five" in said.text and len(said.records) == 3
+    assert (
+        "by distance of 0.004 (the United States) of the scale would be told from 0 four times in five" in said.text
+        and len(said.records) == 3
+    )
     away = [dict(row, method=power.AWAY) if row["metric"] == "shift_verdict_distance" else row for row in same]
-    assert "by distance no: they moved away from it; by slope we cannot tell" in sentences.state_verdict(away, cfg).text
+    assert (
+        "by distance no: they moved away from it (+0.000 [-0.001, +0.001]); by slope we cannot tell"
+        in sentences.state_verdict(away, cfg).text
+    )
     other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
     told = sentences.state_verdict(other, cfg).text
     assert (
-        "by distance we cannot tell, because the positive controls did not clearly move them toward that country alone either; by slope yes, beyond the controls."
+        "by distance we cannot tell, as no positive control clearly moved them toward that country alone; by slope yes, beyond the controls (+0.200 [+0.199, +0.201])."
         in told
+    )
+    above = [*rows, record("shift_verdict_slope", 0.2, method=power.BLIND, **own)]
+    assert (
+        "alone (+0.200 [+0.199, +0.201] is above 0, but does not pass every test)." in sentences.state_verdict(above, cfg).text
     )
     assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.AWAY, power.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
@@ -125,10 +142,16 @@ def test_what_should_have_moved_the_answers_stands_beside_what_should_not(cfg):
         rows += [record("shift_toward_target", toward, **where), record("shift_contrast", contrast, **where)]
     found = sentences.state_positive([*rows, record("shift_toward_target", 0.9, "survey_taught", "cn", "en")], cfg)
     assert (
-        "by +0.036 [+0.026, +0.046] toward it and +0.087 toward the other country; with the other culture's adapter by"
+        found.text.startswith("The positive control did not work for China:")
+        and "by +0.036 [+0.026, +0.046] toward it" in found.text
+    )
+    assert (
+        "and +0.087 toward the other country. The other culture's adapter moved it by +0.017 [+0.007, +0.027] toward it."
         in found.text
     )
-    assert "+0.017 [+0.007, +0.027] toward it and +0.012 toward the other country." in found.text and found.records == rows
+    assert found.records == rows[:3]
+    rows[1] |= {"value": 0.02, "low": 0.01, "high": 0.03}
+    assert "The positive control worked for China:" in sentences.state_positive(rows, cfg).text
     assert sentences.state_positive([], cfg).records == []
 
 

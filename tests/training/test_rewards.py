@@ -152,7 +152,7 @@ def part_records(culture, change, variety):
 @pytest.mark.parametrize(("change", "says"), [
     ((0.3, 0.2, 0.4), "The reward may be gamed: the five commonest words make up more of the lists, from 0.020 to 0.320, +0.300 [+0.200, +0.400] (United"),
     ((-0.1, -0.2, -0.06), "No sign of a gamed reward: the five commonest words make up less of the lists, from"),
-    ((0.01, -0.01, 0.019), "No sign of a gamed reward: the share of the five commonest words in the lists changes by no more than 0.02, from"),
+    ((0.01, -0.01, 0.019), "The share of the five commonest words in the lists stays within 0.02 of what it was, so that any gaming of the reward is small: from"),
     ((0.04, -0.02, 0.1), "Whether the share of the five commonest words in the lists rises, as with a gamed reward, cannot be told from 48 concepts"),
 ])  # fmt: skip
 @pytest.mark.parametrize("variety", [0.7, 0.76])
