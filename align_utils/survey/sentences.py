@@ -164,30 +164,30 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
     From `shift_verdict_distance`, `shift_verdict_slope` (the verdict is their method) and `smallest_visible_distance` records.
     """
     metrics = ("shift_verdict_distance", "shift_verdict_slope", "smallest_visible_distance")
-    told, used, visible = {}, [], []
+    told, used, visible, above = {}, [], [], []
     for (name, culture), model in product(cfg.cultures.items(), cfg.models):
         own = {"culture": name, "language": culture.language, "model": model, "stage": "ppo"}
         found = [pick_record(records, metric, **own) for metric in metrics]
         if None in found:
             continue
         place = cfg.call(model, name)
-        distance, slope = map(_tell_verdict, found[:2])
+        distance, slope = (
+            VERDICTS[one["method"]] + (f" ({write_interval(one, '+.3f')})" if one["method"] in (AWAY, BEYOND) else "")
+            for one in found[:2]
+        )
+        above += [
+            f"{write_interval(one, '+.3f')} by {measure} ({place})" for one, measure in zip(found, ("distance", "slope"), strict=False)
+            if one["low"] > 0 and one["method"] != BEYOND
+        ]  # fmt: skip
         told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
         visible.append(f"{found[2]['value']:.3f} ({place})")
         used += found
     if not told:
         return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
     parts = ". ".join(f"For {' and '.join(places)} {verdict}" for verdict, places in told.items())
+    parts += f". Above 0, but not by every test: {' and '.join(above)}" if above else ""
     text = f"Did PPO move the survey's answers toward the culture? {parts}. A shift by distance of {' and '.join(visible)} of the scale would be "
     return Sentence("verdict", text + "told from 0 four times in five; to show that it favours one country takes more.", used)
-
-
-def _tell_verdict(record: dict) -> str:
-    verdict, interval = record["method"], write_interval(record, "+.3f")
-    if verdict in (AWAY, BEYOND):
-        return f"{VERDICTS[verdict]} ({interval})"
-    beside = f" ({interval} is above 0, but does not pass every test)" if record["low"] > 0 else ""
-    return VERDICTS[verdict] + beside
 
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:
