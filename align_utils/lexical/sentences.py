@@ -213,7 +213,7 @@ def state_ratings(records: Sequence[dict], cfg: Config) -> Sentence:
     subject = "the model's words lie within the margin of people's"
     texts = {
         "at": (f"After PPO {subject} in {{}}.", "both countries"),
-        "differ": (f"{'They' if told['at'] else 'After PPO the words'} differ from people's in {{}}, beyond chance.", "both countries"),
+        "differ": (f"{'They' if told['at'] else 'After PPO the words'} differ from people's in {{}}, by intervals of 90 %.", "both countries"),
         "not": (f"Whether after PPO {subject} is unclear for {{}}.", "both countries"),
         "untestable": (f"Whether {subject} cannot be tested for {{}}: people's own five strongest words fail the test.", "either country"),
     }  # fmt: skip

@@ -95,7 +95,8 @@ def _plot_curves(frame: pd.DataFrame, rows: dict[str, list[tuple]], *, title: st
     for column, culture in zip(grid.T, cultures, strict=True):
         column[0].set_title(culture)
         column[-1].set_xlabel(x_label)
-        show_whole_numbers(column[-1].xaxis)
+        if x != "kl":
+            show_whole_numbers(column[-1].xaxis)
     if title:
         put_title(figure, title)
         for row in grid:

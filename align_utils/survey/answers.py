@@ -167,7 +167,7 @@ def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> 
 
 
 def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
-    """How well every answerer answers, a row a read-out.
+    """How well every answerer answers, a row a read-out; of several seeds the mean.
 
     `readout`, ANSWERER, `option mass` (mean probability on the options, in [0, 1]), `first place` and `last place` (mean share
     minus 1/k: 0 = no liking), `entropy` (of the averaged answers, 1 = uniform), `empty` (how often no option had any mass: such
@@ -175,12 +175,12 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
     after the open lead, in [0, 1]; with the label alone).
     """
     by = ["readout", *ANSWERER]
-    refusals = answers.drop_duplicates([*by, "question"]).groupby(by)["refusal_mass"].mean()
+    refusals = answers.drop_duplicates([*by, "seed", "question"]).groupby(by)["refusal_mass"].mean()
     rows = []
     for readout, every in answers.groupby("readout", sort=False):
         for key, part in count_options(drop_extra_order(every)).groupby(ANSWERER, sort=False):
-            excess, first = part["probability"] - 1 / part["options"], part.drop_duplicates(["question", "order"])
-            shares = average_orders(part).groupby("question")["share"]
+            excess, first = part["probability"] - 1 / part["options"], part.drop_duplicates(["seed", "question", "order"])
+            shares = average_orders(part).groupby(["seed", "question"])["share"]
             entropy = shares.apply(lambda p: float(-(p * np.log(p.clip(lower=_LEAST))).sum() / np.log(len(p))))
             rows.append({"readout": readout} | dict(zip(ANSWERER, key, strict=True)) | {
                 "option mass": first["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),

@@ -171,7 +171,7 @@ def _find_aligned(metrics: pd.DataFrame, goal: float, china: str | None, languag
         metrics["metric"].str.startswith("shift_verdict_") & (metrics["culture"] == china) & (metrics["stage"] == "ppo")
     ]
     blind = (own.loc[own["language"] == language, "method"] == BLIND).to_numpy()
-    verdict = "not measurable" if blind.any() and blind.all() else "not seen"
+    verdict = "not measurable" if blind.any() and blind.all() and not p < 0.05 else "not seen"
     if after > before and p < 0.05:
         # Without one trained on wrong norms nothing tells these norms from any tuning.
         beaten = set(controls.index) - {FOREIGN} and (controls < after).all()

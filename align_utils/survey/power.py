@@ -20,7 +20,7 @@ FLOOR = 0.005
 FEWEST_ITEMS = 3
 BEYOND, UNMOVED = "moved beyond the controls", "not beyond the controls, although the instrument could see it"
 BLIND, UNCONTROLLED = "not measurable with this model", "no verdict: this run has no control, or no other country"
-AWAY = "moved away from the culture"
+AWAY = "moved away"
 # What a positive control has to move at least, so that an instrument counts as one that sees: a hundredth of the scale, which is a tenth of a
 # step of a ten-point scale; a twentieth of the difference between the countries.
 LEAST = {"distance": 0.01, "slope": 0.05}
@@ -173,7 +173,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
     - BEYOND: moved, whether a positive control was seen or not.
     - UNMOVED: not moved, and seen.
     - BLIND: not moved, and not seen: nothing can be said of a shift.
-    - AWAY: moved by LEAST or more the other way, with an interval below 0: that is seen without a positive control.
+    - AWAY: moved by LEAST or more the other way, with an interval below 0, from this country or from all: that needs no positive control.
 
     What seems to move in a run without any control, or by distance without another country, gets no verdict (UNCONTROLLED).
 

@@ -29,7 +29,7 @@ BESIDE = {
 }  # fmt: skip
 # The verdicts within a sentence.
 VERDICTS = {
-    BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them", AWAY: "no: they moved away from it",
+    BEYOND: "yes, beyond the controls", UNMOVED: "no, though a positive control moved them", AWAY: "no: they moved away",
     BLIND: "we cannot tell, as no positive control clearly moved them toward that country alone",
     UNCONTROLLED: "we cannot tell without a control",
 }  # fmt: skip
@@ -148,14 +148,16 @@ def state_positive(records: list[dict], cfg: Config) -> Sentence:
         worked = taught["low"] > 0 and taught["value"] >= SMALL and beside["low"] > 0
         told = "worked" if worked else "did not work"
         parts.append(
-            f"The positive control {told} for {cfg.call(model, name)}: taught what its people answer to half of the questions, the model moved on "
-            f"the others by {write_interval(taught, '+.3f')} toward it and {taught['value'] - beside['value']:+.3f} toward the other country."
+            f"By distance the taught control {told} for {cfg.call(model, name)}: taught what its people answer to half of the questions, the model "
+            f"moved on the others by {write_interval(taught, '+.3f')} toward it and {taught['value'] - beside['value']:+.3f} toward the other country."
         )
         used += [taught, beside]
         if foreign is not None:
-            parts.append(f"The other culture's adapter moved it by {write_interval(foreign, '+.3f')} toward it.")
+            parts.append(
+                f"The other culture's adapter moved the answers by {write_interval(foreign, '+.3f')} toward {cfg.call(model, name)}."
+            )
             used.append(foreign)
-    return Sentence("positive", " ".join(parts) or "No positive control was asked in its own culture's language.", used)
+    return Sentence("positive", " ".join(parts) or "No control was taught the survey, or there is no other country.", used)
 
 
 def state_verdict(records: list[dict], cfg: Config) -> Sentence:
@@ -177,13 +179,17 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
         )
         above += [
             f"{write_interval(one, '+.3f')} by {measure} ({place})" for one, measure in zip(found, ("distance", "slope"), strict=False)
-            if one["low"] > 0 and one["method"] != BEYOND
+            if one["low"] > 0 and one["method"] not in (BEYOND, UNCONTROLLED)
         ]  # fmt: skip
         told.setdefault(distance if distance == slope else f"by distance {distance}; by slope {slope}", []).append(place)
         visible.append(f"{found[2]['value']:.3f} ({place})")
         used += found
     if not told:
-        return Sentence("verdict", "No adapter was asked in its own culture's language, so that there is no verdict.", [])
+        return Sentence(
+            "verdict",
+            "No adapter was asked in its own culture's language, or there is no other country, so that there is no verdict.",
+            [],
+        )
     parts = ". ".join(f"For {' and '.join(places)} {verdict}" for verdict, places in told.items())
     parts += f". Above 0, but not by every test: {' and '.join(above)}" if above else ""
     text = f"Did PPO move the survey's answers toward the culture? {parts}. A shift by distance of {' and '.join(visible)} of the scale would be "

@@ -138,7 +138,7 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> N
     """Train one variant in its own folder, unless it is stored there.
 
     What follows SFT starts from the profile's SFT adapter, if the variant's SFT settings are the profile's; else from its own. A variant
-    that changes nothing is the profile's own adapter.
+    that changes nothing takes the profile's own adapter, if that is stored.
     """
     save_resolved(case.cfg)
     splits = case.cfg.runs / "norms" / "splits.csv"
@@ -148,7 +148,7 @@ def train_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> N
     for stage in dict.fromkeys(("sft", case.stage)) if case.stage in TARGETS else ():
         own, base = (Job(one, *cell, stage, people[case.culture], cfg.profile.seed) for one in (case.cfg, cfg))
         key = own.describe()
-        if stage == "sft" and base.describe() == key:
+        if stage == "sft" and not find_step(own.folder, key) and base.describe() == key:
             train_stage(cfg, *cell, stage, people)
         if find_step(base.folder, key) and not find_step(own.folder, key):
             with make_step(own.folder, key) as work:
@@ -201,7 +201,7 @@ def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict
         rows.append({
             **who, "stage": case.stage, "changes": ", ".join(f"{name}={value}" for name, value in changes.items()) or "none",
             "steps": plan_steps(sft, cues), "passes": count_passes(sft, cues), **pd.read_csv(case.judged / "run.csv").iloc[0],
-            **_read_drawn(case, folder), "seconds": None if "note" in cost else cost["seconds"],
+            **_read_drawn(cfg, case, folder), "seconds": None if "note" in cost else cost["seconds"],
             "reason": plan.variants[case.variant].reason,
         })  # fmt: skip
     compared = compare_variants(cfg, pd.concat(parts, ignore_index=True), people, map_families(cfg), plan.reference)
@@ -212,10 +212,11 @@ def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict
     return table
 
 
-def _read_drawn(case: Case, folder: Path) -> dict[str, float]:
+def _read_drawn(cfg: Config, case: Case, folder: Path) -> dict[str, float]:
+    # By the profile's reward, whatever the variant was trained by.
     if case.stage not in PREFERENCE:
         return dict.fromkeys(DRAWN, math.nan)
-    records = record_rewards(case.cfg, {(case.model, case.culture, case.stage): folder})
+    records = record_rewards(cfg, {(case.model, case.culture, case.stage): folder})
     reward = next(one for one in records if one["metric"].endswith("reward_valid") and one["stage"] == case.stage)
     gain = next(one for one in records if one["metric"].endswith("reward_change"))
     return dict(zip(DRAWN, (reward["value"], *(gain[end] for end in INTERVAL)), strict=True))
@@ -266,6 +267,7 @@ def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     if not path.is_file():
         return pd.DataFrame(columns=CELL), sentence
     table = pd.read_csv(note_read(path), keep_default_na=False, na_values=[""])
+    table = table.reindex(columns=dict.fromkeys([*table, *DRAWN]))  # a table of an earlier version has no drawn lists
     shown = [
         (f"{reading}{part}", f"{title}, {reading}", form) for reading in ("attested", "top") for part, title, form in PARTS
     ]

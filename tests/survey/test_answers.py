@@ -65,6 +65,15 @@ def test_a_question_without_any_mass_is_even_and_counted():
     assert answers.describe_readouts(silent)["empty"].tolist() == [3], "the order of the pair reading is not averaged"
 
 
+def test_several_seeds_are_described_by_their_mean():
+    one = observe([[1.0, 2.0, 5.0], [3.0, 1.0, 1.0]], {3: np.array([0.5, 0.3, 0.2])}).assign(readout="label", refusal_mass=0.1)
+    alone = answers.describe_readouts(one).drop(columns=["empty", "n"])
+    both = answers.describe_readouts(pd.concat([one, one.assign(seed=one["seed"] + 1)], ignore_index=True)).drop(
+        columns=["empty", "n"]
+    )
+    pd.testing.assert_frame_equal(both, alone)
+
+
 def test_orders_are_averaged_and_the_pair_is_the_first_and_the_last():
     given = ((0, 1, 0.2), (1, 3, 0.9), (2, 2, 0.4), (3, 3, 0.6))
     frame = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Planted shifts in log-shares, what style alone does, which reading people recognise themselves in, and the three verdicts."""
+"""Planted shifts in log-shares, what style alone does, which reading people recognise themselves in, and the verdicts."""
 
 import re
 

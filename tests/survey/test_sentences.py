@@ -118,7 +118,7 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     )
     away = [dict(row, method=power.AWAY) if row["metric"] == "shift_verdict_distance" else row for row in same]
     assert (
-        "by distance no: they moved away from it (+0.000 [-0.001, +0.001]); by slope we cannot tell"
+        "by distance no: they moved away (+0.000 [-0.001, +0.001]); by slope we cannot tell"
         in sentences.state_verdict(away, cfg).text
     )
     other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
@@ -133,6 +133,8 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
         "that country alone. Above 0, but not by every test: +0.200 [+0.199, +0.201] by slope (the United States). A shift"
         in told
     )
+    alone = [*rows, record("shift_verdict_slope", 0.2, method=power.UNCONTROLLED, **own)]
+    assert "Above 0" not in sentences.state_verdict(alone, cfg).text, "it passed every test that could be made"
     assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.AWAY, power.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
 
@@ -144,16 +146,16 @@ def test_what_should_have_moved_the_answers_stands_beside_what_should_not(cfg):
         rows += [record("shift_toward_target", toward, **where), record("shift_contrast", contrast, **where)]
     found = sentences.state_positive([*rows, record("shift_toward_target", 0.9, "survey_taught", "cn", "en")], cfg)
     assert (
-        found.text.startswith("The positive control did not work for China:")
+        found.text.startswith("By distance the taught control did not work for China:")
         and "by +0.036 [+0.026, +0.046] toward it" in found.text
     )
     assert (
-        "and +0.087 toward the other country. The other culture's adapter moved it by +0.017 [+0.007, +0.027] toward it."
+        "and +0.087 toward the other country. The other culture's adapter moved the answers by +0.017 [+0.007, +0.027] toward China."
         in found.text
     )
     assert found.records == rows[:3]
     rows[1] |= {"value": 0.02, "low": 0.01, "high": 0.03}
-    assert "The positive control worked for China:" in sentences.state_positive(rows, cfg).text
+    assert "By distance the taught control worked for China:" in sentences.state_positive(rows, cfg).text
     assert sentences.state_positive([], cfg).records == []
 
 

@@ -88,6 +88,10 @@ def test_an_interrupted_ablation_goes_on_and_never_asks_a_test_cue(project, monk
     best = stored.query("variant != @stored['variant'][0]").iloc[0]
     assert best["difference, top"] == f"{best.top_gap:+z.2f} [{best.top_gap_low:+z.2f}, {best.top_gap_high:+z.2f}]"
     assert {*ablation.SHOWN["sft"], *ablation.SHOWN["ppo"]} <= set(stored) and table["drawn"].isna().all()
+    path = ablation.find_table(cfg, name)
+    older = pd.read_csv(path).drop(columns=ablation.DRAWN)
+    older.to_csv(path, index=False)
+    assert ablation.read_ablation_table(cfg, name)[0]["drawn"].isna().all(), "a table without drawn lists is read"
     two(cfg, common={"sft": {"steps": 2, "eval_every": 2}})
     with pytest.raises(AssertionError, match="trained again"):
         ablation.run_ablation(cfg, name, cultures=["us"])
