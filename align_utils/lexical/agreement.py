@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
-from align_utils.config.stages import list_trained
+from align_utils.config.stages import TARGETS
 from align_utils.lexical.precision import RATED, add_families, map_strengths, score_conditions
 from align_utils.norms.split import MATCHINGS, CultureNorms
 from align_utils.stats import compare, spread_seeds, summarise
@@ -100,10 +100,10 @@ def compare_matchings(cfg: Config, lists: pd.DataFrame, people: dict[str, Cultur
     return table[[*by, *MATCHINGS, "difference", "low", "high", "n"]]
 
 
-def spread_precision(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:
-    """P@5 of every trained stage in every seed's run, over all test cues, from `score_conditions`.
+def spread_precision(scored: pd.DataFrame) -> pd.DataFrame:
+    """P@5 of every stage that is trained with every seed, over all test cues, from `score_conditions`; controls have one training.
 
     Returns `model, culture, stage, reading`, the columns of `stats.spread_seeds`.
     """
-    part = scored[(scored["k"] == RATED) & scored["stage"].isin(list_trained(cfg))]
+    part = scored[(scored["k"] == RATED) & scored["stage"].isin(TARGETS)]
     return spread_seeds(part, ["model", "culture", "stage", "reading"], "precision")

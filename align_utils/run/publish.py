@@ -108,7 +108,7 @@ def _costs(root: Path, profile: str, _) -> str | None:
     if not marks:
         return None
     trained = {mark.parts[-4:-1]: json.loads(mark.read_text(encoding="utf-8")) for mark in marks}
-    seed = next(iter(trained.values()))["settings"]["seed"]
+    seed = read_profile(profile, root=root).seed
     # What went on from a checkpoint took longer than its last sitting, which alone is known.
     rows = [
         [culture, stage, None if "note" in step["cost"] else step["cost"]["seconds"] / 60, step["cost"]["memory_gb"]]

@@ -17,6 +17,7 @@ from align_utils.stats import (
     mcnemar_exact,
     pair_conditions,
     permute_signs,
+    repeat_runs,
     spread_seeds,
     wilson_interval,
 )  # fmt: skip
@@ -196,9 +197,16 @@ def summarise_seeds(shifts: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     tuned = shifts[~shifts["stage"].isin(REFERENCE_SHIFTS.values())].assign(value=shifts["shift"])
     target = tuned[tuned["toward"] == "target"]
     parts = [target.assign(measure="shift toward target"), tuned[tuned["toward"] == "contrast"].assign(measure="contrast")]
-    for new, old in list_pairs(target):  # paired by item within a seed
+    pairs = list_pairs(target)
+    # Paired by item within a seed; a control of one training stands beside every seed.
+    repeated = (
+        repeat_runs(target[target["stage"].isin({stage for pair in pairs for stage in pair})], ["model", "stage"])
+        if pairs
+        else target
+    )
+    for new, old in pairs:
         both = pair_conditions(
-            target, ["model", "culture", "language", "persona"], "shift", over="stage", new=new, old=old,
+            repeated, ["model", "culture", "language", "persona"], "shift", over="stage", new=new, old=old,
             paired=["question", "seed"], unit="question",
         )  # fmt: skip
         parts.append(both.assign(measure=f"shift above {old.removeprefix('control_')}", stage=new, value=both["difference"]))

@@ -185,7 +185,7 @@ def describe_readouts(answers: pd.DataFrame) -> pd.DataFrame:
             rows.append({"readout": readout} | dict(zip(ANSWERER, key, strict=True)) | {
                 "option mass": first["option_mass"].mean(), "first place": excess[part["place"] == 1].mean(),
                 "last place": excess[part["place"] == part["options"]].mean(), "entropy": entropy.mean(),
-                "empty": int((first["option_mass"] == 0).sum()), "n": part["question"].nunique(),
+                "empty": int(np.ceil((first["option_mass"] == 0).sum() / part["seed"].nunique())), "n": part["question"].nunique(),
                 "refusal mass": refusals[readout, *key],
             })  # fmt: skip
     return pd.DataFrame(rows)

@@ -2,10 +2,11 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import FOREIGN
+from align_utils.config.stages import FOREIGN, TARGETS
 from align_utils.stats import fisher_exact, mcnemar_exact, wilson_interval
 from align_utils.store.page import list_records
 from align_utils.survey.distances import CHINA, pick_pair
@@ -55,12 +56,14 @@ def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFram
     pair = pick_pair(cfg)
     if not pair or cfg.cultures[pair[1]].survey_country != CHINA:
         return records
-    method = "exact McNemar" if len(cfg.seeds) == 1 else "random signs"
     for reading, part in counts.groupby("reading", sort=False):
         name = ALIGNED if reading == "nearer" else f"{ALIGNED}_{reading}"
         records += list_records(part, name, unit="share", subset="high_tension")
         tests = part.drop(columns=["low", "high"]).assign(value=part["p_holm"]).dropna(subset="value")
-        records += list_records(tests, f"{name}_p_holm", unit="p", subset="high_tension", method=method)
+        # As `aligned.count_aligned` tests them: controls have one training.
+        several = tests["stage"].isin(TARGETS) & (len(cfg.seeds) > 1)
+        tests["method"] = np.where(several, "random signs", "exact McNemar")
+        records += list_records(tests, f"{name}_p_holm", unit="p", subset="high_tension")
     return records
 
 

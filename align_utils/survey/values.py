@@ -6,7 +6,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.survey.aligned import count_aligned, judge_items
-from align_utils.survey.answers import CHOSEN, average_orders, load_answers
+from align_utils.survey.answers import CHOSEN, average_orders, load_answers, pick_seed
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
 from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
 from align_utils.survey.items import choose_items
@@ -41,11 +41,12 @@ class Values:
 
 
 def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
-    """Read the answers that 05 stored, by the chosen reading or (with what A5 stored) by label, and the human side, and measure distances,
-    shifts and counts (MissingInput where 05 has not run)."""
+    """Read the answers that 05 stored, by the chosen reading or (with what A5 stored, of the first training alone) by label, and the human
+    side, and measure distances, shifts and counts (MissingInput where 05 has not run)."""
     items = choose_items(cfg, nominal=True)
     ordered = items[items["kind"] == "ordered"]
     answers = load_answers(cfg, readout=readout, nominal=True, numbers=readout == "label")
+    answers = pick_seed(cfg, answers) if readout == "label" else answers
     everybody, averaged = load_human(cfg, items), average_orders(answers)
     people, halves = everybody.take(ordered), draw_halves(cfg, everybody)
     everyone = add_references(averaged, everybody.shares, halves)

@@ -251,6 +251,9 @@ def test_the_spread_over_two_seeds_worked_by_hand(run):
         assert table.loc[key, columns].astype(float).tolist() == pytest.approx(row), key
     shown = {"sft", "control_shuffled", "control_foreign"}
     assert set(table.index.get_level_values("stage")) == shown and set(table["note"]) == {""}
+    once = GIVEN[(GIVEN["stage"] != "control_shuffled") | (GIVEN["seed"] == SEEDS[0])]
+    beside = aligned.summarise_seeds(*measure(cfg, once)).set_index(["measure", "stage"]).loc[("shift above shuffled", "sft")]
+    assert beside[[f"seed {seed}" for seed in SEEDS]].tolist() == pytest.approx([0.2, 0.05]), "one control beside every seed"
     alone = aligned.summarise_seeds(*measure(cfg, GIVEN[GIVEN["seed"] == SEEDS[0]]))
     assert set(alone["note"]) == {stats.ALONE} and alone["sd"].isna().all() and (alone["seeds"] == 1).all()
 
