@@ -280,7 +280,8 @@ def test_intervals_hold_both_seeds(run):
     assert far.loc["zero_shot", ["value", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
     assert counted.loc[("nearer", "none", "zero_shot"), "count"] == 0 and np.isnan(counted.loc[("nearer", "cn", "human"), "p"])
     metrics = pd.DataFrame(paper.list_survey_metrics(cfg, table, controls, counts))
-    assert set(metrics.loc[metrics["unit"] == "p", "method"]) == {"random signs"}
+    tested = metrics[metrics["unit"] == "p"].groupby("stage")["method"].agg(set)
+    assert tested["sft"] == {"random signs"} and tested["control_shuffled"] == {"exact McNemar"}, "a control has one training"
 
 
 def test_styles_and_map_take_the_mean_over_seeds(cfg):
