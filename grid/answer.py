@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from align_utils.config.profiles import Config, load, overlay_config
+from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
 from align_utils.lexical.drawn import draw_test_lists
 from align_utils.lexical.lists import associate
@@ -15,15 +15,6 @@ from align_utils.survey.answers import load_readings
 from align_utils.survey.ask import ask_numbers, ask_survey, choose_answered
 
 KINDS = ("lists", "survey")
-
-
-def load_whole(profile: str) -> Config:
-    """A run with all that its appendices compute too, under the keys of the main line's notebooks.
-
-    They read their settings once more (`config.take_main_line`), and a number may then be written in another way: 1.0 for 1.
-    """
-    cfg = load(profile)
-    return overlay_config(cfg, source=f"profile '{profile}'", runs=cfg.runs)
 
 
 def answer(
@@ -50,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="default: the profile's")
     options = parser.parse_args()
     try:
-        cfg = load_whole(options.profile)
+        cfg = load(options.profile)
         if bool(options.culture) != bool(options.stage):
             raise ConfigError("give --culture and --stage, which name an adapter, or neither for the untuned model")
         (model,) = choose(cfg, "model", [options.model])

@@ -19,10 +19,10 @@ from typing import Literal
 
 import pandas as pd
 import psutil
-from answer import answer, load_whole
+from answer import answer
 from pydantic import Field
 
-from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, read_settings, read_yaml
+from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, load, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
 from align_utils.models.adapters import Step
@@ -72,7 +72,7 @@ class Entry:
 def read_grid(path: Path) -> tuple[Grid, Config]:
     """A grid file with its profile; ConfigError where a key, a value or a name is not known."""
     grid = check_settings(Grid, read_yaml(path), path)
-    cfg = load_whole(grid.profile)
+    cfg = load(grid.profile)
     known = {
         "models": [*cfg.models], "cultures": [*cfg.cultures], "stages": [*list_trained(cfg), *TAUGHT_HALVES], "seeds": cfg.seeds,
         "ablations": sorted(file.stem for file in (cfg.root / "notebooks/settings/ablations").glob("*.yaml")),

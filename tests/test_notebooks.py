@@ -16,6 +16,7 @@ from align_utils.run import publish, runner
 from align_utils.store import page as store_page
 from align_utils.store import steps
 from align_utils.survey.answers import average_orders
+from align_utils.survey.values import load_values
 
 
 def hash_tables(cfg):
@@ -86,7 +87,12 @@ def test_what_cells_compute_in_the_open_is_what_the_package_says(smoke):
     own = own[(own["question"] == smoke.profile.show.item) & (own["language"] == "en")]["share"]
     assert [float(line.split()[-1]) for line in table] == pytest.approx(own.tolist(), abs=0.001)
     ranked = pd.read_csv(smoke.figures / "tab06_high_tension.csv").set_index("question")["distance"]
-    assert float(read_output(smoke, "06_wvs_analysis", "to_move")) == pytest.approx(ranked[smoke.profile.show.item], abs=0.001)
+    item = smoke.profile.show.item
+    apart, moved = read_output(smoke, "06_wvs_analysis", "to_move").splitlines()
+    assert float(apart.split()[1]) == pytest.approx(ranked[item], abs=0.001)
+    shifts = load_values(smoke).shifts.query("question == @item and culture == 'cn' and stage == 'ppo' and language == 'zh'")
+    (shift,) = shifts.loc[shifts["toward"] == "target", "shift"]
+    assert float(moved.split()[-1]) == pytest.approx(shift, abs=0.001)
 
 
 def test_an_appendix_asks_by_number_what_the_main_line_asks_by_words(smoke):

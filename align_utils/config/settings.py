@@ -236,7 +236,7 @@ class Decoding(Strict):
     """One way of turning the model into a list; the grid is the same for every stage."""
 
     name: str
-    repetition_penalty: float = Field(default=1, ge=1)
+    repetition_penalty: float = Field(default=1.0, ge=1)
     # No response is completed that an earlier one, or the cue, was already.
     distinct: bool = False
 

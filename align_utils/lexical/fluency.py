@@ -12,7 +12,7 @@ from align_utils.config.stages import list_seeds, list_trained
 from align_utils.models.adapters import find_adapter, load_states, use_adapter
 from align_utils.models.load import hash_base
 from align_utils.stats import summarise
-from align_utils.store.steps import find_step, hash_file, make_step, progress, save_frame
+from align_utils.store.steps import find_step, hash_file, make_step, note_read, progress, save_frame
 from align_utils.store.textfiles import read_table
 
 # Bumped when this module's results change for the same settings.
@@ -73,7 +73,7 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
             frame = pd.concat(parts, ignore_index=True).assign(model=name, characters=lambda rows: rows["text"].str.len())
             columns = ["model", "culture", "stage", "seed", "language", "text", "nats", "characters"]
             save_frame(frame[columns], work / "nats.parquet")
-    return pd.read_parquet(folder / "nats.parquet")
+    return pd.read_parquet(note_read(folder / "nats.parquet"))
 
 
 def summarise_fluency(cfg: Config, scored: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import ConfigError
 from align_utils.config.stages import TAUGHT_HALVES, list_trained, name_notebook
 from align_utils.models.load import hash_base, load_base
-from align_utils.store.steps import ModelError, find_step, hash_file, make_step, progress, require
+from align_utils.store.steps import ModelError, find_step, hash_file, make_step, note_read, progress, require
 
 # What adapters are compared on when they are loaded.
 PROBE = "When people hear the word"
@@ -155,7 +155,7 @@ def complete_steps(
 def read_steps(model: str, steps: Mapping[tuple[str, str], Step], file: str) -> pd.DataFrame:
     """The frames that finished steps of (culture, stage) hold under one name, one below the other, with `model, culture, stage`."""
     parts = [
-        pd.read_parquet(step.folder / file).assign(model=model, culture=culture, stage=stage)
+        pd.read_parquet(note_read(step.folder / file)).assign(model=model, culture=culture, stage=stage)
         for (culture, stage), step in steps.items()
     ]
     return pd.concat(parts, ignore_index=True)

@@ -91,8 +91,9 @@ def state_overlap(records: list[dict], cfg: Config) -> Sentence:
         return Sentence(
             "overlap", "None of the responses can be linked across the two languages, so their overlap is not measured.", []
         )
+    beside = "against" if true["low"] > wrong["high"] else "which is not shown to be more than"
     text = (
-        f"At least {write_interval(true, '.3f')} of what people say to a concept is shared between the two cultures, against "
+        f"At least {write_interval(true, '.3f')} of what people say to a concept is shared between the two cultures, {beside} "
         f"{write_interval(wrong, '.3f')} for two different concepts. A lower bound: only {100 * covered['value']:.0f} % of the responses could be linked."
     )
     return Sentence("overlap", text, [true, wrong, covered])

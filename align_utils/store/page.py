@@ -13,7 +13,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from align_utils.config.profiles import Config, load, save_resolved, take_main_line
-from align_utils.store.steps import MADE, READ, hash_file, write_atomic
+from align_utils.store.steps import MADE, READ, hash_file, note_read, write_atomic
 from align_utils.store.tables import lay_out
 
 # Rows and columns that a table shows: in an appendix, and in the main line.
@@ -101,7 +101,7 @@ class Page:
 
     def gather_metrics(self, records: list[dict]) -> pd.DataFrame:
         """The run's metric records so far (`load_metrics`), with `records` in the place of this notebook's; ValueError as `close`."""
-        return _tabulate_metrics({**_read_metrics(self.cfg), self.notebook[:2]: self._complete(records)})
+        return _tabulate_metrics({**_read_metrics(self.cfg, but=self.notebook[:2]), self.notebook[:2]: self._complete(records)})
 
     def close(self, records: list[dict]):
         """Write `metrics/NN.json` and the page's sentences; enter both, and the frames and adapters made, in the manifest.
@@ -176,9 +176,9 @@ def load_metrics(cfg: Config) -> pd.DataFrame:
     return _tabulate_metrics(_read_metrics(cfg))
 
 
-def _read_metrics(cfg: Config) -> dict[str, list[dict]]:
-    paths = (cfg.runs / "metrics").glob("[0-9A][0-9].json")
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+def _read_metrics(cfg: Config, *, but: str = "") -> dict[str, list[dict]]:
+    paths = sorted((cfg.runs / "metrics").glob("[0-9A][0-9].json"))
+    return {path.stem: json.loads(note_read(path).read_text(encoding="utf-8")) for path in paths if path.stem != but}
 
 
 def _tabulate_metrics(parts: dict[str, list[dict]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import FOREIGN, SURVEY_TAUGHT, TARGETS
+from align_utils.config.stages import FOREIGN, PERSONA, SURVEY_TAUGHT, TARGETS
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
@@ -140,9 +140,9 @@ def state_positive(records: list[dict], cfg: Config) -> Sentence:
         own = {"culture": name, "language": culture.language, "model": model}
         found = [
             [pick_record(records, metric, stage=stage, **own) for metric in ("shift_toward_target", "shift_contrast")]
-            for stage in (SURVEY_TAUGHT, FOREIGN)
+            for stage in (SURVEY_TAUGHT, FOREIGN, PERSONA)
         ]
-        (taught, beside), (foreign, _) = found
+        (taught, beside), (foreign, _), (persona, _) = found
         if taught is None or beside is None:
             continue
         worked = taught["low"] > 0 and taught["value"] >= SMALL and beside["low"] > 0
@@ -152,6 +152,9 @@ def state_positive(records: list[dict], cfg: Config) -> Sentence:
             f"moved on the others by {write_interval(taught, '+.3f')} toward it and {taught['value'] - beside['value']:+.3f} toward the other country."
         )
         used += [taught, beside]
+        if persona is not None:
+            parts.append(f"Asked as a person from there, the untuned model moved by {write_interval(persona, '+.3f')}.")
+            used.append(persona)
         if foreign is not None:
             parts.append(
                 f"The other culture's adapter moved the answers by {write_interval(foreign, '+.3f')} toward {cfg.call(model, name)}."

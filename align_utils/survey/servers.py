@@ -17,7 +17,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import ServerModel
-from align_utils.store.steps import find_step, hash_settings, make_step, progress, save_frame
+from align_utils.store.steps import find_step, hash_settings, make_step, note_read, progress, save_frame
 from align_utils.survey.answers import ANSWERS, tabulate_answers
 from align_utils.survey.items import Question, list_questions
 
@@ -84,8 +84,8 @@ def describe_bounds(cfg: Config) -> pd.DataFrame:
         if not (cfg.runs / "survey" / f"{name}.parquet").is_file():
             continue
         folder = _find_folder(cfg, name)
-        labels = pd.read_parquet(folder / "answers.parquet").groupby("language").size()
-        for language, part in pd.read_parquet(folder / "bounds.parquet").groupby("language", sort=False):
+        labels = pd.read_parquet(note_read(folder / "answers.parquet")).groupby("language").size()
+        for language, part in pd.read_parquet(note_read(folder / "bounds.parquet")).groupby("language", sort=False):
             missing, error = part["missing"].sum() / labels[language], part["error"]
             rows.append((name, language, len(part), missing, int((part["seen"] == 0).sum()), error.mean(), error.max()))
     columns = ["model", "language", "n", "labels not seen", "without any", "mean error", "largest error"]

@@ -285,7 +285,6 @@ def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Step:
         version=[ABLATION_VERSION, LISTS_VERSION, SFT_VERSION, PPO_VERSION], stage=case.stage,
         settings=case.cfg.profile.model_dump(include={"sft", "ppo", "lora", *case.overlay}, exclude_defaults=True),
         norms=hash_file(own.path), cues=hash_settings({"valid": own.cues["valid"]}), list_length=cfg.profile.sft.list_length,
-        # The profile's own: an overlay, read again, writes its numbers in another way.
         lexical=cfg.profile.lexical.model_dump(include={"max_new_tokens", "min_count", "grid", "batch"}),
         language=language.model_dump(include=LIST_FORM),
     )  # fmt: skip

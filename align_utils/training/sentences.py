@@ -77,8 +77,12 @@ def state_reward(records: list[dict], cfg: Config) -> Sentence:
     told, used = _tell(records, cfg, "ppo_reward_change", "ppo", SAME_REWARD, ".3f", of="ppo_reward_valid", kl="ppo_kl")
     if not told:
         return Sentence("reward", "PPO was not trained in this run.", [])
-    chosen = "The kept update was chosen by this very score, which flatters it; 04 judges it on concepts that chose nothing."
-    return Sentence("reward", " ".join([*write_verdicts(told, _name(ROSE, "PPO")), chosen]), used)
+    ppo, parts = cfg.profile.ppo, write_verdicts(told, _name(ROSE, "PPO"))
+    if ppo.updates > ppo.eval_every:  # else there was one to choose
+        parts.append(
+            "The kept update was chosen by this very score, which flatters it; 04 judges it on concepts that chose nothing."
+        )
+    return Sentence("reward", " ".join(parts), used)
 
 
 def state_gaming(records: list[dict], cfg: Config) -> Sentence:

@@ -25,6 +25,10 @@ def test_every_profile_resolves_with_its_models_and_cultures(name, tmp_path):
     (tmp_path / "swow").mkdir()
     cfg = config.load(name, data_dir=tmp_path)
     assert cfg.models and cfg.cultures and set(cfg.languages) == {c.language for c in cfg.cultures.values()}
+    again = profiles.overlay_config(cfg, source="test", runs=cfg.runs)
+    assert again.profile.model_dump_json() == cfg.profile.model_dump_json(), (
+        "keys of steps do not hang on how a profile was read"
+    )
 
 
 def collect(value):

@@ -53,7 +53,9 @@ def test_sentences_say_what_the_records_say(cfg):
     assert "At least 0.030 [0.020, 0.040]" in said.text and said.text.endswith(
         "A lower bound: only 6 % of the responses could be linked."
     )
-    assert len(said.records) == 3
+    assert len(said.records) == 3 and "cultures, against 0.000" in said.text
+    alike = [linked[0], record("overlap_linked", 0.025, culture="us-cn", method="any concept")]
+    assert "cultures, which is not shown to be more than 0.025" in words.state_overlap(alike + covered, cfg).text
     assert "not measured" in words.state_overlap([], cfg).text
     method = "top-5 test pairs reversed in training"
     leaks = [record("leakage", value, culture=culture, method=method) for culture, value in (("us", 0.083), ("cn", 0.04))]

@@ -154,6 +154,11 @@ def test_what_should_have_moved_the_answers_stands_beside_what_should_not(cfg):
         in found.text
     )
     assert found.records == rows[:3]
+    asked = record("shift_toward_target", 0.003, "persona", "cn", "zh", width=0.01)
+    assert (
+        "Asked as a person from there, the untuned model moved by +0.003 [-0.007, +0.013]."
+        in sentences.state_positive([*rows, asked], cfg).text
+    )
     rows[1] |= {"value": 0.02, "low": 0.01, "high": 0.03}
     assert "By distance the taught control worked for China:" in sentences.state_positive(rows, cfg).text
     assert sentences.state_positive([], cfg).records == []

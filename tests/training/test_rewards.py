@@ -6,6 +6,7 @@ import math
 import pandas as pd
 import pytest
 from conftest import ROOT, copy_project, prepare
+from conftest import change as change_settings
 
 from align_utils import config
 from align_utils.lexical import precision
@@ -132,6 +133,8 @@ def test_the_sentence_of_the_reward_follows_its_records(cfg, change, says):
         "04 judges it on concepts that chose nothing."
     )
     assert said.records == records and "not trained" in sentences.state_reward([], cfg).text
+    once = change_settings(cfg, ppo={"eval_every": cfg.profile.ppo.updates})
+    assert "chosen" not in sentences.state_reward(records, once).text, "of one checkpoint none is chosen"
     records[3]["value"] = math.nan
     assert sentences.state_reward(records, cfg).text.count("KL") == 1, "what was not measured is not told"
     others = reward_records("us", "grpo", *change)
