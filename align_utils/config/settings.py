@@ -538,7 +538,7 @@ class Format(Strict):
     unknown: list[str] = []
     marks: list[str] = []
     join: Join | None = None
-    steps: list[Step] = []
+    steps: list[CleaningStep] = []
 
     @model_validator(mode="after")
     def _newest_needs_numbers(self):
@@ -674,7 +674,7 @@ class DropCues(Strict):
     words: WordList
 
 
-Step = Annotated[
+CleaningStep = Annotated[
     RecodeDoubles | ReplaceWords | SplitJoined | MarkLong | MarkRepeats | FilterParticipants | SelectBest | DropCues,
     Field(discriminator="step"),
 ]

@@ -18,7 +18,7 @@ Lists = dict[str, list[tuple[str, ...]]]
 Outcome = tuple[pd.DataFrame, dict[str, int]]
 
 
-def load_lists(steps: Sequence[settings.Step], folder: Path) -> Lists:
+def load_lists(steps: Sequence[settings.CleaningStep], folder: Path) -> Lists:
     """Read the lists of the steps that are in a folder (plain or gzipped); what is not there is left out."""
     used: dict[WordList, int] = {}
     for step in steps:
@@ -32,7 +32,7 @@ def load_lists(steps: Sequence[settings.Step], folder: Path) -> Lists:
 
 
 def clean_trials(
-    trials: pd.DataFrame, steps: Sequence[settings.Step], lists: Lists, marks: Sequence[str] = ()
+    trials: pd.DataFrame, steps: Sequence[settings.CleaningStep], lists: Lists, marks: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the steps of a format in order over its trials (`strengths.read_trials`); a step or rule whose list is not in `lists` is skipped.
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from align_utils import config
-from align_utils.config.settings import UNKNOWN, Step
+from align_utils.config.settings import UNKNOWN, CleaningStep
 from align_utils.norms import cleaning
 from align_utils.store.textfiles import DataError
 
@@ -17,7 +17,7 @@ COLUMNS = ["participant", "cue", "R1", "R2", "R3", "native"]
 
 
 def make_step(**content):
-    return TypeAdapter(Step).validate_python(content)
+    return TypeAdapter(CleaningStep).validate_python(content)
 
 
 def frame(*rows):
