@@ -111,13 +111,14 @@ def draw_nothing(reason: str, *, mark: str = ""):
 
 
 def draw_rows(panels: dict[str, pd.DataFrame], *, title: str, colour, apart: float = 0.0):
-    """Estimates with intervals, a row a `label` and a panel an entry; of several `group`s the rows lie `apart`, `colour(group)` each."""
+    """Estimates with intervals, a row a `label` and a panel an entry, one above the other, so that they can be read on a small screen; of
+    several `group`s the rows lie `apart`, `colour(group)` each."""
     labels = list(dict.fromkeys(label for part in panels.values() for label in part["label"]))
     groups = max(part["group"].nunique() for part in panels.values()) if apart else 1
     height = max(1.7, 0.27 * len(labels) * max(1, 0.6 * groups) + 0.5)
-    figure, grid = make_grid(1, len(panels), width=2.7, height=height, sharey=True)
+    figure, grid = make_grid(len(panels), 1, width=2.9, height=height)
     figure.set_figwidth(figure.get_figwidth() + 2.1)  # the labels
-    for axes, (name, part) in zip(grid[0], panels.items(), strict=True):
+    for axes, (name, part) in zip(grid[:, 0], panels.items(), strict=True):
         for number, (group, rows) in enumerate(part.groupby("group", sort=False)):
             y = rows["label"].map(labels.index) + (number - (part["group"].nunique() - 1) / 2) * apart
             style = {"fmt": "o", "ms": 4.5, "color": colour(group), "label": name_condition(group)}
@@ -125,10 +126,10 @@ def draw_rows(panels: dict[str, pd.DataFrame], *, title: str, colour, apart: flo
         axes.set_title(name)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
-    grid[0][0].set_yticks(range(len(labels)), labels)
-    grid[0][0].set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
     put_title(figure, title)
-    return figure, grid[0]
+    return figure, grid[:, 0]
 
 
 def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: bool = False, mark: str = ""):
@@ -152,7 +153,8 @@ def plot_intervals(frame: pd.DataFrame, *, value_label: str, title: str, zero: b
     for axes in all_axes:
         if zero:
             axes.axvline(0, color="black", lw=0.8)
-        axes.set(xlim=(ends.min() - room, ends.max() + room), xlabel=value_label)
+        axes.set_xlim(ends.min() - room, ends.max() + room)
+    all_axes[-1].set_xlabel(value_label)
     if groups != [""]:
         put_legend_below(figure, all_axes[0])
     return mark_figure(figure, mark)

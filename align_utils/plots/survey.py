@@ -52,7 +52,7 @@ def plot_items(frame: pd.DataFrame, *, title: str, mark: str = ""):
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)
     panels = list(frame.groupby("panel", sort=False))
-    columns = min(2, len(panels))
+    columns = 2 if len(panels) > 2 else 1
     figure, grid = make_grid(-(-len(panels) // columns), columns, width=3.7, height=2.5)
     people = [name for name in frame["answerer"].unique() if name not in LINES]
     width = 0.8 / len(people)
@@ -75,8 +75,8 @@ def plot_items(frame: pd.DataFrame, *, title: str, mark: str = ""):
         axes.remove()
     for row in grid:
         row[0].set_ylabel("share")
-    put_title(figure, title)
-    put_legend_below(figure, grid[0][0], columns=5)
+    put_title(figure, textwrap.fill(title, 52 * columns))
+    put_legend_below(figure, grid[0][0], columns=2 * columns)
     return mark_figure(figure, mark)
 
 
