@@ -107,15 +107,15 @@ def _costs(root: Path, profile: str, _) -> str | None:
     marks = sorted(runs.glob("adapters/*/*/*/seed-*/step.json"), key=lambda mark: (mark.parts[-4], mark.stat().st_mtime))
     if not marks:
         return None
-    trained = {mark.parts[-4:-1]: json.loads(mark.read_text(encoding="utf-8")) for mark in marks}
-    seed = read_profile(profile, root=root).seed
-    # What went on from a checkpoint took longer than its last sitting, which alone is known.
-    rows = [
-        [culture, stage, None if "note" in step["cost"] else step["cost"]["seconds"] / 60, step["cost"]["memory_gb"]]
-        for (culture, stage, folder), step in trained.items() if folder == f"seed-{seed}"
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["norms of", "stage", "minutes", "memory (GB)"])
-    wide = table.pivot(index="stage", columns="norms of", values=["minutes", "memory (GB)"]).loc[table["stage"].unique()]
+    rows = []
+    for mark in marks:
+        cost = json.loads(mark.read_text(encoding="utf-8"))["cost"]
+        # What went on from a checkpoint took longer than its last sitting, which alone is known.
+        rows.append([*mark.parts[-4:-2], None if "note" in cost else cost["seconds"] / 60, cost["memory_gb"]])
+    table = pd.DataFrame(rows, columns=["norms of", "stage", "minutes", "memory (GB)"]).astype({"minutes": float})
+    # Of several trainings the middle one: a machine has other things to do now and then.
+    middle = table.groupby(["norms of", "stage"]).median().reset_index()
+    wide = middle.pivot(index="stage", columns="norms of", values=["minutes", "memory (GB)"]).loc[table["stage"].unique()]
     wide.columns = [f"{measure}, {culture}" for measure, culture in wide.columns]
     shown = wide.map(lambda value: "" if pd.isna(value) else f"{value:.1f}").reset_index()
     return shown.to_markdown(index=False, disable_numparse=True)
