@@ -185,7 +185,7 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     apart = agreement.spread_precision(scored).set_index(["stage", "culture", "reading"])
     columns = [f"seed {seed}" for seed in cfg.seeds]
     assert apart.loc[("sft", "us", "top"), [*columns, "mean"]].tolist() == pytest.approx([0.0, 0.2, 0.1])
-    assert (apart["seeds"] == 2).all() and set(apart.index.get_level_values("stage")) <= {"sft", "ppo"}, (
+    assert (apart["seeds"] == 2).all() and set(apart.index.get_level_values("stage")) <= {"sft", "ppo", "grpo", "rloo"}, (
         "controls have one training"
     )
     neutral = fluency.read_neutral(cfg, "tiny")
