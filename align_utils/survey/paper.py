@@ -73,11 +73,10 @@ def compare_with_paper(cfg: Config, metrics: pd.DataFrame) -> pd.DataFrame:
     `metrics` are from `store.load_metrics`, or of a page (`gather_metrics`). Returns PAPER_COLUMNS, a row a claim and model. `low, high` is
     the 95 % interval of the paired difference (P@5: in shares; concreteness: scale points) or of the share after tuning (counts). A
     stand-in for the paper's models and made-up data are named in the verdict, and nothing is 'reproduced' on them but 'as stated'.
-    `verdict`, by rule: 'reproduced' (the difference is shown
-    and as large as the paper's; for counts also larger than every control's, the other culture's adapter among them), 'larger gain' (beyond
-    the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen',
-    'not measurable' (of counts: no positive control moved the answers either), 'not testable' or 'not measured here'. `stands in`: which versions of the paper state the claim. Against a 70B
-    model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
+    `verdict`, by rule: 'reproduced' (the difference is shown and as large as the paper's; for counts also larger than every control's, the other
+    culture's adapter among them), 'larger gain' (beyond the paper's range), 'same direction' (shown, but smaller, matched by a control, or without one trained on wrong norms), 'not seen',
+    'not measurable' (of counts: no positive control moved the answers either), 'not testable' or 'not measured here'. `stands in`: which
+    versions of the paper state the claim. Against a 70B model: 'reproduced' where ours is at least theirs on every measure, P@5 among them, 'same direction' where on some; where its P@5 was
     not measured the claim is not testable.
     """
     rows, large = [], metrics[metrics["model"].str.contains(LARGE)]

@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.stages import FOREIGN, PERSONA, SURVEY_TAUGHT, TARGETS
+from align_utils.config.stages import FOREIGN, PERSONA, SURVEY_TAUGHT
 from align_utils.stats import judge_change
 from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
@@ -78,10 +78,10 @@ def record_answering(by_number: pd.DataFrame, chosen: pd.DataFrame) -> list[dict
 
 def state_number(records: list[dict], cfg: Config) -> Sentence:
     """Whether the untuned model names an option at all, and how much the order of the options decides, from `option_mass` and `order_bias`."""
-    mass, bias = (_pick(records, metric, own=True) for metric in ("option_mass", "order_bias"))
+    mass, bias = (_pick(records, metric, untuned=True) for metric in ("option_mass", "order_bias"))
     text = (
-        f"Before tuning the model names an option's number with a probability of {_span(mass, tuned=False)}. An answer to one order of the "
-        f"options lies {_span(bias, tuned=False)} from the mean over orders, in total variation (0: the same answer in every order)."
+        f"Before tuning the model names an option's number with a probability of {_span(mass)}. An answer to one order of the "
+        f"options lies {_span(bias)} from the mean over orders, in total variation (0: the same answer in every order)."
     )
     return Sentence("number", text, mass + bias)
 
@@ -223,14 +223,13 @@ def state_counts(records: list[dict], cfg: Config) -> Sentence:
     return Sentence("counts", f"{text}. The paper counts 13 of 50 before and 25 after, for another model.", found)
 
 
-def _pick(records: list[dict], metric: str, *, own: bool = False) -> list[dict]:
-    """Records of a metric, or of those the `own`: of the untuned model and of adapters taught their own culture's norms, no control."""
-    stages = ("zero_shot", *TARGETS)
-    return [record for record in records if record["metric"] == metric and (not own or record["stage"] in stages)]
+def _pick(records: list[dict], metric: str, *, untuned: bool = False) -> list[dict]:
+    """Records of a metric, or of those the untuned model's."""
+    return [record for record in records if record["metric"] == metric and (not untuned or record["stage"] == "zero_shot")]
 
 
-def _span(records: list[dict], *, tuned: bool, form: str = ".2f") -> str:
-    """The smallest and the largest value of the untuned model's records or of the adapters'."""
-    values = [record["value"] for record in records if (record["stage"] != "zero_shot") == tuned]
-    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
+def _span(records: list[dict]) -> str:
+    """The smallest and the largest value."""
+    values = [record["value"] for record in records]
+    low, high = (f"{value:.2f}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
