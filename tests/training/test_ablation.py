@@ -180,12 +180,14 @@ def test_an_unknown_name_and_a_missing_table_say_what_to_do(project):
     assert none.empty and "`make ablation PROFILE=smoke`" in how
 
 
-def test_files_of_the_project_fit_every_profile(project):
-    for path in (project.root / "notebooks" / "settings" / "ablations").glob("[ps]*.yaml"):
-        for name in ("smoke", "cpu"):
-            cfg = config.load(name, root=project.root)
+def test_files_of_the_project_fit_every_profile(project, tmp_path):
+    settings = project.root / "notebooks" / "settings"
+    (tmp_path / "swow").mkdir()
+    for path in (settings / "ablations").glob("[ps]*.yaml"):
+        for name in ("smoke", "cpu", "cpu_real", "colab", "paper"):
+            cfg = config.load(name, root=project.root, data_dir=tmp_path)
             plan = config.read_settings(config_settings.Ablation, path.stem, root=project.root)
-            assert len(ablation.list_cases(cfg, plan)) == len(plan.variants) * len(cfg.cultures)
+            assert len(ablation.list_cases(cfg, plan)) == len(plan.variants) * len(cfg.cultures) * len(cfg.models)
 
 
 def test_no_two_variants_of_sft_teach_the_same(project):
