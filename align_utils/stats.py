@@ -10,6 +10,8 @@ from scipy.special import rel_entr
 
 # What stands beside a spread over seeds where there is one.
 ALONE = "one seed: no interval over seeds"
+# Level of every test; of a family the level after Holm.
+ALPHA = 0.05
 
 
 def bootstrap_interval(
@@ -59,7 +61,7 @@ def bootstrap_levels(
     return float(values.mean()), *_cut(totals / counts, level)
 
 
-def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int, *, level: float) -> tuple[float, float]:
     """Wilson score interval of a proportion, in [0, 1] (scipy `binomtest`)."""
     interval = stats.binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
@@ -98,8 +100,8 @@ def permute_signs(differences: Sequence[float], groups: Sequence, *, resamples: 
     return float(result.pvalue)
 
 
-def count_flips(resamples: int, tests: pd.DataFrame, family: Sequence[str], *, alpha: float = 0.05) -> int:
-    """At least `resamples`, and so many that the smallest p of `permute_signs`, 2 / (n + 1), times the tests of a family is a tenth of `alpha`.
+def count_flips(resamples: int, tests: pd.DataFrame, family: Sequence[str]) -> int:
+    """At least `resamples`, and so many that the smallest p of `permute_signs`, 2 / (n + 1), times the tests of a family is a tenth of ALPHA.
 
     `tests` has a row a test; those that are alike in the columns `family` are one family (all, where it names none).
 
@@ -107,7 +109,7 @@ def count_flips(resamples: int, tests: pd.DataFrame, family: Sequence[str], *, a
     24000
     """
     largest = tests.groupby(list(family)).size().max() if family and len(tests) else len(tests)
-    return max(resamples, int(np.ceil(20 * largest / alpha)))
+    return max(resamples, int(np.ceil(20 * largest / ALPHA)))
 
 
 def summarise(
@@ -229,15 +231,20 @@ def _cut(estimates: Sequence[float], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def expect_seen(count: np.ndarray, total: np.ndarray | int, size: int) -> np.ndarray:
+    """Chance that kinds seen `count` times among `total` tokens are in a sample of `size`, drawn without replacement: in [0, 1]."""
+    return 1 - stats.hypergeom.pmf(0, total, count, size)
+
+
 def expect_types(count: np.ndarray, total: np.ndarray, size: int) -> pd.DataFrame:
     """What kinds seen `count` times among `total` tokens are expected to contribute to a sample of `size`, drawn without replacement.
 
-    `set_size` (the chance of being seen), `set_size_2` (twice or more), `entropy` (bits); one row a kind, each 0 or more. A
+    `set_size` (`expect_seen`), `set_size_2` (twice or more), `entropy` (bits); one row a kind, each 0 or more. A
     sample shows fewer kinds than the whole, so two collections can be compared only at one size. Source: Hurlbert (1971),
     Ecology 52, 577 (rarefaction; the entropy is the same expectation over the hypergeometric distribution).
     """
     times = np.arange(1, min(count.max(initial=0), size) + 1)
-    once = 1 - stats.hypergeom.pmf(0, total, count, size)
+    once = expect_seen(count, total, size)
     twice = once - stats.hypergeom.pmf(1, total, count, size)
     chances = stats.hypergeom.pmf(times, total[:, None], count[:, None], size)
     return pd.DataFrame({"set_size": once, "set_size_2": twice, "entropy": chances @ (-times / size * np.log2(times / size))})

@@ -437,11 +437,11 @@ def _train_steps(cfg, kind, model, tokenizer, examples, *, steps: int, **changes
 
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
-        plan = sft.configure_sft(cfg, Path(folder), steps=steps, seed=cfg.profile.seed)
+        plan = sft.configure_sft(cfg.profile.sft, Path(folder), steps=steps, seed=cfg.profile.seed)
         plan = dataclasses.replace(plan, eval_strategy="no", save_strategy="no", disable_tqdm=True, **changes)
         trainer = kind(
             model=model, args=plan, processing_class=tokenizer, train_dataset=Dataset.from_list(examples),
-            peft_config=sft.configure_lora(cfg), callbacks=[Clock()],
+            peft_config=sft.configure_lora(cfg.profile.lora), callbacks=[Clock()],
         )  # fmt: skip
         loaded = _measure_memory()
         trainer.train()
@@ -496,7 +496,7 @@ def race_ppo_update(side: str) -> dict:
     ppo_trainer.masked_whiten = closing("scoring", ppo_trainer.masked_whiten)
     with tempfile.TemporaryDirectory() as folder:
         set_seed(1)
-        start = PeftModel(model, sft.configure_lora(cfg), adapter_name="start")
+        start = PeftModel(model, sft.configure_lora(cfg.profile.lora), adapter_name="start")
         start.save_pretrained(folder)
         policy = adapters.attach_adapter(start.unload(), Path(folder) / "start", job.POLICY, trainable=True)
         adapters.attach_adapter(policy, Path(folder) / "start", "reference")
@@ -509,7 +509,7 @@ def race_ppo_update(side: str) -> dict:
             del policy.get_base_model().forward
             critic.backbone._shared = False
         trainer = PPOTrainer(
-            args=preference.configure_ppo(cfg, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy, ref_model=None,
+            args=preference.configure_ppo(cfg.profile.ppo, Path(folder) / "trainer", 1), processing_class=tokenizer, model=policy, ref_model=None,
             reward_model=rated, value_model=critic, callbacks=[Clock()],
             train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
         )  # fmt: skip

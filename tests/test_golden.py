@@ -30,12 +30,12 @@ def describe_steps(runs: Path) -> dict[str, str]:
 
 def describe_frames(runs: Path, figures: Path) -> dict[str, list]:
     """Frame or table to its columns and number of rows; what no model has a part in also to a hash of its content."""
-    paths = [*runs.glob("*/*.parquet"), *runs.glob("*/*.csv"), *figures.glob("*.csv")]
+    paths = [*runs.glob("*/*.parquet"), *runs.glob("*/*.csv"), *runs.glob("survey/people/*.parquet"), *figures.glob("*.csv")]
     found = {}
     for path in sorted(paths):
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False)
         content = ""
-        if path.parent.name == "norms" or path.name.startswith(("tab01", "tabA1")):
+        if path.parent.name in ("norms", "people") or path.name.startswith(("tab01", "tabA1")):
             text = frame.to_csv(index=False, float_format="%.6g")
             content = hashlib.sha256(text.encode()).hexdigest()[:16]
         found[f"{path.parent.name}/{path.name}"] = [list(frame.columns), len(frame), content]

@@ -39,7 +39,7 @@ def run(cfg, tmp_path):
             for stage in ("sft", "ppo"):
                 torch.manual_seed(number := number + 1)
                 model, _ = models.load_base(one.models["tiny"], seed=one.profile.seed)
-                tuned = get_peft_model(model, configure_lora(one))
+                tuned = get_peft_model(model, configure_lora(one.profile.lora))
                 for name, weight in tuned.named_parameters():
                     if "lora_B" in name:
                         torch.nn.init.normal_(weight, std=0.5)
@@ -77,7 +77,7 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     assert sorted(asked) == sorted(states), "the second seed's alone"
     assert {path: path.read_bytes() for path in steps} == steps
     every = answers.load_answers(two)
-    pd.testing.assert_frame_equal(answers.pick_seed(two, every), before)
+    pd.testing.assert_frame_equal(answers.pick_seed(two.profile.seed, every), before)
     pd.testing.assert_frame_equal(answers.load_generated(two), written)
     found = every.groupby("stage")["seed"].agg(set).to_dict()
     untuned = {key: {one.profile.seed} for key in ("zero_shot", "persona")}

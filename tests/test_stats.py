@@ -25,7 +25,7 @@ def test_intervals_agree_with_scipy():
     low, high = stats.bootstrap_interval(data, resamples=4000, level=0.9, seed=3)[1:]
     reference = scipy_stats.bootstrap((data,), np.mean, confidence_level=0.9, n_resamples=4000, method="percentile", rng=3)
     assert (low, high) == pytest.approx(tuple(reference.confidence_interval), abs=0.02)
-    assert stats.wilson_interval(13, 50) == pytest.approx((0.159, 0.396), abs=1e-3)
+    assert stats.wilson_interval(13, 50, level=0.95) == pytest.approx((0.159, 0.396), abs=1e-3)
 
 
 def test_sign_flips_are_exact_for_few_groups_and_keep_groups_together():

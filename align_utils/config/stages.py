@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from align_utils.config.settings import Profile
+from align_utils.config.settings import Culture, Profile
 
 if TYPE_CHECKING:
     from align_utils.config.profiles import Config
@@ -94,9 +95,9 @@ def find_state(cfg: Config, culture: str, stage: str) -> tuple[str, str] | None:
         return None
     if stage != FOREIGN:
         return culture, stage
-    return find_foreign(cfg, culture), "sft"
+    return find_foreign(cfg.cultures, culture), "sft"
 
 
-def find_foreign(cfg: Config, culture: str) -> str:
+def find_foreign(cultures: Mapping[str, Culture], culture: str) -> str:
     """The first culture of another language than a culture's (a profile whose controls cross languages has one: see `load`)."""
-    return next(name for name, other in cfg.cultures.items() if other.language != cfg.cultures[culture].language)
+    return next(name for name, other in cultures.items() if other.language != cultures[culture].language)

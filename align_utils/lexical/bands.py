@@ -56,21 +56,21 @@ def tabulate_bands(lists: pd.DataFrame, scale: pd.Series, bands: pd.Series, lang
     return table[["band", "words", "rated_words", "share", "rated", "value"]]
 
 
-def reweigh_mean(table: pd.DataFrame, people: pd.DataFrame, *, fewest: int = FEWEST_RATED) -> dict[str, object]:
+def reweigh_mean(table: pd.DataFrame, people: pd.DataFrame) -> dict[str, object]:
     """Mean rating as it is, and with the bands (`tabulate_bands`) weighted as in all of people's responses, rated or not.
 
-    Bands in which either side has fewer than `fewest` distinct rated words are left out on both sides: their mean is that of a few words.
+    Bands in which either side has fewer than FEWEST_RATED distinct rated words are left out on both sides: their mean is that of a few words.
     Returns `mean` (over rated responses), `reweighed`, `human` (people re-weighted over the same bands), `bands` (those used, as text);
     NaN where no band is left.
 
-    >>> people = pd.DataFrame({"band": [1, 2], "rated_words": [9, 9], "share": [0.5, 0.5], "rated": [1.0, 0.5], "value": [2.0, 5.0]})
-    >>> reweigh_mean(people, people, fewest=5)
+    >>> people = pd.DataFrame({"band": [1, 2], "rated_words": [90, 90], "share": [0.5, 0.5], "rated": [1.0, 0.5], "value": [2.0, 5.0]})
+    >>> reweigh_mean(people, people)
     {'mean': 3.0, 'reweighed': 3.5, 'human': 3.5, 'bands': '1, 2'}
     """
     mass = table["share"] * table["rated"]
     plain = float((mass * table["value"].fillna(0.0)).sum() / mass.sum()) if mass.sum() else float("nan")
     both = people.merge(table, on="band", suffixes=("_human", ""))
-    both = both[(both["rated_words_human"] >= fewest) & (both["rated_words"] >= fewest)]
+    both = both[(both["rated_words_human"] >= FEWEST_RATED) & (both["rated_words"] >= FEWEST_RATED)]
     weight = both["share_human"] / both["share_human"].sum()
     reweighed, human = (float((weight * both[side]).sum()) if len(both) else float("nan") for side in ("value", "value_human"))
     return {"mean": plain, "reweighed": reweighed, "human": human, "bands": ", ".join(map(str, both["band"]))}
@@ -93,7 +93,7 @@ def band_ratings(
         language = cfg.language_of(culture)
         bands = band_words(own.norms, language, bands=cfg.profile.ratings.bands)
         ends = bands.groupby("band")["count"].agg(least="min", most="max").reset_index()
-        conditions = list_conditions(cfg, lists, culture, own)
+        conditions = list_conditions(cfg.models, lists, culture, own)
         for rating, scale in scales[culture].items():
             found = {key: tabulate_bands(part, scale, bands["band"], language) for key, part in conditions.items()}
             for (model, name), table in found.items():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Language
+from align_utils.config.settings import Language, Lexical
 from align_utils.lexical.lists import WHOLE, read_lists
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.norms.split import CultureNorms
@@ -101,7 +101,7 @@ def list_baselines(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.Dat
     parts, grids, most = [], [], max(cfg.profile.lexical.ks)
     for culture, own in people.items():
         train, test = own.cues["train"], own.cues["test"]
-        graph, grid = choose_graph(cfg, own, cfg.language_of(culture))
+        graph, grid = choose_graph(cfg.profile.lexical, own, cfg.language_of(culture))
         frequency = list_frequency_baseline(own.norms, train, test, k=most).assign(stage="frequency")
         chance = list_chance_baseline(own.norms, test, k=most).assign(stage="chance")
         for model in cfg.models:
@@ -124,20 +124,20 @@ def join_graph(cfg: Config, people: dict[str, CultureNorms]) -> tuple[pd.DataFra
     for key in made["test"]:
         cell = dict(zip(by, key, strict=True))
         lists = {split: frames[key][["cue", "responses"]] for split, frames in made.items()}
-        frame, grid = choose_graph(cfg, people[cell["culture"]], cfg.language_of(cell["culture"]), lists)
+        frame, grid = choose_graph(cfg.profile.lexical, people[cell["culture"]], cfg.language_of(cell["culture"]), lists)
         parts.append(frame.assign(**cell))
         grids.append(grid.assign(**cell))
     return pd.concat(parts, ignore_index=True)[LISTED], pd.concat(grids, ignore_index=True)[GRID]
 
 
 def choose_graph(
-    cfg: Config, own: CultureNorms, language: Language, lists: dict[str, pd.DataFrame] | None = None
+    lexical: Lexical, own: CultureNorms, language: Language, lists: dict[str, pd.DataFrame] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The graph's lists for the test cues, alone or beside a model's (`lists`: `valid` and `test`), as the validation cues choose them.
 
     The first of the best P@5 (attested) wins; beside it the grid. Both have their `stage`.
     """
-    settings, stage = cfg.profile.lexical, "graph" if lists is None else "sft_graph"
+    settings, stage = lexical, "graph" if lists is None else "sft_graph"
     shares = {
         (split, backward): score_graph(own.norms, own.cues["train"], own.cues[split], language, backward=backward)
         for split in ("valid", "test")

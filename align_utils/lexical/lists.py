@@ -9,7 +9,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Decoding, Language
+from align_utils.config.settings import Decoding, Language, Lexical
 from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.models.adapters import Step, complete_steps, describe_step
@@ -47,18 +47,18 @@ def read_words(language: Language, text: str, *, cue: str, ended: bool) -> list[
 
 
 def generate_lists(
-    cfg: Config, model, tokenizer, language: Language, cues: Sequence[str], decodings: Sequence[Decoding], *, examples=(),
+    lexical: Lexical, model, tokenizer, language: Language, cues: Sequence[str], decodings: Sequence[Decoding], *, examples=(),
     words: int | None = None, label: str = "",
 ) -> pd.DataFrame:  # fmt: skip
     """A list for every decoding and cue: `decoding, cue, text, responses`; of `words` responses at most, with which it ends."""
-    settings, asked = cfg.profile.lexical, list(product(decodings, cues))
+    asked = list(product(decodings, cues))
 
     def full(place: int, text: str) -> bool:
         return len(read_words(language, text, cue=asked[place][1], ended=False)) >= words
 
     texts = generate_texts(
         model, tokenizer, [build_list_prompt(language, cue, examples) for _, cue in asked], [way.repetition_penalty for way, _ in asked],
-        max_new_tokens=settings.max_new_tokens, batch=settings.batch, language=language,
+        max_new_tokens=lexical.max_new_tokens, batch=lexical.batch, language=language,
         distinct=[cue if way.distinct else None for way, cue in asked], full=full if words else None, label=label,
     )  # fmt: skip
     rows = [
@@ -68,15 +68,17 @@ def generate_lists(
     return pd.DataFrame(rows, columns=["decoding", "cue", "text", "responses"])
 
 
-def rank_decodings(cfg: Config, tried: pd.DataFrame, norms: pd.DataFrame, language: Language) -> tuple[Decoding, pd.DataFrame]:
+def rank_decodings(
+    lexical: Lexical, tried: pd.DataFrame, norms: pd.DataFrame, language: Language
+) -> tuple[Decoding, pd.DataFrame]:
     """The setting of those tried whose lists (`generate_lists`) have the best mean P@5, attested; `decoding, precision` of all.
 
     The first one wins a tie.
     """
-    grid, scores = [point for point in cfg.profile.lexical.grid if point.name in set(tried["decoding"])], []
+    grid, scores = [point for point in lexical.grid if point.name in set(tried["decoding"])], []
     for decoding in grid:
         lists = tried.loc[tried["decoding"] == decoding.name, ["cue", "responses"]]
-        scored = score_lists(lists, norms, language, ks=[5], min_count=cfg.profile.lexical.min_count)
+        scored = score_lists(lists, norms, language, ks=[5], min_count=lexical.min_count)
         scores.append(scored.loc[scored["reading"] == "attested", "precision"].mean())
     return grid[int(np.argmax(scores))], pd.DataFrame({"decoding": [d.name for d in grid], "precision": scores})
 
@@ -129,10 +131,10 @@ def associate(
     def make(cell, model, tokenizer, work):
         culture, stage, _ = cell
         own, language, label = people[culture], cfg.language_of(culture), f"{culture} {stage}"
-        asked, shared = (cfg, model, tokenizer, language), {"examples": pick_examples(cfg, own, stage), "words": words}
+        asked, shared = (settings, model, tokenizer, language), {"examples": pick_examples(cfg, own, stage), "words": words}
         points = grids.get(cell, settings.grid)
         tried = generate_lists(*asked, own.cues["valid"], points, label=f"{label}, choice of decoding", **shared)
-        best, grid = rank_decodings(cfg, tried, own.norms, language)
+        best, grid = rank_decodings(settings, tried, own.norms, language)
         lists = generate_lists(*asked, own.cues["test"], [best], label=label, **shared)
         save_frame(lists, work / "lists.parquet")
         save_frame(tried[tried["decoding"] == best.name], work / "valid.parquet")

@@ -190,7 +190,7 @@ def score_conditions(
     return add_families(pd.concat(parts, ignore_index=True), families)
 
 
-def summarise_precision(cfg: Config, scored: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
+def summarise_precision(scored: pd.DataFrame, ceiling: pd.DataFrame | None = None, **bootstrap) -> pd.DataFrame:
     """Mean precision with intervals over families (and seeds): `scored` and `ceiling` are from `score_conditions` and `summarise_ceiling`.
 
     Returns `model, culture, reading, stage, k, value, low, high, n`, a culture's rows together, and `subset`: 'all' test cues,
@@ -199,7 +199,7 @@ def summarise_precision(cfg: Config, scored: pd.DataFrame, ceiling: pd.DataFrame
     """
     by = ["model", "culture", "reading", "stage", "k"]
     parts = [
-        summarise(part, by, "precision", unit="family", run="seed", **cfg.bootstrap).assign(subset=subset)
+        summarise(part, by, "precision", unit="family", run="seed", **bootstrap).assign(subset=subset)
         for subset, part in [*_subset(scored), ("answered", scored[scored["answered"]])]
     ]
     table = pd.concat([*parts, ceiling])  # which leaves out a None

@@ -14,7 +14,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Rating, RatingSource
 from align_utils.lexical.precision import RATED, add_families
 from align_utils.norms.split import CultureNorms, fold_words
-from align_utils.stats import compare, pair_conditions, summarise
+from align_utils.stats import ALPHA, compare, pair_conditions, summarise
 from align_utils.store.steps import note_read
 from align_utils.store.textfiles import ENDINGS, DataError, find_data_file, parse_numbers, read_table
 
@@ -29,8 +29,6 @@ FOREIGN_WORDS = 0.02
 # Published ratings fill 77 % of their scale or more; under this share of it, by so many words, the scale is another one.
 NARROW, ENOUGH = 0.55, 100
 MATCHES = ("exact", "lemma", "unrated")
-# Level of the equivalence test.
-ALPHA = 0.05
 # People's list of a model's length beside all that they gave, for what the length alone does to a mean.
 PEOPLE = ("human", f"human_top{RATED}")
 RATING_GROUP = ["model", "culture", "rating"]
@@ -256,14 +254,16 @@ def rate_responses(lists: pd.DataFrame, scales: dict[str, pd.Series], language: 
     return pd.concat(parts, ignore_index=True)
 
 
-def list_conditions(cfg: Config, lists: pd.DataFrame, culture: str, own: CultureNorms) -> dict[tuple[str, str], pd.DataFrame]:
+def list_conditions(
+    models: Iterable[str], lists: pd.DataFrame, culture: str, own: CultureNorms
+) -> dict[tuple[str, str], pd.DataFrame]:
     """(Model, stage) to `cue, responses` of one culture: five responses of every list, all of people's by strength, and their five strongest."""
     part = own.norms[own.norms["cue"].isin(set(own.cues["test"]))]
     everything = part.groupby("cue").agg(responses=("response", list), weights=("strength", list)).reset_index()
     ordered = part.sort_values(["cue", "strength", "response"], ascending=[True, False, True])
     strongest = ordered.groupby("cue").head(RATED).groupby("cue").agg(responses=("response", list)).reset_index()
     conditions = {}
-    for model in cfg.models:
+    for model in models:
         mine = lists.loc[(lists["culture"] == culture) & (lists["model"] == model), ["stage", "cue", "responses"]]
         mine = mine.assign(responses=mine["responses"].map(lambda words: list(words)[:RATED]))
         conditions |= {(model, PEOPLE[0]): everything, (model, PEOPLE[1]): strongest}
@@ -284,7 +284,7 @@ def rate_conditions(cfg: Config, lists: pd.DataFrame, people: dict[str, CultureN
         return pd.DataFrame(columns=columns)
     for culture, own in people.items():
         found = {name: scales[culture].get(name, pd.Series(dtype=float)) for name in wanted}
-        for (model, name), part in list_conditions(cfg, lists, culture, own).items():
+        for (model, name), part in list_conditions(cfg.models, lists, culture, own).items():
             table = rate_responses(part, found, cfg.language_of(culture))
             parts.append(table.assign(model=model, culture=culture, label=cfg.label(model, culture), stage=name))
     frame = pd.concat(parts, ignore_index=True)[columns]
@@ -299,7 +299,7 @@ def pair_with_people(frame: pd.DataFrame) -> pd.DataFrame:
     return both.assign(value=both["value"].where(known), human=both["human"].where(known))
 
 
-def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.DataFrame:
+def summarise_ratings(frame: pd.DataFrame, families: dict, **bootstrap) -> pd.DataFrame:
     """Mean and median of each rating over the cues that the stage and people both have, with people's beside it.
 
     `frame` is from `rate_conditions`, `families` from `norms.map_families`. Returns `model, culture, rating, stage, statistic,
@@ -314,7 +314,7 @@ def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.Da
     )  # fmt: skip
     cover = cover.assign(empty=cover["cues"] - cover["listed"]).reset_index()[[*by, "cues", "empty", *MATCHES]]
     for name, function in (("mean", np.mean), ("median", np.median)):
-        table = summarise(both, by, "value", unit="family", statistic=function, **cfg.bootstrap)
+        table = summarise(both, by, "value", unit="family", statistic=function, **bootstrap)
         human = both.groupby(by)["human"].agg(name).reset_index()
         parts.append(table.merge(human, on=by).assign(statistic=name))
     table = pd.concat(parts).merge(cover, on=by)
@@ -323,18 +323,19 @@ def summarise_ratings(cfg: Config, frame: pd.DataFrame, families: dict) -> pd.Da
     return table.sort_values([*RATING_GROUP, "statistic"], kind="stable", ignore_index=True)[columns]
 
 
-def compare_ratings(
-    cfg: Config, frame: pd.DataFrame, families: dict, pairs: Sequence[tuple[str, str]] = RATING_CONTRASTS
-) -> pd.DataFrame:
-    """Paired differences in mean rating between two stages, or a stage and people, over the cues which these two have.
+def compare_ratings(frame: pd.DataFrame, families: dict, **bootstrap) -> pd.DataFrame:
+    """Paired differences in mean rating of RATING_CONTRASTS, between two stages or a stage and people, over the cues which both have.
 
     Returns `stats.compare`'s columns with `median` (difference of the two medians over the same cues).
     """
     frame = add_families(frame, families)
     where = {"over": "stage", "unit": "family"}
-    table = compare(frame, RATING_GROUP, "value", pairs=pairs, key="cue", **where, **cfg.bootstrap)
+    table = compare(frame, RATING_GROUP, "value", pairs=RATING_CONTRASTS, key="cue", **where, **bootstrap)
     both = pd.concat(
-        [pair_conditions(frame, RATING_GROUP, "value", new=new, old=old, paired=["cue"], **where) for new, old in pairs]
+        [
+            pair_conditions(frame, RATING_GROUP, "value", new=new, old=old, paired=["cue"], **where)
+            for new, old in RATING_CONTRASTS
+        ]
     )
     medians = both.groupby([*RATING_GROUP, "comparison"])[["value", "value_old"]].median()
     medians["median"] = medians["value"] - medians["value_old"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import pandas as pd
 
 from align_utils.config.profiles import Config
+from align_utils.config.settings import Culture
 from align_utils.config.stages import FOREIGN, SAME_SIZE
 from align_utils.lexical.precision import RATED
 from align_utils.stats import judge_change
@@ -49,26 +50,26 @@ SUBJECTS = {
 STEPS = (("SFT", "sft", "few_shot"), ("PPO", "ppo", "sft"))
 
 
-def record_estimates(cfg: Config, table: pd.DataFrame, metric: str, *, unit: str | None = "share", **constants) -> list[dict]:
+def record_estimates(
+    cultures: Mapping[str, Culture], table: pd.DataFrame, metric: str, *, unit: str | None = "share", **constants
+) -> list[dict]:
     """Metric records of a table with a `culture`; each row fills its columns into the name `metric`, and its `comparison` is the method.
 
-    Examples
-    --------
     >>> from align_utils import config
     >>> table = pd.DataFrame({"culture": ["us"], "reading": ["top"], "comparison": ["sft - graph"], "value": [0.1], "effect": [0.2]})
-    >>> record_estimates(config.load("smoke"), table, "precision_{reading}_difference")[0]["metric"]
+    >>> record_estimates(config.load("smoke").cultures, table, "precision_{reading}_difference")[0]["metric"]
     'precision_top_difference'
     """
     records = []
     for row in table.rename(columns={"comparison": "method"}).to_dict("records"):
         kept = {field: value for field, value in row.items() if field in METRIC_FIELDS}
-        language = cfg.cultures[row["culture"]].language
+        language = cultures[row["culture"]].language
         own = UNITS.get(row.get("measure"), unit)
         records.append({"language": language, "unit": own, **constants, **kept, "metric": metric.format(**row)})
     return records
 
 
-def record_precision(cfg: Config, precision: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
+def record_precision(cultures: Mapping[str, Culture], precision: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
     """Records of `precision_at_5_*` with differences, and `human_ceiling_at_5` (the reading is its method).
 
     `precision` is of `summarise_precision` and `summarise_ceiling`, `differences` of `compare_stages`. The models on the cues that people
@@ -78,9 +79,9 @@ def record_precision(cfg: Config, precision: pd.DataFrame, differences: pd.DataF
     # Of a culture without participants there is none.
     ceiling = precision[people].assign(method=lambda own: own["reading"], subset="all")
     return [
-        *record_estimates(cfg, precision[~people & (precision["subset"] != "answered")], "precision_at_5_{reading}"),
-        *record_estimates(cfg, ceiling, "human_ceiling_at_5"),
-        *record_estimates(cfg, differences, "precision_at_5_{reading}_difference"),
+        *record_estimates(cultures, precision[~people & (precision["subset"] != "answered")], "precision_at_5_{reading}"),
+        *record_estimates(cultures, ceiling, "human_ceiling_at_5"),
+        *record_estimates(cultures, differences, "precision_at_5_{reading}_difference"),
     ]
 
 
@@ -91,15 +92,15 @@ def keep_extra(cfg: Config, table: pd.DataFrame) -> pd.DataFrame:
     return table[[not extra.isdisjoint(name.split(" - ")) for name in names]]
 
 
-def record_drawn(cfg: Config, means: pd.DataFrame, changes: pd.DataFrame) -> list[dict]:
+def record_drawn(cultures: Mapping[str, Culture], means: pd.DataFrame, changes: pd.DataFrame) -> list[dict]:
     """Records of `drawn_precision_at_5_*` and `drawn_distinct_words`, and of their differences; the tables are of `drawn.draw_run`."""
     return [
-        *record_estimates(cfg, means, "drawn_{measure}", decoding="sampled"),
-        *record_estimates(cfg, changes, "drawn_{measure}_difference", decoding="sampled"),
+        *record_estimates(cultures, means, "drawn_{measure}", decoding="sampled"),
+        *record_estimates(cultures, changes, "drawn_{measure}_difference", decoding="sampled"),
     ]
 
 
-def record_ratings(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: pd.DataFrame) -> list[dict]:
+def record_ratings(cultures: Mapping[str, Culture], means: pd.DataFrame, gaps: pd.DataFrame, level: pd.DataFrame) -> list[dict]:
     """Records such as `valence_mean`, `concreteness_median`, their differences, and `human_level_difference` and `.._p` (method: rating).
 
     The tables are of `ratings.summarise_ratings`, `compare_ratings` and `judge_human_level`.
@@ -109,11 +110,11 @@ def record_ratings(cfg: Config, means: pd.DataFrame, gaps: pd.DataFrame, level: 
     level = level.assign(method=level["rating"])
     p = level.drop(columns=["value", "low", "high"]).rename(columns={"p": "value"})
     return [
-        *record_estimates(cfg, headline, "{rating}_{statistic}", unit="scale points"),
-        *record_estimates(cfg, gaps, "{rating}_difference", unit="scale points"),
-        *record_estimates(cfg, medians, "{rating}_median_difference", unit="scale points"),
-        *record_estimates(cfg, level, "human_level_difference", unit="scale points"),
-        *record_estimates(cfg, p, "human_level_p", unit=None),
+        *record_estimates(cultures, headline, "{rating}_{statistic}", unit="scale points"),
+        *record_estimates(cultures, gaps, "{rating}_difference", unit="scale points"),
+        *record_estimates(cultures, medians, "{rating}_median_difference", unit="scale points"),
+        *record_estimates(cultures, level, "human_level_difference", unit="scale points"),
+        *record_estimates(cultures, p, "human_level_p", unit=None),
     ]
 
 

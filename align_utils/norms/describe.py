@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom, spearmanr
+from scipy.stats import spearmanr
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import RESPONSES, Language
 from align_utils.norms.strengths import ReadNorms, build_strengths, normalise_words
-from align_utils.stats import bootstrap_interval, expect_types
+from align_utils.stats import bootstrap_interval, expect_seen, expect_types
 
 # Below this share of N a list counts as cut. Published lists are whole; rounding of N after cleaning stays far above it.
 WHOLE = 0.98
+# Share of the cues that set size and entropy are compared on, at as many tokens as each of them has.
+RAREFIED = 0.95
 
 
 def describe_norms(loaded: dict[str, ReadNorms]) -> pd.DataFrame:
@@ -145,24 +147,22 @@ def count_types(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for name, counts in totals.items():
         tokens, asked = counts.sum(), frames[name].groupby("cue")["n"].first()
-        seen = 1 - hypergeom.pmf(0, tokens, counts, smallest)
         rows.append({
             "culture": name, "cues": len(asked), "tokens": tokens, "types": len(counts), "type_token": len(counts) / tokens,
-            "hapax": float(np.mean(counts == 1)), "types_at_equal_tokens": float(seen.sum()),
+            "hapax": float(np.mean(counts == 1)), "types_at_equal_tokens": float(expect_seen(counts, tokens, smallest).sum()),
             "listed": tokens / asked.sum(),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def choose_tokens(frames: Sequence[pd.DataFrame], *, share: float = 0.95) -> int:
-    """Largest number of tokens that at least `share` of the cues of every culture have: the size to rarefy to.
+def choose_tokens(frames: Sequence[pd.DataFrame]) -> int:
+    """Largest number of tokens that at least RAREFIED of the cues of every culture have: the size to rarefy to.
 
-    >>> frame = pd.DataFrame({"cue": ["dog", "dog", "sun"], "count": [3, 1, 9]})
-    >>> choose_tokens([frame], share=1.0), choose_tokens([frame], share=0.5)
-    (4, 9)
+    >>> choose_tokens([pd.DataFrame({"cue": ["dog", "dog", "sun"], "count": [3, 1, 9]})])
+    4
     """
     tokens = [frame.groupby("cue")["count"].sum() for frame in frames]
-    return int(min(part.nlargest(math.ceil(share * len(part))).min() for part in tokens))
+    return int(min(part.nlargest(math.ceil(RAREFIED * len(part))).min() for part in tokens))
 
 
 def measure_cues(norms: pd.DataFrame, *, tokens: int) -> pd.DataFrame:

@@ -1,12 +1,14 @@
 """How much two cultures' associations share: links between the words of two languages, overlap along them, and its chance lines."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_flow
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Language
+from align_utils.config.settings import Culture, Language
 from align_utils.norms.split import CultureNorms, load_splits, pair_cultures
 from align_utils.norms.strengths import normalise_words
 from align_utils.stats import summarise
@@ -17,6 +19,9 @@ PARTNERS = ("same concept", "same domain", "any concept")
 SIDES = ("first", "second")
 # Norms of two cultures with `form`, the normalised response.
 Both = tuple[pd.DataFrame, pd.DataFrame]
+
+# Of a concept that is shown: least mass that is linked on both sides, and responses of a list.
+COVERED, LISTED = 0.5, 6
 
 
 def load_translations(cfg: Config, first: str, second: str) -> pd.DataFrame | None:
@@ -156,7 +161,7 @@ def compare_partners(pairs: pd.DataFrame, both: Both, links: pd.DataFrame, *, ro
 
 def compare_run(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
     """`compare_partners` of the run's first two cultures, over all their concept pairs."""
-    pairs = pair_cultures(load_splits(cfg), cfg, *list(people)[:2])
+    pairs = pair_cultures(load_splits(cfg), cfg.cultures, *list(people)[:2])
     return compare_partners(pairs, *link_run(cfg, people), rounds=10, seed=cfg.profile.seed)
 
 
@@ -170,9 +175,9 @@ def summarise_partners(partners: pd.DataFrame, **settings) -> pd.DataFrame:
     return table.assign(covered=table["partner"].map(partners.groupby("partner")["covered"].mean()))
 
 
-def record_overlap(cfg: Config, overlap: pd.DataFrame) -> list[dict]:
+def record_overlap(cultures: Mapping[str, Culture], overlap: pd.DataFrame) -> list[dict]:
     """Metric records `overlap_linked` and `overlap_covered` of `summarise_partners`; `method` names the partner."""
-    pair = {"culture": "-".join(list(cfg.cultures)[:2]), "unit": "share"}
+    pair = {"culture": "-".join(list(cultures)[:2]), "unit": "share"}
     named = overlap.rename(columns={"partner": "method"})
     covered = named.drop(columns=["value", "low", "high"]).rename(columns={"covered": "value"})
     return list_records(named, "overlap_linked", **pair) + list_records(covered, "overlap_covered", **pair)
@@ -192,20 +197,20 @@ def summarise_domains(partners: pd.DataFrame, **settings) -> pd.DataFrame:
     return table.rename(columns={"domain": "label", "partner": "group"})
 
 
-def pick_extremes(overlap: pd.DataFrame, *, size: int, covered: float = 0.5) -> pd.DataFrame:
-    """The most and the least shared concepts (`side`, `size` rows each), of those with so much of the mass `covered` on both sides.
+def pick_extremes(overlap: pd.DataFrame, *, size: int) -> pd.DataFrame:
+    """The most and the least shared concepts (`side`, `size` rows each), of those with COVERED of the mass linked on both sides.
 
     Where little is linked, a low bound says nothing: two lists that both hold Starbucks can share nothing that is linked. The frame is empty
     where no concept is covered so well. Ties are broken by the linked mass, larger first, then by the cue.
     """
-    known = overlap[overlap["covered"] >= covered]
+    known = overlap[overlap["covered"] >= COVERED]
     size = min(size, len(known) // 2)
     most = known.sort_values(["overlap", "covered", "first"], ascending=[False, False, True]).head(size)
     least = known.drop(most.index).sort_values(["overlap", "covered", "first"], ascending=[True, False, True]).head(size)
     return pd.concat([most.assign(side="most shared"), least.assign(side="least shared")], ignore_index=True)
 
 
-def show_lists(extremes: pd.DataFrame, both: Both, links: pd.DataFrame, *, size: int = 6) -> pd.DataFrame:
+def show_lists(extremes: pd.DataFrame, both: Both, links: pd.DataFrame) -> pd.DataFrame:
     """Concept pairs (`pick_extremes`) with both cultures' strongest responses side by side, for reading.
 
     `shared`: the links between the two whole lists. A response with a counterpart in the other whole list stands in [brackets]; one
@@ -215,10 +220,10 @@ def show_lists(extremes: pd.DataFrame, both: Both, links: pd.DataFrame, *, size:
     for number, row in enumerate(rows):
         own = edges[edges["pair"] == number]
         for name, side in zip(SIDES, both, strict=True):
-            words = side[side["cue"] == row[name]].sort_values("rank").head(size)
+            words = side[side["cue"] == row[name]].sort_values("rank").head(LISTED)
             linked = words["form"].isin(own[f"form_{name}"])
             row[f"{name} responses"] = ", ".join(words["response"].mask(linked, "[" + words["response"] + "]"))
-        row["shared"] = ", ".join((own["response_first"] + " " + own["response_second"]).head(size))
+        row["shared"] = ", ".join((own["response_first"] + " " + own["response_second"]).head(LISTED))
     names = ["side", "first", "second", "domain", "overlap", "covered", "first responses", "second responses", "shared"]
     return pd.DataFrame(rows, columns=names)
 

@@ -1,6 +1,6 @@
 """Concept pairs and the split that every stage keeps, alike in all languages; what leaks through it; norms that are wrong on purpose."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Language
+from align_utils.config.settings import Culture, Language
 from align_utils.config.stages import SAME_SIZE, find_foreign
 from align_utils.norms.strengths import ReadNorms, normalise_words
 from align_utils.stats import wilson_interval
@@ -121,7 +121,7 @@ def load_run(cfg: Config) -> dict[str, CultureNorms]:
     for name in cfg.cultures:
         path = cfg.runs / "norms" / f"{name}.parquet"
         frame = NORMS.validate(read_frame(path, made_by="01_norms"))
-        trials = read_frame(path.with_name(f"{name}_trials.parquet"), made_by="01_norms")
+        trials = TRIALS.validate(read_frame(path.with_name(f"{name}_trials.parquet"), made_by="01_norms"))
         if cfg.profile.norms.responses == "R1":
             trials = trials.assign(R2="", R3="")  # what stands beside the norms counts the responses that they count
         cues = split_cues(frame, splits, cfg.language_of(name))
@@ -164,9 +164,9 @@ def lemmatise(word: str, language: Language) -> str:
     return plain if language.lemmatiser is None else _look_up_lemma(plain, language.lemmatiser)
 
 
-def pair_cultures(splits: pd.DataFrame, cfg: Config, first: str, second: str) -> pd.DataFrame:
+def pair_cultures(splits: pd.DataFrame, cultures: Mapping[str, Culture], first: str, second: str) -> pd.DataFrame:
     """The split's pairs as `first`, `second` (cues of two cultures), `domain` and `family`."""
-    cues = {side: splits[f"cue_{cfg.cultures[name].language}"] for side, name in (("first", first), ("second", second))}
+    cues = {side: splits[f"cue_{cultures[name].language}"] for side, name in (("first", first), ("second", second))}
     return splits[["domain", "family"]].assign(**cues)[["first", "second", "domain", "family"]]
 
 
@@ -253,7 +253,7 @@ def report_leakage(cfg: Config, people: dict[str, CultureNorms], splits: pd.Data
     found = {name: count_leaks(own.norms, own.cues, cfg.language_of(name)) for name, own in people.items()}
     found["all"] = {"test concepts that train in some language": (int(np.any(trains, axis=0).sum()), len(tested))}
     rows = [
-        [culture, leak, count, of, count / of, *wilson_interval(count, of)]
+        [culture, leak, count, of, count / of, *wilson_interval(count, of, level=cfg.profile.stats.level)]
         for culture, leaks in found.items()
         for leak, (count, of) in leaks.items()
     ]
@@ -294,16 +294,16 @@ def shuffle_cues(norms: pd.DataFrame, cues: list[str], *, seed: int) -> pd.DataF
     return frame.assign(cue=frame["cue"].map(moved)).sort_values(["cue", "rank"], ignore_index=True)
 
 
-def translate_norms(norms: pd.DataFrame, words: dict[str, str], cues: Iterable[str], *, fewest: int = FEWEST) -> pd.DataFrame:
+def translate_norms(norms: pd.DataFrame, words: dict[str, str], cues: Iterable[str]) -> pd.DataFrame:
     """Another culture's norms in this culture's words, as far as both cue and response are aligned concepts; n counts those alone.
 
-    `words` maps its words (as written) to this culture's; `cues` are those of the latter that may be cues. Cues with fewer than `fewest`
+    `words` maps its words (as written) to this culture's; `cues` are those of the latter that may be cues. Cues with fewer than FEWEST
     aligned responses are left out.
     """
     frame = norms.assign(cue=norms["cue"].map(words), response=norms["response"].map(words)).dropna(subset=["cue", "response"])
     frame = frame[frame["cue"].isin(cues) & (frame["cue"] != frame["response"])]
     frame = frame.groupby(["cue", "response"], as_index=False)["count"].sum()
-    frame = frame[frame.groupby("cue")["response"].transform("size") >= fewest]
+    frame = frame[frame.groupby("cue")["response"].transform("size") >= FEWEST]
     frame = frame.sort_values(["cue", "count", "response"], ascending=[True, False, True], ignore_index=True)
     frame["n"] = frame.groupby("cue")["count"].transform("sum")
     frame["strength"], frame["rank"] = frame["count"] / frame["n"], frame.groupby("cue").cumcount() + 1
@@ -343,8 +343,8 @@ def build_control(cfg: Config, people: dict[str, CultureNorms], culture: str, co
 
 
 def _translate(cfg: Config, people: dict[str, CultureNorms], culture: str) -> pd.DataFrame:
-    other = find_foreign(cfg, culture)
-    pairs, normalise = pair_cultures(load_splits(cfg), cfg, other, culture), cfg.language_of(other).normalise
+    other = find_foreign(cfg.cultures, culture)
+    pairs, normalise = pair_cultures(load_splits(cfg), cfg.cultures, other, culture), cfg.language_of(other).normalise
     norms, words = people[other].norms, dict(zip(pairs["first"].map(normalise), pairs["second"], strict=True))
     words = {word: words.get(normalise(word)) for word in norms["response"].unique()} | dict(
         pairs[["first", "second"]].to_numpy()

@@ -68,12 +68,10 @@ def load_glosses(cfg: Config) -> dict[str, dict[str, str]]:
     return found
 
 
-def record_strongest(cfg: Config, people: dict[str, CultureNorms]) -> list[dict]:
+def record_strongest(people: dict[str, CultureNorms], **bootstrap) -> list[dict]:
     """Records of `strongest_response`: the mean strength of a cue's commonest response, per culture, with its interval over cues."""
     top = pd.concat([own.norms[own.norms["rank"] == 1].assign(culture=name) for name, own in people.items()])
-    return list_records(
-        summarise(top, ["culture"], "strength", unit="cue", **cfg.bootstrap), "strongest_response", unit="share"
-    )
+    return list_records(summarise(top, ["culture"], "strength", unit="cue", **bootstrap), "strongest_response", unit="share")
 
 
 def state_concentration(records: list[dict], cfg: Config) -> Sentence:

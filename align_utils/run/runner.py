@@ -109,7 +109,7 @@ def _set_environment(cfg: Config, folder: str) -> None:
 
 def print_summary(cfg: Config) -> None:
     """Table of everything the run made, with the headline number of each notebook beside its first entry."""
-    headlines = {number: _describe(part.iloc[0]) for number, part in load_metrics(cfg).groupby("notebook")}
+    headlines = {number: _word_record(part.iloc[0]) for number, part in load_metrics(cfg).groupby("notebook")}
     rows = []
     for entry in load_manifest(cfg):
         path, notebook = Path(entry["path"]), entry["notebook"]
@@ -119,7 +119,7 @@ def print_summary(cfg: Config) -> None:
     print(tabulate(rows, headers=["name", "kind", "path", "notebook", "headline number"]))
 
 
-def _describe(record: pd.Series) -> str:
+def _word_record(record: pd.Series) -> str:
     where = [record[field] for field in ("culture", "stage", "language") if pd.notna(record[field]) and record[field] != ""]
     interval = f" [{record['low']:.2f}, {record['high']:.2f}]" if pd.notna(record["low"]) else ""
     return f"{record['metric']} {' '.join(where)}: {record['value']:.2f}{interval}"

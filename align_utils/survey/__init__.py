@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "items": ["list_questions", "pick_item"],
         "answers": ["average_orders", "describe_readouts", "load_answers", "measure_order_bias"],
-        "ask": ["ask_run", "choose_answered", "choose_readings"],
+        "ask": ["ask_run", "choose_answered", "choose_readings", "load_answered"],
         "distances": ["measure_distances"],
         "shifts": ["summarise_shifts"],
         "aligned": ["list_item", "list_six"],

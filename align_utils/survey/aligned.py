@@ -104,7 +104,7 @@ def _count(mine: pd.DataFrame, base: pd.Series | None, flips: int, settings: dic
     runs = mine["seed"].nunique()
     count, n, gained, lost, p = int(mine["aligned"].sum()), mine["question"].nunique(), np.nan, np.nan, np.nan
     if runs == 1:
-        low, high = wilson_interval(count, n)
+        low, high = wilson_interval(count, n, level=settings["level"])
     else:
         low, high = bootstrap_levels(mine["aligned"], mine["question"], mine["seed"], **settings)[1:]
     if base is not None:
@@ -173,7 +173,7 @@ def list_item(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataF
 
 def list_six(cfg: Config, answers: pd.DataFrame, people: Human, items: pd.DataFrame) -> pd.DataFrame:
     """`list_panels` of the six questions with an order on which the two countries of `pick_pair` differ most, with the second one's norms."""
-    pair = pick_pair(cfg)
+    pair = pick_pair(cfg.cultures)
     ranked = rank_items(people.take(items[items["kind"] == "ordered"]).shares, pair, wanted=6)
     culture = pair[1] if pair else next(iter(cfg.cultures))
     return list_panels(cfg, answers, people.shares, items, ranked["question"].head(6), culture=culture)

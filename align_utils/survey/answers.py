@@ -17,10 +17,10 @@ ANSWERER = ["model", "adapter", "stage", "language", "persona"]
 _SHARE = pa.Check.in_range(0, 1.01)  # sums of 16-bit probabilities may pass one by their rounding
 # One row an answer option of a question in one order.
 ANSWERS = pa.DataFrameSchema({
-    **{name: pa.Column() for name in ANSWERER},
+    **{name: pa.Column(str) for name in ANSWERER},
     "seed": pa.Column(int),  # of the training; the untuned model has the profile's
-    "readout": pa.Column(),  # 'label' or one of ask.TEXT_READINGS
-    "question": pa.Column(),
+    "readout": pa.Column(str),  # 'label' or one of ask.TEXT_READINGS
+    "question": pa.Column(str),
     "order": pa.Column(int, pa.Check.ge(0)),
     "place": pa.Column(int, pa.Check.ge(1)),
     "code": pa.Column(int),
@@ -115,12 +115,14 @@ def load_generated(cfg: Config) -> pd.DataFrame | None:
     if "generated" not in cfg.profile.survey.readouts:
         return None
     paths = [cfg.runs / "survey" / f"{model}_generated.parquet" for model in cfg.models]
-    return pick_seed(cfg, pd.concat([read_frame(path, made_by="05_wvs_survey") for path in paths], ignore_index=True))
+    return pick_seed(
+        cfg.profile.seed, pd.concat([read_frame(path, made_by="05_wvs_survey") for path in paths], ignore_index=True)
+    )
 
 
-def pick_seed(cfg: Config, frame: pd.DataFrame) -> pd.DataFrame:
+def pick_seed(seed: int, frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of the profile's own seed, the untuned model's among them."""
-    return frame[frame["seed"] == cfg.profile.seed].reset_index(drop=True)
+    return frame[frame["seed"] == seed].reset_index(drop=True)
 
 
 def list_files(cfg: Config) -> list[Path]:

@@ -24,7 +24,7 @@ from align_utils.survey.answers import (
     name_reading,
     tabulate_answers,
 )
-from align_utils.survey.human import Human, load_human
+from align_utils.survey.human import Human, load_human, read_human, save_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
 from align_utils.survey.power import compare_readings
 from align_utils.survey.servers import ask_baselines
@@ -47,9 +47,18 @@ TEXT_READINGS = ("sum", "tokens", "characters", "pmi")
 
 
 def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
-    """The profile's items that people of every culture answered (`choose_items`), with those that the map alone uses; and the people."""
-    wanted = choose_items(cfg, nominal=True)
-    people = load_human(cfg, wanted)
+    """The profile's items that people of every culture answered (`choose_items`), with those that the map alone uses; and the people.
+
+    The survey's files are read, and what they say is left for `load_answered`.
+    """
+    people = load_human(cfg, choose_items(cfg, nominal=True))
+    save_human(cfg, people)
+    return load_answered(cfg)
+
+
+def load_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
+    """What `choose_answered` returned; MissingInput where it has not run."""
+    wanted, people = choose_items(cfg, nominal=True), read_human(cfg)
     return wanted[wanted["question"].isin(set(people.shares["question"]))], people
 
 

@@ -1,9 +1,12 @@
 """Distances between answers, and the references beside them: the other country, half of the people, even answers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
-from align_utils.config.profiles import Config
+from align_utils.config.settings import Culture
 from align_utils.stats import jensen_shannon, summarise
 from align_utils.survey.answers import ANSWERER, average_orders
 
@@ -35,6 +38,11 @@ def mean_difference(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 DISTANCE_MEASURES = {"wasserstein": wasserstein, "jensen_shannon": jensen_shannon, "mean_difference": mean_difference}
+# One row an answerer (or reference), question and country `to` (culture) that it is measured against.
+DISTANCES = pa.DataFrameSchema({
+    **{name: pa.Column(str) for name in ANSWERER}, "seed": pa.Column(int), "question": pa.Column(str), "to": pa.Column(str),
+    **{name: pa.Column(float, pa.Check.in_range(-(name == "mean_difference") - 1e-9, 1 + 1e-9)) for name in DISTANCE_MEASURES},
+})  # fmt: skip
 
 
 def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
@@ -54,15 +62,14 @@ def add_references(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFr
 def measure_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     """Distance of every answerer to every country, per item; a half of the people is held against the other halves.
 
-    `answers` are from `add_references`. Returns the answerer's columns, `question`, `to` (culture) and DISTANCE_MEASURES; a country's
-    distance to itself is left out, and so is what `human` does not hold. A ValueError names an answer that is no distribution over the
+    `answers` are from `add_references`. Returns DISTANCES; a country's distance to itself is left out, and so is what `human` does not hold. A ValueError names an answer that is no distribution over the
     item's points.
     """
     answers = answers[answers["question"].isin(human["question"])]
     is_half = answers["stage"] == "human_half"
     whole = _measure(answers[~is_half], human)
     whole = whole[(whole["stage"] != "human") | (whole["adapter"] != whole["to"])]
-    return pd.concat([whole, _measure(answers[is_half], halves[halves["half"] == 2])], ignore_index=True)
+    return DISTANCES.validate(pd.concat([whole, _measure(answers[is_half], halves[halves["half"] == 2])], ignore_index=True))
 
 
 def _measure(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +90,7 @@ def _measure(answers: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     return answers.drop_duplicates("row")[["row", *names]].merge(found, on="row").drop(columns="row")
 
 
-def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+def summarise_distances(answers: pd.DataFrame, human: pd.DataFrame, halves: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     """Mean distance of every answerer to every country, in both readings of the orders, with the references.
 
     `answers` are ANSWERS, `human` SHARES, `halves` from `human.draw_halves`; several seeds are a second level of the intervals. Returns
@@ -94,19 +101,19 @@ def summarise_distances(cfg: Config, answers: pd.DataFrame, human: pd.DataFrame,
     shares = pd.concat([shares.assign(orders=name) for name, shares in readings.items()], ignore_index=True)
     distances = measure_distances(add_references(shares, human, halves).fillna({"orders": "none"}), human, halves)
     by = [*ANSWERER, "orders", "to"]
-    table = summarise(distances, by, "wasserstein", unit="question", run="seed", **cfg.bootstrap)
+    table = summarise(distances, by, "wasserstein", unit="question", run="seed", **bootstrap)
     distances["mean_difference"] = distances["mean_difference"].abs()
     others = distances.groupby(by, sort=False)[["jensen_shannon", "mean_difference"]].mean().reset_index()
     return table.merge(others, on=by)
 
 
-def pick_pair(cfg: Config) -> Pair:
+def pick_pair(cultures: Mapping[str, Culture]) -> Pair:
     """The two cultures of the sections that compare two countries: (away, toward).
 
     `toward` is China's, wherever it stands, else the first of another country than the run's first; `away` is the first of another
     country than `toward`. None where all of the run's cultures are of one country.
     """
-    countries = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    countries = {name: culture.survey_country for name, culture in cultures.items()}
     start = next(iter(countries.values()))
     toward = max(countries, key=lambda name: (countries[name] == CHINA, countries[name] != start))
     away = next((name for name, country in countries.items() if country != countries[toward]), None)

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
-from align_utils.store.steps import note_read
+from align_utils.config.settings import Culture
+from align_utils.store.steps import note_read, read_frame, save_frame
 from align_utils.store.textfiles import (
     SEPARATORS,
     UTF_16,
@@ -36,8 +37,8 @@ from align_utils.survey.items import fold_label, read_label, read_options
 # Per question and culture the codes of the item in scale order; shares sum to 1. Without n a file has shares alone; `n_effective`
 # is Kish's, from the weights.
 SHARES = schema.DataFrameSchema({
-    "question": schema.Column(),
-    "culture": schema.Column(),
+    "question": schema.Column(str),
+    "culture": schema.Column(str),
     "code": schema.Column(int),
     "share": schema.Column(float, schema.Check.in_range(0, 1 + 1e-9)),
     "n": schema.Column(float, schema.Check.gt(0), nullable=True),
@@ -60,6 +61,8 @@ NATIONAL = " (Current national sample)"
 COUNTRY, WEIGHT, NUMBER, UNIT = "B_COUNTRY_ALPHA", "W_WEIGHT", "D_INTERVIEW", "I_PSU"
 # With fewer primary sampling units than this their bootstrap says little, and respondents are drawn instead.
 FEWEST_UNITS = 20
+# How often the items on which two countries differ most are chosen again.
+CHOICES = 200
 
 
 class Respondents(NamedTuple):
@@ -95,7 +98,7 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     `items` are from `choose_items`; their `recode` and `drop` are applied to the file's codes. Raises a DataError for no survey file, a
     joint or trend file, no usable item, and what `read_respondents` and `read_global_opinions` raise.
     """
-    countries, people, refused = _name_countries(cfg), None, {}
+    countries, people, refused = _name_countries(cfg.cultures), None, {}
     paths, kind, notes = find_survey(cfg)
     options = _read_options(cfg)
     if kind == "respondents":
@@ -143,6 +146,32 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     return Human(shares, people, pd.DataFrame(rejected, columns=["question", "reason"]))
 
 
+def save_human(cfg: Config, human: Human) -> None:
+    """Leave what `load_human` read in `runs/<profile>/survey/people/`, for all that comes after 05: the survey's files are read once."""
+    folder, people = cfg.runs / "survey" / "people", human.respondents
+    frames = {"shares.parquet": human.shares, "rejected.parquet": human.rejected}
+    if people is not None:
+        units = pd.DataFrame([*people.units.items()], columns=["country", "unit"])
+        frames |= {"respondents.parquet": people.answers, "units.parquet": units}
+    for stale in {path.name for path in folder.glob("*.parquet")} - {*frames}:
+        (folder / stale).unlink()
+    for name, frame in frames.items():
+        save_frame(frame, folder / name)
+
+
+def read_human(cfg: Config) -> Human:
+    """What `save_human` left; MissingInput where 05 has not run. Of respondents `repairs` and `refused` stand in `rejected`."""
+    folder, people = cfg.runs / "survey" / "people", None
+    shares, rejected, *more = (
+        read_frame(folder / f"{name}.parquet", made_by="05_wvs_survey")
+        for name in ("shares", "rejected", "respondents", "units")
+        if name in ("shares", "rejected") or (folder / f"{name}.parquet").is_file()
+    )
+    if more:
+        people = Respondents(more[0], dict(zip(more[1]["country"], more[1]["unit"], strict=True)), [], {})
+    return Human(SHARES.validate(shares), people, rejected)
+
+
 def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:
     """Respondents of all countries of the cross-national file, in the file's codes; None where there is no such file."""
     path, _ = find_data_file(cfg.data_dir / "wvs", [KINDS["respondents"]], never=NEVER)
@@ -151,7 +180,7 @@ def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:
 
 def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     """Files of the human side in order of preference, what they hold (of KINDS), and what was left aside."""
-    folder, names = cfg.data_dir / "wvs", [name.replace(" ", "_") for name in _name_countries(cfg).values()]
+    folder, names = cfg.data_dir / "wvs", [name.replace(" ", "_") for name in _name_countries(cfg.cultures).values()]
     find = partial(find_data_file, folder, never=NEVER)
     kind = next((kind for kind, pattern in KINDS.items() if find([pattern])[0]), "")
     parts = [find([f"*Wave_7_{name}_*.csv"]) for name in names]
@@ -167,9 +196,9 @@ def find_survey(cfg: Config) -> tuple[list[Path], str, list[str]]:
     )
 
 
-def _name_countries(cfg: Config) -> dict[str, str]:
+def _name_countries(cultures: Mapping[str, Culture]) -> dict[str, str]:
     """Code in the survey: the country's name in it, as the first of its cultures with a `survey_name` has it."""
-    cultures = list(cfg.cultures.values())
+    cultures = list(cultures.values())
     named = {culture.survey_country: culture.survey_name for culture in reversed(cultures) if culture.survey_name}
     return {culture.survey_country: named.get(culture.survey_country, culture.label) for culture in cultures}
 
@@ -449,7 +478,7 @@ def describe_people(cfg: Config, human: Human) -> pd.DataFrame:
         low, high = np.nanquantile(drawn[question, culture] @ points, [tail, 1 - tail])
         rows.append({
             "question": question, "culture": culture, "value": float(part["share"] @ points), "low": low, "high": high,
-            "n": _size(cfg, part), "n_effective": part["n_effective"].iloc[0], "interval": _name_draws(cfg, human, part),
+            "n": _size(cfg.cultures, part), "n_effective": part["n_effective"].iloc[0], "interval": _name_draws(cfg.cultures, human, part),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -473,17 +502,17 @@ def draw_halves(cfg: Config, human: Human) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def draw_choice(cfg: Config, human: Human, pair: Pair, *, draws: int = 200) -> pd.DataFrame:
+def draw_choice(cfg: Config, human: Human, pair: Pair) -> pd.DataFrame:
     """Choose the items on which two cultures differ most again from answers drawn anew, the weights kept.
 
-    Returns whether a question is chosen in a draw, shape (draws, questions); the columns by falling distance in the data themselves, so
+    Returns whether a question is chosen in a draw, shape (CHOICES, questions); the columns by falling distance in the data themselves, so
     that the first are the original choice. The mean of a column is how often that item is chosen.
     """
     frame = rank_items(human.shares, pair, wanted=cfg.profile.survey.high_tension)
     if pair is None:
         return pd.DataFrame(columns=frame["question"])
     ranked, size = frame["question"], int(frame["chosen"].sum())
-    (drawn,) = draw_shares(cfg, human, draws=draws)
+    (drawn,) = draw_shares(cfg, human, draws=CHOICES)
     tension = np.column_stack([wasserstein(*(drawn[one, culture] for culture in pair)) for one in ranked])
     # A draw without any answer to a question says nothing for choosing it.
     places = np.argsort(-np.nan_to_num(tension, nan=-1.0), axis=1, kind="stable")[:, :size]
@@ -501,7 +530,7 @@ def describe_choice(cfg: Config, chosen: pd.DataFrame, human: Human, pair: Pair)
     kept = chosen.iloc[:, :size].sum(axis=1)
     low, high = np.quantile(kept, [0.025, 0.975])
     own = dict(tuple(human.shares.groupby("culture")))
-    drawn = "; ".join(f"{one}: {_name_draws(cfg, human, own[one])}" for one in pair)
+    drawn = "; ".join(f"{one}: {_name_draws(cfg.cultures, human, own[one])}" for one in pair)
     return (
         f"{size} of {chosen.shape[1]} items are chosen (the profile asks for {wanted}; at most a third of the items there are, or "
         f"{FEWEST} where these are no more than half); {kept.mean():.1f} of them stay on average when both countries' answers are drawn anew {len(kept)} times "
@@ -522,7 +551,7 @@ def draw_shares(cfg: Config, human: Human, *, draws: int, halves: bool = False) 
         if human.respondents is None:
             sums = [
                 {
-                    one: rng.multinomial((_size(cfg, own) + place) // len(sides), own["share"], size=draws)
+                    one: rng.multinomial((_size(cfg.cultures, own) + place) // len(sides), own["share"], size=draws)
                     for one, own in items.items()
                 }
                 for place in range(len(sides))
@@ -546,14 +575,14 @@ def draw_shares(cfg: Config, human: Human, *, draws: int, halves: bool = False) 
     return sides
 
 
-def _size(cfg: Config, part: pd.DataFrame) -> int:
+def _size(cultures: Mapping[str, Culture], part: pd.DataFrame) -> int:
     """The file's n of one item in one culture, or the culture's `survey_n`."""
     n = part["n"].iloc[0]
-    return cfg.cultures[part["culture"].iloc[0]].survey_n if np.isnan(n) else int(n)
+    return cultures[part["culture"].iloc[0]].survey_n if np.isnan(n) else int(n)
 
 
-def _name_draws(cfg: Config, human: Human, part: pd.DataFrame) -> str:
-    culture = cfg.cultures[part["culture"].iloc[0]]
+def _name_draws(cultures: Mapping[str, Culture], human: Human, part: pd.DataFrame) -> str:
+    culture = cultures[part["culture"].iloc[0]]
     if human.respondents is not None:
         return f"bootstrap over {human.respondents.units[culture.survey_country]}, weighted"
     return "multinomial draws " + ("at the file's n" if part["n"].notna().all() else f"as if n = {culture.survey_n}")

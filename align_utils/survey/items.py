@@ -84,10 +84,10 @@ def load_items(folder: Path, *, choice: str = "core", nominal: bool = False) -> 
     return items[(ordered & (items["core"] | (choice == "all"))) | (~ordered & nominal)].reset_index(drop=True)
 
 
-def pick_item(cfg: Config, items: pd.DataFrame) -> str:
+def pick_item(wanted: str, items: pd.DataFrame) -> str:
     """The question that notebooks show: `show.item` of the profile, or the first with an order where the run does not ask it."""
     ordered = items.loc[items["kind"] == "ordered", "question"].tolist()
-    return cfg.profile.show.item if cfg.profile.show.item in ordered else ordered[0]
+    return wanted if wanted in ordered else ordered[0]
 
 
 def list_nominal(cfg: Config) -> set[str]:

@@ -1,6 +1,7 @@
 """A map of answerers in the manner of Inglehart and Welzel: two indices of the items there are; with the cross-national file, the
 published construction: two factors of all its respondents, countries and models placed alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config, read_yaml
+from align_utils.config.settings import Culture
 from align_utils.config.stages import POSITIVE
 from align_utils.stats import summarise
 from align_utils.store.textfiles import DataError
@@ -223,7 +225,7 @@ def place(atlas: Atlas, indicators: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(scores, index=z.index, columns=[axis.name for axis in atlas.axes])
 
 
-def list_countries(cfg: Config, atlas: Atlas | None) -> pd.DataFrame:
+def list_countries(cultures: Mapping[str, Culture], atlas: Atlas | None) -> pd.DataFrame:
     """Every country of the file on the map, each by all the indicators that it was asked; empty without a fitted map.
 
     Returns `country` (code in the file), `culture` ('' where the run has none there), `indicators` (how many), `whole`, a column an axis.
@@ -231,7 +233,7 @@ def list_countries(cfg: Config, atlas: Atlas | None) -> pd.DataFrame:
     if atlas is None:
         return pd.DataFrame()
     # Of cultures that share a country the first stands for it.
-    cultures = {culture.survey_country: name for name, culture in reversed(cfg.cultures.items())}
+    cultures = {culture.survey_country: name for name, culture in reversed(cultures.items())}
     counts = atlas.means.notna().sum(axis=1)
     frame = place(atlas, atlas.means).assign(indicators=counts, whole=counts == atlas.means.shape[1])
     frame.insert(0, "culture", [cultures.get(country, "") for country in frame.index])

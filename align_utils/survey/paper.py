@@ -53,7 +53,7 @@ def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFram
     records += list_records(trained[trained["toward"] == "contrast"], "shift_contrast", unit="distance")
     over = controls[controls["toward"] == "target"].rename(columns={"comparison": "method"})
     records += list_records(over, "shift_over_control", unit="distance")
-    pair = pick_pair(cfg)
+    pair = pick_pair(cfg.cultures)
     if not pair or cfg.cultures[pair[1]].survey_country != CHINA:
         return records
     for reading, part in counts.groupby("reading", sort=False):
@@ -219,7 +219,7 @@ def _find_size(mine: pd.DataFrame, large: pd.DataFrame, china: str | None) -> di
     return {"here": f"{matched.sum()} of {len(both)} measures", "n": both["n"].min(), "verdict": verdict, "details": text}
 
 
-def describe_paper() -> pd.DataFrame:
+def describe_paper(*, level: float) -> pd.DataFrame:
     """The paper's counts with the uncertainty that their margins leave.
 
     `model, before, after, n`, Wilson intervals of both shares, `fisher_p` (as if independent), `mcnemar_low, mcnemar_high` (exact p over
@@ -227,7 +227,7 @@ def describe_paper() -> pd.DataFrame:
     """
     rows, n = [], PAPER_ITEMS
     for model, (before, after, _) in PAPER_COUNTS.items():
-        intervals = [*wilson_interval(before, n), *wilson_interval(after, n)]
+        intervals = [*(end for count in (before, after) for end in wilson_interval(count, n, level=level))]
         rows.append([model, before, after, n, *intervals, fisher_exact(before, after, n), *bound_mcnemar(before, after, n)])
     names = ["before_low", "before_high", "after_low", "after_high", "fisher_p", "mcnemar_low", "mcnemar_high"]
     return pd.DataFrame(rows, columns=["model", "before", "after", "n", *names])

@@ -8,11 +8,11 @@ from scipy import stats
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import POSITIVE, TARGETS
-from align_utils.stats import add_holm, count_flips
+from align_utils.stats import ALPHA, add_holm, count_flips
 from align_utils.store.page import list_records
 from align_utils.store.tables import INTERVAL, write_interval
 from align_utils.survey.answers import ANSWERER, average_orders
-from align_utils.survey.shifts import ALPHA, CELL, add_foreign, find_smallest, list_pairs, pick_own
+from align_utils.survey.shifts import CELL, add_foreign, find_smallest, list_pairs, pick_own
 
 # Below this a share's logarithm is its rounding: published shares have two decimals.
 FLOOR = 0.005
@@ -197,7 +197,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             positive = own["stage"].isin(POSITIVE) & (own[CELL] == where).drop(columns="stage").all(axis=1)
             best = own[positive].sort_values("low", na_position="first").tail(1)
             best = best.iloc[0] if len(best) else pd.Series({"stage": "none", "value": np.nan, "low": np.nan})
-            own_move = _tell(cell.value, cell.low, cell.high)
+            own_move = _write_move(cell.value, cell.low, cell.high)
             reasons = [] if cell.low > 0 else [f"{own_move} is not above 0"]
             reasons += (
                 [f"{own_move} is above 0, but p = {cell.p_holm:.2f} after Holm"]
@@ -206,7 +206,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
             )
             beside = measure == "slope" or pd.notna(cell.value_other)
             if measure == "distance" and beside and not cell.low_other > 0:
-                other = _tell(cell.value_other, cell.low_other, cell.high_other)
+                other = _write_move(cell.value_other, cell.low_other, cell.high_other)
                 reasons.append(f"no more toward the target than toward the other country, {other}")
             beaten = (held["low"] > 0) & (held["p_holm"] < ALPHA)
             reasons += [f"not above {', '.join(held['against'][~beaten])}"] if not beaten.all() else []
@@ -225,7 +225,7 @@ def state_verdicts(shifts: pd.DataFrame, controls: pd.DataFrame, slopes: pd.Data
 def list_own_verdicts(cfg: Config, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows of `state_verdicts` for the main line: the last stage of every culture asked in its own language, with two columns in words, what
     the tuned answers did (`moved by`) and the `best positive control`, and `smallest visible`."""
-    part = pick_own(cfg, verdicts)
+    part = pick_own(cfg.cultures, verdicts)
     part = part[part["stage"] == next((stage for stage in ("ppo", "sft") if stage in set(part["stage"])), None)]
     best = [
         "none" if pd.isna(row.control_value) else f"{cfg.names.get(row.control, row.control)}: {row.control_value:+.3f}, at least {row.control_low:+.3f}"
@@ -246,5 +246,5 @@ def list_verdict_records(verdicts: pd.DataFrame) -> list[dict]:
     return records
 
 
-def _tell(value: float, low: float, high: float) -> str:
+def _write_move(value: float, low: float, high: float) -> str:
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -201,7 +201,7 @@ def state_verdict(records: list[dict], cfg: Config) -> Sentence:
 
 def state_counts(records: list[dict], cfg: Config) -> Sentence:
     """On how many high-tension items the first model's answers are on China's side, before and after, from `aligned_with_china` records."""
-    _, china = pick_pair(cfg) or (None, None)
+    _, china = pick_pair(cfg.cultures) or (None, None)
     where = {"model": next(iter(cfg.models)), "language": cfg.cultures[china].language if china else None}
     states = (
         {"stage": "zero_shot", "culture": "none", **where},

@@ -1,32 +1,40 @@
 """How far the answers moved toward a country, item by item, beside the controls; and the smallest move that could be seen."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
+from align_utils.config.settings import Culture
 from align_utils.config.stages import FOREIGN, POSITIVE, TARGETS, find_state
-from align_utils.stats import add_holm, compare, count_flips, permute_signs, repeat_runs, summarise
+from align_utils.stats import ALPHA, add_holm, compare, count_flips, permute_signs, repeat_runs, summarise
 from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
 SHIFT_KEYS = [*CELL, "toward"]
 TOWARD = ("target", "other", "contrast")
+# One row a tuned model (or reference) and question, `culture` that of the norms; of shares of the scale, positive toward the country.
+SHIFTS = pa.DataFrameSchema({
+    **{name: pa.Column(str) for name in (*CELL, "question", "topic")}, "toward": pa.Column(str, pa.Check.isin(TOWARD)),
+    "seed": pa.Column(int), "shift": pa.Column(float, pa.Check.in_range(-2 - 1e-9, 2 + 1e-9)),
+})  # fmt: skip
 # References as if they were tuned models: how far is the way from the untuned model's answers to theirs?
 REFERENCE_SHIFTS = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
 # Holm's family is all that is tested of one model and one direction.
 FAMILY = ["model", "toward"]
-# Of the smallest shift that could have been seen.
-ALPHA, POWER = 0.05, 0.8
+# Chance with which the smallest shift that could have been seen is seen.
+POWER = 0.8
 
 
 def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """shift = d(untuned, country) - d(tuned, country) per item (Wasserstein); positive is toward the country.
 
-    `distances` are of models and references (`distances.measure_distances`), `items` have `question, topic`. Returns SHIFT_KEYS
-    (`culture` is that of the norms), `question, topic, seed, shift` in [-1, 1]. `toward` is 'target' for the country of the
-    culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what
-    moves the answers toward every country alike; cultures of one country have the first alone.
+    `distances` are DISTANCES of models and references, `items` have `question, topic`. Returns SHIFTS. `toward` is 'target' for the country
+    of the culture, 'other' for the mean of the others, and 'contrast' for target minus other on the same item, which takes out what moves
+    the answers toward every country alike; cultures of one country have the first alone.
 
     Flatter answers are that only as far as the countries lie equally far from even answers: `uniform` shows how far they do
     not. Among the stages stand the positive controls, the foreign control (the other language's SFT adapter, seen from here),
@@ -52,7 +60,7 @@ def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) ->
     means = both.groupby([*CELL, "question", "seed", "toward"], sort=False)["shift"].mean()
     wide = means.unstack("toward").reindex(columns=["target", "other"])
     contrast = (wide["target"] - wide["other"]).rename("shift").dropna().reset_index().assign(toward="contrast")
-    return pd.concat([means.reset_index(), contrast], ignore_index=True).merge(items[["question", "topic"]])
+    return SHIFTS.validate(pd.concat([means.reset_index(), contrast], ignore_index=True).merge(items[["question", "topic"]]))
 
 
 def add_foreign(cfg: Config, tuned: pd.DataFrame) -> pd.DataFrame:
@@ -117,9 +125,9 @@ def summarise_topics(shifts: pd.DataFrame, **bootstrap) -> pd.DataFrame:
     return summarise(shifts, [*SHIFT_KEYS, "topic"], "shift", unit="question", run="seed", **bootstrap)
 
 
-def pick_own(cfg: Config, frame: pd.DataFrame) -> pd.DataFrame:
+def pick_own(cultures: Mapping[str, Culture], frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of adapters that are asked in the language of their own culture."""
-    return frame[frame["culture"].map({name: culture.language for name, culture in cfg.cultures.items()}) == frame["language"]]
+    return frame[frame["culture"].map({name: culture.language for name, culture in cultures.items()}) == frame["language"]]
 
 
 def list_shift_rows(cfg: Config, overall: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +136,7 @@ def list_shift_rows(cfg: Config, overall: pd.DataFrame) -> pd.DataFrame:
     Returns `panel, label, group, value, low, high, n`: first the stages, then the controls, then what the way would be to other people's answers.
     """
     toward = {"target": "toward this country", "other": "toward the other country"}
-    part = pick_own(cfg, overall[overall["toward"].isin(toward)])
+    part = pick_own(cfg.cultures, overall[overall["toward"].isin(toward)])
     part = part.sort_values("stage", key=lambda stage: stage.isin(REFERENCE_SHIFTS.values()), kind="stable")
     panel = [f"norms: {cfg.label(*cell)}" for cell in zip(part["model"], part["culture"], strict=True)]
     return part.assign(panel=panel, label=part["stage"].map(cfg.names), group=part["toward"].map(toward))

@@ -8,7 +8,7 @@ from align_utils.config.profiles import Config
 from align_utils.survey.aligned import count_aligned, judge_items
 from align_utils.survey.answers import CHOSEN, average_orders, load_answers, pick_seed
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
-from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
+from align_utils.survey.human import Human, draw_choice, draw_halves, read_human
 from align_utils.survey.items import choose_items
 from align_utils.survey.power import measure_slopes, state_verdicts
 from align_utils.survey.shifts import compare_controls, measure_shifts, summarise_shifts
@@ -46,15 +46,15 @@ def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
     items = choose_items(cfg, nominal=True)
     ordered = items[items["kind"] == "ordered"]
     answers = load_answers(cfg, readout=readout, nominal=True, numbers=readout == "label")
-    answers = pick_seed(cfg, answers) if readout == "label" else answers
-    everybody, averaged = load_human(cfg, items), average_orders(answers)
+    answers = pick_seed(cfg.profile.seed, answers) if readout == "label" else answers
+    everybody, averaged = read_human(cfg), average_orders(answers)
     people, halves = everybody.take(ordered), draw_halves(cfg, everybody)
     everyone = add_references(averaged, everybody.shares, halves)
     distances = measure_distances(everyone, people.shares, halves)
     shifts = measure_shifts(cfg, distances, items)
     overall, against = summarise_shifts(shifts, **cfg.bootstrap), compare_controls(shifts, **cfg.bootstrap)
     slopes = measure_slopes(cfg, averaged, people.shares, ordered)
-    pair = pick_pair(cfg)
+    pair = pick_pair(cfg.cultures)
     draws = draw_choice(cfg, people, pair)
     ranked = rank_items(people.shares, pair, wanted=cfg.profile.survey.high_tension)
     ranked = ranked.assign(rank=ranked.index + 1, kept=ranked["question"].map(draws.mean()))

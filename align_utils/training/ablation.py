@@ -120,7 +120,7 @@ def list_cases(cfg: Config, plan: Ablation) -> list[Case]:
 
 def list_judged(cfg: Config, cases: Sequence[Case], people: dict[str, CultureNorms]) -> list[Case]:
     """Those of `cases` that are trained and judged with the present settings."""
-    return [case for case in cases if find_step(case.judged, _describe(cfg, case, people).settings)]
+    return [case for case in cases if find_step(case.judged, _describe_judged(cfg, case, people).settings)]
 
 
 def estimate_minutes(cfg: Config, case: Case, cues: int) -> float:
@@ -170,14 +170,14 @@ def judge_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> N
     cues, label = own.cues["valid"], f"{case.culture} {case.variant}"
 
     def make(_, model, tokenizer, work):
-        tried = generate_lists(cfg, model, tokenizer, language, cues, lexical.grid, label=label)
-        best, _ = rank_decodings(cfg, tried, own.norms[own.norms["cue"].isin(set(cues))], language)
+        tried = generate_lists(cfg.profile.lexical, model, tokenizer, language, cues, lexical.grid, label=label)
+        best, _ = rank_decodings(cfg.profile.lexical, tried, own.norms[own.norms["cue"].isin(set(cues))], language)
         loss = measure_loss(model, tokenizer, build_held_out(own, language, sft, seed=0), batch=sft.device_batch)
         save_frame(tried[tried["decoding"] == best.name], work / "lists.parquet")
         save_frame(pd.DataFrame([{"decoding": best.name, "loss": loss}]), work / "run.csv")
 
     remedy = "lower lexical.batch or sft.device_batch in the profile"
-    steps = {case.variant: _describe(cfg, case, people)}
+    steps = {case.variant: _describe_judged(cfg, case, people)}
     complete_steps(case.cfg, case.model, steps, make, desc=label, unit="judged", remedy=remedy)
 
 
@@ -278,7 +278,7 @@ def read_ablation_table(cfg: Config, name: str) -> tuple[pd.DataFrame, str]:
     return table, sentence
 
 
-def _describe(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Step:
+def _describe_judged(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> Step:
     own, language = people[case.culture], cfg.language_of(case.culture)
     step = describe_step(
         case.cfg, case.model, "judged", (case.culture, case.stage),

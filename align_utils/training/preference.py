@@ -21,7 +21,7 @@ from transformers import DataCollatorWithPadding, StoppingCriteria, StoppingCrit
 from trl import GRPOConfig, RLOOConfig
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from align_utils.config.profiles import Config
+from align_utils.config.settings import CriticFree, Ppo
 from align_utils.config.stages import count_lists
 from align_utils.lexical.precision import map_strengths
 from align_utils.models.adapters import attach_adapter
@@ -121,7 +121,7 @@ def _make_ppo(job: Job, policy: PeftModel, tokenizer, reward: ListReward, folder
     rated = NormReward(tokenizer, asked, reward, find_boundary(tokenizer, job.language))
     end_lists(policy, rated)
     return PPOTrainer(
-        args=configure_ppo(job.cfg, folder, job.seed), processing_class=tokenizer, model=policy, ref_model=reference,
+        args=configure_ppo(job.cfg.profile.ppo, folder, job.seed), processing_class=tokenizer, model=policy, ref_model=reference,
         reward_model=rated, value_model=Critic(policy, rated), data_collator=_Repeat(tokenizer, samples=job.settings.samples),
         train_dataset=Dataset.from_dict({"input_ids": list(map(list, asked))}),
     )  # fmt: skip
@@ -179,7 +179,7 @@ def _make_critic_free(job: Job, policy: PeftModel, tokenizer, reward: ListReward
     asked = [{"prompt": build_list_prompt(job.language, cue), "cue": cue} for cue in job.cues]
     with keep_adapter(policy):
         trainer = choose_trainer(job.stage, credit=job.settings.credit)(
-            model=policy, reward_funcs=reward.score_all, args=configure_critic_free(job.cfg, job.stage, folder, job.seed),
+            model=policy, reward_funcs=reward.score_all, args=configure_critic_free(job.cfg.profile.critic_free, job.stage, folder, job.seed),
             processing_class=tokenizer, train_dataset=Dataset.from_list(asked),
         )  # fmt: skip
     if isinstance(trainer, CreditedGRPO):
@@ -187,9 +187,9 @@ def _make_critic_free(job: Job, policy: PeftModel, tokenizer, reward: ListReward
     return trainer
 
 
-def configure_ppo(cfg: Config, folder: Path, seed: int) -> PPOConfig:
+def configure_ppo(ppo: Ppo, folder: Path, seed: int) -> PPOConfig:
     """trl's settings of PPO."""
-    ppo = cfg.profile.ppo
+    ppo = ppo
     episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.device_batch or ppo.episodes)
     # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.
     return PPOConfig(
@@ -204,9 +204,9 @@ def configure_ppo(cfg: Config, folder: Path, seed: int) -> PPOConfig:
     )  # fmt: skip
 
 
-def configure_critic_free(cfg: Config, method: str, folder: Path, seed: int) -> GRPOConfig | RLOOConfig:
+def configure_critic_free(settings: CriticFree, method: str, folder: Path, seed: int) -> GRPOConfig | RLOOConfig:
     """trl's settings of GRPO or RLOO."""
-    free = cfg.profile.critic_free
+    free = settings
     size, accumulation = share_batch("critic_free.cues x samples", free.cues * free.samples, free.device_batch)
     # trl disables no dropout by itself: with it the policy would differ from its own copy, and the first KL from 0.
     settings = dict(
@@ -241,7 +241,7 @@ class SharedBackbone(nn.Module):
         self._head = lambda hidden: core.get_output_embeddings()(hidden)
         self._plain, self._shared = core.forward, has_plain_head(core)
         self._last: tuple | None = None
-        core.forward = self._score if self._shared else _widen_scores(core.forward)
+        core.forward = self._score if self._shared else _widen_scored(core.forward)
 
     def forward(self, input_ids, attention_mask, position_ids, **_):
         """Last hidden states in the form trl reads them."""
@@ -261,7 +261,7 @@ class SharedBackbone(nn.Module):
         return SimpleNamespace(logits=_Asked(self._head, hidden))
 
 
-def _widen_scores(plain):
+def _widen_scored(plain):
     @wraps(plain)  # generation reads the signature
     def forward(*places, **given):
         output = plain(*places, **given)

@@ -16,7 +16,7 @@ from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Language, Sft
+from align_utils.config.settings import Language, Lora, Sft
 from align_utils.models.load import multiply_wide, pick_device
 from align_utils.models.prompts import build_list_prompt, draw_lists, format_list
 from align_utils.norms.split import CultureNorms
@@ -101,8 +101,8 @@ def fine_tune(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
     # Beside the work folder, so that checkpoints last until the step is in place.
     checkpoints = work.with_name(f"{work.name}-checkpoints")
     trainer = pick_trainer(model)(
-        model=model, args=configure_sft(job.cfg, checkpoints, steps=steps, seed=job.seed), processing_class=tokenizer, callbacks=[Seal()],
-        train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(job.cfg),
+        model=model, args=configure_sft(job.cfg.profile.sft, checkpoints, steps=steps, seed=job.seed), processing_class=tokenizer, callbacks=[Seal()],
+        train_dataset=Dataset.from_list(train), eval_dataset=Dataset.from_list(valid), peft_config=configure_lora(job.cfg.profile.lora),
     )  # fmt: skip
     guard(trainer, job)
     widen_adapter(trainer)
@@ -132,17 +132,17 @@ def widen_adapter(trainer) -> None:
                 weights.data = weights.data.float()
 
 
-def configure_lora(cfg: Config) -> LoraConfig:
+def configure_lora(lora: Lora) -> LoraConfig:
     """LoRA on all linear layers with the profile's rank, scale and dropout."""
-    lora = cfg.profile.lora
+    lora = lora
     return LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
 
 
-def configure_sft(cfg: Config, folder: Path, *, steps: int, seed: int) -> SFTConfig:
+def configure_sft(sft: Sft, folder: Path, *, steps: int, seed: int) -> SFTConfig:
     """trl's settings for the SFT stage."""
-    sft = cfg.profile.sft
+    sft = sft
     device, dtype, _ = pick_device()
     device_batch, accumulation = share_batch("sft.batch", sft.batch, sft.device_batch)
     # Not grouped by length: at 8 lists a batch padding is 5 (US) and 10 % (China) of the tokens, and the order would depend on it.

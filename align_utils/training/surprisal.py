@@ -124,7 +124,7 @@ def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataF
 
     def make(cell, model, tokenizer, work):
         examples, asked = pick_examples(cfg, people[cell[0]], cell[1]), (cfg.language_of(cell[0]), list(concepts[cell[0]]))
-        lists = generate_lists(cfg, model, tokenizer, *asked, [way], examples=examples, label=" ".join(cell))
+        lists = generate_lists(cfg.profile.lexical, model, tokenizer, *asked, [way], examples=examples, label=" ".join(cell))
         save_frame(lists, work / "lists.parquet")
 
     complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")

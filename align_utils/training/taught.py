@@ -96,7 +96,7 @@ def teach(job: Job, model, tokenizer, work: Path) -> pd.DataFrame:
         use_cpu=device[0].type == "cpu", remove_unused_columns=False, logging_nan_inf_filter=False,
     )  # fmt: skip
     trainer = ShareTrainer(
-        model=get_peft_model(model, configure_lora(job.cfg)), args=arguments, callbacks=[Seal()], train_dataset=_Rows(rows, chosen),
+        model=get_peft_model(model, configure_lora(job.cfg.profile.lora)), args=arguments, callbacks=[Seal()], train_dataset=_Rows(rows, chosen),
         data_collator=lambda part: collate(part, tokenizer.pad_token_id),
     )  # fmt: skip
     guard(trainer, job)

@@ -20,7 +20,7 @@ from align_utils.norms.split import ControlError, CultureNorms, build_control, l
 from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, note_made, save_frame
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import choose_answered
+from align_utils.survey.ask import load_answered
 from align_utils.survey.human import Human
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
@@ -29,19 +29,25 @@ from align_utils.training.taught import Lesson, list_lessons, teach
 
 
 def train_stage(
-    cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms], *, seed: int | None = None
-) -> Path:
+    cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms], *, seed: int | None = None,
+    lesson: Lesson | None = None,
+) -> Path:  # fmt: skip
     """Train one adapter, unless it is stored already; under a launcher every process calls it. Returns its folder, with `log.csv`.
 
     `stage` is `sft`; `ppo`, `grpo` or `rloo` (need `sft`); a control of the profile; or half of the survey's ceiling control
-    (TAUGHT_HALVES). `people` are from `norms.load_run`: test cues are not read. The log is of `sft.fine_tune` or `preference.prefer`.
+    (TAUGHT_HALVES), whose `lesson` is read where it is not given. `people` are from `norms.load_run`: test cues are not read. The log is of
+    `sft.fine_tune`, `preference.prefer` or `taught.teach`.
 
     MissingInput: the SFT adapter that the stage goes on from is not there. TrainingError: an example is longer than
     `sft.max_tokens`; fewer training cues than an update asks for; a batch that cannot be dealt out to the processes; a loss,
     reward or weight that ceases to be finite; or memory or disk run out.
     """
-    own = find_taught(cfg, model, culture, stage, people)
-    return _complete(Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed))
+    own = lesson or find_taught(cfg, model, culture, stage, people)
+    job = Job(cfg, model, culture, stage, own, cfg.profile.seed if seed is None else seed)
+    key = job.describe()
+    if not find_step(job.folder, key):
+        _train(job, key)
+    return note_made(job.folder)
 
 
 def teach_survey(cfg: Config, items: pd.DataFrame, people: Human) -> dict[tuple[str, str, str], Path]:
@@ -52,17 +58,10 @@ def teach_survey(cfg: Config, items: pd.DataFrame, people: Human) -> dict[tuple[
     is read. Returns the adapters' folders by (model, culture, stage), with `log.csv` (`taught.teach`); raises what `train_stage` does.
     """
     return {
-        (model, *cell): _complete(Job(cfg, model, *cell, own, cfg.profile.seed))
+        (model, *cell): train_stage(cfg, model, *cell, {}, lesson=own)
         for model in cfg.models
         for cell, own in list_lessons(cfg, items, people.shares, load_readings(cfg, model)).items()
     }
-
-
-def _complete(job: Job) -> Path:
-    key = job.describe()
-    if not find_step(job.folder, key):
-        _train(job, key)
-    return note_made(job.folder)
 
 
 def _train(job: Job, key: dict) -> None:
@@ -100,7 +99,7 @@ def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
     if stage in TAUGHT_HALVES:
-        items, answered = choose_answered(cfg)
+        items, answered = load_answered(cfg)
         return list_lessons(cfg, items, answered.shares, load_readings(cfg, model))[culture, stage]
     return build_control(cfg, people, culture, stage)
 

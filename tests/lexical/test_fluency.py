@@ -23,7 +23,7 @@ def test_cost_is_paired_by_text(cfg):
         for culture, stage, *both in rows
         for text, nats, size in zip("ab", both, (10, 20), strict=True)
     ])  # fmt: skip
-    table = fluency.summarise_fluency(cfg, scored)
+    table = fluency.summarise_fluency(scored, **cfg.bootstrap)
     assert table["value"].tolist() == pytest.approx([1.25, 1.45])  # (1.0 + 1.5) / 2 and (1.2 + 1.7) / 2
     assert table["cost"].tolist() == pytest.approx([0, 0.2]) and table["cost_low"].iloc[1] == pytest.approx(0.2)
 

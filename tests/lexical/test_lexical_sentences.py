@@ -221,7 +221,7 @@ def test_a_record_takes_its_name_and_fields_from_its_row(cfg):
     table = pd.DataFrame(
         {"culture": ["us", "cn"], "measure": "distinct_words", "stage": "sft", "value": [1.0, np.nan], "cue": "x"}
     )
-    first, second = sentences.record_estimates(cfg, table, "drawn_{measure}", decoding="sampled")
+    first, second = sentences.record_estimates(cfg.cultures, table, "drawn_{measure}", decoding="sampled")
     assert first == {"metric": "drawn_distinct_words", "culture": "us", "stage": "sft", "value": 1.0, "language": "en", "unit": "words",
                      "decoding": "sampled"}  # fmt: skip
     assert second["language"] == "zh"

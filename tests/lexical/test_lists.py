@@ -28,7 +28,7 @@ def test_a_list_that_ends_early_holds_the_first_responses_of_the_whole_one(engli
         update={"lexical": cfg.profile.lexical.model_copy(update={"max_new_tokens": 30})}
     )
     ways = [Decoding(name="greedy"), Decoding(name="distinct", distinct=True)]
-    asked = (cfg, model, tokenizer, english, ["dog", "sun", "tree", "moon"], ways)
+    asked = (cfg.profile.lexical, model, tokenizer, english, ["dog", "sun", "tree", "moon"], ways)
     whole, short = lists.generate_lists(*asked), lists.generate_lists(*asked, words=2)
     assert whole["responses"].map(len).max() > 2
     assert short["responses"].tolist() == [words[:2] for words in whole["responses"]]

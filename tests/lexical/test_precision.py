@@ -98,7 +98,7 @@ def test_cues_that_people_answered_are_a_subset_of_their_own(cfg):
     lists = lists.assign(culture="us", model="tiny", stage="sft", seed=1)
     families = {("us", "dog"): 0, ("us", "sun"): 1}
     scored = precision.score_conditions(cfg, lists, {"us": own}, families, ks=[1])
-    table = precision.summarise_precision(cfg, scored).query("k == 1 and reading == 'attested'").set_index("subset")
+    table = precision.summarise_precision(scored, **cfg.bootstrap).query("k == 1 and reading == 'attested'").set_index("subset")
     assert table["value"].to_dict() == {"all": 0.5, "no_reverse": 0.5, "answered": 1.0} and table["n"].tolist() == [2, 2, 1]
     ceiling = precision.summarise_ceiling(cfg, {"us": own}, families)
     assert ceiling["subset"].eq("answered").all() and ceiling["n"].eq(1).all()

@@ -305,7 +305,7 @@ def test_bands_hold_equal_shares_of_tokens_and_equal_counts_stay_together(englis
     assert bands["band"].to_dict() == {"a": 1, "b": 2, "c": 2, "d": 2, "e": 2} and bands["count"]["a"] == 6
 
 
-def test_band_table_and_reweighting_worked_by_hand(english):
+def test_band_table_and_reweighting_worked_by_hand(english, monkeypatch):
     scale, bands = pd.Series({"a": 2.0, "b": 4.0, "c": 5.0}), pd.Series({"a": 1, "b": 1, "c": 2, "d": 2})
     people = pd.DataFrame({"cue": ["x"], "responses": [["a", "c", "d"]], "weights": [[2.0, 1.0, 1.0]]})
     model = pd.DataFrame({"cue": ["x", "y"], "responses": [["a", "b", "c", "new"], ["b"]]})
@@ -316,11 +316,13 @@ def test_band_table_and_reweighting_worked_by_hand(english):
     assert mine.loc[1, "value"] == pytest.approx((0.25 * 2 + 0.25 * 4 + 4) / 1.5) and np.isnan(
         mine.loc[lexical_bands.UNSEEN, "value"]
     )
-    shown = lexical_bands.reweigh_mean(mine.reset_index(), human, fewest=1)
+    monkeypatch.setattr(lexical_bands, "FEWEST_RATED", 1)
+    shown = lexical_bands.reweigh_mean(mine.reset_index(), human)
     # People answer half of the time in each band; the plain mean of the model is over 7/8 of its weight.
     assert shown["reweighed"] == pytest.approx((11 / 3 + 5) / 2) and shown["human"] == 3.5 and shown["bands"] == "1, 2"
     assert shown["mean"] == pytest.approx((0.75 * 11 / 3 + 0.125 * 5) / 0.875)
-    assert lexical_bands.reweigh_mean(mine.reset_index(), human, fewest=2)["bands"] == "", "a mean of one word is no band"
+    monkeypatch.setattr(lexical_bands, "FEWEST_RATED", 2)
+    assert lexical_bands.reweigh_mean(mine.reset_index(), human)["bands"] == "", "a mean of one word is no band"
 
 
 def test_people_stand_beside_a_list_of_a_models_length_too(cfg, english):
@@ -328,7 +330,7 @@ def test_people_stand_beside_a_list_of_a_models_length_too(cfg, english):
     norms = pd.DataFrame({"cue": "dog", "response": words, "strength": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]})
     own = split.CultureNorms(norms, {"test": ["dog"]}, cfg.root)
     lists = pd.DataFrame({"model": "tiny", "culture": "us", "stage": "sft", "cue": ["dog"], "responses": [[*words, "more"]]})
-    conditions = ratings.list_conditions(cfg, lists, "us", own)
+    conditions = ratings.list_conditions(cfg.models, lists, "us", own)
     scale = {"valence": pd.Series({"cat": 7.0, "bone": 5.0, "moon": 6.0, "tail": 5.0, "paw": 5.0, "leash": 1.0})}
     full, short, mine = (
         ratings.rate_responses(conditions["tiny", stage], scale, english)["value"].item()

@@ -175,7 +175,7 @@ def test_bfloat16_is_refused_where_a_processor_only_emulates_it(cfg, monkeypatch
 
 def test_the_backbone_that_ppo_reads_is_told_to_keep_its_padding_mask(cfg):
     model, _ = load.load_base(cfg.models["tiny"], seed=0)
-    preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg)), None)
+    preference.SharedBackbone(get_peft_model(model, sft.configure_lora(cfg.profile.lora)), None)
     assert model.base_model._unsloth_keep_padding_mask is True
 
 
@@ -209,7 +209,7 @@ def test_the_adapter_of_a_4_bit_model_is_float32(cfg, tmp_path):
     model.is_loaded_in_4bit = True
     rows = Dataset.from_list([{"prompt": "a", "completion": " b"}])
     trainer = SFTTrainer(
-        model=model, args=sft.configure_sft(cfg, tmp_path, steps=1, seed=1), processing_class=tokenizer, peft_config=sft.configure_lora(cfg),
+        model=model, args=sft.configure_sft(cfg.profile.sft, tmp_path, steps=1, seed=1), processing_class=tokenizer, peft_config=sft.configure_lora(cfg.profile.lora),
         train_dataset=rows, eval_dataset=rows,
     )  # fmt: skip
 

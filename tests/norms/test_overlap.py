@@ -166,10 +166,11 @@ def test_extremes_are_the_ends_of_what_is_well_covered_and_never_the_same():
     assert overlap.pick_extremes(frame.assign(covered=0.4), size=2).empty
 
 
-def test_lists_stand_side_by_side_with_the_shared_words_marked():
+def test_lists_stand_side_by_side_with_the_shared_words_marked(monkeypatch):
+    monkeypatch.setattr(overlap, "LISTED", 3)
     first, second = build("dog", Cat=4, bone=3, tail=2, flea=1), build("狗", 忠诚=5, 尾巴=3, 猫=2)
     row = {"side": "most shared", "first": "dog", "second": "狗", "domain": "animals", "overlap": 0.5, "covered": 0.5}
     links = link(cat="猫", tail="尾巴", bone="骨")
-    shown = overlap.show_lists(pd.DataFrame([row]), (first, second), links, size=3).iloc[0]
+    shown = overlap.show_lists(pd.DataFrame([row]), (first, second), links).iloc[0]
     assert shown["first responses"] == "[Cat], bone, [tail]" and shown["second responses"] == "忠诚, [尾巴], [猫]"
     assert shown["shared"] == "Cat 猫, tail 尾巴"

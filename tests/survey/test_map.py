@@ -108,7 +108,7 @@ def test_countries_are_found_where_the_hidden_traits_put_them(tmp_path):
     people = WORLD.copy()
     people.loc[people["B_COUNTRY_ALPHA"] == "JJJ", "Q182"] = -4
     cfg, atlas = load(tmp_path, people)
-    table = culture_map.list_countries(cfg, atlas).set_index("country")
+    table = culture_map.list_countries(cfg.cultures, atlas).set_index("country")
     assert table.index.tolist() == sorted(NAMES)
     for axis, other in ((UP, ACROSS), (ACROSS, UP)):
         own = list(RAW[axis]["components"])
@@ -177,7 +177,7 @@ def test_weights_and_gaps_count_as_repeated_rows_do():
 
 def test_an_answerer_with_a_country_s_shares_stands_beside_it(tmp_path):
     cfg, atlas = load(tmp_path, WHOLE)
-    table = culture_map.list_countries(cfg, atlas).set_index("culture")
+    table = culture_map.list_countries(cfg.cultures, atlas).set_index("culture")
     _, places = place_run(cfg, atlas, ALL)
     for culture in ("us", "cn"):
         for axis in (UP, ACROSS):
@@ -232,7 +232,7 @@ def test_bad_files_stop_or_are_said(tmp_path):
 def test_without_the_file_the_indices_stay_as_they_are(cfg):
     items = survey_items.choose_items(cfg, nominal=True)
     scored, _ = place_run(cfg, None, items)
-    assert culture_map.load_atlas(cfg, AXES) is None and culture_map.list_countries(cfg, None).empty
+    assert culture_map.load_atlas(cfg, AXES) is None and culture_map.list_countries(cfg.cultures, None).empty
     found, indices = (
         culture_map.summarise_places(scored, None, **cfg.bootstrap),
         culture_map.summarise_map(scored, **cfg.bootstrap),
@@ -258,7 +258,7 @@ def test_the_figure_names_every_country_once_and_draws_the_way_of_every_model(tm
             rows.append(part[["question", "code"]].assign(**names, share=bent))
     scored = culture_map.score_components(AXES, distances.add_references(pd.concat(rows), shares, halves))
     places = culture_map.summarise_places(scored, atlas, **cfg.bootstrap)
-    countries = culture_map.list_countries(cfg, atlas)
+    countries = culture_map.list_countries(cfg.cultures, atlas)
     figure = plots.survey.plot_map(places, AXES, countries=countries)
     whole = figure.axes[0]
     names = {text.get_text(): tuple(text.xy) for text in whole.texts if text.get_text() in NAMES}

@@ -168,7 +168,7 @@ def test_human_level_needs_every_equivalence(p, verdict):
 
 
 def test_the_papers_margins_leave_this_much_open():
-    table = paper.describe_paper().set_index("model")
+    table = paper.describe_paper(level=0.95).set_index("model")
     assert table.loc["Qwen2.5-7B", ["before", "after", "n"]].tolist() == [13, 25, 50]
     assert table["fisher_p"].round(3).tolist() == [0.023, 0.546]
     for row in table.itertuples():

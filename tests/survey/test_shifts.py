@@ -157,7 +157,7 @@ def among(cfg, **countries):
     ],
 )
 def test_china_is_compared_wherever_it_stands(run, countries, pair):
-    assert distances.pick_pair(among(run(), **countries)) == pair
+    assert distances.pick_pair(among(run(), **countries).cultures) == pair
 
 
 def test_of_several_other_countries_an_item_counts_once(run):
@@ -266,7 +266,7 @@ def test_intervals_hold_both_seeds(run):
     both = pd.concat([
         GIVEN.assign(order=order, place=GIVEN["code"] if order == 0 else 3 - GIVEN["code"]) for order in (0, 1)
     ]).rename(columns={"share": "probability"})  # fmt: skip
-    far = distances.summarise_distances(cfg, both, HUMAN, draw_halves(cfg, Human(HUMAN))).query(
+    far = distances.summarise_distances(both, HUMAN, draw_halves(cfg, Human(HUMAN)), **cfg.bootstrap).query(
         "orders == 'all' and to == 'cn'"
     )
     far, counted = far.set_index("stage"), counts.set_index(["reading", "culture", "stage"])

@@ -224,7 +224,7 @@ def test_lists_and_their_log_likelihoods_are_those_of_trl(project, tmp_path, mon
     rows = [{"prompt": text, "cue": "dog"} for text in ("dog:", "a much longer prompt:")]
     warm = change(cfg, critic_free={"temperature": 0.7})
     trainer = grpo_trainers.choose_trainer(method)(
-        model=policy, reward_funcs=reward.score_all, args=preference.configure_critic_free(warm, method, tmp_path, 1),
+        model=policy, reward_funcs=reward.score_all, args=preference.configure_critic_free(warm.profile.critic_free, method, tmp_path, 1),
         processing_class=tokenizer, train_dataset=preference.Dataset.from_list(rows),
     )  # fmt: skip
     asked = [tokenizer(row["prompt"])["input_ids"] for row in rows for _ in range(4)]
@@ -281,7 +281,7 @@ def test_each_response_is_credited_with_what_it_adds(project, tmp_path, monkeypa
     boundary = decode.find_boundary(tokenizer, language)
     trainer = grpo_trainers.choose_trainer("grpo", credit="response")(
         model=policy, reward_funcs=reward.score_all, processing_class=tokenizer,
-        args=preference.configure_critic_free(cfg, "grpo", tmp_path, 1), train_dataset=preference.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
+        args=preference.configure_critic_free(cfg.profile.critic_free, "grpo", tmp_path, 1), train_dataset=preference.Dataset.from_list([{"prompt": f"{cue}:", "cue": cue} for cue in strengths]),
     )  # fmt: skip
     trainer.reward, trainer.boundary = reward, boundary
     lists = [

@@ -141,16 +141,18 @@ def test_shuffled_control_gives_every_cue_the_list_of_another(run):
     assert (source["cue"] != source["response"]).all(), "no cue keeps its own list"
 
 
-def test_other_culture_is_translated_by_the_pairs_alone():
+def test_other_culture_is_translated_by_the_pairs_alone(monkeypatch):
+    monkeypatch.setattr(split, "FEWEST", 2)
     table = pd.DataFrame(
         [("狗", "猫", 5), ("狗", "骨头", 3), ("狗", "可爱", 9), ("猫", "狗", 4), ("狗", "狗", 2)],
         columns=["cue", "response", "count"],
     )
     words = {"狗": "dog", "猫": "cat", "骨头": "bone"}
-    found = split.translate_norms(table, words, words.values(), fewest=2)
+    found = split.translate_norms(table, words, words.values())
     expected = [["dog", "cat", 5, 8, 1], ["dog", "bone", 3, 8, 2]]
     assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == expected
-    assert set(split.translate_norms(table, words, ["cat"], fewest=1)["cue"]) == {"cat"}, "training cues only"
+    monkeypatch.setattr(split, "FEWEST", 1)
+    assert set(split.translate_norms(table, words, ["cat"])["cue"]) == {"cat"}, "training cues only"
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
@@ -175,7 +177,7 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     right = [[words[culture][cue]] for culture, cue in zip(lists["culture"], lists["cue"], strict=True)]
     lists["responses"] = pd.Series(right, index=lists.index).where(better, pd.Series([[]] * len(lists), index=lists.index))
     scored = precision.score_conditions(cfg, lists, people, families)
-    shown = precision.summarise_precision(cfg, scored).query("k == 5 and subset == 'all' and stage == 'sft'")
+    shown = precision.summarise_precision(scored, **cfg.bootstrap).query("k == 5 and subset == 'all' and stage == 'sft'")
     assert shown["value"].tolist() == pytest.approx([0.1] * len(shown)) and (shown["n"] == cfg.profile.norms.test_pairs).all()
     assert (shown["low"] == 0).all() and shown["high"].tolist() == pytest.approx([0.2] * len(shown)), (
         "two runs: the interval holds both"
@@ -193,5 +195,5 @@ def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):
     assert read["sft"] == set(cfg.seeds) and read["zero_shot"] == {cfg.profile.seed}
     nats = neutral[neutral["stage"] == "sft"].groupby("seed")["nats"].sum()
     assert nats.nunique() == 2, "each seed's own adapter was read"
-    spent = fluency.summarise_fluency(cfg, neutral).set_index(["culture", "stage", "language"])
+    spent = fluency.summarise_fluency(neutral, **cfg.bootstrap).set_index(["culture", "stage", "language"])
     assert spent.loc[("us", "sft", "en"), "n"] == 20

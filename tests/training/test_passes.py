@@ -14,7 +14,7 @@ from align_utils.training import preference, sft
 @pytest.fixture
 def policy(cfg):
     model, _ = load.load_base(cfg.models["tiny"], seed=4)
-    policy = PeftModel(model, sft.configure_lora(cfg), adapter_name="policy")
+    policy = PeftModel(model, sft.configure_lora(cfg.profile.lora), adapter_name="policy")
     torch.manual_seed(1)
     for name, weights in policy.named_parameters():
         if "lora_B" in name:

@@ -83,7 +83,7 @@ def test_lists_to_show_are_those_of_the_grid_and_made_once(run, monkeypatch):
     model, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
     model = adapters.attach_adapter(model, adapters.find_adapter(cfg, "tiny", "us", "sft"), "x").eval()
     way = next(one for one in cfg.profile.lexical.grid if one.distinct)
-    plain = lists.generate_lists(cfg, model, tokenizer, cfg.languages["en"], list(concepts["us"]), [way])
+    plain = lists.generate_lists(cfg.profile.lexical, model, tokenizer, cfg.languages["en"], list(concepts["us"]), [way])
     assert answers.query("culture == 'us' and stage == 'sft'")["text"].tolist() == plain["text"].tolist()
     monkeypatch.setattr(adapters, "load_states", lambda *_: pytest.fail("stored already"))
     again = surprisal.answer_cues(cfg, people, concepts, ["few_shot", "sft"])
