@@ -252,14 +252,14 @@ def _hash_frame(frame) -> str:
 
 
 def race_generation(side: str) -> dict:
-    from align_utils.models import decode, greedy
+    from align_utils.models import decode
 
     cfg, model, tokenizer = _load_model()
     _, asked = _ask_few_shot(cfg, 48)
     length, stops = cfg.profile.lexical.max_new_tokens, decode.find_stop_tokens(tokenizer)
     start = time.perf_counter()
     if side == "ours":
-        texts = greedy.generate_texts(
+        texts = decode.generate_texts(
             model, tokenizer, asked, [1.15] * len(asked), max_new_tokens=length, batch=cfg.profile.lexical.batch
         )
     else:

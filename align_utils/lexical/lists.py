@@ -13,7 +13,7 @@ from align_utils.config.settings import Decoding, Language, Lexical
 from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
 from align_utils.models.adapters import Step, complete_steps, describe_step
-from align_utils.models.greedy import generate_texts
+from align_utils.models.decode import generate_texts
 from align_utils.models.prompts import SEPARATORS, build_list_prompt, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
 from align_utils.store.steps import hash_file, hash_settings, read_frame, save_frame

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from align_utils.models.decode import TupleCache, place_inputs, read_batch, wrap_cache
+from align_utils.models.decode import TupleCache, place_inputs, project_positions, read_batch, wrap_cache
 from align_utils.store.steps import ModelError, progress
 
 Tokens = tuple[int, ...]
@@ -100,17 +100,6 @@ def _mark(nodes: dict, logs: dict, heads: Sequence[tuple[int, Tokens]], width: i
                 found[node] = None
                 wanted[index, width - 1 - len(path) + end if left else end - 1] = True
     return list(found), wanted
-
-
-def project_positions(model, wanted: torch.Tensor, **inputs):
-    """Logits after the wanted positions alone, and the cache, which keeps the output layer, the dear part in a vocabulary of 262,144, small."""
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][wanted],))
-    try:
-        output = model(**inputs)
-    finally:
-        hook.remove()
-    # A model that multiplies with the layer's weights itself (unsloth) passes the hook by.
-    return output.logits if output.logits.dim() == 2 else output.logits[wanted], output.past_key_values
 
 
 def _keep(logs: dict, nodes: dict, order: Sequence[tuple[int, Tokens]], logits: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from align_utils import config, store
 from align_utils.config import settings
 from align_utils.config.profiles import read_settings
-from align_utils.models import adapters, decode, export, greedy, load, prompts
+from align_utils.models import adapters, decode, export, load, prompts
 from align_utils.store import steps
 from align_utils.training import train
 
@@ -31,9 +31,9 @@ def test_plain_transformers_give_the_same_greedy_text(exported):
     cfg, stage, adapter, folder = exported
     asked = [prompts.build_list_prompt(cfg.languages["en"], cue) for cue in stage["us"].cues["test"][:4]]
     base, tokenizer = load.load_base(cfg.models["tiny"], seed=cfg.profile.seed)
-    untuned = greedy.generate_texts(base, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
+    untuned = decode.generate_texts(base, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
     tuned = adapters.attach_adapter(base, adapter, "sft").eval()
-    expected = greedy.generate_texts(tuned, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
+    expected = decode.generate_texts(tuned, tokenizer, asked, [1.0] * 4, max_new_tokens=12, batch=4)
     plain, reader = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = []
     for text in asked:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_utils.models import decode, greedy, load, prompts
+from align_utils.models import decode, load, prompts
 from align_utils.store import steps
 
 
@@ -24,9 +24,9 @@ class Words:
 @pytest.fixture
 def by_hand(english, monkeypatch):
     """A rule over the letters a to d and the comma; what was said of the cue `d` is that it is never begun otherwise."""
-    monkeypatch.setattr(greedy, "find_endings", lambda _: torch.tensor([4]))
-    rule = greedy.NoRepeats(Words(), english, ["d"])
-    rule._forbid(0, [greedy.Token(3, math.log(0.1), math.log(0.5))], -20.0)
+    monkeypatch.setattr(decode, "find_endings", lambda _: torch.tensor([4]))
+    rule = decode.NoRepeats(Words(), english, ["d"])
+    rule._forbid(0, [decode.Token(3, math.log(0.1), math.log(0.5))], -20.0)
 
     def write(*steps):
         chances = [torch.tensor([step]).log() for step in steps]
@@ -62,9 +62,9 @@ def test_a_response_that_was_said_cannot_end_and_a_longer_one_can(by_hand):
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_scores_no_response_is_completed_twice(english, rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(greedy, "find_endings", lambda _: torch.tensor([4]))
-        rule = greedy.NoRepeats(Words(), english, ["d"])
-    rule._forbid(0, [greedy.Token(3, -1.0, -1.0)], -1.0)
+        patch.setattr(decode, "find_endings", lambda _: torch.tensor([4]))
+        rule = decode.NoRepeats(Words(), english, ["d"])
+    rule._forbid(0, [decode.Token(3, -1.0, -1.0)], -1.0)
     text = "".join("abcd,"[int(rule.choose(torch.tensor([row]), [0]))] for row in rows)
     words = [word for word in text.split(",")[:-1] if word]
     assert len(set(words)) == len(words) and "d" not in words
@@ -121,7 +121,7 @@ def test_distinct_lists_are_those_of_the_rule_written_plainly(cfg, english, seed
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
 
     def ask(batch, bound):
-        return greedy.generate_texts(
+        return decode.generate_texts(
             model, tokenizer, asked, [1.0] * 3, max_new_tokens=24, batch=batch, distinct=bound, language=english
         )
 
@@ -129,7 +129,7 @@ def test_distinct_lists_are_those_of_the_rule_written_plainly(cfg, english, seed
     # A random model hardly writes separators: of what it writes often something has to be one, such that it repeats itself.
     written = Counter(token for text in free for token in tokenizer(text, add_special_tokens=False)["input_ids"])
     endings = torch.tensor(sorted({written.most_common()[place][0], *stops}))
-    monkeypatch.setattr(greedy, "find_endings", lambda _: endings)
+    monkeypatch.setattr(decode, "find_endings", lambda _: endings)
     plain = []
     for text, cue in zip(asked, cues, strict=True):
         own = tokenizer(english.list_lead + cue, add_special_tokens=False)["input_ids"]
@@ -147,7 +147,7 @@ def test_responses_end_where_they_are_separated(cfg, name, text):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     place = ids.index(decode.find_boundary(tokenizer, language))
     assert tokenizer.decode(ids[place + 1 :]) == text.split(language.separator)[1]
-    ends = greedy.find_endings(tokenizer).tolist()
+    ends = decode.find_endings(tokenizer).tolist()
     assert tokenizer.eos_token_id in ends and {
         tokenizer(mark, add_special_tokens=False)["input_ids"][-1] for mark in ",;\n"
     } <= set(ends)

@@ -15,7 +15,7 @@ from trl import SFTTrainer
 
 from align_utils import config
 from align_utils.lexical import precision
-from align_utils.models import adapters, decode, greedy, load, prompts
+from align_utils.models import adapters, decode, load, prompts
 from align_utils.store import steps
 from align_utils.training import job, preference, reward, sft, train
 
@@ -199,7 +199,7 @@ def test_batched_lists_equal_single_ones(project):
     english, cues = cfg.languages["en"], ["dog", "a very long cue indeed", "sun"]
     asked = [prompts.build_list_prompt(english, cue) for cue in cues]
     asked, penalties = asked * 3, [penalty for penalty in (1.0, 1.15, 1.3) for _ in cues]
-    together, alone = (greedy.generate_texts(model, tokenizer, asked, penalties, max_new_tokens=12, batch=b) for b in (9, 1))
+    together, alone = (decode.generate_texts(model, tokenizer, asked, penalties, max_new_tokens=12, batch=b) for b in (9, 1))
     plain = [
         model.generate(
             **tokenizer(text, return_tensors="pt"), do_sample=False, repetition_penalty=penalty, max_new_tokens=12,
