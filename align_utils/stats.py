@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from scipy.sparse import coo_array
 from scipy.special import rel_entr
+
+# Chance with which the smallest shift that could have been seen is seen.
+POWER = 0.8
 
 # What stands beside a spread over seeds where there is one.
 ALONE = "one seed: no interval over seeds"
@@ -271,3 +274,30 @@ def judge_change(value: float, low: float, high: float, *, margin: float) -> str
     if -margin <= low and high <= margin:
         return "flat"
     return "up" if low > 0 else "down" if high < 0 else "undecided"
+
+
+def find_power(effect: float, n: int) -> float:
+    """Power at ALPHA of the two-sided paired t test for an effect (mean / sd of the differences, at least 0), of n >= 2 pairs.
+
+    Source: Cohen (1988), section 2.3; the noncentral F distribution with one degree of freedom.
+
+    >>> round(find_power(0.5, 34), 3)
+    0.808
+    """
+    if effect == 0:
+        return ALPHA  # scipy's noncentral F is wrong there
+    # The square of t: both tails at once, and stable where the noncentral t of scipy gives NaN.
+    return float(stats.ncf.sf(stats.f.ppf(1 - ALPHA, 1, n - 1), 1, n - 1, n * effect**2))
+
+
+def find_smallest(sd: float, n: int) -> float:
+    """Smallest mean difference that n pairs of this standard deviation show with POWER; NaN below two pairs.
+
+    >>> round(find_smallest(1.0, 34), 2), find_smallest(0.0, 34)
+    (0.5, 0.0)
+    """
+    if n < 2 or not np.isfinite(sd):
+        return float("nan")
+    # Power rises with the effect; at this upper end it is near 1 for any n.
+    highest = (3 * stats.t.ppf(1 - ALPHA / 2, n - 1) + 5) / np.sqrt(n)
+    return sd * float(optimize.brentq(lambda effect: find_power(effect, n) - POWER, 0, highest))

@@ -12,7 +12,7 @@ from align_utils.models.adapters import Step, choose
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.steps import MissingInput, StepError
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import ask_numbers, ask_survey, choose_answered
+from align_utils.survey.ask import ask_numbers, ask_survey, load_people
 
 KINDS = ("lists", "survey")
 
@@ -50,7 +50,7 @@ def main() -> None:
             choose(cfg, kind, [given] if given else [])
         who = state, cfg.profile.seed if options.seed is None else options.seed
         people = load_run(cfg)
-        items, human = choose_answered(cfg)
+        items, human = load_people(cfg)
         if options.kind == "survey" and state:
             load_readings(cfg, model)  # which the untuned model's job leaves
         answer(cfg, options.kind, model, people, items, human.shares, lambda step: (step.state, step.seed) == who)

@@ -26,7 +26,8 @@ from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, lo
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
 from align_utils.models.adapters import Step
-from align_utils.norms.split import ControlError, load_run
+from align_utils.norms.controls import ControlError
+from align_utils.norms.split import load_run
 from align_utils.store.steps import MissingInput, StepError, find_step
 from align_utils.survey.ask import choose_answered
 from align_utils.training.ablation import find_table, list_cases, list_judged

@@ -350,12 +350,12 @@ def _race_texts(side: str, cfg, model, tokenizer, asked, prompts, texts) -> dict
     """Log-probability of every text after its prompt."""
     import torch
 
-    from align_utils.survey import ask
-
     given = list(zip(prompts, texts, strict=True))
     start, name = time.perf_counter(), None
     if side == "ours":
-        read = ask.read_texts(model, tokenizer, given, batch_tokens=cfg.profile.survey.batch_tokens)
+        from align_utils.models import logprobs
+
+        read = logprobs.read_texts(model, tokenizer, given, batch_tokens=cfg.profile.survey.batch_tokens)
         result = [[float(logs.sum()) for _, logs in row] for row in read]
     elif find_spec("lm_eval"):
         from lm_eval.models.huggingface import HFLM

@@ -59,9 +59,9 @@ def test_manifest_is_complete_and_true(smoke):
     assert {"runs/smoke/norms/us.parquet", "runs/smoke/associations/tiny_us.parquet"} <= inputs[
         "figures/smoke/tab04_precision_at_5.csv"
     ]
-    assert {"data/sample/wvs/distributions.sample.csv", "runs/smoke/survey/tiny.parquet"} <= inputs[
-        "figures/smoke/tab06_shift.csv"
-    ]
+    people = "runs/smoke/survey/people/shares.parquet"
+    assert {people, "runs/smoke/survey/tiny.parquet"} <= inputs["figures/smoke/tab06_shift.csv"]
+    assert "data/sample/wvs/distributions.sample.csv" in inputs[people]
     assert {"runs/smoke/norms/us.parquet", f"runs/smoke/adapters/tiny/us/ppo/seed-{smoke.profile.seed}"} <= set(entries)
 
 

@@ -69,9 +69,9 @@ def test_every_seed_is_asked_and_what_is_stored_stays(run, monkeypatch):
     for path in steps:
         if path.name == "step.json":
             assert not {"seed", "seeds"} & set(json.loads(path.read_text())["settings"]), "the key of before"
-    asked, plain = [], ask.read_answers
+    asked, plain = [], ask.ask_model
     monkeypatch.setattr(
-        ask, "read_answers", lambda cfg, model, *a, **k: asked.append(model.active_adapter) or plain(cfg, model, *a, **k)
+        ask, "ask_model", lambda cfg, model, *a, **k: asked.append(model.active_adapter) or plain(cfg, model, *a, **k)
     )
     ask.ask_survey(two, "tiny", items, give_people(items))
     assert sorted(asked) == sorted(states), "the second seed's alone"

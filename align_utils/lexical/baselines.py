@@ -137,21 +137,21 @@ def choose_graph(
 
     The first of the best P@5 (attested) wins; beside it the grid. Both have their `stage`.
     """
-    settings, stage = lexical, "graph" if lists is None else "sft_graph"
+    stage = "graph" if lists is None else "sft_graph"
     shares = {
         (split, backward): score_graph(own.norms, own.cues["train"], own.cues[split], language, backward=backward)
         for split in ("valid", "test")
-        for backward in settings.graph.backward
+        for backward in lexical.graph.backward
     }
 
     def answer(split: str, backward: float, weight: float) -> pd.DataFrame:
         found = shares[split, backward]
         return list_graph(found, own.cues[split]) if lists is None else add_graph(lists[split], found, language, weight=weight)
 
-    grid = list(product(settings.graph.backward, [np.nan] if lists is None else settings.graph.weight))
+    grid = list(product(lexical.graph.backward, [np.nan] if lists is None else lexical.graph.weight))
     scores = []
     for point in grid:
-        scored = score_lists(answer("valid", *point), own.norms, language, ks=[RATED], min_count=settings.min_count)
+        scored = score_lists(answer("valid", *point), own.norms, language, ks=[RATED], min_count=lexical.min_count)
         scores.append(scored.loc[scored["reading"] == "attested", "precision"].mean())
     best, table = int(np.argmax(scores)), pd.DataFrame(grid, columns=["backward", "weight"])
     table = table.assign(stage=stage, precision=scores, chosen=table.index == best)

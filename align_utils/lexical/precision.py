@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from align_utils.config.profiles import Config
-from align_utils.config.settings import Language, Reward
+from align_utils.config.settings import Language
 from align_utils.config.stages import list_contrasts
 from align_utils.norms.split import CultureNorms, fold_words
 from align_utils.stats import compare, repeat_runs, summarise
@@ -119,32 +119,6 @@ def find_reverse_pairs(
     asked = forms[forms["cue"].isin(set(cues))]
     top = asked[asked.groupby("cue")["count"].rank(method="min", ascending=False) <= k]
     return {row.cue for row in top.itertuples() if (row.b, row.a) in known}
-
-
-def score_reward(responses: Sequence[str], human: dict[str, float], language: Language, reward: Reward) -> float:
-    """Reward of one generated list, in [0, 1]: does it hold what native speakers answer, and what they answer most?
-
-    `precision * P@k + strength * (sum of strengths of the hits / largest sum that k responses could reach)`, over the first k distinct
-    responses. Duplicates, copies of the cue and what is no list were dropped by `prompts.parse_list` before, so they earn nothing.
-    `human`: normalised response to strength, for this cue (training or validation cues only).
-
-    >>> from align_utils import config
-    >>> from align_utils.config import settings
-    >>> en = config.load("smoke").languages["en"]
-    >>> parts = settings.Reward(k=2, precision=0.5, strength=0.5)
-    >>> score_reward(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, en, parts)
-    0.625
-    """
-    precision, strength = split_reward(responses, human, language, k=reward.k)
-    return reward.precision * precision + reward.strength * strength
-
-
-def split_reward(responses: Sequence[str], human: dict[str, float], language: Language, *, k: int) -> tuple[float, float]:
-    """The two parts of `score_reward`, each in [0, 1]: P@k, and the strength of the hits over the most that k could reach."""
-    forms = list(dict.fromkeys(language.normalise(word) for word in responses))[:k]
-    reachable = sum(sorted(human.values(), reverse=True)[:k])
-    weight = sum(human.get(form, 0.0) for form in forms) / reachable if reachable else 0.0
-    return precision_at_k(forms, list(human), k), weight
 
 
 def map_strengths(

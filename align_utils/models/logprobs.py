@@ -121,3 +121,48 @@ def _copy_rows(cache, heads: Sequence[tuple[int, Tokens]]):
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
     chosen.batch_select_indices(torch.tensor([row for row, _ in heads], device=cache.layers[0].keys.device))
     return chosen
+
+
+def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, list[Tokens]]:
+    """Token ids of what all texts go on from, and of each text from there.
+
+    Prompt and text are tokenised as one string, since a tokeniser may join the end of one with the beginning of the other; where
+    something is joined, the common context ends before it.
+
+    >>> split_texts(lambda text: {"input_ids": list(map(ord, text))}, "A", ["1", "10"])
+    ((65,), [(49,), (49, 48)])
+    >>> split_texts(lambda text: {"input_ids": list(map(ord, text.replace(":1", "!")))}, "A:", ["1", "2"])  # ':1' is one token
+    ((65,), [(33,), (58, 50)])
+    """
+    joined = [tuple(tokenizer(prompt + text)["input_ids"]) for text in texts]
+    rows = [tuple(tokenizer(prompt)["input_ids"]), *joined]
+    # A text keeps a token of its own and a context is never empty.
+    limit = min(len(rows[0]), *(len(row) - 1 for row in joined))
+    common = next((place for place in range(limit) if len({row[place] for row in rows}) > 1), limit)
+    return rows[0][:common], [row[common:] for row in joined]
+
+
+def read_texts(
+    model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], *, batch_tokens: int
+) -> list[list[tuple[Tokens, np.ndarray]]]:
+    """Tokens and their log-probabilities of each text after its prompt, from pairs (prompt, texts); `batch_tokens` as in `score_tails`."""
+    plans = [split_texts(tokenizer, prompt, texts) for prompt, texts in asked]
+    scores = score_tails(model, tokenizer.pad_token_id, plans, batch_tokens=batch_tokens)
+    return [list(zip(tails, logs, strict=True)) for (_, tails), logs in zip(plans, scores, strict=True)]
+
+
+def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:
+    """Probability of each text and of none that goes on from it: of '1' without what goes on to '10'.
+
+    >>> exclude_longer([((1,), np.log([0.5])), ((1, 0), np.log([0.5, 0.2])), ((2,), np.log([0.3]))]).round(3).tolist()
+    [0.4, 0.1, 0.3]
+    """
+    whole = [float(np.exp(logs.sum())) for _, logs in read]
+    tails = [tail for tail, _ in read]
+    result = np.array(whole)
+    for longer, probability in zip(tails, whole, strict=True):
+        begun = [tail for tail in tails if len(tail) < len(longer) and longer[: len(tail)] == tail]
+        # Of 'a', 'ab' and 'abc' only 'ab' is taken from 'a': 'abc' is part of it.
+        nearest = max(begun, key=len, default=None)
+        result -= [probability * (tail == nearest) for tail in tails]
+    return np.maximum(result, 0.0)

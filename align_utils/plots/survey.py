@@ -47,7 +47,7 @@ def plot_answers(frame: pd.DataFrame, *, mark: str = ""):
 def plot_items(frame: pd.DataFrame, *, title: str, mark: str = ""):
     """Small multiples of questions (six stay readable): people's shares as bars, a model's answers before and after as lines over them.
 
-    `frame`: `panel, place, answerer, share, first, last` (`survey.aligned.list_panels`).
+    `frame`: `panel, place, answerer, share, first, last` (`survey.panels.list_panels`).
     """
     if frame.empty:
         return draw_nothing(f"{title}: no items", mark=mark)

@@ -60,7 +60,7 @@ def tabulate_answers(
 
 
 def find_readings(cfg: Config, model: str) -> Path:
-    """Where it stands by which reading a model's answers count (`power.compare_readings`)."""
+    """Where it stands by which reading a model's answers count (`slopes.compare_readings`)."""
     return cfg.runs / "survey" / f"{model}_readings.csv"
 
 
@@ -111,7 +111,7 @@ def pick_reading(answers: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_generated(cfg: Config) -> pd.DataFrame | None:
-    """Parsed greedy answers of all models (`ask.write_answers`), of the profile's own seed; None where it does not ask for them."""
+    """Parsed greedy answers of all models (`ask.generate_answers`), of the profile's own seed; None where it does not ask for them."""
     if "generated" not in cfg.profile.survey.readouts:
         return None
     paths = [cfg.runs / "survey" / f"{model}_generated.parquet" for model in cfg.models]

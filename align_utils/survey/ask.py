@@ -14,7 +14,7 @@ from align_utils.config.settings import Language
 from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked, list_seeds
 from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
-from align_utils.models.logprobs import Tokens, score_tails
+from align_utils.models.logprobs import Tokens, exclude_longer, read_texts
 from align_utils.store.steps import hash_settings, read_frame, save_frame
 from align_utils.survey.answers import (
     ANSWERER,
@@ -24,10 +24,10 @@ from align_utils.survey.answers import (
     name_reading,
     tabulate_answers,
 )
-from align_utils.survey.human import Human, load_human, read_human, save_human
+from align_utils.survey.human import Human, read_human, store_human
 from align_utils.survey.items import Question, choose_items, list_questions, pick_sample
-from align_utils.survey.power import compare_readings
 from align_utils.survey.servers import ask_baselines
+from align_utils.survey.slopes import compare_readings
 
 # Bumped when this module's results change for the same settings.
 SURVEY_VERSION = 3
@@ -49,21 +49,21 @@ TEXT_READINGS = ("sum", "tokens", "characters", "pmi")
 def choose_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """The profile's items that people of every culture answered (`choose_items`), with those that the map alone uses; and the people.
 
-    The survey's files are read, and what they say is left for `load_answered`.
+    The survey's files are read, unless they were; what they say is left for `load_people`.
     """
-    people = load_human(cfg, choose_items(cfg, nominal=True))
-    save_human(cfg, people)
-    return load_answered(cfg)
+    store_human(cfg, choose_items(cfg, nominal=True))
+    return load_people(cfg)
 
 
-def load_answered(cfg: Config) -> tuple[pd.DataFrame, Human]:
+def load_people(cfg: Config) -> tuple[pd.DataFrame, Human]:
     """What `choose_answered` returned; MissingInput where it has not run."""
-    wanted, people = choose_items(cfg, nominal=True), read_human(cfg)
-    return wanted[wanted["question"].isin(set(people.shares["question"]))], people
+    items = choose_items(cfg, nominal=True)
+    people = read_human(cfg, items)
+    return items[items["question"].isin(set(people.shares["question"]))], people
 
 
 def choose_readings(cfg: Config, items: pd.DataFrame, people: Human) -> pd.DataFrame:
-    """Ask every untuned model of the run by every read-out, and choose one a language (`power.compare_readings`), before any adapter is asked.
+    """Ask every untuned model of the run by every read-out, and choose one a language (`slopes.compare_readings`), before any adapter is asked.
 
     `items, people` are from `choose_answered`. Returns that table of all models with `reading`, its name in words. Adapters and positive
     controls are then asked by the chosen reading.
@@ -92,18 +92,18 @@ def ask_run(cfg: Config, items: pd.DataFrame, people: Human, *, numbers: bool = 
     print(*ask_baselines(cfg, items), f"{len(items)} items have sound answers from every country.", sep="\n")
 
 
-def _list_asked(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
+def _group_questions(cfg: Config, items: pd.DataFrame) -> dict[str, list[Question]]:
     """By read-out what everybody is asked."""
     ordered = items[items["kind"] == "ordered"]
     asked = dict.fromkeys(cfg.profile.survey.readouts, list_questions(cfg, ordered))
     if "unlisted" in asked:
-        asked["unlisted"] = leave_lists(asked["unlisted"])
+        asked["unlisted"] = drop_lists(asked["unlisted"])
     if len(ordered) < len(items):
         asked[NOMINAL] = list_questions(cfg, items[items["kind"] != "ordered"])
     return asked
 
 
-def leave_lists(questions: Sequence[Question]) -> list[Question]:
+def drop_lists(questions: Sequence[Question]) -> list[Question]:
     """The same questions without a list of options, each once: there is no order."""
     return [replace(q, open_prompt=q.bare_prompt) for q in questions if q.order == tuple(sorted(q.order))]
 
@@ -115,7 +115,7 @@ def ask_untuned(
 
     Arguments as in `ask_survey`. Returns the answers by (state, read-out).
     """
-    asked = {(BARE, key): own for key, own in _list_asked(cfg, items).items()}
+    asked = {(BARE, key): own for key, own in _group_questions(cfg, items).items()}
     steps = _describe(cfg, name, asked, cfg.profile.seed).values()
     if wanted and not any([wanted(step) for step in steps]):  # every one is shown to it
         return {}
@@ -139,11 +139,11 @@ def ask_survey(
     (stage `survey_taught`).
 
     `name` is a model of the profile, `items` are from `choose_items`, `human` are SHARES. Returns `runs/<profile>/survey/<model>.parquet`
-    (ANSWERS); with the read-out `generated` also `<model>_generated.parquet` (`write_answers`). `wanted` picks steps: those alone are made,
+    (ANSWERS); with the read-out `generated` also `<model>_generated.parquet` (`generate_answers`). `wanted` picks steps: those alone are made,
     whether or not the taught adapters are there, and nothing is returned; an adapter's need the reading that the untuned model's gave.
     """
     frames = [*ask_untuned(cfg, name, items, human, wanted=wanted).items()]
-    asked, chosen = _list_asked(cfg, items), _find_chosen(cfg, name, wanted)
+    asked, chosen = _group_questions(cfg, items), _find_chosen(cfg, name, wanted)
     controls = {("none", PERSONA): list_questions(cfg, items[items["kind"] == "ordered"], personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
         path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
@@ -176,7 +176,7 @@ def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable
     seed).
     """
     chosen = _find_chosen(cfg, name, wanted)
-    own = [q for q in _list_asked(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
+    own = [q for q in _group_questions(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
     given = {((culture, stage), "numbers"): own for culture in cfg.cultures for stage in list_asked(cfg) if own}
     frames = _complete(cfg, name, given, cfg.profile.seed, wanted=wanted)
     if wanted:
@@ -185,8 +185,9 @@ def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable
 
 
 def _collect(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
-    frame = pd.concat(frames, ignore_index=True) if frames else ANSWERS.empty()
-    return ANSWERS.validate(frame[list(ANSWERS.columns)])
+    columns = {name: str(column.dtype) for name, column in ANSWERS.columns.items()}
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*columns]).astype(columns)
+    return ANSWERS.validate(frame[[*columns]])
 
 
 def _find_chosen(cfg: Config, name: str, wanted: Callable | None) -> dict[str, str]:
@@ -203,7 +204,7 @@ def _take_chosen(questions: Sequence[Question], chosen: dict[str, str]) -> dict[
     parts: dict[str, list[Question]] = {readout: [] for readout in ("label", *chosen.values())}
     for q in questions:
         parts[chosen[q.language] if q.worded else "label"].append(q)
-    return {readout: leave_lists(part) if readout == "unlisted" else part for readout, part in parts.items()}
+    return {readout: drop_lists(part) if readout == "unlisted" else part for readout, part in parts.items()}
 
 
 def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: int) -> dict[tuple, Step]:
@@ -234,7 +235,7 @@ def _complete(
     """Make the steps that are not stored yet; the answers of each, with who gave them (with `wanted` none are read)."""
 
     def make(key: tuple, model, tokenizer, work: Path) -> None:
-        frame = read_answers(cfg, model, tokenizer, asked[key], key[1], refusals=key[0] == BARE)
+        frame = ask_model(cfg, model, tokenizer, asked[key], key[1], refusals=key[0] == BARE)
         save_frame(frame, work / "answers.parquet")
 
     steps = _describe(cfg, name, asked, seed)
@@ -257,12 +258,12 @@ def is_label(readout: str) -> bool:
     return readout in {"label", NOMINAL, BY_CHOICE + "label", "numbers"}
 
 
-def read_answers(
+def ask_model(
     cfg: Config, model, tokenizer, asked: Sequence[Question], readout: str, *, refusals: bool = False
 ) -> pd.DataFrame:
     """The answers of whoever the model is at present, by one read-out; by label on demand with the mass of refusals."""
     if readout == "generated":
-        return write_answers(cfg, model, tokenizer, asked)
+        return generate_answers(cfg, model, tokenizer, asked)
     if is_label(readout):
         frame = tabulate_answers(asked, score_labels(model, tokenizer, asked, batch_tokens=cfg.profile.survey.batch_tokens))
         refused = score_refusals(cfg, model, tokenizer, asked) if refusals else {}
@@ -328,7 +329,7 @@ def find_lead(language: Language) -> str:
     return language.text_lead or language.answer_lead
 
 
-def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
+def generate_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> pd.DataFrame:
     """Greedy answers in the model's own words to a sample of the items in their first order, parsed into options.
 
     `language, persona, question, text, place` (1..k, 0 where the text names no option), `code` (missing there).
@@ -350,51 +351,6 @@ def write_answers(cfg: Config, model, tokenizer, asked: Sequence[Question]) -> p
         rows.append((*q.group, text, place, q.codes[q.order[place - 1]] if place else pd.NA))
     columns = ["language", "persona", "question", "text", "place", "code"]
     return pd.DataFrame(rows, columns=columns).astype({"code": "Int64"})
-
-
-def split_texts(tokenizer, prompt: str, texts: Sequence[str]) -> tuple[Tokens, list[Tokens]]:
-    """Token ids of what all texts go on from, and of each text from there.
-
-    Prompt and text are tokenised as one string, since a tokeniser may join the end of one with the beginning of the other; where
-    something is joined, the common context ends before it.
-
-    >>> split_texts(lambda text: {"input_ids": list(map(ord, text))}, "A", ["1", "10"])
-    ((65,), [(49,), (49, 48)])
-    >>> split_texts(lambda text: {"input_ids": list(map(ord, text.replace(":1", "!")))}, "A:", ["1", "2"])  # ':1' is one token
-    ((65,), [(33,), (58, 50)])
-    """
-    joined = [tuple(tokenizer(prompt + text)["input_ids"]) for text in texts]
-    rows = [tuple(tokenizer(prompt)["input_ids"]), *joined]
-    # A text keeps a token of its own and a context is never empty.
-    limit = min(len(rows[0]), *(len(row) - 1 for row in joined))
-    common = next((place for place in range(limit) if len({row[place] for row in rows}) > 1), limit)
-    return rows[0][:common], [row[common:] for row in joined]
-
-
-def read_texts(
-    model, tokenizer, asked: Sequence[tuple[str, Sequence[str]]], *, batch_tokens: int
-) -> list[list[tuple[Tokens, np.ndarray]]]:
-    """Tokens and their log-probabilities of each text after its prompt, from pairs (prompt, texts); `batch_tokens` as in `score_tails`."""
-    plans = [split_texts(tokenizer, prompt, texts) for prompt, texts in asked]
-    scores = score_tails(model, tokenizer.pad_token_id, plans, batch_tokens=batch_tokens)
-    return [list(zip(tails, logs, strict=True)) for (_, tails), logs in zip(plans, scores, strict=True)]
-
-
-def exclude_longer(read: Sequence[tuple[Tokens, np.ndarray]]) -> np.ndarray:
-    """Probability of each text and of none that goes on from it: of '1' without what goes on to '10'.
-
-    >>> exclude_longer([((1,), np.log([0.5])), ((1, 0), np.log([0.5, 0.2])), ((2,), np.log([0.3]))]).round(3).tolist()
-    [0.4, 0.1, 0.3]
-    """
-    whole = [float(np.exp(logs.sum())) for _, logs in read]
-    tails = [tail for tail, _ in read]
-    result = np.array(whole)
-    for longer, probability in zip(tails, whole, strict=True):
-        begun = [tail for tail in tails if len(tail) < len(longer) and longer[: len(tail)] == tail]
-        # Of 'a', 'ab' and 'abc' only 'ab' is taken from 'a': 'abc' is part of it.
-        nearest = max(begun, key=len, default=None)
-        result -= [probability * (tail == nearest) for tail in tails]
-    return np.maximum(result, 0.0)
 
 
 def share_texts(

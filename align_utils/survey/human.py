@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,18 @@ import pyarrow.csv as arrow
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Culture
-from align_utils.store.steps import note_read, read_frame, save_frame
+from align_utils.store.steps import (
+    MissingInput,
+    find_step,
+    hash_file,
+    hash_settings,
+    make_step,
+    note_made,
+    note_read,
+    read_frame,
+    require,
+    save_frame,
+)  # fmt: skip
 from align_utils.store.textfiles import (
     SEPARATORS,
     UTF_16,
@@ -61,6 +73,8 @@ NATIONAL = " (Current national sample)"
 COUNTRY, WEIGHT, NUMBER, UNIT = "B_COUNTRY_ALPHA", "W_WEIGHT", "D_INTERVIEW", "I_PSU"
 # With fewer primary sampling units than this their bootstrap says little, and respondents are drawn instead.
 FEWEST_UNITS = 20
+# Bumped when the shares change for the same files.
+PEOPLE_VERSION = 1
 # How often the items on which two countries differ most are chosen again.
 CHOICES = 200
 
@@ -146,30 +160,47 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
     return Human(shares, people, pd.DataFrame(rejected, columns=["question", "reason"]))
 
 
-def save_human(cfg: Config, human: Human) -> None:
-    """Leave what `load_human` read in `runs/<profile>/survey/people/`, for all that comes after 05: the survey's files are read once."""
-    folder, people = cfg.runs / "survey" / "people", human.respondents
-    frames = {"shares.parquet": human.shares, "rejected.parquet": human.rejected}
-    if people is not None:
-        units = pd.DataFrame([*people.units.items()], columns=["country", "unit"])
-        frames |= {"respondents.parquet": people.answers, "units.parquet": units}
-    for stale in {path.name for path in folder.glob("*.parquet")} - {*frames}:
-        (folder / stale).unlink()
-    for name, frame in frames.items():
-        save_frame(frame, folder / name)
+def store_human(cfg: Config, items: pd.DataFrame) -> None:
+    """Leave what `load_human` reads in `runs/<profile>/survey/people/`, for all that comes after 05; files that have not changed are not read."""
+    folder, (paths, _, _) = cfg.runs / "survey" / "people", find_survey(cfg)
+    wording = cfg.data_dir / "wvs" / "questions.csv"
+    files = [note_read(path) for path in (*paths, wording) if path.is_file()]
+    settings = _describe_people(cfg, items) | {"files": [hash_file(path) for path in files]}
+    if not find_step(folder, settings):
+        with make_step(folder, settings) as work:
+            human = load_human(cfg, items)
+            save_frame(human.shares, work / "shares.parquet")
+            save_frame(human.rejected, work / "rejected.parquet")
+            if human.respondents is not None:
+                units = pd.Series(human.respondents.units, name="unit").rename_axis("country").reset_index()
+                save_frame(units, work / "units.parquet")
+                save_frame(human.respondents.answers, work / "respondents.parquet")
+    for path in sorted(folder.glob("*.parquet")):
+        note_made(path)
 
 
-def read_human(cfg: Config) -> Human:
-    """What `save_human` left; MissingInput where 05 has not run. Of respondents `repairs` and `refused` stand in `rejected`."""
-    folder, people = cfg.runs / "survey" / "people", None
-    shares, rejected, *more = (
-        read_frame(folder / f"{name}.parquet", made_by="05_wvs_survey")
-        for name in ("shares", "rejected", "respondents", "units")
-        if name in ("shares", "rejected") or (folder / f"{name}.parquet").is_file()
-    )
-    if more:
-        people = Respondents(more[0], dict(zip(more[1]["country"], more[1]["unit"], strict=True)), [], {})
+def read_human(cfg: Config, items: pd.DataFrame) -> Human:
+    """What `store_human` left (of respondents `repairs` and `refused` stand in `rejected`); MissingInput where 05 has not run, or has with other
+    cultures or `items`."""
+    folder, made_by = cfg.runs / "survey" / "people", "05_wvs_survey"
+    settings = json.loads(require(folder / "step.json", made_by=made_by).read_text(encoding="utf-8"))["settings"]
+    if settings | _describe_people(cfg, items) != settings:
+        raise MissingInput(
+            f"{folder} holds what people of other cultures, or to other items, answered: run notebook {made_by} again (`make 05`)"
+        )
+    shares, rejected = (read_frame(folder / f"{name}.parquet", made_by=made_by) for name in ("shares", "rejected"))
+    people = None
+    if (folder / "respondents.parquet").is_file():
+        units, answers = (read_frame(folder / f"{name}.parquet", made_by=made_by) for name in ("units", "respondents"))
+        people = Respondents(answers, dict(zip(units["country"], units["unit"], strict=True)), [], {})
     return Human(SHARES.validate(shares), people, rejected)
+
+
+def _describe_people(cfg: Config, items: pd.DataFrame) -> dict:
+    """What people's shares depend on, beside the files."""
+    asked = items[["question", "codes", "recode", "drop"]].values.tolist()
+    countries = {name: [culture.survey_country, culture.survey_name] for name, culture in cfg.cultures.items()}
+    return {"version": PEOPLE_VERSION, "items": hash_settings({"asked": asked}), "countries": countries}
 
 
 def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:

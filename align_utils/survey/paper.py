@@ -10,8 +10,8 @@ from align_utils.config.stages import FOREIGN, TARGETS
 from align_utils.stats import fisher_exact, mcnemar_exact, wilson_interval
 from align_utils.store.page import list_records
 from align_utils.survey.distances import CHINA, pick_pair
-from align_utils.survey.power import BLIND
 from align_utils.survey.shifts import REFERENCE_SHIFTS
+from align_utils.survey.verdicts import BLIND
 
 USA = "USA"
 # The versions of the paper that state a claim.
@@ -41,7 +41,7 @@ PAPER_COLUMNS = [*SHOWN, "low", "high", "n", "details"]
 NOT_MEASURED = {"here": "not measured"}
 
 
-def list_survey_metrics(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
+def record_survey(cfg: Config, shifts: pd.DataFrame, controls: pd.DataFrame, counts: pd.DataFrame) -> list[dict]:
     """Metric records of the values' analysis.
 
     The frames are from `shifts.summarise_shifts`, `shifts.compare_controls` and `aligned.count_aligned`. Gives `shift_toward_target`,

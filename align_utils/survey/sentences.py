@@ -13,7 +13,7 @@ from align_utils.store.page import Sentence, list_records, pick_record
 from align_utils.store.tables import write_interval
 from align_utils.survey.answers import name_reading
 from align_utils.survey.distances import pick_pair
-from align_utils.survey.power import AWAY, BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
+from align_utils.survey.verdicts import AWAY, BEYOND, BLIND, LEAST, UNCONTROLLED, UNMOVED
 
 # A mean shift within this share of the scale is no change.
 SMALL = LEAST["distance"]

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-from scipy import optimize, stats
 
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Culture
 from align_utils.config.stages import FOREIGN, POSITIVE, TARGETS, find_state
-from align_utils.stats import ALPHA, add_holm, compare, count_flips, permute_signs, repeat_runs, summarise
+from align_utils.stats import add_holm, compare, count_flips, find_smallest, permute_signs, repeat_runs, summarise
 from align_utils.survey.distances import REFERENCE_MODEL
 
 CELL = ["model", "culture", "stage", "language", "persona"]
@@ -25,8 +24,6 @@ SHIFTS = pa.DataFrameSchema({
 REFERENCE_SHIFTS = {"human": "other_country", "human_half": "human_half", "uniform": "uniform"}
 # Holm's family is all that is tested of one model and one direction.
 FAMILY = ["model", "toward"]
-# Chance with which the smallest shift that could have been seen is seen.
-POWER = 0.8
 
 
 def measure_shifts(cfg: Config, distances: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
@@ -156,30 +153,3 @@ def tabulate_items(shifts: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     part = part.assign(answerer=part[names].agg(" ".join, axis=1))
     wide = part.groupby(["question", "answerer"], sort=False)["shift"].mean().unstack("answerer")
     return items[["question", "topic", "text_en"]].merge(wide.reset_index(), on="question")
-
-
-def find_power(effect: float, n: int) -> float:
-    """Power at ALPHA of the two-sided paired t test for an effect (mean / sd of the differences, at least 0), of n >= 2 pairs.
-
-    Source: Cohen (1988), section 2.3; the noncentral F distribution with one degree of freedom.
-
-    >>> round(find_power(0.5, 34), 3)
-    0.808
-    """
-    if effect == 0:
-        return ALPHA  # scipy's noncentral F is wrong there
-    # The square of t: both tails at once, and stable where the noncentral t of scipy gives NaN.
-    return float(stats.ncf.sf(stats.f.ppf(1 - ALPHA, 1, n - 1), 1, n - 1, n * effect**2))
-
-
-def find_smallest(sd: float, n: int) -> float:
-    """Smallest mean difference that n pairs of this standard deviation show with POWER; NaN below two pairs.
-
-    >>> round(find_smallest(1.0, 34), 2), find_smallest(0.0, 34)
-    (0.5, 0.0)
-    """
-    if n < 2 or not np.isfinite(sd):
-        return float("nan")
-    # Power rises with the effect; at this upper end it is near 1 for any n.
-    highest = (3 * stats.t.ppf(1 - ALPHA / 2, n - 1) + 5) / np.sqrt(n)
-    return sd * float(optimize.brentq(lambda effect: find_power(effect, n) - POWER, 0, highest))

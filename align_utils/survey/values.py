@@ -10,8 +10,9 @@ from align_utils.survey.answers import CHOSEN, average_orders, load_answers, pic
 from align_utils.survey.distances import Pair, add_references, measure_distances, pick_pair, rank_items
 from align_utils.survey.human import Human, draw_choice, draw_halves, read_human
 from align_utils.survey.items import choose_items
-from align_utils.survey.power import measure_slopes, state_verdicts
 from align_utils.survey.shifts import compare_controls, measure_shifts, summarise_shifts
+from align_utils.survey.slopes import measure_slopes
+from align_utils.survey.verdicts import judge_verdicts
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Values:
     shifts: pd.DataFrame  # `shifts.measure_shifts`
     overall: pd.DataFrame  # `shifts.summarise_shifts`
     against: pd.DataFrame  # `shifts.compare_controls`
-    slopes: pd.DataFrame  # `power.measure_slopes`
-    verdicts: pd.DataFrame  # `power.state_verdicts`
+    slopes: pd.DataFrame  # `slopes.measure_slopes`
+    verdicts: pd.DataFrame  # `verdicts.judge_verdicts`
     pair: Pair  # the two cultures that are compared
     ranked: pd.DataFrame  # `distances.rank_items`, with `rank, text_en, topic` and `kept`, how often an item is chosen again
     draws: pd.DataFrame  # `human.draw_choice`
@@ -47,7 +48,7 @@ def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
     ordered = items[items["kind"] == "ordered"]
     answers = load_answers(cfg, readout=readout, nominal=True, numbers=readout == "label")
     answers = pick_seed(cfg.profile.seed, answers) if readout == "label" else answers
-    everybody, averaged = read_human(cfg), average_orders(answers)
+    everybody, averaged = read_human(cfg, items), average_orders(answers)
     people, halves = everybody.take(ordered), draw_halves(cfg, everybody)
     everyone = add_references(averaged, everybody.shares, halves)
     distances = measure_distances(everyone, people.shares, halves)
@@ -62,6 +63,6 @@ def load_values(cfg: Config, *, readout: str = CHOSEN) -> Values:
     judged = judge_items(distances, everyone, people.shares, ranked, pair)
     return Values(
         items=items, people=people, halves=halves, answers=answers, everyone=everyone, shifts=shifts, overall=overall, against=against,
-        slopes=slopes, verdicts=state_verdicts(overall, against, slopes), pair=pair, ranked=ranked, draws=draws, judged=judged,
+        slopes=slopes, verdicts=judge_verdicts(overall, against, slopes), pair=pair, ranked=ranked, draws=draws, judged=judged,
         counts=count_aligned(judged, **cfg.bootstrap),
     )  # fmt: skip

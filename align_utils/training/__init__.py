@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tables": [
             "compare_methods", "read_logs", "record_rewards", "sum_times", "summarise_losses", "summarise_parts",
         ],
-        "train": ["list_methods", "list_taught", "summarise_taught", "teach_survey", "train_stages"],
+        "train": ["list_methods", "list_sft_stages", "summarise_sft_stages", "teach_survey", "train_stages"],
     },
 )  # fmt: skip

@@ -189,7 +189,6 @@ def _make_critic_free(job: Job, policy: PeftModel, tokenizer, reward: ListReward
 
 def configure_ppo(ppo: Ppo, folder: Path, seed: int) -> PPOConfig:
     """trl's settings of PPO."""
-    ppo = ppo
     episodes, accumulation = share_batch("ppo.episodes", ppo.episodes, ppo.device_batch or ppo.episodes)
     # max_steps, logging_steps, max_grad_norm and bf16 are silently ignored by trl's PPO: not set here.
     return PPOConfig(
@@ -204,9 +203,8 @@ def configure_ppo(ppo: Ppo, folder: Path, seed: int) -> PPOConfig:
     )  # fmt: skip
 
 
-def configure_critic_free(settings: CriticFree, method: str, folder: Path, seed: int) -> GRPOConfig | RLOOConfig:
+def configure_critic_free(free: CriticFree, method: str, folder: Path, seed: int) -> GRPOConfig | RLOOConfig:
     """trl's settings of GRPO or RLOO."""
-    free = settings
     size, accumulation = share_batch("critic_free.cues x samples", free.cues * free.samples, free.device_batch)
     # trl disables no dropout by itself: with it the policy would differ from its own copy, and the first KL from 0.
     settings = dict(

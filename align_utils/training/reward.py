@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from align_utils.config.settings import Language, Reward
 from align_utils.lexical.drawn import sample_lists
-from align_utils.lexical.precision import map_strengths, score_reward, split_reward
+from align_utils.lexical.precision import map_strengths, precision_at_k
 from align_utils.models.prompts import build_list_prompt, parse_list, split_parts
 from align_utils.store.steps import TrainingError, explain
 from align_utils.training.job import VALIDATION_LISTS, Job, save_adapter
@@ -43,7 +43,7 @@ class ListReward:
         self.scored: list[dict] = []
 
     def score(self, cue: str, text: str) -> float:
-        """Reward of one generated text, in [0, 1]: parsed, then `lexical.score_reward`; noted for the log."""
+        """Reward of one generated text, in [0, 1]: parsed, then `score_reward`; noted for the log."""
         self.scored.append(self.describe(cue, text))
         return self.rate(cue, text)
 
@@ -61,7 +61,7 @@ class ListReward:
         return reward
 
     def describe(self, cue: str, text: str) -> dict[str, float]:
-        """PARTS of one list: `precision, strength` (`lexical.split_reward`), `length` (distinct responses), `duplicates` and `copies`
+        """PARTS of one list: `precision, strength` (`split_reward`), `length` (distinct responses), `duplicates` and `copies`
         (shares of the parts that repeat a response, or the cue), `listed` (1 where the text is a list of two parts or more),
         `frequent` (share of the responses that are common to everything); shares of an empty list are NaN."""
         normalise, parts, words = self.language.normalise, split_parts(text), parse_list(self.language, text, cue=cue)
@@ -168,3 +168,29 @@ class ValidationReward(TrainerCallback):
             self.best = update
             if save:
                 save_adapter(self.policy, self.work)
+
+
+def score_reward(responses: Sequence[str], human: dict[str, float], language: Language, reward: Reward) -> float:
+    """Reward of one generated list, in [0, 1]: does it hold what native speakers answer, and what they answer most?
+
+    `precision * P@k + strength * (sum of strengths of the hits / largest sum that k responses could reach)`, over the first k distinct
+    responses. Duplicates, copies of the cue and what is no list were dropped by `prompts.parse_list` before, so they earn nothing.
+    `human`: normalised response to strength, for this cue (training or validation cues only).
+
+    >>> from align_utils import config
+    >>> from align_utils.config import settings
+    >>> en = config.load("smoke").languages["en"]
+    >>> parts = settings.Reward(k=2, precision=0.5, strength=0.5)
+    >>> score_reward(["cat", "moon"], {"cat": 0.3, "bone": 0.1}, en, parts)
+    0.625
+    """
+    precision, strength = split_reward(responses, human, language, k=reward.k)
+    return reward.precision * precision + reward.strength * strength
+
+
+def split_reward(responses: Sequence[str], human: dict[str, float], language: Language, *, k: int) -> tuple[float, float]:
+    """The two parts of `score_reward`, each in [0, 1]: P@k, and the strength of the hits over the most that k could reach."""
+    forms = list(dict.fromkeys(language.normalise(word) for word in responses))[:k]
+    reachable = sum(sorted(human.values(), reverse=True)[:k])
+    weight = sum(human.get(form, 0.0) for form in forms) / reachable if reachable else 0.0
+    return precision_at_k(forms, list(human), k), weight

@@ -134,7 +134,6 @@ def widen_adapter(trainer) -> None:
 
 def configure_lora(lora: Lora) -> LoraConfig:
     """LoRA on all linear layers with the profile's rank, scale and dropout."""
-    lora = lora
     return LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
@@ -142,7 +141,6 @@ def configure_lora(lora: Lora) -> LoraConfig:
 
 def configure_sft(sft: Sft, folder: Path, *, steps: int, seed: int) -> SFTConfig:
     """trl's settings for the SFT stage."""
-    sft = sft
     device, dtype, _ = pick_device()
     device_batch, accumulation = share_batch("sft.batch", sft.batch, sft.device_batch)
     # Not grouped by length: at 8 lists a batch padding is 5 (US) and 10 % (China) of the tokens, and the order would depend on it.

@@ -19,8 +19,9 @@ from transformers import Trainer, TrainingArguments
 from align_utils.config.profiles import Config
 from align_utils.config.stages import TAUGHT_HALVES
 from align_utils.models.load import pick_device
+from align_utils.models.logprobs import split_texts
 from align_utils.store.steps import NOTE, hash_settings, save_frame
-from align_utils.survey.ask import TAUGHT, find_lead, leave_lists, split_texts
+from align_utils.survey.ask import TAUGHT, drop_lists, find_lead
 from align_utils.survey.items import Question, halve_items, list_questions
 from align_utils.training.job import KEPT, Job, Seal, find_checkpoint, guard, save_adapter, share_batch, tabulate_log
 from align_utils.training.sft import configure_lora
@@ -65,7 +66,7 @@ def list_lessons(
     asked = []
     for q in list_questions(cfg, items):
         reading = chosen.get(q.language, "label") if q.worded else "label"
-        asked += [(own, reading) for own in (leave_lists([q]) if reading.startswith("unlisted") else [q])]
+        asked += [(own, reading) for own in (drop_lists([q]) if reading.startswith("unlisted") else [q])]
     by = {key: dict(zip(own["code"], own["share"], strict=True)) for key, own in shares.groupby(["culture", "question"])}
     lessons = {}
     for culture, (half, stage) in product(cfg.cultures, zip("ab", TAUGHT_HALVES, strict=True)):

@@ -16,11 +16,12 @@ from align_utils.config.settings import ConfigError
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
 from align_utils.models.adapters import choose
 from align_utils.models.load import load_base, pick_device
-from align_utils.norms.split import ControlError, CultureNorms, build_control, load_run
+from align_utils.norms.controls import ControlError, build_control
+from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.page import name_path
 from align_utils.store.steps import MissingInput, StepError, TrainingError, find_step, note_made, save_frame
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import load_answered
+from align_utils.survey.ask import load_people
 from align_utils.survey.human import Human
 from align_utils.training.job import Job, share_step
 from align_utils.training.preference import prefer
@@ -99,7 +100,7 @@ def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
     if stage in TAUGHT_HALVES:
-        items, answered = load_answered(cfg)
+        items, answered = load_people(cfg)
         return list_lessons(cfg, items, answered.shares, load_readings(cfg, model))[culture, stage]
     return build_control(cfg, people, culture, stage)
 
@@ -120,7 +121,7 @@ def train_stages(
     return folders
 
 
-def list_taught(cfg: Config) -> list[str]:
+def list_sft_stages(cfg: Config) -> list[str]:
     """Stages of notebook 02 in this run: SFT, and the controls that are trained like it."""
     return [name for name in list_trained(cfg) if name not in PREFERENCE]
 
@@ -130,13 +131,13 @@ def list_methods(cfg: Config) -> list[str]:
     return [name for name in list_trained(cfg) if name in PREFERENCE]
 
 
-def summarise_taught(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
+def summarise_sft_stages(cfg: Config, people: dict[str, CultureNorms]) -> pd.DataFrame:
     """What SFT and the controls of the profile are taught; with equal steps fewer cues mean more passes.
 
     Returns `culture, stage, training cues, passes` (over them), `median list` (responses that a training list holds).
     """
     rows, sft = [], cfg.profile.sft
-    for culture, stage in product(people, list_taught(cfg)):
+    for culture, stage in product(people, list_sft_stages(cfg)):
         own = find_taught(cfg, next(iter(cfg.models)), culture, stage, people)
         cues = own.cues["train"]
         lengths = own.norms[own.norms["cue"].isin(set(cues))].groupby("cue").size()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from align_utils.config import settings as config_settings
 from align_utils.lexical import precision
 from align_utils.norms.split import CultureNorms, fold_words
+from align_utils.training import reward
 
 NORMS = pd.DataFrame({
     "cue": ["dog"] * 4 + ["sun"] * 2, "response": ["cat", "bone", "bark", "pet", "moon", "hot"],
@@ -107,9 +108,9 @@ def test_cues_that_people_answered_are_a_subset_of_their_own(cfg):
 def test_reward_earns_nothing_for_tricks(english):
     parts = config_settings.Reward(k=3, precision=0.5, strength=0.5)
     human = {"cat": 0.5, "bone": 0.3, "bark": 0.1, "pet": 0.05}
-    best = precision.score_reward(["cat", "bone", "bark"], human, english, parts)
+    best = reward.score_reward(["cat", "bone", "bark"], human, english, parts)
     assert best == pytest.approx(1.0)
-    assert precision.score_reward(["cat"] * 3, human, english, parts) == pytest.approx(0.5 / 3 + 0.5 * 0.5 / 0.9)
-    assert precision.score_reward([], human, english, parts) == 0
-    assert precision.score_reward(["moon"], human, english, parts) == 0
-    assert precision.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"
+    assert reward.score_reward(["cat"] * 3, human, english, parts) == pytest.approx(0.5 / 3 + 0.5 * 0.5 / 0.9)
+    assert reward.score_reward([], human, english, parts) == 0
+    assert reward.score_reward(["moon"], human, english, parts) == 0
+    assert reward.score_reward(["pet", "bark", "bone"], human, english, parts) < best, "strength counts"

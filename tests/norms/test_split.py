@@ -94,6 +94,14 @@ def test_what_stands_beside_norms_of_first_responses_counts_those_alone(tmp_path
         pd.testing.assert_frame_equal(first, second)
 
 
+def test_a_culture_of_which_there_are_strengths_alone_is_read_again(tmp_path):
+    cfg = config.load("smoke", root=copy_project(tmp_path))
+    loaded = strengths.load_norms(cfg)
+    split.split_run(cfg, loaded | {"cn": replace(loaded["cn"], trials=None)})
+    people = split.load_run(cfg)
+    assert people["cn"].trials is None and len(people["us"].trials)
+
+
 def test_pairs_of_the_readers_own_come_first_and_a_file_that_is_none_is_not_passed_over(cfg, tmp_path):
     own = SimpleNamespace(data_dir=tmp_path, root=cfg.root, languages=cfg.languages)
     (tmp_path / "swow").mkdir()

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from surveys import as_asked
 
 from align_utils import plots
-from align_utils.survey import aligned, styles
+from align_utils.survey import aligned, panels, styles
 from align_utils.survey import distances as survey_distances
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
@@ -45,7 +45,7 @@ def test_items_are_drawn_with_people_and_models(cfg, made):
     items, human, _, averaged, _ = made
     ranked = survey_distances.rank_items(human, ("us", "cn"), wanted=20)["question"]
     chosen = [*ranked.head(5), "Q56"]
-    frame = aligned.list_panels(cfg, as_asked(averaged, model="tiny"), human, items, chosen, culture="cn")
+    frame = panels.list_panels(cfg, as_asked(averaged, model="tiny"), human, items, chosen, culture="cn")
     assert [panel.split()[0] for panel in frame["panel"].unique()] == chosen
     assert set(frame["answerer"]) == {"United States", "China", "zero_shot", "ppo"}
     assert frame.groupby(["panel", "answerer"])["share"].sum().to_numpy() == pytest.approx(1)

@@ -28,15 +28,15 @@ def joined(text):
 
 
 def test_a_label_joined_with_what_stands_before_it_is_found():
-    context, tails = survey_ask.split_texts(joined, "Q:", [" 1", " 2"])
+    context, tails = logprobs.split_texts(joined, "Q:", [" 1", " 2"])
     assert context == tuple(map(ord, "Q:")) and tails == [(ord("!"),), (ord(" "), ord("2"))]
-    context, tails = survey_ask.split_texts(joined, "Q:", ["1", "2"])
+    context, tails = logprobs.split_texts(joined, "Q:", ["1", "2"])
     assert context == (ord("Q"),) and tails == [(ord("?"),), (ord(":"), ord("2"))]
 
 
 def test_a_text_that_goes_on_is_not_the_shorter_one():
     read = [((1,), np.log([0.5])), ((1, 2), np.log([0.5, 0.5])), ((1, 2, 3), np.log([0.5, 0.5, 0.2])), ((4,), np.log([0.3]))]
-    assert survey_ask.exclude_longer(read) == pytest.approx([0.25, 0.2, 0.05, 0.3])
+    assert logprobs.exclude_longer(read) == pytest.approx([0.25, 0.2, 0.05, 0.3])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def ask(cfg, language, k):
 def test_texts_are_read_where_a_language_or_a_run_has_none(cfg, tiny):
     frame = survey_ask.score_options(cfg, *tiny, [*ask(cfg, "en", 3), *ask(cfg, "zh", 10)])
     assert set(frame["language"]) == {"en"} and set(frame["readout"]) == set(survey_ask.TEXT_READINGS)
-    assert survey_ask.read_answers(cfg, *tiny, ask(cfg, "zh", 10), "text").empty
+    assert survey_ask.ask_model(cfg, *tiny, ask(cfg, "zh", 10), "text").empty
 
 
 def read_plainly(model, tokenizer, prompt, text):
@@ -99,9 +99,7 @@ def test_a_model_that_overflows_has_no_opinion(cfg):
 def test_whole_texts_in_any_batch_are_those_of_a_plain_loop(cfg, tiny, language, batch_tokens):
     asked = ask(cfg, language, 4)
     texts = [[f"{q.forms[0]}{option}" for option in q.options] for q in asked]
-    rows = survey_ask.read_texts(
-        *tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), batch_tokens=batch_tokens
-    )
+    rows = logprobs.read_texts(*tiny, list(zip([q.open_prompt for q in asked], texts, strict=True)), batch_tokens=batch_tokens)
     for q, given, row in zip(asked, texts, rows, strict=True):
         slow = [read_plainly(*tiny, q.open_prompt, text) for text in given]
         assert [logs.sum() for _, logs in row] == pytest.approx(slow, abs=1e-4)
@@ -175,7 +173,7 @@ def test_a_read_out_never_goes_without_the_label(cfg):
 def share_people(cfg, tiny, items):
     """SHARES of people who answer as the untuned model does in Chinese, by whole texts without a list; numerals evenly."""
     asked = [q for q in survey_items.list_questions(cfg, items) if q.language == "zh"]
-    frame = survey_ask.score_options(cfg, *tiny, survey_ask.leave_lists(asked)).query("readout == 'sum'")
+    frame = survey_ask.score_options(cfg, *tiny, survey_ask.drop_lists(asked)).query("readout == 'sum'")
     read = frame[["question", "code", "probability"]].rename(columns={"probability": "share"})
     rest = [(q.question, code, 1 / len(q.codes)) for q in asked if not q.worded and q.order[0] == 0 for code in q.codes]
     return pd.concat([read, pd.DataFrame(rest, columns=["question", "code", "share"]).drop_duplicates()], ignore_index=True)

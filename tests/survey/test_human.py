@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import functools
 import gzip
 import re
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from surveys import make_answers, make_people
 
 from align_utils import config
+from align_utils.store.steps import MissingInput
 from align_utils.store.textfiles import DataError
 from align_utils.survey import distances as survey_distances
 from align_utils.survey import human as survey_human
@@ -539,17 +541,27 @@ def linearise(frame, question, unit):
     return float((len(scores) / (len(scores) - 1) * (scores**2).sum()) ** 0.5)
 
 
-def test_what_comes_after_05_needs_the_files_no_more(tmp_path, monkeypatch):
-    cfg, human = load_people(tmp_path, make_people(ITEMS, sizes=SIZES, seed=2), ITEMS)
-    monkeypatch.setitem(vars(cfg), "runs", tmp_path / "runs")
-    survey_human.save_human(cfg, human)
-    (tmp_path / "wvs" / NAME).unlink()
-    again = survey_human.read_human(cfg)
+def test_what_comes_after_05_needs_the_files_no_more(tmp_path):
+    frame = make_people(ITEMS, sizes=SIZES, seed=2)
+    cfg, human = load_people(tmp_path, frame, ITEMS)
+    cfg = dataclasses.replace(cfg, own_runs=tmp_path / "runs")
+    survey_human.store_human(cfg, ITEMS)
+    path = tmp_path / "wvs" / NAME
+    kept = path.rename(tmp_path / "aside.csv")
+    again = survey_human.read_human(cfg, ITEMS)
     pd.testing.assert_frame_equal(again.shares, human.shares)
     pd.testing.assert_frame_equal(describe_people(cfg, again), describe_people(cfg, human))
     pd.testing.assert_frame_equal(draw_halves(cfg, again), draw_halves(cfg, human))
-    survey_human.save_human(cfg, Human(human.shares, rejected=human.rejected))
-    assert survey_human.read_human(cfg).respondents is None, "people of another file are not left beside new shares"
+    with pytest.raises(MissingInput, match="to other items, answered: run notebook 05_wvs_survey again"):
+        survey_human.read_human(cfg, ITEMS.head(1))
+    # Another file in its place is seen, and nothing of the first is left.
+    kept.unlink()
+    rows = [(row.question, row.culture, row.code, row.share) for row in human.shares.itertuples()]
+    country = {"us": "USA", "cn": "CHN"}
+    shares = pd.DataFrame(rows, columns=["question", "country", "answer", "share"])
+    shares.assign(country=shares["country"].map(country)).to_csv(path.with_name("distributions.csv"), index=False)
+    survey_human.store_human(cfg, ITEMS)
+    assert survey_human.read_human(cfg, ITEMS).respondents is None
 
 
 @pytest.mark.parametrize("clustered", [False, True])

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from align_utils import config
 from align_utils.survey import paper
-from align_utils.survey.power import BLIND, UNMOVED
+from align_utils.survey.verdicts import BLIND, UNMOVED
 
 NAMES = ["metric", "culture", "stage", "language", "value", "low", "high", "n", "subset", "method"]
 

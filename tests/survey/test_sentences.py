@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from align_utils.survey import power, sentences
+from align_utils.survey import sentences, verdicts
 
 
 def record(metric, value, stage="sft", culture="us", language="en", *, model="tiny", width=0.001, **more):
@@ -105,8 +105,11 @@ def test_the_chosen_reading_is_named_beside_the_label(cfg):
 
 def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
     own = {"stage": "ppo", "culture": "us", "language": "en"}
-    rows = [record("shift_verdict_distance", 0.0, method=power.BLIND, **own), record("smallest_visible_distance", 0.004, **own)]
-    same = [*rows, record("shift_verdict_slope", 0.0, method=power.BLIND, **own)]
+    rows = [
+        record("shift_verdict_distance", 0.0, method=verdicts.BLIND, **own),
+        record("smallest_visible_distance", 0.004, **own),
+    ]
+    same = [*rows, record("shift_verdict_slope", 0.0, method=verdicts.BLIND, **own)]
     said = sentences.state_verdict(same, cfg)
     assert (
         "? For the United States we cannot tell, as no positive control clearly moved them toward that country alone. A shift by"
@@ -116,26 +119,26 @@ def test_the_verdict_is_told_once_where_both_measures_agree(cfg):
         "by distance of 0.004 (the United States) of the scale would be told from 0 four times in five" in said.text
         and len(said.records) == 3
     )
-    away = [dict(row, method=power.AWAY) if row["metric"] == "shift_verdict_distance" else row for row in same]
+    away = [dict(row, method=verdicts.AWAY) if row["metric"] == "shift_verdict_distance" else row for row in same]
     assert (
         "by distance no: they moved away (+0.000 [-0.001, +0.001]); by slope we cannot tell"
         in sentences.state_verdict(away, cfg).text
     )
-    other = [*rows, record("shift_verdict_slope", 0.2, method=power.BEYOND, **own)]
+    other = [*rows, record("shift_verdict_slope", 0.2, method=verdicts.BEYOND, **own)]
     told = sentences.state_verdict(other, cfg).text
     assert (
         "by distance we cannot tell, as no positive control clearly moved them toward that country alone; by slope yes, beyond the controls (+0.200 [+0.199, +0.201])."
         in told
     )
-    above = [*rows, record("shift_verdict_slope", 0.2, method=power.BLIND, **own)]
+    above = [*rows, record("shift_verdict_slope", 0.2, method=verdicts.BLIND, **own)]
     told = sentences.state_verdict(above, cfg).text
     assert (
         "that country alone. Above 0, but not by every test: +0.200 [+0.199, +0.201] by slope (the United States). A shift"
         in told
     )
-    alone = [*rows, record("shift_verdict_slope", 0.2, method=power.UNCONTROLLED, **own)]
+    alone = [*rows, record("shift_verdict_slope", 0.2, method=verdicts.UNCONTROLLED, **own)]
     assert "Above 0" not in sentences.state_verdict(alone, cfg).text, "it passed every test that could be made"
-    assert set(sentences.VERDICTS) == {power.BEYOND, power.UNMOVED, power.BLIND, power.AWAY, power.UNCONTROLLED}
+    assert set(sentences.VERDICTS) == {verdicts.BEYOND, verdicts.UNMOVED, verdicts.BLIND, verdicts.AWAY, verdicts.UNCONTROLLED}
     assert sentences.state_verdict(rows, cfg).records == []
 
 

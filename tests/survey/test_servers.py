@@ -431,7 +431,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     judged = aligned.judge_items(measured, everyone, human, ranked, ("us", "cn"))
     moved = shifts.measure_shifts(cfg, measured, items)
     tables = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
-    metrics = pd.DataFrame(paper.list_survey_metrics(cfg, *tables, aligned.count_aligned(judged, **cfg.bootstrap))).assign(
+    metrics = pd.DataFrame(paper.record_survey(cfg, *tables, aligned.count_aligned(judged, **cfg.bootstrap))).assign(
         subset="all"
     )
     row = paper.compare_with_paper(cfg, metrics).iloc[-1]

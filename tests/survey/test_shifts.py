@@ -7,7 +7,7 @@ from surveys import as_asked, make_answers
 
 from align_utils import config, stats
 from align_utils.config import stages
-from align_utils.survey import aligned, distances, paper, power, shifts, styles
+from align_utils.survey import aligned, distances, panels, paper, shifts, slopes, styles, verdicts
 from align_utils.survey import items as survey_items
 from align_utils.survey import map as culture_map
 from align_utils.survey.human import Human, draw_choice, draw_halves, load_human
@@ -121,18 +121,18 @@ def test_every_method_with_a_reward_is_held_against_every_control(run, cfg):
 
 def test_power_agrees_with_published_figures_and_with_simulation(run):
     # G*Power 3.1, two dependent means, two-sided 5 %: d = 0.5 needs 34 pairs (0.808), d = 0.2 needs 199 (0.802).
-    assert shifts.find_power(0.5, 34) == pytest.approx(0.808, abs=5e-4) and shifts.find_power(0.5, 33) < 0.8
-    assert shifts.find_power(0.2, 199) == pytest.approx(0.8017, abs=5e-4) and shifts.find_power(0.2, 198) > 0.799
-    assert shifts.find_power(0, 20) == pytest.approx(shifts.find_power(1e-6, 20)) == pytest.approx(0.05)
-    draws = np.random.default_rng(0).normal(shifts.find_smallest(2.0, 12), 2.0, size=(20000, 12))
+    assert stats.find_power(0.5, 34) == pytest.approx(0.808, abs=5e-4) and stats.find_power(0.5, 33) < 0.8
+    assert stats.find_power(0.2, 199) == pytest.approx(0.8017, abs=5e-4) and stats.find_power(0.2, 198) > 0.799
+    assert stats.find_power(0, 20) == pytest.approx(stats.find_power(1e-6, 20)) == pytest.approx(0.05)
+    draws = np.random.default_rng(0).normal(stats.find_smallest(2.0, 12), 2.0, size=(20000, 12))
     t = draws.mean(1) / (draws.std(1, ddof=1) / 12**0.5)
     assert np.mean(np.abs(t) > 2.201) == pytest.approx(0.8, abs=0.01)
-    assert np.isnan(shifts.find_smallest(1.0, 1)) and shifts.find_smallest(0.0, 5) == 0
+    assert np.isnan(stats.find_smallest(1.0, 1)) and stats.find_smallest(0.0, 5) == 0
     start = np.linspace(0.3, 0.7, 40)
     found, _ = measure(run(), answer("none", "zero_shot", start), answer("cn", "sft", start - 0.1 * np.tile([0, 1], 20)))
     table = shifts.summarise_shifts(found, resamples=50, level=0.95, seed=0).set_index(["culture", "stage", "toward"])
     assert table.loc[("cn", "sft", "target"), "smallest"] == pytest.approx(
-        shifts.find_smallest(np.std([0, 0.1] * 20, ddof=1), 40)
+        stats.find_smallest(np.std([0, 0.1] * 20, ddof=1), 40)
     )
 
 
@@ -184,12 +184,12 @@ def test_cultures_of_one_country_have_shifts_and_no_comparison_of_countries(run)
     found, judged = measure(cfg, answer("none", "zero_shot", 0.5), *given, human=human, ranked=ranked, pair=None)
     table, controls = shifts.summarise_shifts(found, **cfg.bootstrap), shifts.compare_controls(found, **cfg.bootstrap)
     assert set(table["toward"]) == {"target"} and len(controls) == 1 and len(ranked) == len(judged) == 0
-    slopes = power.measure_slopes(cfg, pd.concat([answer("none", "zero_shot", 0.5), *given]), human, SCALED)
-    verdicts = power.state_verdicts(table, controls, slopes)
-    assert slopes.empty and verdicts["verdict"].tolist() == [power.UNCONTROLLED]
+    none = slopes.measure_slopes(cfg, pd.concat([answer("none", "zero_shot", 0.5), *given]), human, SCALED)
+    judgement = verdicts.judge_verdicts(table, controls, none)
+    assert none.empty and judgement["verdict"].tolist() == [verdicts.UNCONTROLLED]
     counts = aligned.count_aligned(judged, **cfg.bootstrap)
     assert counts.empty and {"count", "p_holm"} <= set(counts) and len(aligned.summarise_seeds(found, judged))
-    names = {record["metric"] for record in paper.list_survey_metrics(cfg, table, controls, counts)}
+    names = {record["metric"] for record in paper.record_survey(cfg, table, controls, counts)}
     assert names == {"shift_toward_target", "shift_over_control"}
     assert draw_choice(cfg, Human(human), None).empty
 
@@ -279,7 +279,7 @@ def test_intervals_hold_both_seeds(run):
     assert count[["count", "gained", "lost", "shared"]].tolist() == [25, 25, 0, 0] and count["p"] < 0.01
     assert far.loc["zero_shot", ["value", "low", "high"]].tolist() == pytest.approx([0.4] * 3)
     assert counted.loc[("nearer", "none", "zero_shot"), "count"] == 0 and np.isnan(counted.loc[("nearer", "cn", "human"), "p"])
-    metrics = pd.DataFrame(paper.list_survey_metrics(cfg, table, controls, counts))
+    metrics = pd.DataFrame(paper.record_survey(cfg, table, controls, counts))
     tested = metrics[metrics["unit"] == "p"].groupby("stage")["method"].agg(set)
     assert tested["sft"] == {"random signs"} and tested["control_shuffled"] == {"exact McNemar"}, "a control has one training"
 
@@ -301,7 +301,7 @@ def test_styles_and_map_take_the_mean_over_seeds(cfg):
     made = {
         "style": lambda frame: styles.summarise_styles(styles.score_styles(frame, items), **cfg.bootstrap),
         "axis": lambda frame: culture_map.summarise_map(culture_map.score_components(axes, frame), **cfg.bootstrap),
-        "place": lambda frame: aligned.list_panels(
+        "place": lambda frame: panels.list_panels(
             cfg, as_asked(frame, model="tiny"), human, items, ranked["question"].head(5), culture="cn"
         ),
     }

@@ -15,7 +15,7 @@ from align_utils.config import stages
 from align_utils.lexical import agreement, fluency, precision
 from align_utils.lexical import lists as lexical_lists
 from align_utils.models.adapters import find_adapter
-from align_utils.norms import split
+from align_utils.norms import controls
 from align_utils.store import steps
 from align_utils.training import train
 
@@ -131,28 +131,28 @@ def test_launch_files_are_read_by_accelerate(path):
 
 def test_shuffled_control_gives_every_cue_the_list_of_another(run):
     cfg, people = run
-    data = split.build_control(cfg, people, "us", "control_shuffled")
+    data = controls.build_control(cfg, people, "us", "control_shuffled")
     own, cues = people["us"].norms, people["us"].cues
     true = own.groupby("cue")["response"].agg(tuple)
     wrong = data.norms.groupby("cue")["response"].agg(tuple)
     assert sorted(wrong[cues["train"]]) == sorted(true[cues["train"]]), "the same lists, each once"
     assert data.cues["train"] == cues["train"] and (wrong[cues["valid"]] == true[cues["valid"]]).all()
-    source = split.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
+    source = controls.shuffle_cues(own.assign(response=own["cue"]), cues["train"], seed=3)
     assert (source["cue"] != source["response"]).all(), "no cue keeps its own list"
 
 
 def test_other_culture_is_translated_by_the_pairs_alone(monkeypatch):
-    monkeypatch.setattr(split, "FEWEST", 2)
+    monkeypatch.setattr(controls, "FEWEST", 2)
     table = pd.DataFrame(
         [("狗", "猫", 5), ("狗", "骨头", 3), ("狗", "可爱", 9), ("猫", "狗", 4), ("狗", "狗", 2)],
         columns=["cue", "response", "count"],
     )
     words = {"狗": "dog", "猫": "cat", "骨头": "bone"}
-    found = split.translate_norms(table, words, words.values())
+    found = controls.translate_norms(table, words, words.values())
     expected = [["dog", "cat", 5, 8, 1], ["dog", "bone", 3, 8, 2]]
     assert found[["cue", "response", "count", "n", "rank"]].values.tolist() == expected
-    monkeypatch.setattr(split, "FEWEST", 1)
-    assert set(split.translate_norms(table, words, ["cat"])["cue"]) == {"cat"}, "training cues only"
+    monkeypatch.setattr(controls, "FEWEST", 1)
+    assert set(controls.translate_norms(table, words, ["cat"])["cue"]) == {"cat"}, "training cues only"
 
 
 def test_a_second_seed_is_a_second_run_of_every_trained_stage(run):

@@ -54,7 +54,7 @@ def test_the_loss_is_the_divergence_of_the_asked_shares(cfg, tiny):
     worded = [(q, own) for q, own in zip(asked, shares, strict=True) if q.worded]
     assert {q.language for q, _ in worded} == {"en", "zh"}
     for kind, (q, own) in product(survey_ask.TEXT_READINGS, worded):
-        (bare,) = survey_ask.leave_lists([q])
+        (bare,) = survey_ask.drop_lists([q])
         lead = survey_ask.find_lead(cfg.languages[q.language])
         rows.append(taught.encode(tokenizer, bare, own, f"unlisted_{kind}", lead))
         table = survey_ask.score_options(cfg, model, tokenizer, [_with_one_form(bare)]).query("readout == @kind")

@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, GraniteConfig, Granit
 from trl import SFTTrainer
 
 from align_utils import config
-from align_utils.lexical import precision
 from align_utils.models import adapters, decode, load, prompts
 from align_utils.store import steps
 from align_utils.training import job, preference, reward, sft, train
@@ -75,7 +74,7 @@ def test_the_reward_module_finds_prompt_and_list_through_padding(project):
     longest = max(map(len, rows))
     batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     _, scores, _ = get_reward(module, batch, 0, width)
-    expected = [precision.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
+    expected = [reward.score_reward(["cat", "moon"], strengths["dog"], english, cfg.profile.ppo.reward), 0.0]
     assert scores.tolist() == pytest.approx(expected) and scores[0] > 0
     # What is earned up to a token: nothing before the first separator, the whole reward at the list's end and after it.
     earned = module.earn(batch, batch != 0)
@@ -321,8 +320,8 @@ def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypat
     monkeypatch.setattr(train, "find_step", lambda *_: False)
     monkeypatch.setattr(train, "_train", lambda job, _: given.setdefault((job.culture, job.stage), job.own))
     monkeypatch.setattr(train, "note_made", lambda folder: folder)
-    assert list(train.train_stages(cfg, people, train.list_taught(cfg))) == [("tiny", *cell) for cell in given]
-    table = train.summarise_taught(cfg, people)
+    assert list(train.train_stages(cfg, people, train.list_sft_stages(cfg))) == [("tiny", *cell) for cell in given]
+    table = train.summarise_sft_stages(cfg, people)
     assert list(zip(table["culture"], table["stage"], strict=True)) == list(given)
     drawn = cfg.profile.sft.steps * cfg.profile.sft.batch
     for row, part in zip(table.to_dict("records"), given.values(), strict=True):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from align_utils import config
-from align_utils.survey import distances, power, shifts
+from align_utils.survey import distances, shifts, slopes, verdicts
 
 SCALES = {"four": 4, "five": 5, "alone": 3}
 ITEMS = pd.DataFrame(
@@ -55,7 +55,7 @@ def add(*parts):
 def test_a_planted_shift_is_recovered_whatever_the_model_s_amplitude(run, amplitude, size):
     base, aim = draw_logs(3, 0.3 * amplitude), add((1, CN), (-1, US))
     given = [answer("none", "zero_shot", base), answer("cn", "sft", add((1, base), (size, aim)))]
-    row = power.measure_slopes(run, pd.concat(given), HUMAN, ITEMS).set_index(["culture", "stage"]).loc[("cn", "sft")]
+    row = slopes.measure_slopes(run, pd.concat(given), HUMAN, ITEMS).set_index(["culture", "stage"]).loc[("cn", "sft")]
     assert row[["value", "low", "high"]].tolist() == pytest.approx([size] * 3) and row["rank"] == pytest.approx(np.sign(size))
     assert row["n"] == 39, "the only item of its number of points says nothing"
     assert row["p"] < 0.01 and row["against"] == "zero_shot" and row["smallest"] == pytest.approx(0, abs=1e-6)
@@ -66,11 +66,11 @@ def test_a_small_consistent_shift_of_a_flat_model_shows_in_the_slope_and_hardly_
     flat = draw_logs(5, 0.01)
     noise = {q: rng.normal(0, 0.02, len(log)) for q, log in flat.items()}
     given = pd.concat([answer("none", "zero_shot", flat), answer("cn", "sft", add((1, flat), (0.03, aim), (1, noise)))])
-    row = power.measure_slopes(run, given, HUMAN, ITEMS).query("culture == 'cn' and stage == 'sft'").iloc[0]
+    row = slopes.measure_slopes(run, given, HUMAN, ITEMS).query("culture == 'cn' and stage == 'sft'").iloc[0]
     assert row["low"] > 0.02 and row["p"] < 0.01 and row["value"] == pytest.approx(0.03, abs=0.006)
     # The same sum by least squares through 0, over all options.
     both = [
-        power.center_logs(frame, ITEMS, ["who"]).set_index(["question", "code"])["log"]
+        slopes.center_logs(frame, ITEMS, ["who"]).set_index(["question", "code"])["log"]
         for frame in (share(add((1, flat), (0.03, aim), (1, noise)), who="a"), share(flat, who="b"), *(HUMAN[HUMAN["culture"] == c].assign(who=c) for c in ("cn", "us")))
     ]  # fmt: skip
     change, along = both[0] - both[1], both[2] - both[3]
@@ -84,7 +84,7 @@ def test_a_change_of_style_alone_is_no_shift(run):
     style = {scale: rng.normal(0, 1, points) for scale, points in SCALES.items()}
     told = {item.question: style[item.scale] for item in ITEMS.itertuples()}
     given = [answer("none", "zero_shot", add((0.3, base))), answer("cn", "sft", add((0.3, base), (0.4, told)))]
-    row = power.measure_slopes(run, pd.concat(given), HUMAN, ITEMS).query("culture == 'cn'").iloc[0]
+    row = slopes.measure_slopes(run, pd.concat(given), HUMAN, ITEMS).query("culture == 'cn'").iloc[0]
     assert row[["value", "low", "high"]].tolist() == pytest.approx([0, 0, 0], abs=1e-12) and row["p"] == 1
     # Before each scale's mean profile is removed it goes along people's difference.
     plain = sum((CN[q] - US[q] - (CN[q] - US[q]).mean()) @ told[q] for q in told)
@@ -96,7 +96,7 @@ def test_chance_alone_gives_p_as_often_as_it_says(run):
     for seed in range(40):
         base = draw_logs(100 + seed, 0.2)
         noise = draw_logs(200 + seed, 0.2)
-        rows = power.measure_slopes(
+        rows = slopes.measure_slopes(
             run, pd.concat([answer("none", "zero_shot", base), answer("cn", "sft", add((1, base), (1, noise)))]), HUMAN, ITEMS
         )
         found.append(rows.query("culture == 'cn'")["p"].item())
@@ -111,7 +111,7 @@ def test_controls_are_bases_too_and_positive_controls_stay_out_of_the_correction
         answer("cn", stage, add((1, base), (size, aim), (1, draw_logs(30 + n, 0.05))))
         for n, (stage, size) in enumerate(moves.items())
     ]
-    table = power.measure_slopes(run, pd.concat([*given, answer("us", "sft", base)]), HUMAN, ITEMS)
+    table = slopes.measure_slopes(run, pd.concat([*given, answer("us", "sft", base)]), HUMAN, ITEMS)
     own = table[table["culture"] == "cn"].set_index(["stage", "against"])["value"]
     assert own["sft", "control_shuffled"] == pytest.approx(0.2, abs=0.05)
     assert own["sft", "control_foreign"] == pytest.approx(own["sft", "zero_shot"]), "the other culture's adapter did not move"
@@ -143,12 +143,12 @@ def test_the_reading_is_chosen_by_what_is_common_and_not_by_style(cfg):
     given = given.assign(place=given["code"])
     # An item that one reading leaves out is left out of all.
     given = given[~((given["readout"] == "text_sum") & (given["question"] == "Q3"))]
-    table = power.compare_readings(given, human, ITEMS, **cfg.bootstrap).set_index("readout")
+    table = slopes.compare_readings(given, human, ITEMS, **cfg.bootstrap).set_index("readout")
     assert table["chosen"].to_dict() == {"label": False, "unlisted_sum": True, "text_sum": False}
     assert table.loc["text_sum", "value"] == pytest.approx(-1, abs=0.05) and table.loc["unlisted_sum", "low"] > 0.3
     assert abs(table.loc["label", "value"]) < 0.2 and set(table["n"]) == {39}
     turned = pd.concat([human[human["culture"] == a].assign(culture=b) for a, b in (("cn", "us"), ("us", "cn"))])
-    again = power.compare_readings(given, turned, ITEMS, **cfg.bootstrap).set_index("readout")
+    again = slopes.compare_readings(given, turned, ITEMS, **cfg.bootstrap).set_index("readout")
     assert again["value"].to_dict() == pytest.approx(table["value"].to_dict()), "no difference between countries enters"
 
 
@@ -159,33 +159,33 @@ def judge(cfg, **moves):
     for number, (stage, size) in enumerate(moves.items()):
         state = ("us", "sft") if stage == "us" else ("cn", stage)
         given.append(answer(*state, add((1, base), (size, aim), (1, draw_logs(20 + number, 0.05)))))
-    return state_verdicts(cfg, given)
+    return judge_answers(cfg, given)
 
 
-def state_verdicts(cfg, given):
+def judge_answers(cfg, given):
     averaged = pd.concat(given, ignore_index=True)
     halves = pd.concat([HUMAN.assign(half=half) for half in (1, 2)])
     far = distances.measure_distances(distances.add_references(averaged, HUMAN, halves), HUMAN, halves)
     moved = shifts.measure_shifts(cfg, far, ITEMS)
     table, against = shifts.summarise_shifts(moved, **cfg.bootstrap), shifts.compare_controls(moved, **cfg.bootstrap)
-    verdicts = power.state_verdicts(table, against, power.measure_slopes(cfg, averaged, HUMAN, ITEMS))
-    return verdicts[(verdicts["culture"] == "cn") & (verdicts["stage"] == "sft")].set_index("measure")
+    told = verdicts.judge_verdicts(table, against, slopes.measure_slopes(cfg, averaged, HUMAN, ITEMS))
+    return told[(told["culture"] == "cn") & (told["stage"] == "sft")].set_index("measure")
 
 
 @pytest.mark.parametrize(
     ("moves", "verdict", "said"),
     [
-        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.1}, power.BEYOND, "above control_shuffled, control_foreign"),
-        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.0}, power.BEYOND, "above control_shuffled"),
-        ({"sft": 0.3, "control_shuffled": 0.3, "us": 0.0, "survey_taught": 0.3}, power.UNMOVED, "not above control_shuffled"),
-        ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.3}, power.UNMOVED, "is not above 0"),
-        ({"sft": 0.0, "us": 0.0, "persona": -0.2, "survey_taught": 0.0}, power.BLIND, "is not above 0"),
+        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.1}, verdicts.BEYOND, "above control_shuffled, control_foreign"),
+        ({"sft": 0.3, "control_shuffled": 0.0, "us": 0.0, "persona": 0.0}, verdicts.BEYOND, "above control_shuffled"),
+        ({"sft": 0.3, "control_shuffled": 0.3, "us": 0.0, "survey_taught": 0.3}, verdicts.UNMOVED, "not above control_shuffled"),
+        ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.3}, verdicts.UNMOVED, "is not above 0"),
+        ({"sft": 0.0, "us": 0.0, "persona": -0.2, "survey_taught": 0.0}, verdicts.BLIND, "is not above 0"),
         # A control that moves for certain, but too little to matter, shows no instrument that sees.
-        ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.03}, power.BLIND, "survey_taught +0.0"),
-        ({"sft": 0.0, "us": 0.0}, power.BLIND, "best positive control none"),
-        ({"sft": 0.3, "persona": 0.3}, power.UNCONTROLLED, "above no control"),
-        ({"sft": -0.3, "us": 0.0, "persona": 0.0}, power.AWAY, "is not above 0"),
-        ({"sft": -0.3, "us": 0.0, "survey_taught": 0.3}, power.AWAY, "is not above 0"),
+        ({"sft": 0.0, "us": 0.0, "persona": 0.0, "survey_taught": 0.03}, verdicts.BLIND, "survey_taught +0.0"),
+        ({"sft": 0.0, "us": 0.0}, verdicts.BLIND, "best positive control none"),
+        ({"sft": 0.3, "persona": 0.3}, verdicts.UNCONTROLLED, "above no control"),
+        ({"sft": -0.3, "us": 0.0, "persona": 0.0}, verdicts.AWAY, "is not above 0"),
+        ({"sft": -0.3, "us": 0.0, "survey_taught": 0.3}, verdicts.AWAY, "is not above 0"),
     ],
 )  # fmt: skip
 def test_verdicts_by_rule_on_both_measures(run, moves, verdict, said):
@@ -202,9 +202,9 @@ def test_a_control_that_only_flattens_shows_no_instrument_that_sees(run):
     wild = draw_logs(8, 2.0)
     given = [answer("none", "zero_shot", wild), answer("cn", "sft", add((1, wild), (1, draw_logs(20, 0.05))))]
     given += [answer("us", "sft", wild), answer("cn", "survey_taught", add((0.5, wild)))]
-    distance = state_verdicts(run, given).loc["distance"]
-    assert distance["control"] == "survey_taught" and distance["control_low"] > power.LEAST["distance"]
-    assert distance["verdict"] == power.BLIND
+    distance = judge_answers(run, given).loc["distance"]
+    assert distance["control"] == "survey_taught" and distance["control_low"] > verdicts.LEAST["distance"]
+    assert distance["verdict"] == verdicts.BLIND
 
 
 def test_a_move_that_holm_takes_back_says_so(run):
@@ -215,9 +215,9 @@ def test_a_move_that_holm_takes_back_says_so(run):
     table = shifts.summarise_shifts(shifts.measure_shifts(run, far, ITEMS), **run.bootstrap).assign(
         value=0.02, low=0.001, high=0.04, p_holm=0.3
     )
-    slopes = power.measure_slopes(run, averaged, HUMAN, ITEMS)
-    found = power.state_verdicts(
-        table, shifts.compare_controls(shifts.measure_shifts(run, far, ITEMS), **run.bootstrap), slopes
+    moves = slopes.measure_slopes(run, averaged, HUMAN, ITEMS)
+    found = verdicts.judge_verdicts(
+        table, shifts.compare_controls(shifts.measure_shifts(run, far, ITEMS), **run.bootstrap), moves
     )
     told = found[found["measure"] == "distance"]["sentence"]
     assert len(told) and told.str.contains(re.escape("+0.020 [+0.001, +0.040] is above 0, but p = 0.30 after Holm")).all()
