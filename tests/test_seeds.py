@@ -118,7 +118,7 @@ def test_controls_are_trained_and_asked_once(run, monkeypatch):
     both = config.Config(two.profile.model_copy(update={"controls": controls}), two.root, two.data_dir)
     trained = []
     monkeypatch.setattr(train, "train_stage", lambda cfg, model, culture, stage, people, seed: trained.append((stage, seed)))
-    train.train_stages(both, {}, [*list_trained(both)], seeds=both.seeds)
+    train.train_stages(both, {}, [*list_trained(both)])
     answered = []
     monkeypatch.setattr(lists, "complete_steps", lambda cfg, name, steps, *_, **__: answered.extend(key[1:] for key in steps))
     split.split_run(both, strengths.load_norms(both))

@@ -148,16 +148,13 @@ def draw_cells(
         save_frame(draw.finish(lists, language), work / draw.file)
 
     remedy = "lower participants.batch in the profile"
-    for seed in draw.seeds:
-        mine = {cell: step for cell, step in steps.items() if step.seed == seed}
-        complete_steps(cfg, name, mine, make, seed=seed, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
+    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
     if wanted:
         return []
     paths = []
     for culture in people:
         own = {cell: step for cell, step in steps.items() if cell[0] == culture}
-        parts = [read_steps(name, {cell[:2]: step}, draw.file).assign(seed=step.seed) for cell, step in own.items()]
-        frame = draw.schema.validate(pd.concat(parts, ignore_index=True))
+        frame = draw.schema.validate(read_steps(name, own, draw.file))
         paths.append(save_frame(frame, cfg.runs / draw.target / f"{name}_{culture}.parquet"))
     return paths
 

@@ -51,26 +51,23 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
 
     Returns `language, text, nats, characters, model, culture` ('none' for the untuned model), `stage, seed`; one row a text and seed.
     """
-    (texts, path), parts = load_texts(cfg), []
+    (texts, path), bare = load_texts(cfg), ("none", "zero_shot")
 
     def make(_, model, tokenizer, work):
         scored = texts.assign(nats=score_texts(model, tokenizer, texts["text"]), characters=texts["text"].str.len())
         save_frame(scored, work / "nats.parquet")
 
-    for seed in cfg.seeds:
-        states = [state for state in product(cfg.cultures, list_trained(cfg)) if seed in list_seeds(cfg, state[1])]
-        if seed == cfg.profile.seed:
-            states.insert(0, ("none", "zero_shot"))
-        steps = {
-            (culture, stage): describe_step(
-                cfg, name, f"fluency/{name}_{culture}_{stage}", None if culture == "none" else (culture, stage), version=FLUENCY_VERSION,
-                adapter_seed=seed, texts=hash_file(path), languages=list(cfg.languages),
-            )
-            for culture, stage in states
-        }  # fmt: skip
-        complete_steps(cfg, name, steps, make, seed=seed, desc="neutral texts", unit="model", remedy="close other programs")
-        parts.append(read_steps(name, steps, "nats.parquet").assign(seed=seed))
-    return pd.concat(parts, ignore_index=True)
+    states = [(bare, cfg.profile.seed)]
+    states += [(state, seed) for state in product(cfg.cultures, list_trained(cfg)) for seed in list_seeds(cfg, state[1])]
+    steps = {
+        (*state, seed): describe_step(
+            cfg, name, f"fluency/{name}_{'_'.join(state)}", None if state == bare else state, version=FLUENCY_VERSION, adapter_seed=seed,
+            texts=hash_file(path), languages=list(cfg.languages),
+        )
+        for state, seed in states
+    }  # fmt: skip
+    complete_steps(cfg, name, steps, make, desc="neutral texts", unit="model", remedy="close other programs")
+    return read_steps(name, steps, "nats.parquet")
 
 
 def summarise_fluency(scored: pd.DataFrame, **bootstrap) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Decoding, Language, Lexical
 from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
-from align_utils.models.adapters import Step, complete_steps, describe_step
+from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
 from align_utils.models.decode import generate_texts
 from align_utils.models.prompts import SEPARATORS, build_list_prompt, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
@@ -140,22 +140,16 @@ def associate(
         save_frame(tried[tried["decoding"] == best.name], work / "valid.parquet")
         save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
 
-    for seed in cfg.seeds:
-        cells = {cell: step for cell, step in steps.items() if step.seed == seed}
-        remedy = "lower lexical.batch in the profile"
-        complete_steps(cfg, name, cells, make, seed=seed, desc="stages", unit="stage", remedy=remedy, wanted=wanted)
+    complete_steps(
+        cfg, name, steps, make, desc="stages", unit="stage", remedy="lower lexical.batch in the profile", wanted=wanted
+    )
     if wanted:
         return []
     paths, endings = [], {"": "lists.parquet", "_valid": "valid.parquet", "_grid": "grid.csv"}
     for culture, (ending, file) in product(cfg.cultures, endings.items()):
-        read, columns = (pd.read_csv, GRID_COLUMNS) if ending == "_grid" else (pd.read_parquet, list(LISTS.columns))
-        parts = [
-            read(step.folder / file).assign(model=name, culture=culture, stage=stage, seed=seed)
-            for (place, stage, seed), step in steps.items()
-            if place == culture
-        ]
+        frame = read_steps(name, {cell: step for cell, step in steps.items() if cell[0] == culture}, file)
         target = cfg.runs / folder / f"{name}_{culture}{ending}{Path(file).suffix}"
-        paths.append(save_frame(pd.concat(parts, ignore_index=True)[columns], target))
+        paths.append(save_frame(frame[GRID_COLUMNS if ending == "_grid" else list(LISTS.columns)], target))
     return paths
 
 

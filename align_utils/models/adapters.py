@@ -132,30 +132,35 @@ def describe_step(
 
 
 def complete_steps(
-    cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, seed: int | None = None, desc: str, unit: str,
-    remedy: str, wanted: Callable[[Step], bool] | None = None,
+    cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, desc: str, unit: str, remedy: str,
+    wanted: Callable[[Step], bool] | None = None,
 ) -> None:  # fmt: skip
-    """Make the steps of one model that are not stored yet; the model is loaded once, with the adapters that they ask, and only if there are any.
+    """Make the steps of one model that are not stored yet; the model is loaded once a seed, with the adapters that are asked, if there are any.
 
     `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
     and `unit` are the bar's, `remedy` helps where memory or disk run out. `wanted` picks steps, by default all.
     """
     chosen = {key: step for key, step in steps.items() if wanted is None or wanted(step)}
     unfinished = {key: step for key, step in chosen.items() if not find_step(step.folder, step.settings)}
-    if not unfinished:
-        return
-    states = dict.fromkeys(step.state for step in unfinished.values())
-    tuned = [state for state in states if state and state[0] in cfg.cultures]
-    model, tokenizer, adapters = load_states(cfg, name, seed, tuned)
-    for key, step in progress(unfinished.items(), desc=desc, unit=unit):
-        with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
-            make(key, model, tokenizer, work)
+    for seed in dict.fromkeys(step.seed for step in unfinished.values()):
+        mine = {key: step for key, step in unfinished.items() if step.seed == seed}
+        states = dict.fromkeys(step.state for step in mine.values())
+        model, tokenizer, adapters = load_states(
+            cfg, name, seed, [state for state in states if state and state[0] in cfg.cultures]
+        )
+        for key, step in progress(mine.items(), desc=desc, unit=unit):
+            with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
+                make(key, model, tokenizer, work)
 
 
-def read_steps(model: str, steps: Mapping[tuple[str, str], Step], file: str) -> pd.DataFrame:
-    """The frames that finished steps of (culture, stage) hold under one name, one below the other, with `model, culture, stage`."""
+def read_steps(model: str, steps: Mapping[tuple, Step], file: str) -> pd.DataFrame:
+    """The frames that finished steps hold under one name, one below the other, with `model, culture, stage, seed`.
+
+    The first two places of a step's key are its culture and stage.
+    """
+    read = pd.read_csv if file.endswith(".csv") else pd.read_parquet
     parts = [
-        pd.read_parquet(note_read(step.folder / file)).assign(model=model, culture=culture, stage=stage)
-        for (culture, stage), step in steps.items()
+        read(note_read(step.folder / file)).assign(model=model, culture=key[0], stage=key[1], seed=step.seed)
+        for key, step in steps.items()
     ]
     return pd.concat(parts, ignore_index=True)

@@ -19,7 +19,7 @@ _SHARE = pa.Check.in_range(0, 1.01)  # sums of 16-bit probabilities may pass one
 ANSWERS = pa.DataFrameSchema({
     **{name: pa.Column(str) for name in ANSWERER},
     "seed": pa.Column(int),  # of the training; the untuned model has the profile's
-    "readout": pa.Column(str),  # 'label' or one of ask.TEXT_READINGS
+    "readout": pa.Column(str),  # 'label', or 'text' or 'unlisted' with one of ask.TEXT_READINGS: 'text_sum'
     "question": pa.Column(str),
     "order": pa.Column(int, pa.Check.ge(0)),
     "place": pa.Column(int, pa.Check.ge(1)),

@@ -239,7 +239,7 @@ def _complete(
         save_frame(frame, work / "answers.parquet")
 
     steps = _describe(cfg, name, asked, seed)
-    complete_steps(cfg, name, steps, make, seed=seed, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
+    complete_steps(cfg, name, steps, make, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
     frames = {}
     for ((adapter, stage), readout), step in () if wanted else steps.items():
         frame = pd.read_parquet(step.folder / "answers.parquet")

@@ -36,10 +36,7 @@ VERDICTS = {
 
 
 def state_reading(records: list[dict], cfg: Config) -> Sentence:
-    """By which reading the answers count in each language, and what it has in common with people, from `reading_agreement` records.
-
-    A chosen reading has `chosen` 1.
-    """
+    """By which reading the answers count in each language, and what it has in common with people, from `reading_agreement` and `reading_chosen` records."""
     parts, used = [], []
     for record in _pick(records, "reading_chosen"):
         where = {key: record[key] for key in ("model", "language")}

@@ -216,7 +216,7 @@ def _read_drawn(cfg: Config, case: Case, folder: Path) -> dict[str, float]:
     # By the profile's reward, whatever the variant was trained by.
     if case.stage not in PREFERENCE:
         return dict.fromkeys(DRAWN, math.nan)
-    records = record_rewards(cfg, {(case.model, case.culture, case.stage): folder})
+    records = record_rewards(cfg, {(case.model, case.culture, case.stage, cfg.profile.seed): folder})
     reward = next(one for one in records if one["metric"].endswith("reward_valid") and one["stage"] == case.stage)
     gain = next(one for one in records if one["metric"].endswith("reward_change"))
     return dict(zip(DRAWN, (reward["value"], *(gain[end] for end in INTERVAL)), strict=True))

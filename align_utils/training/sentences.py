@@ -115,7 +115,7 @@ def state_seeds(records: list[dict], cfg: Config) -> Sentence:
     """How far the loss after SFT differs between the seeds of a run, from `sft_loss_seeds` records."""
     parts, used = [], []
     for cell in product(cfg.models, cfg.cultures):
-        own = [one for one in records if (one["model"], one["culture"]) == cell and one["stage"].split(",")[0] == "sft"]
+        own = [one for one in records if (one["model"], one["culture"]) == cell and one["stage"] == "sft"]
         if len(own) > 1:
             used += own
             losses = sorted(record["value"] for record in own)

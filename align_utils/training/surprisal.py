@@ -128,5 +128,5 @@ def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataF
         save_frame(lists, work / "lists.parquet")
 
     complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")
-    lists = read_steps(name, steps, "lists.parquet").assign(seed=cfg.profile.seed)
+    lists = read_steps(name, steps, "lists.parquet")
     return LISTS.validate(lists[list(LISTS.columns)])

@@ -11,11 +11,12 @@ from align_utils.stats import pair_conditions, summarise
 from align_utils.store.page import list_records
 from align_utils.store.steps import note_read
 
-# (Model, culture, stage) to the folder of an adapter.
-Folders = dict[tuple[str, str, str], Path]
+# (Model, culture, stage, seed) to the folder of an adapter, as `train.train_stages` returns them.
+Folders = dict[tuple[str, str, str, int], Path]
 # What the table of a preference stage says where its chosen checkpoint is not above the SFT model.
 NO_GAIN = "no gain over SFT on validation"
 CELL = ["model", "culture", "stage"]
+TRAINING = [*CELL, "seed"]
 # Of the validation lists what a reader is shown: the reward with its parts, then where a gamed one would show.
 PARTS_SHOWN = {
     "reward": "reward", "precision": "Precision@5 in it", "strength": "strength in it", "length": "different words a list",
@@ -26,25 +27,26 @@ SIGNS = tuple(PARTS_SHOWN)[3:]
 
 
 def read_logs(folders: Folders) -> pd.DataFrame:
-    """Logs of finished trainings, one below the other: `log.csv`'s columns, `model, culture, stage`."""
-    parts = (
-        pd.read_csv(note_read(path / "log.csv")).assign(**dict(zip(CELL, cell, strict=True))) for cell, path in folders.items()
-    )
+    """Logs of finished trainings, one below the other: `log.csv`'s columns, `model, culture, stage, seed`."""
+    parts = [
+        pd.read_csv(note_read(path / "log.csv")).assign(**dict(zip(TRAINING, cell, strict=True)))
+        for cell, path in folders.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def summarise_losses(folders: Folders) -> pd.DataFrame:
-    """Validation loss after the last step of trainings (`train_stages`): `model, culture, stage, n` (steps), `value` (nats per token)."""
-    measured = read_logs(folders).dropna(subset="eval_loss").groupby(CELL, sort=False)
+    """Validation loss after the last step of trainings (`train_stages`): `model, culture, stage, seed, n` (steps), `value` (nats per token)."""
+    measured = read_logs(folders).dropna(subset="eval_loss").groupby(TRAINING, sort=False)
     return measured.agg(n=("step", "max"), value=("eval_loss", "last")).reset_index()
 
 
 def _pick_checkpoints(logs: pd.DataFrame) -> pd.DataFrame:
-    """The row of the SFT model, as the stage `sft`, and the one of the checkpoint that each preference stage kept.
+    """Of each seed the row of the SFT model, as the stage `sft`, and the one of the checkpoint that each preference stage kept.
 
     Beside the log's columns `updates` (of the training), `KL` (nats per list; NaN where the last update is kept) and `gain` over the SFT model.
     """
-    trainings = logs.groupby(CELL, sort=False)
+    trainings = logs.groupby(TRAINING, sort=False)
     logs = logs.assign(
         updates=trainings["update"].transform("max"),
         # trl measures an update's KL on lists sampled before its step: the kept checkpoint's own is the next one, if there is one.
@@ -53,7 +55,7 @@ def _pick_checkpoints(logs: pd.DataFrame) -> pd.DataFrame:
     )
     before = logs["update"] == 0
     logs.loc[before, ["stage", "updates", "KL"]] = ["sft", 0, 0.0]
-    return logs[before | logs["chosen"].eq(True)].drop_duplicates(CELL)
+    return logs[before | logs["chosen"].eq(True)].drop_duplicates(TRAINING)
 
 
 def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
@@ -61,9 +63,7 @@ def summarise_parts(logs: pd.DataFrame) -> pd.DataFrame:
 
     Returns `model, culture, stage, part` (as PARTS_SHOWN names it), `value`.
     """
-    kept = pd.concat(_pick_checkpoints(log) for _, log in logs.groupby(CELL, sort=False))
-    kept = kept.assign(stage=kept["stage"].str.partition(", seed ")[0])
-    parts = kept.groupby(CELL, sort=False)[[f"{name}_valid" for name in PARTS_SHOWN]].mean()
+    parts = _pick_checkpoints(logs).groupby(CELL, sort=False)[[f"{name}_valid" for name in PARTS_SHOWN]].mean()
     return parts.set_axis(list(PARTS_SHOWN.values()), axis=1).rename_axis(columns="part").stack().rename("value").reset_index()
 
 
@@ -76,13 +76,11 @@ def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
     NaN where each is the last update: no list is drawn after it.
     """
     families, by, records, weights = map_families(cfg), CELL[:2], [], cfg.profile.ppo.reward
-    runs: dict[tuple, list[Path]] = {}
-    for (model, culture, name), folder in folders.items():
-        runs.setdefault((model, culture, name.partition(", seed ")[0]), []).append(folder)
-    for (model, culture, stage), own in runs.items():
+    for model, culture, stage in dict.fromkeys(cell[:3] for cell in folders):
+        own = {cell: folder for cell, folder in folders.items() if cell[:3] == (model, culture, stage)}
         name = "ppo" if stage == "ppo" else "preference"
         lists = pd.concat(
-            pd.read_parquet(note_read(folder / "drawn.parquet")).assign(seed=run) for run, folder in enumerate(own)
+            pd.read_parquet(note_read(folder / "drawn.parquet")).assign(seed=cell[3]) for cell, folder in own.items()
         )
         lists = lists.assign(model=model, culture=culture, stage=np.where(lists["update"] > 0, stage, "sft"))
         lists["reward"] = weights.precision * lists["precision"] + weights.strength * lists["strength"]
@@ -94,8 +92,13 @@ def record_rewards(cfg: Config, folders: Folders) -> list[dict]:
         for value, metric, unit in (("reward", "reward_change", "reward"), ("frequent", "commonest_change", "share")):
             pairs = pair_conditions(means, by, value, over="stage", new=stage, old="sft", paired=["cue", "seed"], unit="family")
             records += list_records(summarise(pairs, by, "difference", **over), f"{name}_{metric}", stage=stage, unit=unit)
-        kept = pd.concat(_pick_checkpoints(read_logs({(model, culture, stage): folder})) for folder in own)
-        kl = kept.query("stage != 'sft'").groupby(by, as_index=False)["KL"].mean().rename(columns={"KL": "value"})
+        kl = (
+            _pick_checkpoints(read_logs(own))
+            .query("stage != 'sft'")
+            .groupby(by, as_index=False)["KL"]
+            .mean()
+            .rename(columns={"KL": "value"})
+        )
         records += list_records(kl, f"{name}_kl", stage=stage, unit="nats per list")
     return records
 
@@ -115,10 +118,10 @@ def compare_methods(logs: pd.DataFrame) -> pd.DataFrame:
 def sum_times(folders: Folders) -> pd.DataFrame:
     """Wall time of the updates of preference stages, validation left out; for showing, since it is never the same twice.
 
-    Returns `model, culture, stage, updates, seconds an update, minutes`.
+    Returns `model, culture, stage, seed, updates, seconds an update, minutes`.
     """
     rows = []
     for cell, folder in folders.items():
         seconds = pd.read_csv(folder / "times.csv")["seconds"]
         rows.append([*cell, len(seconds), seconds.mean(), seconds.sum() / 60])
-    return pd.DataFrame(rows, columns=[*CELL, "updates", "seconds an update", "minutes"])
+    return pd.DataFrame(rows, columns=[*TRAINING, "updates", "seconds an update", "minutes"])

@@ -105,20 +105,17 @@ def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[
     return build_control(cfg, people, culture, stage)
 
 
-def train_stages(
-    cfg: Config, people: dict[str, CultureNorms], stages: Sequence[str], *, seeds: Sequence[int | None] = (None,)
-) -> dict[tuple[str, str, str], Path]:
-    """`train_stage` for every model and culture of the profile: (model, culture, stage) to the adapter's folder.
+def train_stages(cfg: Config, people: dict[str, CultureNorms], stages: Sequence[str]) -> dict[tuple[str, str, str, int], Path]:
+    """`train_stage` for every model, culture and seed of the profile: (model, culture, stage, seed) to the adapter's folder.
 
-    A stage of another seed than the profile's is named 'sft, seed 7'. Controls have the profile's own alone (`stages.list_seeds`).
+    The trainings of the profile's own seed come first; controls have no others (`stages.list_seeds`).
     """
-    folders = {}
-    for seed, *cell, stage in product(seeds, cfg.models, cfg.cultures, stages):
-        if seed is not None and seed not in list_seeds(cfg, stage):
-            continue
-        name = stage if seed is None else f"{stage}, seed {seed}"
-        folders[(*cell, name)] = train_stage(cfg, *cell, stage, people, seed=seed)
-    return folders
+    cells = product(cfg.seeds, cfg.models, cfg.cultures, stages)
+    return {
+        (*cell, stage, seed): train_stage(cfg, *cell, stage, people, seed=seed)
+        for seed, *cell, stage in cells
+        if seed in list_seeds(cfg, stage)
+    }
 
 
 def list_sft_stages(cfg: Config) -> list[str]:

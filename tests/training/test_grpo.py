@@ -408,7 +408,7 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     }  # fmt: skip
     rloo = ppo | {"reward_valid": [0.3, 0.3, 0.5], "chosen": [False, False, True]}
     logs = pd.concat([pd.DataFrame(ppo).assign(stage="ppo"), pd.DataFrame(rloo).assign(stage="rloo")], ignore_index=True)
-    logs = logs.assign(model="m", culture="us")
+    logs = logs.assign(model="m", culture="us", seed=3)
     table = tables.compare_methods(logs).set_index("stage")
     assert table.index.tolist() == ["sft", "ppo", "rloo"] and table["gain"].round(9).tolist() == [0, 0.1, 0.2]
     # PPO's own KL is that of the lists sampled after the chosen update; RLOO's last update has none after it.
@@ -418,7 +418,7 @@ def test_methods_are_compared_at_their_chosen_checkpoints(tmp_path):
     level = logs.assign(reward_valid=logs["reward_valid"].where(logs["update"] == 0, 0.3))
     assert tables.compare_methods(level)["note"].tolist() == ["", *["no gain over SFT on validation"] * 2]
     pd.DataFrame({"update": [1, 2], "seconds": [40.0, 20.0]}).to_csv(tmp_path / "times.csv", index=False)
-    assert tables.sum_times({("m", "us", "rloo"): tmp_path}).values.tolist() == [["m", "us", "rloo", 2, 30.0, 1.0]]
+    assert tables.sum_times({("m", "us", "rloo", 3): tmp_path}).values.tolist() == [["m", "us", "rloo", 3, 2, 30.0, 1.0]]
     figure = training_plots.plot_methods(logs)
     top = figure.axes[0]
     lines = {line.get_label(): line for line in top.get_lines()}

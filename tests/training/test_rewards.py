@@ -62,7 +62,7 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     log = {"update": [0, 1, 3, 4], "reward_valid": [0.2, math.nan, 0.4, math.nan], "kl": [math.nan, 0.1, 0.3, 0.5],
            "chosen": [False, None, True, None]}  # fmt: skip
     pd.DataFrame(log).to_csv(tmp_path / "log.csv", index=False)
-    records = tables.record_rewards(cfg, {("tiny", "us", "ppo"): tmp_path})
+    records = tables.record_rewards(cfg, {("tiny", "us", "ppo", 3): tmp_path})
     values = {(r["metric"], r["stage"]): r for r in records}
     assert values["ppo_reward_valid", "sft"]["value"] == pytest.approx(0.2)
     assert values["ppo_reward_valid", "ppo"]["value"] == pytest.approx(0.4)
@@ -77,15 +77,15 @@ def test_records_pair_the_drawn_lists_by_cue(run, tmp_path):
     more = lists.assign(precision=lists["precision"] + gain, strength=lists["strength"] + gain)
     more.to_parquet(tmp_path / "other" / "drawn.parquet")
     pd.DataFrame(log).assign(kl=0.7).to_csv(tmp_path / "other" / "log.csv", index=False)
-    both = {("tiny", "us", "ppo"): tmp_path, ("tiny", "us", "ppo, seed 8"): tmp_path / "other"}
+    both = {("tiny", "us", "ppo", 3): tmp_path, ("tiny", "us", "ppo", 8): tmp_path / "other"}
     values = {(r["metric"], r["stage"]): r for r in tables.record_rewards(cfg, both)}
     change = values["ppo_reward_change", "ppo"]
     assert change["value"] == pytest.approx(0.3) and change["n"] == 4 and change["low"] < 0.2 and change["high"] > 0.4
     assert values["ppo_kl", "ppo"]["value"] == pytest.approx(0.6)
     pd.DataFrame(log).head(3).to_csv(tmp_path / "log.csv", index=False)
-    *_, last = tables.record_rewards(cfg, {("tiny", "us", "ppo"): tmp_path})
+    *_, last = tables.record_rewards(cfg, {("tiny", "us", "ppo", 3): tmp_path})
     assert last["metric"] == "ppo_kl" and math.isnan(last["value"]), "none is drawn after the last update"
-    other = tables.record_rewards(cfg, {("tiny", "us", "grpo"): tmp_path})
+    other = tables.record_rewards(cfg, {("tiny", "us", "grpo", 3): tmp_path})
     assert {(r["metric"], r["stage"]) for r in other} == {
         ("preference_reward_valid", "grpo"), ("preference_reward_change", "grpo"), ("preference_commonest_change", "grpo"),
         ("preference_kl", "grpo"),
@@ -98,8 +98,8 @@ def test_parts_are_means_over_trainings():
         model="m", culture="us"
     )
     logs = [
-        log.assign(stage=name, **{part: [start, start + 0.2, 1.0] for part in parts})
-        for name, start in (("ppo", 0.1), ("ppo, seed 7", 0.3))
+        log.assign(stage="ppo", seed=seed, **{part: [start, start + 0.2, 1.0] for part in parts})
+        for seed, start in ((3, 0.1), (7, 0.3))
     ]
     found = tables.summarise_parts(pd.concat(logs)).set_index(["stage", "part"])["value"]
     assert (

@@ -141,6 +141,6 @@ def test_controls_and_seeds_are_told_where_there_are_any(cfg):
     both = [record | {"value": 0.5, "low": 0.4, "high": 0.6} for record in records[:2]]
     said = sentences.state_taught(both, cfg).text
     assert said.endswith("above SFT's: +0.50 [+0.40, +0.60] (United States) and +0.50 [+0.40, +0.60] (China).")
-    seeds = [{"metric": "sft_loss_seeds", "model": "tiny", "culture": "us", "stage": stage, "value": value}
-             for stage, value in (("sft", 3.0), ("sft, seed 7", 3.2), ("control_shuffled", 9.0))]  # fmt: skip
+    seeds = [{"metric": "sft_loss_seeds", "model": "tiny", "culture": "us", "stage": stage, "seed": seed, "value": value}
+             for stage, seed, value in (("sft", 3, 3.0), ("sft", 7, 3.2), ("control_shuffled", 3, 9.0))]  # fmt: skip
     assert "from 3.00 to 3.20 nats per token for the United States (2 seeds)." in sentences.state_seeds(seeds, cfg).text

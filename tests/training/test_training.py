@@ -320,7 +320,9 @@ def test_the_controls_of_the_table_are_those_that_are_trained(project, monkeypat
     monkeypatch.setattr(train, "find_step", lambda *_: False)
     monkeypatch.setattr(train, "_train", lambda job, _: given.setdefault((job.culture, job.stage), job.own))
     monkeypatch.setattr(train, "note_made", lambda folder: folder)
-    assert list(train.train_stages(cfg, people, train.list_sft_stages(cfg))) == [("tiny", *cell) for cell in given]
+    assert list(train.train_stages(cfg, people, train.list_sft_stages(cfg))) == [
+        ("tiny", *cell, cfg.profile.seed) for cell in given
+    ]
     table = train.summarise_sft_stages(cfg, people)
     assert list(zip(table["culture"], table["stage"], strict=True)) == list(given)
     drawn = cfg.profile.sft.steps * cfg.profile.sft.batch
