@@ -151,7 +151,7 @@ def plot_map(frame: pd.DataFrame, axes_names: tuple, *, countries: pd.DataFrame,
         title = "Two indices in the manner of Inglehart and Welzel, not their published coordinates"
         title += f"\n{told[0]} across and {told[1]} upward"
     even = wide[wide.index.get_level_values("stage") == "uniform"]
-    whole.plot(even[across], even[up], "x", ms=7, color=pick_colour("uniform"), zorder=5, ls="", label="uniform answers")
+    whole.plot(even[across], even[up], "x", ms=7, color=pick_colour("uniform"), zorder=5, ls="", label="even answers")
     for number, language in enumerate(languages):
         part = models.xs(language, level="language")
         _draw_paths(whole, part)
@@ -192,7 +192,7 @@ def _draw_countries(axes, countries: pd.DataFrame, wide: pd.DataFrame, across: s
 def _draw_paths(axes, places: pd.DataFrame) -> None:
     """Arrows from the untuned model to SFT, and from there on to every method with a reward; controls as points."""
     start = places.loc[("none", "zero_shot")]
-    axes.plot(*start, "o", ms=6, color=pick_colour("zero_shot"), label="vanilla model", zorder=2)
+    axes.plot(*start, "o", ms=6, color=pick_colour("zero_shot"), label="untuned model", zorder=2)
     for (culture, stage), to in places.drop(index="none").iterrows():
         style = {"ms": 6, "mfc": "none", "color": pick_colour(culture)}
         if stage in TARGETS:

@@ -154,10 +154,10 @@ def drop_extra_order(answers: pd.DataFrame) -> pd.DataFrame:
 
 def tabulate_means(cfg: Config, averaged: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     """Mean answers for the heatmap: items down, people and answerers across, 0 = first point of the scale, 1 = last."""
-    names = averaged["adapter"].where(averaged["adapter"] != "none", "vanilla")
+    names = averaged["adapter"].where(averaged["adapter"] != "none", "untuned")
     told = zip(averaged["model"], names, averaged["stage"], averaged["language"], strict=True)
     labels = [f"{cfg.label(model, name)} {stage} {language}" for model, name, stage, language in told]
-    labels = [label.replace("vanilla zero_shot", "vanilla") for label in labels]
+    labels = [label.replace("untuned zero_shot", "untuned") for label in labels]
     both = pd.concat([human.assign(answerer="people " + human["culture"]), averaged.assign(answerer=labels)])
     points = human.drop_duplicates(["question", "code"])[["question", "code"]]
     by = points.groupby("question", sort=False)["code"]

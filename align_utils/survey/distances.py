@@ -146,7 +146,7 @@ def choose_size(available: int, wanted: int) -> int:
 
 
 def name_answerer(model: str, culture: str, stage: str, language: str) -> str:
-    """An answerer in words: 'm cn sft, asked in zh', 'people, cn', 'uniform answers'."""
-    told = {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "uniform answers"}
-    tuned = "vanilla" if culture == "none" else f"{culture} {stage}"
+    """An answerer in words: 'm cn sft, asked in zh', 'people, cn', 'even answers'."""
+    told = {"human": f"people, {culture}", "human_half": f"half of the people, {culture}", "uniform": "even answers"}
+    tuned = "untuned" if culture == "none" else f"{culture} {stage}"
     return told.get(stage, f"{model} {tuned}, asked in {language}")

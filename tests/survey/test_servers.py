@@ -423,7 +423,7 @@ def test_baselines_are_asked_where_an_address_is_set_and_stand_beside_the_models
     human = survey.human.load_human(cfg, items).shares
     shares = answers.average_orders(given_)
     heat = answers.tabulate_means(cfg, shares, human)
-    assert {"far-70b, vanilla en", "tiny, vanilla zh"} <= set(heat.columns) and heat.max().max() <= 1
+    assert {"far-70b, untuned en", "tiny, untuned zh"} <= set(heat.columns) and heat.max().max() <= 1
     halves = survey.human.draw_halves(cfg, survey.human.load_human(cfg, items))
     everyone = distances.add_references(shares, human, halves)
     measured = distances.measure_distances(everyone, human, halves)

@@ -97,7 +97,7 @@ def test_trl_is_imported_before_unsloth_or_training_is_refused(run, tmp_path, fi
 def test_adapters_are_equal_file_for_file_whatever_the_hash_seed(run, tmp_path):
     hashes, code = [], AS_THE_NOTEBOOK.split("cfg.models")[0] + (
         "from align_utils.store.steps import hash_file\nfolders = training.train_stages(cfg, norms.load_run(cfg), ['sft', 'ppo', 'grpo'])\n"
-        "print(*(hash_file(path) for (_, culture, _), path in folders.items() if culture == 'us'))"
+        "print(*(hash_file(path) for (_, culture, *_), path in folders.items() if culture == 'us'))"
     )  # fmt: skip
     for seed in "12":
         done = start_fresh(run, tmp_path / seed, code, PYTHONHASHSEED=seed)
