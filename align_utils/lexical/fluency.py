@@ -5,12 +5,11 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import nn
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_seeds, list_trained
 from align_utils.models.adapters import complete_steps, describe_step, read_steps
+from align_utils.models.logprobs import score_tails
 from align_utils.stats import summarise
 from align_utils.store.steps import hash_file, save_frame
 from align_utils.store.textfiles import read_table
@@ -28,22 +27,11 @@ def load_texts(cfg: Config) -> tuple[pd.DataFrame, Path]:
     return frame[frame["language"].isin(cfg.languages)].reset_index(drop=True), path
 
 
-@torch.inference_mode()
 def score_texts(model, tokenizer, texts: Sequence[str]) -> list[float]:
     """Negative log-likelihood of each text in nats, summed over its tokens (the first one, which has no context, left out)."""
-    lengths, scores = [len(tokenizer(text)["input_ids"]) for text in texts], [0.0] * len(texts)
-    order = sorted(range(len(texts)), key=lambda i: lengths[i])
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        # Padded on the right, where a causal model cannot see it; a padded target does not count.
-        given = tokenizer([texts[i] for i in chosen], padding=True, padding_side="right", return_tensors="pt").to(model.device)
-        ids, held = given["input_ids"], given["attention_mask"]
-        logits = model(input_ids=ids, attention_mask=held).logits[:, :-1].float()
-        losses = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        totals = (losses.view(len(chosen), -1) * held[:, 1:]).sum(1)
-        for i, total in zip(chosen, totals.tolist(), strict=True):
-            scores[i] = total
-    return scores
+    rows = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+    scored = score_tails(model, tokenizer.pad_token_id, [(row[:1], [row[1:]]) for row in rows], batch_tokens=BATCH)
+    return [-float(logs.sum()) for (logs,) in scored]
 
 
 def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
