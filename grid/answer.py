@@ -2,32 +2,28 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+
+import pandas as pd
 
 from align_utils.config.profiles import Config, load
 from align_utils.config.settings import ConfigError
-from align_utils.lexical.drawn import draw_test_lists
-from align_utils.lexical.lists import associate
-from align_utils.models.adapters import Step, choose
+from align_utils.lexical.drawn import describe_draw, plan_draws
+from align_utils.lexical.lists import plan_lists
+from align_utils.models.adapters import Plan, choose, complete_steps
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.steps import MissingInput, StepError
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import ask_numbers, ask_survey, load_people
+from align_utils.survey.ask import ask_untuned, load_people, plan_numbers, plan_tuned, plan_untuned
 
 KINDS = ("lists", "survey")
 
 
-def answer(
-    cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items, human, wanted: Callable[[Step], bool]
-) -> None:
-    """Make the steps of one kind that `wanted` picks: lists and drawn lists for the test cues, or answers to the survey's items."""
+def list_plans(cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items: pd.DataFrame) -> list[Plan]:
+    """All steps of one kind: lists and drawn lists for the test cues, or answers to the survey's items."""
     if kind == "survey":
-        ask_survey(cfg, model, items, human, wanted=wanted)
-        ask_numbers(cfg, model, items, wanted=wanted)
-        return
-    associate(cfg, model, people, wanted=wanted)
-    for extra in (False, True):
-        draw_test_lists(cfg, model, people, extra=extra, wanted=wanted)
+        return [plan(cfg, model, items) for plan in (plan_untuned, plan_tuned, plan_numbers)]
+    draws = [describe_draw(cfg, extra=extra) for extra in (False, True)]
+    return [plan_lists(cfg, model, people), *(plan_draws(cfg, model, people, draw) for draw in draws)]
 
 
 def main() -> None:
@@ -48,12 +44,15 @@ def main() -> None:
         state = (options.culture, options.stage) if options.stage else None
         for kind, given in (("culture", options.culture), ("stage", options.stage)):
             choose(cfg, kind, [given] if given else [])
-        who = state, cfg.profile.seed if options.seed is None else options.seed
+        seed = cfg.profile.seed if options.seed is None else options.seed
         people = load_run(cfg)
         items, human = load_people(cfg)
         if options.kind == "survey" and state:
             load_readings(cfg, model)  # which the untuned model's job leaves
-        answer(cfg, options.kind, model, people, items, human.shares, lambda step: (step.state, step.seed) == who)
+        elif options.kind == "survey":
+            ask_untuned(cfg, model, items, human.shares)
+        for plan in list_plans(cfg, options.kind, model, people, items):
+            complete_steps(cfg, model, plan.pick(state, seed))
     except (ConfigError, MissingInput, StepError) as error:
         sys.exit(str(error))
 

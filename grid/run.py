@@ -19,13 +19,12 @@ from typing import Literal
 
 import pandas as pd
 import psutil
-from answer import answer
+from answer import list_plans
 from pydantic import Field
 
 from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, load, read_settings, read_yaml
 from align_utils.config.settings import Ablation, ConfigError, Count, Strict
 from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, list_trained
-from align_utils.models.adapters import Step
 from align_utils.norms.controls import ControlError
 from align_utils.norms.split import load_run
 from align_utils.store.steps import MissingInput, StepError, find_step
@@ -96,7 +95,7 @@ def read_grid(path: Path) -> tuple[Grid, Config]:
 
 def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
     """Every job of a grid by its name, `<kind>/<model>/..`, those whose results are stored too; notebook 01 must have run."""
-    people, (items, answered) = load_run(cfg), choose_answered(cfg)
+    people, (items, _) = load_run(cfg), choose_answered(cfg)
     jobs: dict[str, Entry] = {}
 
     def add(kind: str, place: Iterable, command: Iterable, *, needs: Iterable[str] = (), stored: Callable[[], bool]) -> None:
@@ -108,8 +107,7 @@ def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
 
     def add_answers(kind: str, *, tuned: bool) -> None:
         for model in grid.models:
-            steps: list[Step] = []
-            answer(cfg, kind, model, people, items, answered.shares, steps.append)  # every one is noted and none made
+            steps = [step for plan in list_plans(cfg, kind, model, people, items) for step in plan.steps.values()]
             for state, seed in dict.fromkeys((step.state, step.seed) for step in steps):
                 mine = [step for step in steps if (step.state, step.seed) == (state, seed)]
                 place = (model, *(state or ["untuned"]), f"seed-{seed}")

@@ -95,15 +95,13 @@ def test_what_is_stored_is_known_by_its_keys_and_falls_with_what_it_was_made_fro
     with make_step(job.folder, job.describe()) as work:
         (work / "adapter_model.safetensors").write_bytes(b"weights")
     assert stored(cfg) == {trained}
-    steps = []
-    assert lists.associate(cfg, "tiny", people, wanted=steps.append) == []
-    mine = [step for step in steps if step.state == ("us", "sft") and step.seed == cfg.profile.seed]
+    mine = lists.plan_lists(cfg, "tiny", people).pick(("us", "sft"), cfg.profile.seed).steps.values()
     for step in mine:
         with make_step(step.folder, step.settings):
             pass
     assert len(mine) == 1 and stored(cfg) == {trained}, "the drawn lists are part of the same job"
-    drawn.draw_test_lists(cfg, "tiny", people, wanted=steps.append)
-    (own,) = [step for step in steps if step.folder.parts[-2:] == ("drawn", "tiny_us_sft")]
+    draws = drawn.plan_draws(cfg, "tiny", people, drawn.describe_draw(cfg))
+    (own,) = draws.pick(("us", "sft"), cfg.profile.seed).steps.values()
     with make_step(own.folder, own.settings):
         pass
     assert stored(cfg) == {trained, listed}
@@ -116,13 +114,11 @@ def test_the_notebooks_find_what_a_grid_has_made(project):
     cfg, write = project
     _, whole = grid_run.read_grid(write("profile: two\n"))
     main, people = config.profiles.take_main_line(cfg), grid_run.load_run(cfg)
-    items, human = grid_run.choose_answered(cfg)
+    items, _ = grid_run.choose_answered(cfg)
 
     def keys(cfg):
-        steps = []
-        for kind in ("lists", "survey"):
-            grid_run.answer(cfg, kind, "tiny", people, items, human.shares, steps.append)
-        return {step.folder: hash_settings(step.settings) for step in steps}
+        plans = [plan for kind in ("lists", "survey") for plan in grid_run.list_plans(cfg, kind, "tiny", people, items)]
+        return {step.folder: hash_settings(step.settings) for plan in plans for step in plan.steps.values()}
 
     made, read = keys(whole), keys(main)
     assert len(read) > 20 and {folder: made.get(folder) for folder in read} == read

@@ -119,13 +119,10 @@ def test_controls_are_trained_and_asked_once(run, monkeypatch):
     trained = []
     monkeypatch.setattr(train, "train_stage", lambda cfg, model, culture, stage, people, seed: trained.append((stage, seed)))
     train.train_stages(both, {}, [*list_trained(both)])
-    answered = []
-    monkeypatch.setattr(lists, "complete_steps", lambda cfg, name, steps, *_, **__: answered.extend(key[1:] for key in steps))
     split.split_run(both, strengths.load_norms(both))
-    lists.associate(both, "tiny", split.load_run(both), wanted=lambda _: True)
-    sampled = []
-    monkeypatch.setattr(drawn, "complete_steps", lambda cfg, name, steps, *_, **__: sampled.extend(key[1:] for key in steps))
-    drawn.draw_test_lists(both, "tiny", split.load_run(both), wanted=lambda _: True)
+    people = split.load_run(both)
+    plans = [lists.plan_lists(both, "tiny", people), drawn.plan_draws(both, "tiny", people, drawn.describe_draw(both))]
+    answered, sampled = ([key[1:] for key in plan.steps] for plan in plans)
     assert sorted(set(sampled)) == sorted([("few_shot", both.profile.seed), *product(("sft", "ppo"), both.seeds)]), (
         "of the lists drawn too"
     )

@@ -16,7 +16,7 @@ from align_utils.config.settings import Language
 from align_utils.config.stages import TARGETS, find_state, list_seeds
 from align_utils.lexical.lists import LIST_FORM, pick_examples, read_words
 from align_utils.lexical.precision import RATED, add_families, score_lists, summarise_measures
-from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
+from align_utils.models.adapters import Plan, complete_steps, describe_step, read_steps
 from align_utils.models.decode import continue_rows, draw_tokens, find_stop_tokens
 from align_utils.models.prompts import build_list_prompt
 from align_utils.norms.split import CultureNorms
@@ -96,33 +96,28 @@ class Draw:
     finish: Callable[[pd.DataFrame, Language], pd.DataFrame] = lambda lists, _: lists
 
 
-def draw_test_lists(
-    cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False, wanted: Callable[[Step], bool] | None = None
-) -> list[Path]:  # fmt: skip
-    """`lexical.drawn` lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO, of all seeds.
-
-    With `extra` those of the methods without a critic are drawn too, and lie beside them. Returns
-    `runs/<profile>/drawn/<model>_<culture>.parquet`, with `extra` `drawn_extra/..` too: `DRAWN`. `wanted`: see `lists.associate`.
-    """
+def describe_draw(cfg: Config, *, extra: bool = False) -> Draw:
+    """Lists of five responses for every test cue (0: none): of the untuned model with examples, SFT and PPO, of all seeds; with `extra` of
+    the methods without a critic, which lie beside them."""
     own, methods = cfg.profile.lexical, tuple(name for name in TARGETS if name in cfg.profile.critic_free.methods)
-    draw = Draw(
+    return Draw(
         "drawn_extra" if extra else "drawn", "drawn", "lists.parquet", DRAWN, methods if extra else ("few_shot", "sft", "ppo"),
         cfg.seeds, {"n": own.drawn, "words": RATED, "temperature": 1.0, "max_new_tokens": own.max_new_tokens},
         version=[DRAWN_VERSION, SAMPLED_VERSION],
         key={"drawn": own.drawn, "words": RATED, "max_new_tokens": own.max_new_tokens}, salt=" lists",
     )  # fmt: skip
-    first = [cfg.runs / "drawn" / f"{name}_{culture}.parquet" for culture in people if extra and own.drawn]
-    return first + draw_cells(cfg, name, people, draw, wanted)
 
 
-def draw_cells(
-    cfg: Config, name: str, people: dict[str, CultureNorms], draw: Draw, wanted: Callable[[Step], bool] | None = None
-) -> list[Path]:
-    """The draws of every culture and stage for the test cues of `people`, stored as steps; a frame a culture in the run."""
-    if not draw.how["n"] or not draw.stages:
-        return []
+def draw_test_lists(cfg: Config, name: str, people: dict[str, CultureNorms], *, extra: bool = False) -> list[Path]:
+    """The draws of `describe_draw`, with `extra` both: `runs/<profile>/drawn/<model>_<culture>.parquet` and `drawn_extra/..`: `DRAWN`."""
+    first = [cfg.runs / "drawn" / f"{name}_{culture}.parquet" for culture in people if extra and cfg.profile.lexical.drawn]
+    return first + draw_cells(cfg, name, people, describe_draw(cfg, extra=extra))
+
+
+def plan_draws(cfg: Config, name: str, people: dict[str, CultureNorms], draw: Draw) -> Plan:
+    """The draws of every culture, stage and seed for the test cues of `people`."""
     steps = {}
-    for seed, (culture, own), stage in product(draw.seeds, people.items(), draw.stages):
+    for seed, (culture, own), stage in product(draw.seeds, people.items(), draw.stages if draw.how["n"] else ()):
         if seed not in list_seeds(cfg, stage):
             continue
         examples = {
@@ -147,13 +142,18 @@ def draw_cells(
         )  # fmt: skip
         save_frame(draw.finish(lists, language), work / draw.file)
 
-    remedy = "lower participants.batch in the profile"
-    complete_steps(cfg, name, steps, make, desc=draw.folder, unit="stage", remedy=remedy, wanted=wanted)
-    if wanted:
+    return Plan(steps, make, draw.folder, "stage", "lower participants.batch in the profile")
+
+
+def draw_cells(cfg: Config, name: str, people: dict[str, CultureNorms], draw: Draw) -> list[Path]:
+    """Make what `plan_draws` holds, as far as it is not stored; a frame a culture in the run."""
+    plan = plan_draws(cfg, name, people, draw)
+    complete_steps(cfg, name, plan)
+    if not plan.steps:
         return []
     paths = []
     for culture in people:
-        own = {cell: step for cell, step in steps.items() if cell[0] == culture}
+        own = {cell: step for cell, step in plan.steps.items() if cell[0] == culture}
         frame = draw.schema.validate(read_steps(name, own, draw.file))
         paths.append(save_frame(frame, cfg.runs / draw.target / f"{name}_{culture}.parquet"))
     return paths

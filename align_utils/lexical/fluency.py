@@ -8,7 +8,7 @@ import pandas as pd
 
 from align_utils.config.profiles import Config
 from align_utils.config.stages import list_seeds, list_trained
-from align_utils.models.adapters import complete_steps, describe_step, read_steps
+from align_utils.models.adapters import Plan, complete_steps, describe_step, read_steps
 from align_utils.models.logprobs import score_tails
 from align_utils.stats import summarise
 from align_utils.store.steps import hash_file, save_frame
@@ -54,7 +54,7 @@ def read_neutral(cfg: Config, name: str) -> pd.DataFrame:
         )
         for state, seed in states
     }  # fmt: skip
-    complete_steps(cfg, name, steps, make, desc="neutral texts", unit="model", remedy="close other programs")
+    complete_steps(cfg, name, Plan(steps, make, "neutral texts", "model", "close other programs"))
     return read_steps(name, steps, "nats.parquet")
 
 

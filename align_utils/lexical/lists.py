@@ -1,6 +1,6 @@
 """Lists of every culture and stage: generated, their decoding chosen on validation cues, stored and read again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Decoding, Language, Lexical
 from align_utils.config.stages import find_state, list_seeds, list_stages
 from align_utils.lexical.precision import RATED, score_lists
-from align_utils.models.adapters import Step, complete_steps, describe_step, read_steps
+from align_utils.models.adapters import Plan, Step, complete_steps, describe_step, read_steps
 from align_utils.models.decode import generate_texts
 from align_utils.models.prompts import SEPARATORS, build_list_prompt, draw_lists, parse_list
 from align_utils.norms.split import CultureNorms
@@ -93,18 +93,12 @@ def pick_examples(cfg: Config, own: CultureNorms, stage: str = "few_shot") -> li
     return list(zip(cues, lists, strict=True))
 
 
-def associate(
-    cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False, wanted: Callable[[Step], bool] | None = None
-) -> list[Path]:  # fmt: skip
-    """Lists of every culture and stage for the test cues, decoding chosen on the validation cues with equal effort.
+def plan_lists(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False) -> Plan:
+    """Lists of every culture, stage and seed for the test cues, decoding chosen on the validation cues with equal effort.
 
     `name` is a model of the profile, `people` are from `norms.load_run`. With `whole` the lists go on beyond the RATED
-    responses that count, of the untuned model without examples too; a stage that has lists already keeps its decoding. They lie
-    beside the others, in `associations_whole/`. `wanted` picks steps: those alone are made, and nothing is returned.
-
-    Returns for every culture in `runs/<profile>/associations/`: `<model>_<culture>.parquet` (`LISTS` of the test cues),
-    `.._valid.parquet` (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding, precision,
-    chosen`). SFT and the preference stages have all of the profile's seeds, everything else the first.
+    responses that count, of the untuned model without examples too; a stage that has lists already keeps its decoding. SFT and the
+    preference stages have all of the profile's seeds, everything else the first.
     """
     folder, words = (WHOLE, None) if whole else (FIRST, RATED)
     grids, settings = {}, cfg.profile.lexical
@@ -140,14 +134,21 @@ def associate(
         save_frame(tried[tried["decoding"] == best.name], work / "valid.parquet")
         save_frame(grid.assign(chosen=grid["decoding"] == best.name), work / "grid.csv")
 
-    complete_steps(
-        cfg, name, steps, make, desc="stages", unit="stage", remedy="lower lexical.batch in the profile", wanted=wanted
-    )
-    if wanted:
-        return []
+    return Plan(steps, make, "stages", "stage", "lower lexical.batch in the profile")
+
+
+def associate(cfg: Config, name: str, people: dict[str, CultureNorms], *, whole: bool = False) -> list[Path]:
+    """Make what `plan_lists` holds, as far as it is not stored.
+
+    Returns for every culture in `runs/<profile>/associations/` (with `whole` `associations_whole/`): `<model>_<culture>.parquet` (`LISTS` of
+    the test cues), `.._valid.parquet` (of the validation cues, with the decoding chosen) and `.._grid.csv` (`stage, seed, decoding,
+    precision, chosen`).
+    """
+    folder, plan = WHOLE if whole else FIRST, plan_lists(cfg, name, people, whole=whole)
+    complete_steps(cfg, name, plan)
     paths, endings = [], {"": "lists.parquet", "_valid": "valid.parquet", "_grid": "grid.csv"}
     for culture, (ending, file) in product(cfg.cultures, endings.items()):
-        frame = read_steps(name, {cell: step for cell, step in steps.items() if cell[0] == culture}, file)
+        frame = read_steps(name, {cell: step for cell, step in plan.steps.items() if cell[0] == culture}, file)
         target = cfg.runs / folder / f"{name}_{culture}{ending}{Path(file).suffix}"
         paths.append(save_frame(frame[GRID_COLUMNS if ending == "_grid" else list(LISTS.columns)], target))
     return paths

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -131,26 +131,37 @@ def describe_step(
     return Step(cfg.runs / "steps" / f"{folder}{more}", common | settings, state, seed)
 
 
-def complete_steps(
-    cfg: Config, name: str, steps: Mapping[Hashable, Step], make: Callable, *, desc: str, unit: str, remedy: str,
-    wanted: Callable[[Step], bool] | None = None,
-) -> None:  # fmt: skip
-    """Make the steps of one model that are not stored yet; the model is loaded once a seed, with the adapters that are asked, if there are any.
+@dataclass(frozen=True)
+class Plan:
+    """Steps of one model and how they are made: `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model
+    answering with the step's adapter. `desc, unit` are the bar's; `remedy` helps where memory or disk run out."""
 
-    `make(key, model, tokenizer, work)` writes a step's files into the folder `work`, the model answering with the step's adapter; `desc`
-    and `unit` are the bar's, `remedy` helps where memory or disk run out. `wanted` picks steps, by default all.
-    """
-    chosen = {key: step for key, step in steps.items() if wanted is None or wanted(step)}
-    unfinished = {key: step for key, step in chosen.items() if not find_step(step.folder, step.settings)}
+    steps: Mapping[Hashable, Step]
+    make: Callable
+    desc: str
+    unit: str
+    remedy: str
+
+    def pick(self, state: tuple[str, str] | None, seed: int) -> "Plan":
+        """The same of one answerer."""
+        return replace(self, steps={key: step for key, step in self.steps.items() if (step.state, step.seed) == (state, seed)})
+
+
+def complete_steps(cfg: Config, name: str, plan: Plan) -> None:
+    """Make the steps of a model that are not stored yet; it is loaded once a seed, with the adapters that are asked, if there are any."""
+    unfinished = {key: step for key, step in plan.steps.items() if not find_step(step.folder, step.settings)}
     for seed in dict.fromkeys(step.seed for step in unfinished.values()):
         mine = {key: step for key, step in unfinished.items() if step.seed == seed}
         states = dict.fromkeys(step.state for step in mine.values())
         model, tokenizer, adapters = load_states(
             cfg, name, seed, [state for state in states if state and state[0] in cfg.cultures]
         )
-        for key, step in progress(mine.items(), desc=desc, unit=unit):
-            with make_step(step.folder, step.settings, remedy=remedy) as work, use_adapter(model, adapters.get(step.state)):
-                make(key, model, tokenizer, work)
+        for key, step in progress(mine.items(), desc=plan.desc, unit=plan.unit):
+            with (
+                make_step(step.folder, step.settings, remedy=plan.remedy) as work,
+                use_adapter(model, adapters.get(step.state)),
+            ):
+                plan.make(key, model, tokenizer, work)
 
 
 def read_steps(model: str, steps: Mapping[tuple, Step], file: str) -> pd.DataFrame:

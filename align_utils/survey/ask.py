@@ -12,7 +12,7 @@ import pandas as pd
 from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import PERSONA, SURVEY_TAUGHT, TAUGHT_HALVES, list_asked, list_seeds
-from align_utils.models.adapters import Step, complete_steps, describe_step, find_adapter
+from align_utils.models.adapters import Plan, complete_steps, describe_step, find_adapter
 from align_utils.models.decode import continue_rows, find_stop_tokens
 from align_utils.models.logprobs import Tokens, exclude_longer, read_texts
 from align_utils.store.steps import hash_settings, read_frame, save_frame
@@ -35,7 +35,6 @@ SURVEY_VERSION = 3
 NOMINAL = "label_nominal"
 # Steps that ask somebody by the chosen reading alone: what one read-out answers of it.
 BY_CHOICE = "chosen_"
-REMEDY = "lower survey.batch_tokens in the profile"
 GENERATED = [*ANSWERER, "seed", "question", "text", "place", "code"]
 # The model without an adapter, as (culture, stage).
 BARE = ("none", "zero_shot")
@@ -108,60 +107,67 @@ def drop_lists(questions: Sequence[Question]) -> list[Question]:
     return [replace(q, open_prompt=q.bare_prompt) for q in questions if q.order == tuple(sorted(q.order))]
 
 
-def ask_untuned(
-    cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None
-) -> dict[tuple, pd.DataFrame]:
-    """Ask one untuned model by every read-out, and store which reading is chosen: `runs/<profile>/survey/<model>_readings.csv`.
+def plan_untuned(cfg: Config, name: str, items: pd.DataFrame) -> Plan:
+    """The untuned model asked by every read-out of the profile; `name` is a model of the profile, `items` are from `choose_items`."""
+    return _plan(cfg, name, {(BARE, key, cfg.profile.seed): own for key, own in _group_questions(cfg, items).items()})
 
-    Arguments as in `ask_survey`. Returns the answers by (state, read-out).
+
+def plan_tuned(cfg: Config, name: str, items: pd.DataFrame) -> Plan:
+    """Everybody else asked, of every seed: in each language by the reading that is chosen for it (`ask_untuned`), and by label what has no words.
+
+    Every answerer takes a step a read-out, so that one more read-out leaves the others as they are. Items without an order, which the map
+    alone uses, are asked by label in steps of their own: what is stored of the others holds whether they are asked or not. With the
+    profile's seed the positive controls are asked: the untuned model as a person from each country (stage `persona`, the country's culture
+    as its adapter), and the adapters of `training.teach_survey`, each what it was not taught (stage `survey_taught`; before it is trained
+    its step is there, and has no questions). Arguments as in `plan_untuned`.
     """
-    asked = {(BARE, key): own for key, own in _group_questions(cfg, items).items()}
-    steps = _describe(cfg, name, asked, cfg.profile.seed).values()
-    if wanted and not any([wanted(step) for step in steps]):  # every one is shown to it
-        return {}
-    frames = _complete(cfg, name, asked, cfg.profile.seed)
-    answers = pd.concat([frame for (_, key), frame in frames.items() if key not in ("generated", NOMINAL)], ignore_index=True)
-    table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
-    save_frame(table, find_readings(cfg, name))
-    return frames
-
-
-def ask_survey(
-    cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None
-) -> list[Path]:
-    """Ask the base model and every adapter of the run, of every seed, all items.
-
-    The untuned model is asked by every read-out of the profile; everybody else in each language by the reading that is chosen for it
-    (`ask_untuned`), and by label what has no words. Every answerer takes a step a read-out, so that one more read-out leaves the others as
-    they are. Items without an order, which the map alone uses, are asked by label in steps of their own: what is stored of the others holds
-    whether they are asked or not. With the profile's seed the positive controls are asked: the untuned model as a person from each country
-    (stage `persona`, the country's culture as its adapter), and the adapters of `training.teach_survey`, each what it was not taught
-    (stage `survey_taught`).
-
-    `name` is a model of the profile, `items` are from `choose_items`, `human` are SHARES. Returns `runs/<profile>/survey/<model>.parquet`
-    (ANSWERS); with the read-out `generated` also `<model>_generated.parquet` (`generate_answers`). `wanted` picks steps: those alone are made,
-    whether or not the taught adapters are there, and nothing is returned; an adapter's need the reading that the untuned model's gave.
-    """
-    frames = [*ask_untuned(cfg, name, items, human, wanted=wanted).items()]
-    asked, chosen = _group_questions(cfg, items), _find_chosen(cfg, name, wanted)
+    asked, chosen, given = _group_questions(cfg, items), _find_chosen(cfg, name), {}
     controls = {("none", PERSONA): list_questions(cfg, items[items["kind"] == "ordered"], personas=[*cfg.cultures])}
     for culture, half in product(cfg.cultures, TAUGHT_HALVES):
         path, controls[culture, half] = find_adapter(cfg, name, culture, half) / TAUGHT, []
-        if wanted is None or path.is_file():
+        if path.is_file():
             taught = set(read_frame(path, made_by="05_wvs_survey")["question"])
             controls[culture, half] = [q for q in asked["label"] if q.question not in taught]
     for seed in cfg.seeds:
         stages = [stage for stage in list_asked(cfg) if seed in list_seeds(cfg, stage)]
         adapters = {state: asked["label"] for state in product(cfg.cultures, stages)}
-        given = {(state, NOMINAL): asked[NOMINAL] for state in adapters if NOMINAL in asked}
+        given |= {(state, NOMINAL, seed): asked[NOMINAL] for state in adapters if NOMINAL in asked}
         for state, questions in (adapters | (controls if seed == cfg.profile.seed else {})).items():
-            # A taught adapter that is not there yet has no questions, and still a step to wait for.
             parts = _take_chosen(questions, chosen)
-            given |= {(state, BY_CHOICE + key): part for key, part in parts.items() if part or not questions}
-        frames += _complete(cfg, name, given, seed, wanted=wanted).items()
-    if wanted:
-        return []
-    scored, written = ([frame for (_, key), frame in frames if (key == "generated") == own] for own in (False, True))
+            given |= {(state, BY_CHOICE + key, seed): part for key, part in parts.items() if part or not questions}
+    return _plan(cfg, name, given)
+
+
+def plan_numbers(cfg: Config, name: str, items: pd.DataFrame) -> Plan:
+    """The adapters of the profile's seed asked by label what `plan_tuned` reads by words. Arguments as in `plan_untuned`."""
+    chosen = _find_chosen(cfg, name)
+    own = [q for q in _group_questions(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
+    states = product(cfg.cultures, list_asked(cfg)) if own else ()
+    return _plan(cfg, name, {(state, "numbers", cfg.profile.seed): own for state in states})
+
+
+def ask_untuned(cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
+    """Ask one untuned model by every read-out, and store which reading is chosen: `runs/<profile>/survey/<model>_readings.csv`.
+
+    `human` are SHARES. Returns the answers by state, read-out and seed.
+    """
+    frames = _complete(cfg, name, plan_untuned(cfg, name, items))
+    answers = pd.concat(
+        [frame for (_, key, _), frame in frames.items() if key not in ("generated", NOMINAL)], ignore_index=True
+    )
+    table = compare_readings(answers, human, items[items["kind"] == "ordered"], **cfg.bootstrap)
+    save_frame(table, find_readings(cfg, name))
+    return frames
+
+
+def ask_survey(cfg: Config, name: str, items: pd.DataFrame, human: pd.DataFrame) -> list[Path]:
+    """Ask the base model and every adapter of the run, of every seed, all items (`ask_untuned`, `plan_tuned`).
+
+    Returns `runs/<profile>/survey/<model>.parquet` (ANSWERS); with the read-out `generated` also `<model>_generated.parquet`
+    (`generate_answers`).
+    """
+    frames = ask_untuned(cfg, name, items, human) | _complete(cfg, name, plan_tuned(cfg, name, items))
+    scored, written = ([frame for (_, key, _), frame in frames.items() if (key == "generated") == own] for own in (False, True))
     paths = [save_frame(_collect(scored), cfg.runs / "survey" / f"{name}.parquet")]
     if written:
         frame = pd.concat(written, ignore_index=True)[GENERATED]
@@ -169,18 +175,12 @@ def ask_survey(
     return paths
 
 
-def ask_numbers(cfg: Config, name: str, items: pd.DataFrame, *, wanted: Callable[[Step], bool] | None = None) -> Path | None:
-    """Ask the adapters by label what `ask_survey` reads by words, for an appendix: would another reading say the same?
+def ask_numbers(cfg: Config, name: str, items: pd.DataFrame) -> Path:
+    """Ask what `plan_numbers` holds, for an appendix: would another reading say the same?
 
-    Arguments as in `ask_survey`, which comes first. Returns `runs/<profile>/survey/<model>_numbers.parquet` (ANSWERS, of the profile's
-    seed).
+    Arguments as in `ask_survey`, which comes first. Returns `runs/<profile>/survey/<model>_numbers.parquet` (ANSWERS).
     """
-    chosen = _find_chosen(cfg, name, wanted)
-    own = [q for q in _group_questions(cfg, items)["label"] if q.worded and chosen[q.language] != "label"]
-    given = {((culture, stage), "numbers"): own for culture in cfg.cultures for stage in list_asked(cfg) if own}
-    frames = _complete(cfg, name, given, cfg.profile.seed, wanted=wanted)
-    if wanted:
-        return None
+    frames = _complete(cfg, name, plan_numbers(cfg, name, items))
     return save_frame(_collect(frames.values()), cfg.runs / "survey" / f"{name}_numbers.parquet")
 
 
@@ -190,10 +190,10 @@ def _collect(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
     return ANSWERS.validate(frame[[*columns]])
 
 
-def _find_chosen(cfg: Config, name: str, wanted: Callable | None) -> dict[str, str]:
-    # By language the read-out of the chosen reading; the label where a job lists its steps before the untuned model was asked.
+def _find_chosen(cfg: Config, name: str) -> dict[str, str]:
+    # By language the read-out of the chosen reading; the label before the untuned model was asked, for who lists the steps.
     chosen = dict.fromkeys(cfg.languages, "label")
-    if wanted is None or find_readings(cfg, name).is_file():
+    if find_readings(cfg, name).is_file():
         told = load_readings(cfg, name).query("chosen")
         chosen |= dict(zip(told["language"], told["readout"].str.partition("_")[0], strict=True))
     return chosen
@@ -207,10 +207,10 @@ def _take_chosen(questions: Sequence[Question], chosen: dict[str, str]) -> dict[
     return {readout: drop_lists(part) if readout == "unlisted" else part for readout, part in parts.items()}
 
 
-def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: int) -> dict[tuple, Step]:
-    """Steps by (state, read-out), as `asked`."""
+def _plan(cfg: Config, name: str, asked: dict[tuple, list[Question]]) -> Plan:
+    """Steps by state, read-out and seed, as `asked`."""
     survey, steps = cfg.profile.survey, {}
-    for (state, readout), own in asked.items():
+    for (state, readout, seed), own in asked.items():
         more = {}
         if is_label(readout):
             used = [[q.prompt, q.order, q.codes, q.forms, q.open_prompt] for q in own]
@@ -222,26 +222,23 @@ def _describe(cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: 
             if readout == "generated":
                 more = survey.model_dump(include={"sample_items", "generated_tokens"})
         folder = "_".join([name, *state, readout])
-        steps[state, readout] = describe_step(
+        steps[state, readout, seed] = describe_step(
             cfg, name, f"survey/{folder}", None if state[0] == "none" else state, version=SURVEY_VERSION, adapter_seed=seed,
             state=list(state), readout=readout, questions=hash_settings({"asked": used}), **more,
         )  # fmt: skip
-    return steps
-
-
-def _complete(
-    cfg: Config, name: str, asked: dict[tuple, list[Question]], seed: int, *, wanted: Callable | None = None
-) -> dict[tuple, pd.DataFrame]:
-    """Make the steps that are not stored yet; the answers of each, with who gave them (with `wanted` none are read)."""
 
     def make(key: tuple, model, tokenizer, work: Path) -> None:
         frame = ask_model(cfg, model, tokenizer, asked[key], key[1], refusals=key[0] == BARE)
         save_frame(frame, work / "answers.parquet")
 
-    steps = _describe(cfg, name, asked, seed)
-    complete_steps(cfg, name, steps, make, desc="answerers", unit="read-out", remedy=REMEDY, wanted=wanted)
+    return Plan(steps, make, "answerers", "read-out", "lower survey.batch_tokens in the profile")
+
+
+def _complete(cfg: Config, name: str, plan: Plan) -> dict[tuple, pd.DataFrame]:
+    """Make the steps that are not stored yet; the answers of each, with who gave them."""
+    complete_steps(cfg, name, plan)
     frames = {}
-    for ((adapter, stage), readout), step in () if wanted else steps.items():
+    for ((adapter, stage), readout, seed), step in plan.steps.items():
         frame = pd.read_parquet(step.folder / "answers.parquet")
         if frame.empty:  # no question has texts to read
             continue
@@ -249,7 +246,7 @@ def _complete(
         frame["stage"] = SURVEY_TAUGHT if stage in TAUGHT_HALVES else stage
         if stage == PERSONA:
             frame = frame.assign(adapter=frame["persona"], persona="none")
-        frames[(adapter, stage), readout] = frame
+        frames[(adapter, stage), readout, seed] = frame
     return frames
 
 

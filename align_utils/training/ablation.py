@@ -18,7 +18,7 @@ from align_utils.config.settings import Ablation, ConfigError
 from align_utils.config.stages import PREFERENCE, TARGETS, count_lists, list_trained
 from align_utils.lexical.lists import LIST_FORM, LISTS_VERSION, generate_lists, rank_decodings
 from align_utils.lexical.precision import RATED, score_lists
-from align_utils.models.adapters import Step, choose, complete_steps, describe_step, find_adapter
+from align_utils.models.adapters import Plan, Step, choose, complete_steps, describe_step, find_adapter
 from align_utils.norms.split import CultureNorms, load_run, map_families
 from align_utils.stats import summarise
 from align_utils.store.page import name_path
@@ -178,7 +178,7 @@ def judge_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> N
 
     remedy = "lower lexical.batch or sft.device_batch in the profile"
     steps = {case.variant: _describe_judged(cfg, case, people)}
-    complete_steps(case.cfg, case.model, steps, make, desc=label, unit="judged", remedy=remedy)
+    complete_steps(case.cfg, case.model, Plan(steps, make, label, "judged", remedy))
 
 
 def write_table(cfg: Config, plan: Ablation, cases: Sequence[Case], people: dict[str, CultureNorms]) -> pd.DataFrame:

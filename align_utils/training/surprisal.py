@@ -10,7 +10,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import find_state
 from align_utils.lexical.lists import LIST_FORM, LISTS, LISTS_VERSION, generate_lists, pick_examples
-from align_utils.models.adapters import complete_steps, describe_step, read_steps
+from align_utils.models.adapters import Plan, complete_steps, describe_step, read_steps
 from align_utils.models.prompts import draw_lists, format_list
 from align_utils.norms.split import CultureNorms, map_families
 from align_utils.stats import pair_conditions, summarise
@@ -56,9 +56,7 @@ def trace_surprisal(
             )
             for culture, stage in product(cfg.cultures, stages)
         }  # fmt: skip
-        complete_steps(
-            cfg, name, steps, make, desc="held-out loss", unit="stage", remedy="lower sft.device_batch in the profile"
-        )
+        complete_steps(cfg, name, Plan(steps, make, "held-out loss", "stage", "lower sft.device_batch in the profile"))
         parts.append(read_steps(name, steps, "tokens.parquet"))
     tokens = pd.concat(parts, ignore_index=True)
     cells = zip(tokens["culture"], tokens["cue"], strict=True)
@@ -127,6 +125,6 @@ def answer_cues(cfg: Config, people: dict[str, CultureNorms], concepts: pd.DataF
         lists = generate_lists(cfg.profile.lexical, model, tokenizer, *asked, [way], examples=examples, label=" ".join(cell))
         save_frame(lists, work / "lists.parquet")
 
-    complete_steps(cfg, name, steps, make, desc="lists to show", unit="stage", remedy="lower lexical.batch in the profile")
+    complete_steps(cfg, name, Plan(steps, make, "lists to show", "stage", "lower lexical.batch in the profile"))
     lists = read_steps(name, steps, "lists.parquet")
     return LISTS.validate(lists[list(LISTS.columns)])

@@ -190,14 +190,14 @@ def test_the_survey_by_all_read_outs(cfg, tiny, tmp_path, monkeypatch):
     for culture, half in product(mine.cultures, "ab"):
         folder = adapters.find_adapter(mine, "tiny", culture, f"survey_taught_{half}")
         steps.save_frame(halves[halves == half].rename_axis("question").reset_index(), folder / survey_ask.TAUGHT)
-    states, describe = {}, survey_ask._describe
+    states, plan = {}, survey_ask._plan
 
-    def note(cfg, name, asked, seed):
-        for (state, _), own in asked.items():
+    def note(cfg, name, asked):
+        for (state, *_), own in asked.items():
             states.setdefault(state, set()).update(q.question for q in own)
-        return describe(cfg, name, asked, seed)
+        return plan(cfg, name, asked)
 
-    monkeypatch.setattr(survey_ask, "_describe", note)
+    monkeypatch.setattr(survey_ask, "_plan", note)
     # People answer as the untuned model does in Chinese by whole texts without a list, and in no way that it does in English.
     human = pd.concat([share_people(mine, tiny, items).assign(culture=name) for name in mine.cultures])
     paths = survey_ask.ask_survey(mine, "tiny", items, human)
