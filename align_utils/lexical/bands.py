@@ -7,6 +7,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.lexical.ratings import RATING_GROUP, Scales, list_conditions, match_words, weigh_responses
 from align_utils.norms.split import CultureNorms
+from align_utils.norms.strengths import normalise_words
 
 # Band of responses that no person of the norms gave to any cue.
 UNSEEN = 0
@@ -26,8 +27,7 @@ def band_words(norms: pd.DataFrame, language: Language, *, bands: int) -> pd.Dat
     >>> band_words(norms, en, bands=2)["band"].to_dict()
     {'dog': 1, 'cat': 2, 'fox': 2, 'owl': 2}
     """
-    forms = {word: language.normalise(word) for word in norms["response"].unique()}
-    counts = norms["count"].groupby(norms["response"].map(forms)).sum()
+    counts = norms["count"].groupby(normalise_words(norms["response"], language)).sum()
     tokens = (counts.value_counts() * counts.value_counts().index).sort_index(ascending=False)
     middle = (tokens.cumsum() - tokens / 2) / tokens.sum()
     band = 1 + np.minimum((middle * bands).astype(int), bands - 1)

@@ -12,6 +12,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language
 from align_utils.config.stages import list_contrasts
 from align_utils.norms.split import CultureNorms, fold_words
+from align_utils.norms.strengths import normalise_words
 from align_utils.stats import compare, repeat_runs, summarise
 
 # What counts as right: all that people gave, or their K strongest.
@@ -113,7 +114,7 @@ def find_reverse_pairs(
     norms: pd.DataFrame, cues: Sequence[str], train: Sequence[str], language: Language, *, k: int
 ) -> set[str]:
     """Held-out cues of which a top-k pair (cue, response), ties with rank k among them, stands reversed among the training pairs."""
-    forms = norms.assign(a=norms["cue"].map(language.normalise), b=norms["response"].map(language.normalise))
+    forms = norms.assign(a=normalise_words(norms["cue"], language), b=normalise_words(norms["response"], language))
     training = forms[forms["cue"].isin(set(train))]
     known = set(zip(training["a"], training["b"], strict=True))
     asked = forms[forms["cue"].isin(set(cues))]

@@ -14,6 +14,7 @@ from align_utils.config.profiles import Config
 from align_utils.config.settings import Language, Rating, RatingSource
 from align_utils.lexical.precision import RATED, add_families
 from align_utils.norms.split import CultureNorms, fold_words
+from align_utils.norms.strengths import normalise_words
 from align_utils.stats import ALPHA, compare, pair_conditions, summarise
 from align_utils.store.steps import note_read
 from align_utils.store.textfiles import ENDINGS, DataError, find_data_file, parse_numbers, read_table
@@ -231,9 +232,10 @@ def weigh_responses(lists: pd.DataFrame, language: Language) -> pd.DataFrame:
     rows = lists.assign(weights=lists["weights"] if "weights" in lists else [[1.0] * len(r) for r in lists["responses"]])
     rows = rows.loc[rows["responses"].map(len) > 0, ["cue", "responses", "weights"]].explode(["responses", "weights"])
     weight = rows["weights"].astype(float)
-    forms = {word: language.normalise(word) for word in rows["responses"].unique()}
     share = weight / weight.groupby(rows["cue"]).transform("sum")
-    return pd.DataFrame({"cue": rows["cue"], "word": rows["responses"].map(forms), "weight": share}).reset_index(drop=True)
+    return pd.DataFrame(
+        {"cue": rows["cue"], "word": normalise_words(rows["responses"], language), "weight": share}
+    ).reset_index(drop=True)
 
 
 def rate_responses(lists: pd.DataFrame, scales: dict[str, pd.Series], language: Language) -> pd.DataFrame:
