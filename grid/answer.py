@@ -1,6 +1,7 @@
 """One answerer of a run asked for its lists (04) or the survey (05): `python grid/answer.py lists --profile P --model M --culture C --stage S`."""
 
 import argparse
+import fcntl
 import sys
 
 import pandas as pd
@@ -13,9 +14,17 @@ from align_utils.models.adapters import Plan, choose, complete_steps
 from align_utils.norms.split import CultureNorms, load_run
 from align_utils.store.steps import MissingInput, StepError
 from align_utils.survey.answers import load_readings
-from align_utils.survey.ask import ask_untuned, load_people, plan_numbers, plan_tuned, plan_untuned
+from align_utils.survey.ask import ask_untuned, choose_answered, plan_numbers, plan_tuned, plan_untuned
+from align_utils.survey.human import Human
 
 KINDS = ("lists", "survey")
+
+
+def read_people(cfg: Config) -> tuple[pd.DataFrame, Human]:
+    """`survey.choose_answered` for jobs side by side: the first one reads the files, the others wait."""
+    with (cfg.runs / "people.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return choose_answered(cfg)
 
 
 def list_plans(cfg: Config, kind: str, model: str, people: dict[str, CultureNorms], items: pd.DataFrame) -> list[Plan]:
@@ -45,12 +54,13 @@ def main() -> None:
         for kind, given in (("culture", options.culture), ("stage", options.stage)):
             choose(cfg, kind, [given] if given else [])
         seed = cfg.profile.seed if options.seed is None else options.seed
-        people = load_run(cfg)
-        items, human = load_people(cfg)
-        if options.kind == "survey" and state:
-            load_readings(cfg, model)  # which the untuned model's job leaves
-        elif options.kind == "survey":
-            ask_untuned(cfg, model, items, human.shares)
+        people, items = load_run(cfg), pd.DataFrame()
+        if options.kind == "survey":
+            items, human = read_people(cfg)
+            if state:
+                load_readings(cfg, model)  # which the untuned model's job leaves
+            else:
+                ask_untuned(cfg, model, items, human.shares)
         for plan in list_plans(cfg, options.kind, model, people, items):
             complete_steps(cfg, model, plan.pick(state, seed))
     except (ConfigError, MissingInput, StepError) as error:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import pandas as pd
 import psutil
-from answer import list_plans
+from answer import list_plans, read_people
 from pydantic import Field
 
 from align_utils.config.profiles import PACKAGE_ROOT, Config, check_settings, load, read_settings, read_yaml
@@ -28,7 +28,6 @@ from align_utils.config.stages import PREFERENCE, TAUGHT_HALVES, list_seeds, lis
 from align_utils.norms.controls import ControlError
 from align_utils.norms.split import load_run
 from align_utils.store.steps import MissingInput, StepError, find_step
-from align_utils.survey.ask import choose_answered
 from align_utils.training.ablation import find_table, list_cases, list_judged
 from align_utils.training.job import Job
 from align_utils.training.train import find_taught
@@ -95,7 +94,7 @@ def read_grid(path: Path) -> tuple[Grid, Config]:
 
 def expand(grid: Grid, cfg: Config) -> dict[str, Entry]:
     """Every job of a grid by its name, `<kind>/<model>/..`, those whose results are stored too; notebook 01 must have run."""
-    people, (items, _) = load_run(cfg), choose_answered(cfg)
+    people, (items, _) = load_run(cfg), read_people(cfg)
     jobs: dict[str, Entry] = {}
 
     def add(kind: str, place: Iterable, command: Iterable, *, needs: Iterable[str] = (), stored: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 
+import pandas as pd
 import pytest
 from conftest import ROOT, copy_project, prepare
 
@@ -10,7 +11,8 @@ from align_utils import config
 from align_utils.config import ConfigError
 from align_utils.lexical import drawn, lists
 from align_utils.models.adapters import find_adapter
-from align_utils.store.steps import hash_settings, make_step
+from align_utils.store.steps import hash_settings, make_step, save_frame
+from align_utils.survey.answers import find_readings
 from align_utils.training.job import Job
 
 sys.path.insert(0, str(ROOT / "grid"))
@@ -114,7 +116,9 @@ def test_the_notebooks_find_what_a_grid_has_made(project):
     cfg, write = project
     _, whole = grid_run.read_grid(write("profile: two\n"))
     main, people = config.profiles.take_main_line(cfg), grid_run.load_run(cfg)
-    items, _ = grid_run.choose_answered(cfg)
+    items, _ = grid_run.read_people(cfg)
+    told = [("tiny", name, readout, readout != "label") for name in cfg.languages for readout in ("label", "unlisted_sum")]
+    save_frame(pd.DataFrame(told, columns=["model", "language", "readout", "chosen"]), find_readings(cfg, "tiny"))
 
     def keys(cfg):
         plans = [plan for kind in ("lists", "survey") for plan in grid_run.list_plans(cfg, kind, "tiny", people, items)]

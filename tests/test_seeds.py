@@ -1,6 +1,7 @@
 """Several seeds: every seed's adapters are asked, and controls once."""
 
 import json
+import weakref
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from peft import PeftModel, get_peft_model
 from align_utils import config
 from align_utils.config.stages import list_trained
 from align_utils.lexical import drawn, lists
+from align_utils.models import adapters
 from align_utils.models import load as models
 from align_utils.models.adapters import find_adapter
 from align_utils.norms import split, strengths
@@ -110,6 +112,24 @@ def test_items_without_an_order_leave_what_is_stored_of_the_others(run, monkeypa
     every = answers.load_answers(one, nominal=True)
     asked = every[every["question"] == "Q154"].groupby([*answers.ANSWERER, "order"])["probability"].sum()
     assert len(asked) == 5 * 2 * 5 and asked.to_numpy() == pytest.approx(1), "answerers, languages, orders"
+
+
+def test_one_model_is_in_memory_whatever_the_seeds(run, monkeypatch):
+    _, two = run
+    load, seen, alive = adapters.load_states, [], []
+
+    def note(*given):
+        alive.append(sum(model() is not None for model in seen))
+        model, *rest = load(*given)
+        seen.append(weakref.ref(model))
+        return model, *rest
+
+    monkeypatch.setattr(adapters, "load_states", note)
+    state = ("us", "sft")
+    steps = {seed: adapters.describe_step(two, "tiny", "one", state, version=1, adapter_seed=seed) for seed in two.seeds}
+    made = []
+    adapters.complete_steps(two, "tiny", adapters.Plan(steps, lambda seed, *_: made.append(seed), "d", "u", "r"))
+    assert made == two.seeds and alive == [0, 0]
 
 
 def test_controls_are_trained_and_asked_once(run, monkeypatch):

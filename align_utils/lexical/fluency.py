@@ -16,7 +16,7 @@ from align_utils.store.textfiles import read_table
 
 # Bumped when this module's results change for the same settings.
 FLUENCY_VERSION = 4
-# Texts that are read at once.
+# Texts that are read at once: each goes on from a single token.
 BATCH = 8
 
 

@@ -1,4 +1,4 @@
-"""Precision@K of lists, its bounds, the reward, and paired differences between stages."""
+"""Precision@K of lists, its bounds, and paired differences between stages."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -151,17 +151,16 @@ def complete_steps(cfg: Config, name: str, plan: Plan) -> None:
     """Make the steps of a model that are not stored yet; it is loaded once a seed, with the adapters that are asked, if there are any."""
     unfinished = {key: step for key, step in plan.steps.items() if not find_step(step.folder, step.settings)}
     for seed in dict.fromkeys(step.seed for step in unfinished.values()):
-        mine = {key: step for key, step in unfinished.items() if step.seed == seed}
-        states = dict.fromkeys(step.state for step in mine.values())
-        model, tokenizer, adapters = load_states(
-            cfg, name, seed, [state for state in states if state and state[0] in cfg.cultures]
-        )
-        for key, step in progress(mine.items(), desc=plan.desc, unit=plan.unit):
-            with (
-                make_step(step.folder, step.settings, remedy=plan.remedy) as work,
-                use_adapter(model, adapters.get(step.state)),
-            ):
-                plan.make(key, model, tokenizer, work)
+        _make_steps(cfg, name, plan, {key: step for key, step in unfinished.items() if step.seed == seed}, seed)
+
+
+def _make_steps(cfg: Config, name: str, plan: Plan, steps: Mapping[Hashable, Step], seed: int) -> None:
+    # A function of its own, so that one seed's model is gone before the next one's is loaded.
+    states = dict.fromkeys(step.state for step in steps.values())
+    model, tokenizer, adapters = load_states(cfg, name, seed, [state for state in states if state and state[0] in cfg.cultures])
+    for key, step in progress(steps.items(), desc=plan.desc, unit=plan.unit):
+        with make_step(step.folder, step.settings, remedy=plan.remedy) as work, use_adapter(model, adapters.get(step.state)):
+            plan.make(key, model, tokenizer, work)
 
 
 def read_steps(model: str, steps: Mapping[tuple, Step], file: str) -> pd.DataFrame:

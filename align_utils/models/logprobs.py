@@ -1,4 +1,4 @@
-"""Log-probabilities of what goes on from prompts: each prompt is read once, and its continuations are read from its cache."""
+"""Log-probabilities of what goes on from prompts, tokens or texts: each prompt is read once, its continuations from its cache."""
 
 import copy
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Concept pairs and the split that every stage keeps, alike in all languages; what leaks through it; norms that are wrong on purpose."""
+"""Concept pairs and the split that every stage keeps, alike in all languages; how words are compared; what leaks through it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
@@ -23,9 +21,6 @@ from align_utils.stats import (
 from align_utils.survey.answers import ANSWERER
 from align_utils.survey.distances import DISTANCE_MEASURES, REFERENCES, Pair, name_answerer
 from align_utils.survey.shifts import CELL, REFERENCE_SHIFTS, list_pairs
-
-if TYPE_CHECKING:
-    pass
 
 # What is not tuned, and so not tested.
 UNTESTED = ("zero_shot", *REFERENCES)

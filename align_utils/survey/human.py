@@ -162,21 +162,21 @@ def load_human(cfg: Config, items: pd.DataFrame) -> Human:
 
 def store_human(cfg: Config, items: pd.DataFrame) -> None:
     """Leave what `load_human` reads in `runs/<profile>/survey/people/`, for all that comes after 05; files that have not changed are not read."""
-    folder, (paths, _, _) = cfg.runs / "survey" / "people", find_survey(cfg)
+    folder, (paths, kind, _) = cfg.runs / "survey" / "people", find_survey(cfg)
     wording = cfg.data_dir / "wvs" / "questions.csv"
     files = [note_read(path) for path in (*paths, wording) if path.is_file()]
-    settings = _describe_people(cfg, items) | {"files": [hash_file(path) for path in files]}
-    if not find_step(folder, settings):
+    settings = _describe_people(cfg, items) | {"kind": kind, "files": [hash_file(path) for path in files]}
+    if not (find_step(folder, settings) and all((folder / name).is_file() for name in _list_frames(kind))):
         with make_step(folder, settings) as work:
             human = load_human(cfg, items)
-            save_frame(human.shares, work / "shares.parquet")
-            save_frame(human.rejected, work / "rejected.parquet")
+            frames = [human.shares, human.rejected]
             if human.respondents is not None:
                 units = pd.Series(human.respondents.units, name="unit").rename_axis("country").reset_index()
-                save_frame(units, work / "units.parquet")
-                save_frame(human.respondents.answers, work / "respondents.parquet")
-    for path in sorted(folder.glob("*.parquet")):
-        note_made(path)
+                frames += [units, human.respondents.answers]
+            for name, frame in zip(_list_frames(kind), frames, strict=True):
+                save_frame(frame, work / name)
+    for name in _list_frames(kind):
+        note_made(folder / name)
 
 
 def read_human(cfg: Config, items: pd.DataFrame) -> Human:
@@ -188,19 +188,24 @@ def read_human(cfg: Config, items: pd.DataFrame) -> Human:
         raise MissingInput(
             f"{folder} holds what people of other cultures, or to other items, answered: run notebook {made_by} again (`make 05`)"
         )
-    shares, rejected = (read_frame(folder / f"{name}.parquet", made_by=made_by) for name in ("shares", "rejected"))
+    shares, rejected, *more = (read_frame(folder / name, made_by=made_by) for name in _list_frames(settings["kind"]))
     people = None
-    if (folder / "respondents.parquet").is_file():
-        units, answers = (read_frame(folder / f"{name}.parquet", made_by=made_by) for name in ("units", "respondents"))
-        people = Respondents(answers, dict(zip(units["country"], units["unit"], strict=True)), [], {})
+    if more:
+        people = Respondents(more[1], dict(zip(more[0]["country"], more[0]["unit"], strict=True)), [], {})
     return Human(SHARES.validate(shares), people, rejected)
+
+
+def _list_frames(kind: str) -> list[str]:
+    """Files of `store_human`, by what the survey's files hold."""
+    return ["shares.parquet", "rejected.parquet", *(["units.parquet", "respondents.parquet"] if kind == "respondents" else [])]
 
 
 def _describe_people(cfg: Config, items: pd.DataFrame) -> dict:
     """What people's shares depend on, beside the files."""
     asked = items[["question", "codes", "recode", "drop"]].values.tolist()
-    countries = {name: [culture.survey_country, culture.survey_name] for name, culture in cfg.cultures.items()}
-    return {"version": PEOPLE_VERSION, "items": hash_settings({"asked": asked}), "countries": countries}
+    cultures = {name: culture.survey_country for name, culture in cfg.cultures.items()}
+    named = {"cultures": cultures, "countries": _name_countries(cfg.cultures)}
+    return {"version": PEOPLE_VERSION, "items": hash_settings({"asked": asked}), **named}
 
 
 def load_world(cfg: Config, items: pd.DataFrame) -> Respondents | None:

@@ -1,4 +1,4 @@
-"""Can the survey see a shift at all? Shifts in log-shares, what each reading has in common with people, and the verdict by rule."""
+"""Log-shares without a scale's own profile: shifts along the countries' difference, and what each reading has in common with people."""
 
 from collections.abc import Callable, Sequence
 

@@ -96,7 +96,7 @@ def _check_preference(job: Job) -> None:
 
 
 def find_taught(cfg: Config, model: str, culture: str, stage: str, people: dict[str, CultureNorms]) -> CultureNorms | Lesson:
-    """What a stage is taught: the culture's norms, a control's wrong ones (`norms.build_control`), or its lesson of the survey."""
+    """What a stage is taught: the culture's norms, a control's wrong ones (`norms.controls.build_control`), or its lesson of the survey."""
     if stage == "sft" or stage in PREFERENCE:
         return people[culture]
     if stage in TAUGHT_HALVES:

@@ -541,12 +541,19 @@ def linearise(frame, question, unit):
     return float((len(scores) / (len(scores) - 1) * (scores**2).sum()) ** 0.5)
 
 
-def test_what_comes_after_05_needs_the_files_no_more(tmp_path):
+def test_what_comes_after_05_needs_the_files_no_more(tmp_path, monkeypatch):
     frame = make_people(ITEMS, sizes=SIZES, seed=2)
     cfg, human = load_people(tmp_path, frame, ITEMS)
     cfg = dataclasses.replace(cfg, own_runs=tmp_path / "runs")
     survey_human.store_human(cfg, ITEMS)
+    with monkeypatch.context() as patch:  # what has not changed is not read again
+        patch.setattr(survey_human, "load_human", None)
+        survey_human.store_human(cfg, ITEMS)
     path = tmp_path / "wvs" / NAME
+    (cfg.runs / "survey" / "people" / "respondents.parquet").unlink()
+    with pytest.raises(MissingInput, match="respondents.parquet does not exist"):
+        survey_human.read_human(cfg, ITEMS)
+    survey_human.store_human(cfg, ITEMS)
     kept = path.rename(tmp_path / "aside.csv")
     again = survey_human.read_human(cfg, ITEMS)
     pd.testing.assert_frame_equal(again.shares, human.shares)
