@@ -30,7 +30,7 @@ NAMES = {
     "control_shuffled": "control: shuffled cues", "control_other_culture": "control: other culture's norms",
     "control_foreign": "control: other culture's adapter", "frequency": "the commonest words", "chance": "another cue's words",
     "uniform": "even answers", "no_reverse": "no reversed pair in training", "answered": "concepts with single people's answers",
-    "precision_at_5_attested": "Precision@5", "distinct_words": "different words",
+    "precision_at_5_attested": "Precision@5", "precision_at_5_top": "Precision@5, top", "distinct_words": "different words",
 }  # fmt: skip
 # Stages that go on from the SFT adapter with a reward.
 PREFERENCE = ("ppo", "rloo", "grpo")
