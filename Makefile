@@ -125,7 +125,7 @@ lint: $(READY) ## style of code and notebooks, and which part of the package may
 export: $(READY) ## merge the PPO adapters of PROFILE into plain model folders with a card (STAGE=sft for those of SFT)
 	$(PY) -m align_utils.models.export --profile $(PROFILE) --stage $(or $(STAGE),ppo)
 
-publish: $(READY) ## rewrite the numbers of README.md from figures/cpu, and of RESULTS.md from figures/cpu_real if it is there
+publish: $(READY) ## rewrite the numbers of README.md from figures/cpu, and of RESULTS.md and docs/real-norms.md from figures/cpu_real if it is there
 	$(PY) -m align_utils.run.publish
 
 address: $(READY) ## write where the project is published into badges and setup cells, URL=https://github.com/<owner>/<name>

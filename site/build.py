@@ -348,6 +348,7 @@ def write_explorer(run: Run) -> tuple[str, str]:
 
 DOCS = {
     "departures": ("Departures from the paper", "What the paper states, what we do, and the setting that changes it."),
+    "real-norms": ("Real norms: the appendices", "Everything that answered, GRPO beside PPO, variants of PPO."),
     "results": ("Where the results lie", "The folders of a run, the numbers as data, one step again."),
     "glossary": ("Glossary", "The words of the trade, as they are used here."),
     "adding-a-culture": ("Adding a culture", "Two files of settings and the norms; no code."),

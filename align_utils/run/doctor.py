@@ -40,9 +40,9 @@ class Finding(NamedTuple):
     text: str
 
 
-def judge(fine: bool, subject: str, text: str, remedy: str, *, lacking: str = "no") -> Finding:
-    """A finding that is `ok`, or `lacking` with the remedy behind the text."""
-    return Finding("ok", subject, text) if fine else Finding(lacking, subject, f"{text}: {remedy}")
+def judge(fine: bool, subject: str, text: str, remedy: str) -> Finding:
+    """A finding that is `ok`, or `no` with the remedy behind the text."""
+    return Finding("ok", subject, text) if fine else Finding("no", subject, f"{text}: {remedy}")
 
 
 def examine_machine(gpus: dict[str, float], *, installed: bool) -> list[Finding]:

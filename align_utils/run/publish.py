@@ -1,4 +1,4 @@
-"""The numbers of README.md and RESULTS.md: every block between markers is made from a run's tables and sentences, by nothing else."""
+"""The numbers of README.md, RESULTS.md and docs/real-norms.md: every block between markers is made from a run's tables and sentences alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from align_utils.run.runner import list_notebooks
 
 BLOCK = re.compile(r"(<!-- begin (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # Texts and the profile they are made of. Of a run on real files aggregates alone may be shown: no word, no item.
-TEXTS = {"README.md": "cpu", "RESULTS.md": "cpu_real"}
+TEXTS = {"README.md": "cpu", "RESULTS.md": "cpu_real", "docs/real-norms.md": "cpu_real"}
 UNPUBLISHED = "*Not published yet: `make reproduce`, then `make publish`.*"
 
 
