@@ -170,8 +170,8 @@ def judge_variant(cfg: Config, case: Case, people: dict[str, CultureNorms]) -> N
     cues, label = own.cues["valid"], f"{case.culture} {case.variant}"
 
     def make(_, model, tokenizer, work):
-        tried = generate_lists(cfg.profile.lexical, model, tokenizer, language, cues, lexical.grid, label=label)
-        best, _ = rank_decodings(cfg.profile.lexical, tried, own.norms[own.norms["cue"].isin(set(cues))], language)
+        tried = generate_lists(lexical, model, tokenizer, language, cues, lexical.grid, label=label)
+        best, _ = rank_decodings(lexical, tried, own.norms[own.norms["cue"].isin(set(cues))], language)
         loss = measure_loss(model, tokenizer, build_held_out(own, language, sft, seed=0), batch=sft.device_batch)
         save_frame(tried[tried["decoding"] == best.name], work / "lists.parquet")
         save_frame(pd.DataFrame([{"decoding": best.name, "loss": loss}]), work / "run.csv")
